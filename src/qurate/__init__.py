@@ -1,0 +1,53 @@
+"""qurate: recommendations that pay off over time, learned by deep Q-learning.
+
+The road: `read_events` -> `build_dataset` -> `train` -> `evaluate` -> `Model.recommend`. Names are imported when first
+used, so that `import qurate` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from qurate.build import train as train
+    from qurate.demo import demo as demo
+    from qurate.errors import MachineError as MachineError
+    from qurate.errors import QurateError as QurateError
+    from qurate.errors import UserError as UserError
+    from qurate.evaluation.report import Report as Report
+    from qurate.events.readers import read_events as read_events
+    from qurate.judge import compare as compare
+    from qurate.judge import evaluate as evaluate
+    from qurate.mdp.dataset import build_dataset as build_dataset
+    from qurate.mdp.storage import Dataset as Dataset
+    from qurate.policies.model import Model as Model
+    from qurate.policies.storage import load as load
+    from qurate.simulators.gym import make_engine as make_engine
+    from qurate.simulators.gym import make_env as make_env
+
+_PLACES = {
+    "train": "build", "demo": "demo", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
+    "Report": "evaluation.report", "read_events": "events.readers", "compare": "judge", "evaluate": "judge",
+    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "policies.model", "load": "policies.storage",
+    "make_engine": "simulators.gym", "make_env": "simulators.gym",
+}  # fmt: skip
+
+__all__ = ["__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'qurate' has no attribute {name!r}")
+    return getattr(import_module(f"qurate.{_PLACES[name]}"), name)
+
+
+def _register_environments() -> None:
+    """`import qurate` makes gymnasium.make("qurate/Shop-v0") work where Gymnasium was imported before."""
+    import sys
+
+    if "gymnasium" in sys.modules:
+        import_module("qurate.simulators.gym").register()
+
+
+_register_environments()

@@ -1,0 +1,1 @@
+"""How good it is: rollouts, ranking metrics, intervals, bounds, comparisons and the report."""

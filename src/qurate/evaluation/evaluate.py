@@ -1,0 +1,206 @@
+"""A model on a dataset's later time, or in a simulated world, as the contract's evaluate JSON.
+
+Ranking metrics say how often a policy's order agrees with what customers then chose. On organic logs they say nothing
+about value, and the result carries that sentence; what earns more is for rollouts and off-policy estimators to tell.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.errors import UserError
+from qurate.evaluation.compare import Runs
+from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
+from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, rank_all, ranking_targets
+from qurate.mdp.types import IntArray, Scorer
+
+CAPTIONS = {
+    "organic": "agreement with what was chosen, not value",
+    "exposure": "agreement with what was answered among what was shown, not value",
+    "logged": "agreement with what was answered among what was shown, not value",
+}
+"""What ranking figures may claim, by kind of log."""
+
+Entry = dict[str, Any]
+
+ALL, OPEN, _TYPE = "all", "open", "type:"
+"""Groups of targets: every one, those among the open candidates, and those that earned a reward component."""
+
+
+class _Targets:
+    """T test targets grouped by user and by reward component, shared by all scorers."""
+
+    def __init__(self, data: RankingData, rows: IntArray, found: NDArray[np.bool_], draws: int, seed: int) -> None:
+        t = data.transitions
+        _, self.user = np.unique(t.user[t.state[rows]], return_inverse=True)
+        self.users, self.draws, self.seed = int(self.user.max()) + 1, draws, seed
+        earned = t.reward[rows] > 0
+        self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
+        self.groups |= {_TYPE + name: earned[:, j] for j, name in enumerate(data.components) if earned[:, j].any()}
+        self.counts = sum_by_user(self.user, self.users, np.stack(list(self.groups.values())).astype(np.float64))
+
+    def measure(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means [M, G] and paired bootstrap draws [B, M, G] of M metrics' values [M, S, T], for every group of targets."""
+        groups = list(self.groups.values())
+        sums = np.stack([sum_by_user(self.user, self.users, seeds * group) for seeds in values for group in groups])
+        counts = np.tile(self.counts, (len(values), 1))
+        shape = (len(values), len(groups))
+        total = counts.sum(axis=1)
+        means = (sums.sum(axis=2).mean(axis=1) / np.where(total > 0, total, np.nan)).reshape(shape)
+        return means, user_bootstrap(sums, counts, self.draws, self.seed).reshape(-1, *shape)
+
+
+class _Measured:
+    """One scorer's metrics for every group, with the draws that lifts are made of."""
+
+    def __init__(self, runs: Sequence[Ranked], targets: _Targets, k: int, opened: int) -> None:
+        per_seed = [gains(run.ranks, k) for run in runs]
+        metrics = list(per_seed[0])
+        means, draws = targets.measure(np.stack([np.stack([g[metric] for g in per_seed]) for metric in metrics]))
+        self.draws = {metric: draws[:, i, 0] for i, metric in enumerate(metrics)}
+        self.by_group: dict[str, Entry] = {
+            group: {metric: percentile(float(means[i, j]), draws[:, i, j]).to_dict() for i, metric in enumerate(metrics)}
+            for j, group in enumerate(targets.groups)
+        }
+        covered = float(np.mean([run.covered.sum() for run in runs])) / max(opened, 1)
+        self.by_group[ALL][f"coverage@{k}"] = Interval(covered, math.nan, math.nan).to_dict()
+
+    @property
+    def total(self) -> Entry:
+        return self.by_group[ALL]
+
+
+def evaluate_ranking(
+    model: str,
+    on: str,
+    data: RankingData,
+    scores: Mapping[str, Sequence[Scorer]],
+    baselines: Mapping[str, Scorer],
+    main: str = "q",
+    k: int = 20,
+    window: int = 50,
+    visits: int | None = None,
+    draws: int = 1_000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Full ranking of the test split's rewarded items: the contract's evaluate JSON.
+
+    Besides the contract's keys: `caption`, `k`, `users`, `seeds`, `missed` (share of targets that were not among the
+    open candidates: new or unavailable items), `open` (the main score on the other targets alone), `candidates` (mean
+    number open), and `lift` (main score minus the best baseline by NDCG@k, paired). Intervals: 95 %, bootstrap over
+    users crossed with seeds.
+
+    Args:
+        model: name of the model.
+        on: name of the data.
+        data: a dataset.
+        scores: score name ("q", "q_in_support", "behaviour") to one scorer per training seed.
+        baselines: name to scorer.
+        main: the score whose figures are the model's.
+        k: cut of HR, NDCG, MRR and coverage.
+        window: history rows in a state, the model's own.
+        visits: rank only this many visits, drawn with `seed`; None = all.
+        draws: bootstrap draws.
+        seed: of the drawing of visits and of the bootstrap.
+
+    Raises:
+        UserError: unknown `main`, k < 1, or nothing to rank in the test split.
+    """
+    if main not in scores or k < 1:
+        raise UserError(f"one of {', '.join(scores)} and k >= 1", f"{main} and {k}", "evaluate", "", "bad_evaluate")
+    rows = ranking_targets(data)
+    rows = rows if visits is None else draw_visits(data, rows, visits, seed)
+    flat = {f"{name}/{i}": scorer for name, runs in scores.items() for i, scorer in enumerate(runs)}
+    ranked, opened = rank_all(data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window)
+    found = next(iter(ranked.values())).ranks.ties > 0
+    targets, n_open = _Targets(data, rows, found, draws, seed), int(opened.sum())
+    own = {name: [ranked[f"{name}/{i}"] for i in range(len(runs))] for name, runs in scores.items()}
+    measured = {name: _Measured(runs, targets, k, n_open) for name, runs in own.items()}
+    rivals = {name: _Measured([ranked[f"baseline/{name}"]], targets, k, n_open) for name in baselines}
+    groups = measured[main].by_group
+    return {
+        "model": model,
+        "on": on,
+        "n": int(rows.size),
+        "metrics": measured[main].total,
+        "by_type": {
+            name.removeprefix(_TYPE): {"n": int(targets.groups[name].sum()), **entry}
+            for name, entry in groups.items()
+            if name.startswith(_TYPE)
+        },
+        "by_score": {name: m.total | _agreement(own, name) for name, m in measured.items()},
+        "baselines": {name: m.total for name, m in rivals.items()},
+        "caption": CAPTIONS[data.manifest["kind"]],
+        "main": main,
+        "k": k,
+        "users": targets.users,
+        "seeds": len(scores[main]),
+        "missed": float(1.0 - found.mean()),
+        "open": {"n": int(found.sum()), **groups[OPEN]},
+        "candidates": _open_per_target(data, rows),
+        "lift": _lift(measured[main], rivals, f"NDCG@{k}"),
+    }
+
+
+def _agreement(own: Mapping[str, Sequence[Ranked]], name: str) -> Entry:
+    """How often this score's first choice is the behaviour head's: cross-entropy must not pose as Q-learning."""
+    if "behaviour" not in own:
+        return {}
+    shares = [float((mine.first == theirs.first).mean()) for mine, theirs in zip(own[name], own["behaviour"], strict=True)]
+    return {"first_choice_as_behaviour": float(np.mean(shares))}
+
+
+def _open_per_target(data: RankingData, rows: IntArray) -> float:
+    """Mean number of open candidates."""
+    t = data.transitions
+    states = t.state[rows]
+    listed = np.diff(t.candidates_start)[states] if t.candidates_start.size else np.zeros(rows.size, np.int64)
+    return float(np.where(listed > 0, listed, t.n_available[states]).mean())
+
+
+def _lift(mine: _Measured, rivals: Mapping[str, _Measured], metric: str) -> Entry | None:
+    if not rivals:
+        return None
+    over = max(rivals, key=lambda name: float(rivals[name].total[metric]["mean"]))
+    difference = mine.total[metric]["mean"] - rivals[over].total[metric]["mean"]
+    return {"metric": metric, "over": over, **percentile(difference, mine.draws[metric] - rivals[over].draws[metric]).to_dict()}
+
+
+ENV_METRICS = {"return": "return", "discounted": "discounted", "length": "visit_length", "decisions": "decisions", "visits": "visits"}
+"""Metric names of an evaluation in a world, and the entry of `Rollout.summary` behind each."""
+
+
+def evaluate_world(env: str, runs: Sequence[Runs], subject: str) -> dict[str, Any]:
+    """The contract's evaluate JSON from rollouts in a world; intervals are Student t over seeds.
+
+    `by_type` holds the reward components per customer before weighting; `n` counts customers over all seeds.
+
+    Raises:
+        UserError: `subject` is not among the runs.
+    """
+    judged = next((r for r in runs if r.contender.name == subject), None)
+    if judged is None:
+        raise UserError("a policy of the comparison", subject, "subject", ", ".join(r.contender.name for r in runs), "unknown_policy")
+    names = judged.rollouts[0].component_names
+    return {
+        "model": subject,
+        "on": env,
+        "n": sum(int(r.returns.size) for r in judged.rollouts),
+        "metrics": _world_metrics(judged),
+        "by_type": {
+            name: {"total": student_t([float(r.components[:, j].mean()) for r in judged.rollouts]).to_dict()}
+            for j, name in enumerate(names)
+        },
+        "by_score": {},
+        "baselines": {r.contender.name: _world_metrics(r) for r in runs if r is not judged},
+        "caption": "what simulated customers brought, per customer",
+        "seeds": len(judged.rollouts),
+    }
+
+
+def _world_metrics(runs: Runs) -> Entry:
+    summaries = [r.summary() for r in runs.rollouts]
+    return {metric: student_t([s[entry] for s in summaries]).to_dict() for metric, entry in ENV_METRICS.items()}

@@ -1,0 +1,223 @@
+"""How high the item that was chosen later stands in a policy's order: HR, NDCG, MRR and coverage over the full catalogue.
+
+Ties are broken at random, in expectation: a target that shares its score with e - 1 others behind g better ones stands
+at each of the ranks g + 1 .. g + e with probability 1 / e, and every metric is the mean over them. A scorer that gives
+all items the same score therefore earns what chance earns. A target that is not among the open candidates is a miss,
+and its share is reported. With one relevant item per target, NDCG@k = 1 / log2(rank + 1) up to k.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qurate.errors import MachineError, UserError
+from qurate.evaluation.rollouts import positions_of
+from qurate.mdp.states import gather_state
+from qurate.mdp.types import TEST, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
+from qurate.policies.draws import is_shared
+
+BATCH_BYTES = 64 << 20
+"""Scores and their comparisons held at a time; a scorer's own working memory is its own affair."""
+
+_BYTES_PER_SCORE = 20
+
+
+class RankingData(Protocol):
+    """What ranking reads of a dataset."""
+
+    @property
+    def arrays(self) -> EventArrays: ...
+    @property
+    def transitions(self) -> Transitions: ...
+    @property
+    def user_features(self) -> FloatArray: ...  # [U, D], row = user index
+    @property
+    def components(self) -> Sequence[str]: ...  # R names
+    @property
+    def weights(self) -> FloatArray: ...  # [R]
+    @property
+    def state_visit(self) -> NDArray[np.int32]: ...  # [D] visit of each decision
+    @property
+    def manifest(self) -> Mapping[str, Any]: ...  # "kind": organic | exposure | logged
+
+
+class Ranks(NamedTuple):
+    """Where each target stands: better candidates and candidates of the same score (itself included); 0 ties = a miss."""
+
+    better: IntArray  # [T]
+    ties: IntArray  # [T]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What one scorer did with T targets."""
+
+    ranks: Ranks
+    first: IntArray  # [T] item at the top, 0 where no candidate was open
+    covered: NDArray[np.bool_]  # [N + 1] items that stood among the first k of any target
+
+
+def rank_targets(scores: FloatArray, mask: NDArray[np.int8], position: IntArray) -> Ranks:
+    """Ranks of the candidates at `position` by `scores`.
+
+    Args:
+        scores: float32 [B, K], no NaN; -inf is allowed and ties with -inf.
+        mask: [B, K], 1 = open; closed candidates count neither as better nor as tied.
+        position: [B] of the target; -1 = not among the candidates.
+    """
+    rows = np.arange(len(position))
+    found = (position >= 0) & (mask[rows, np.maximum(position, 0)] != 0)
+    target = scores[rows, np.maximum(position, 0)][:, None]
+    better, same = scores > target, scores == target
+    if not (is_shared(mask) and mask[0].all()):
+        better &= mask != 0
+        same &= mask != 0
+    return Ranks(np.where(found, np.count_nonzero(better, axis=1), 0), np.where(found, np.count_nonzero(same, axis=1), 0))
+
+
+def gains(ranks: Ranks, k: int) -> dict[str, NDArray[np.float64]]:
+    """Expected HR@k, NDCG@k, MRR@k and MRR (no cut) of each target, float64 [T]; 0 for a miss."""
+    better, ties = np.asarray(ranks.better, np.int64), np.asarray(ranks.ties, np.int64)
+    last, share = better + ties, np.where(ties > 0, 1.0 / np.maximum(ties, 1), 0.0)
+    place = np.arange(1.0, int(last.max(initial=0)) + 1)
+    discounted = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(place + 1.0))])
+    reciprocal = np.concatenate([[0.0], np.cumsum(1.0 / place)])
+    lo, hi = np.minimum(better, k), np.minimum(last, k)
+    return {
+        f"HR@{k}": (hi - lo) * share,
+        f"NDCG@{k}": (discounted[hi] - discounted[lo]) * share,
+        f"MRR@{k}": (reciprocal[hi] - reciprocal[lo]) * share,
+        "MRR": (reciprocal[last] - reciprocal[better]) * share,
+    }
+
+
+def ranking_targets(data: RankingData) -> IntArray:
+    """Transitions of the test split whose item earned something: int64 indices, in the order of the transitions.
+
+    In organic logs that is what the customer chose; in exposure and logged ones what was shown and answered.
+    """
+    t = data.transitions
+    earned = t.reward @ np.asarray(data.weights, np.float32) > 0
+    return np.flatnonzero((t.split[t.state] == TEST) & earned).astype(np.int64)
+
+
+def draw_visits(data: RankingData, rows: IntArray, n: int, seed: int) -> IntArray:
+    """Those of `rows` (transitions) that belong to `n` visits, drawn without replacement from the visits `rows` touch."""
+    visit = data.state_visit[data.transitions.state[rows]]
+    visits = np.unique(visit)
+    if visits.size <= n:
+        return rows
+    return rows[np.isin(visit, np.random.default_rng(seed).choice(visits, n, replace=False))]
+
+
+def observations(data: RankingData, rows: IntArray, window: int) -> Iterator[tuple[IntArray, Observation]]:
+    """Batches (indices into `rows`, observation) of the states in which `rows` (transitions) were decided.
+
+    Where a decision names its candidates they are given in their order; all others share items 1..n_available of the
+    batch, with the later ones masked. No batch exceeds about 64 MB of scores.
+    """
+    t = data.transitions
+    states = t.state[rows].astype(np.int64)
+    listed = np.diff(t.candidates_start)[states] if t.candidates_start.size else np.zeros(states.size, np.int64)
+    explicit = np.flatnonzero(listed > 0)
+    for part in _batches(explicit[np.argsort(listed[explicit], kind="stable")], listed, BATCH_BYTES):
+        width = int(listed[part].max())
+        place = np.minimum(t.candidates_start[states[part]][:, None] + np.arange(width), t.candidates.size - 1)
+        candidates = np.where(np.arange(width) < listed[part][:, None], t.candidates[place], 0).astype(np.int64)
+        yield part, _observe(data, states[part], window, candidates, (candidates > 0).astype(np.int8))
+    available = t.n_available[states].astype(np.int64)
+    whole = np.flatnonzero(listed == 0)
+    for part in _batches(whole[np.argsort(available[whole], kind="stable")], available, BATCH_BYTES):
+        width = max(int(available[part].max()), 1)
+        candidates = np.broadcast_to(np.arange(1, width + 1, dtype=np.int64), (part.size, width))
+        if (available[part] == width).all():
+            mask = np.broadcast_to(np.ones(width, np.int8), (part.size, width))
+        else:
+            mask = (candidates <= available[part][:, None]).astype(np.int8)
+        yield part, _observe(data, states[part], window, candidates, mask)
+
+
+def _batches(order: IntArray, width: IntArray, limit: int) -> Iterator[IntArray]:
+    """Consecutive parts of `order` (by growing width) whose widest row times their number stays under the limit."""
+    start = 0
+    while start < order.size:
+        stop = min(order.size, start + 4_096)
+        while stop - start > 1 and (stop - start) * int(width[order[stop - 1]]) * _BYTES_PER_SCORE > limit:
+            stop = start + max(1, (stop - start) // 2)
+        yield order[start:stop]
+        start = stop
+
+
+def _observe(data: RankingData, states: IntArray, window: int, candidates: IntArray, mask: NDArray[np.int8]) -> Observation:
+    t, arrays = data.transitions, data.arrays
+    users = t.user[states].astype(np.int64)
+    state = gather_state(arrays, arrays.user_start[users], t.hi[states], t.clock[states], window, data.user_features[users])
+    return Observation._make((*state, candidates, mask))
+
+
+def checked_scores(scorer: Scorer, observation: Observation) -> FloatArray:
+    """The scorer's scores, float32 [B, K].
+
+    Raises:
+        MachineError: wrong shape or NaN: a broken scorer must not look like a bad ranking.
+    """
+    scores = np.asarray(scorer.scores(observation), np.float32)
+    if scores.shape != observation.candidates.shape:
+        raise MachineError(f"scores of shape {observation.candidates.shape}", str(scores.shape), f"scorer {scorer.name}", "", "bad_scores")
+    if scores.size and np.isnan(scores.min()):
+        raise MachineError("scores without NaN", "NaN", f"scorer {scorer.name}", "retrain the model", "bad_scores")
+    return scores
+
+
+def rank_all(
+    data: RankingData, rows: IntArray, scorers: Mapping[str, Scorer], k: int, window: int
+) -> tuple[dict[str, Ranked], NDArray[np.bool_]]:
+    """Ranks of the items of `rows` (transitions) among their candidates, by each scorer; states are gathered once for all.
+
+    Returns:
+        what each scorer did, and bool [N + 1]: the items that were open to at least one target.
+
+    Raises:
+        UserError: no row to rank.
+        MachineError: a scorer gave NaN or the wrong shape.
+    """
+    if rows.size == 0:
+        raise UserError("test decisions with a rewarded item", "none", "the dataset's test split", "see qurate inspect", "no_targets")
+    n_items = int(max(data.transitions.n_available.max(initial=0), data.transitions.action.max(initial=0)))
+    if data.transitions.candidates.size:
+        n_items = max(n_items, int(data.transitions.candidates.max()))
+    out = {
+        name: Ranked(
+            Ranks(np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64)), np.zeros(rows.size, np.int64), np.zeros(n_items + 1, bool)
+        )
+        for name in scorers
+    }
+    action, opened = data.transitions.action[rows].astype(np.int64), np.zeros(n_items + 1, bool)
+    for part, observation in observations(data, rows, window):
+        opened[observation.candidates[0] if is_shared(observation.candidates) else observation.candidates] = True
+        position = positions_of(observation.candidates, action[part])
+        for name, scorer in scorers.items():
+            scores = checked_scores(scorer, observation)
+            ranks = rank_targets(scores, observation.action_mask, position)
+            out[name].ranks.better[part], out[name].ranks.ties[part] = ranks
+            top = top_items(scores, observation, k)
+            out[name].first[part] = top[:, 0]
+            out[name].covered[top] = True
+    for reached in (opened, *(ranked.covered for ranked in out.values())):
+        reached[0] = False
+    return out, opened
+
+
+def top_items(scores: FloatArray, observation: Observation, k: int) -> IntArray:
+    """The items of the k highest open scores, int64 [B, min(k, K)], 0 where fewer are open."""
+    mask, candidates = observation.action_mask, observation.candidates
+    is_open = is_shared(mask) and mask[0].all()
+    kept = scores if is_open else np.where(mask != 0, scores, -np.inf)
+    places = torch.topk(torch.from_numpy(np.ascontiguousarray(kept)), min(k, scores.shape[1]), dim=1).indices.numpy()
+    items = candidates[0][places] if is_shared(candidates) else np.take_along_axis(candidates, places, axis=1)
+    allowed = 1 if is_open else np.take_along_axis(mask, places, axis=1) != 0
+    return (items * allowed).astype(np.int64)

@@ -1,0 +1,399 @@
+"""The report: one HTML file that needs nothing else (no script, no network), and the same as JSON.
+
+Whatever comes from data (ids, names, notes) is escaped; the page's content security policy forbids scripts and loading.
+"""
+
+import html
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qurate.errors import MachineError
+from qurate.evaluation.compare import Runs
+from qurate.evaluation.intervals import Interval
+from qurate.evaluation.rollouts import Moment, mean_over_seeds
+
+Curve = Mapping[int, Sequence[tuple[float, float]]]
+"""A learning curve: seed to (decisions trained on, value) in growing order."""
+
+MAX_LINES = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison or an evaluation, for people and for programs.
+
+    Args:
+        result: the contract's compare or evaluate JSON.
+        title: headline.
+        notes: paragraphs in plain words: why the rows differ, limits.
+        curves: policy name to its learning curve.
+        runs: the rollouts behind a comparison, for "what customers did".
+    """
+
+    result: dict[str, Any]
+    title: str = "qurate report"
+    notes: Sequence[str] = ()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    runs: Sequence[Runs] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's JSON object, without NaN."""
+        return self.result
+
+    def html(self) -> str:
+        """The page as text."""
+        body = _compare_page(self) if "policies" in self.result else _evaluate_page(self)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return _PAGE.format(title=escape(self.title), style=_style(), body=body, notes=f"<h2>Notes</h2>{notes}" if notes else "")
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes the page beside `path` and renames it there, so that a reader never sees half of it.
+
+        Raises:
+            MachineError: the file cannot be written.
+        """
+        target = Path(path)
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        text = self.html().encode("utf-8", "replace")
+        try:
+            beside.write_bytes(text)
+            os.replace(beside, target)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise MachineError("a writable report file", error.strerror or str(error), str(target), "choose another path", "io") from None
+
+
+def clean(value: object) -> str:
+    """Text without control characters and lone surrogates, at most 120 characters."""
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", str(value))
+    return text if len(text) <= 120 else text[:119] + "…"
+
+
+def escape(value: object) -> str:
+    """Text as HTML: markup escaped; notes may be long and are not cut."""
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", str(value))
+    return html.escape(text, quote=True)
+
+
+def name_cell(value: object) -> str:
+    """A name or id from data: escaped, cut, and kept from reordering the text around it."""
+    return f"<bdi>{escape(clean(value))}</bdi>"
+
+
+def figure(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number for a table cell; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+
+
+def span(ci: Sequence[float | None] | None, digits: int = 2, sign: bool = False) -> str:
+    """An interval for a table cell; a dash where there is none."""
+    if ci is None or ci[0] is None or ci[1] is None:
+        return "–"
+    return f"{figure(ci[0], digits, sign)} to {figure(ci[1], digits, sign)}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] = ()) -> str:
+    """An HTML table from ready cells; the first column is text, the others are numbers; marked rows stand out."""
+    cells = "".join(f"<th>{escape(h)}</th>" for h in head)
+    lines = []
+    for i, row in enumerate(rows):
+        strong = ' class="marked"' if i < len(marked) and marked[i] else ""
+        lines.append(f"<tr{strong}>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
+    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _interval(entry: Mapping[str, Any]) -> Interval:
+    lo, hi = (math.nan if end is None else float(end) for end in entry["ci"])
+    return Interval(math.nan if entry["mean"] is None else float(entry["mean"]), lo, hi)
+
+
+ROLE_WORDS = {"candidate": "candidate", "baseline": "baseline", "reference": "reference (sees hidden state)"}
+
+
+def _compare_page(report: Report) -> str:
+    from qurate.evaluation import charts  # altair takes a second to import, and most commands write no report
+
+    r = report.result
+    best, policies = r["best_baseline"], r["policies"]
+    value = {p["name"]: p["mean"] for p in policies}
+    colours = {ROLE_WORDS[role]: token for role, token in charts.ROLE_COLOURS.items()}
+    bars = [charts.Bar(clean(p["name"]), _interval(p), ROLE_WORDS[p["role"]]) for p in policies]
+    parts = [
+        f'<p class="lead {escape(r["verdict"]).replace(" ", "-")}">{escape(r["sentence"])}</p>',
+        f"<p>{_compare_words(r)}</p>",
+        "<h2>What one customer brought</h2>",
+        _picture(charts.dots(bars, "reward per customer", colours, mark=value.get(best)), _dots_caption(best)),
+        _compare_table(r),
+    ]
+    if report.curves:
+        parts += [
+            "<h2>While they learned</h2>",
+            _picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed."),
+        ]
+    if report.runs:
+        parts += ["<h2>What customers did</h2>", *_behaviour(report)]
+    return "".join(parts)
+
+
+def _compare_words(r: Mapping[str, Any]) -> str:
+    """How to read the table, in plain words."""
+    seeds = len(r["seeds"])
+    text = (
+        f"Every policy served the same {r['customers']:,} simulated customers of <b>{escape(r['env'])}</b> in each of {seeds} "
+        f"seed{'s' if seeds != 1 else ''}; a seed renews the customers and, where a policy learns, its training. "
+        "The mean is the reward one customer brought from the first visit until leaving for good or the step limit. "
+        "The interval (95 %, Student t over seeds) says how far that mean could move with other seeds. "
+        "The lift is the difference to the best baseline on the same customers and seeds, so what they share cancels out: "
+        "only a lift whose whole interval lies above zero counts as better. References see what no recommender can see; "
+        "they show how much there is to gain and are never the baseline."
+    )
+    room = r.get("headroom")
+    if room:
+        text += (
+            f" Here foresight is worth {figure(room['mean'], sign=True)} ({span(room['ci'], sign=True)}) per customer: "
+            f"{name_cell(room['to'])} against {name_cell(room['from'])}."
+        )
+        if room["score"] is not None:
+            ends = f"from 0 ({name_cell(room['from'])}) to 1 ({name_cell(room['to'])})"
+            text += f" On a scale {ends}, {name_cell(r['subject'])} stands at {figure(room['score'])}."
+    return text
+
+
+def _dots_caption(best: str | None) -> str:
+    base = "Dot: mean. Bar: 95 % interval over seeds."
+    return f"{base} Dashed line: the best baseline, {clean(best)}." if best else base
+
+
+def _compare_table(r: Mapping[str, Any]) -> str:
+    head = ["policy", "reward per customer", "lift over the best baseline", "decisions per visit", "visits", "decisions trained on"]
+    ordered = sorted(r["policies"], key=lambda p: math.inf if p["mean"] is None else -p["mean"])
+    rows = []
+    for p in ordered:
+        best = p["name"] == r["best_baseline"]
+        rows.append(
+            [
+                f'{name_cell(p["name"])}<br><span class="ci">{escape(ROLE_WORDS[p["role"]])}</span>',
+                _metric_cell({"mean": p["mean"], "ci": p["ci"]}, 2),
+                '<span class="ci">best baseline</span>' if best else _metric_cell({"mean": p["lift"], "ci": p["lift_ci"]}, 2, sign=True),
+                figure(p["length"], 1),
+                figure(p["visits"], 1),
+                f"{p['steps_trained']:,}" if p["steps_trained"] else "–",
+            ]
+        )
+    return table(head, rows, [p["name"] == r["subject"] for p in ordered]) + (
+        '<p class="caption">Small figures: 95 % intervals. The row judged is shaded.</p>'
+    )
+
+
+def _curves(curves: Mapping[str, Curve]) -> str:
+    from qurate.evaluation import charts
+
+    drawn = []
+    for name, curve in list(curves.items())[:MAX_LINES]:
+        at: dict[float, list[float]] = {}
+        for points in curve.values():
+            for step, value in points:
+                if math.isfinite(value):
+                    at.setdefault(float(step), []).append(float(value))
+        steps = sorted(at)
+        drawn.append(
+            charts.Line(
+                clean(name), steps, [float(np.mean(at[s])) for s in steps], [min(at[s]) for s in steps], [max(at[s]) for s in steps]
+            )
+        )
+    return charts.lines(drawn, "decisions trained on", "value")
+
+
+def _shown_runs(report: Report) -> list[Runs]:
+    """At most five rows worth a line: the judged policy, the best baseline, the references, then the others by mean."""
+    r = report.result
+    rank = {r["subject"]: 0, r["best_baseline"]: 1}
+
+    def key(run: Runs) -> tuple[int, float]:
+        first = rank.get(run.contender.name, 2 if run.contender.role == "reference" else 3)
+        return first, -math.fsum(run.means())
+
+    return sorted(report.runs, key=key)[:MAX_LINES]
+
+
+def _behaviour(report: Report) -> list[str]:
+    from qurate.evaluation import charts
+
+    shown = _shown_runs(report)
+    present, earned = [], []
+    for run in shown:
+        longest = max(r.present.size for r in run.rollouts)
+        there, reward = (np.zeros((len(run.rollouts), longest)) for _ in range(2))
+        for i, r in enumerate(run.rollouts):
+            there[i, : r.present.size] = r.present / r.returns.size
+            reward[i, : r.step_reward.size] = r.step_reward / r.returns.size
+        steps, name = list(range(1, longest + 1)), clean(run.contender.name)
+        present.append(charts.Line(name, steps, there.mean(axis=0).tolist()))
+        earned.append(charts.Line(name, steps, reward.cumsum(axis=1).mean(axis=0).tolist()))
+    return [
+        _picture(
+            charts.lines(present, "decision", "customers still there", percent=True), "Share of all customers who are served once more."
+        ),
+        _picture(
+            charts.lines(earned, "decision", "reward so far, per customer"), "What all customers together brought up to this decision."
+        ),
+        _behaviour_table(report.runs),
+        *_journeys(shown[:2]),
+    ]
+
+
+def _behaviour_table(runs: Sequence[Runs]) -> str:
+    """Per customer: decisions, visits, returns and what they did, by component."""
+    names = runs[0].rollouts[0].component_names
+    head = ["policy", "decisions", "visits", "came back", "left for good", "items ever shown", *(clean(n) for n in names)]
+    rows = []
+    for run in runs:
+        mean = {key: mean_over_seeds(run.rollouts, key) for key in ("decisions", "visits", "came_back", "gone", "coverage")}
+        parts = np.mean([r.components.mean(axis=0) for r in run.rollouts], axis=0)
+        shares = [f"{100 * mean[key]:.0f} %" for key in ("came_back", "gone", "coverage")]
+        head_cells = [name_cell(run.contender.name), figure(mean["decisions"], 1), figure(mean["visits"], 1)]
+        rows.append([*head_cells, *shares, *(figure(float(v)) for v in parts)])
+    return table(head, rows) + '<p class="caption">Means per customer; components before weighting.</p>'
+
+
+def _journeys(runs: Sequence[Runs]) -> list[str]:
+    """The first customers of the first seed, decision by decision: the same people under two policies."""
+    parts = []
+    for run in runs:
+        moments = run.rollouts[0].trace
+        customers = sorted({m.customer for m in moments})
+        if customers:
+            parts.append(f"<h3>The same customers served by {name_cell(run.contender.name)}</h3>")
+        parts += [_journey(customer, [m for m in moments if m.customer == customer]) for customer in customers]
+    return parts
+
+
+def _journey(customer: int, moments: Sequence[Moment]) -> str:
+    total, visits, shown = sum(m.reward for m in moments), moments[-1].visit, moments[:24]
+    chips, visit = [], 0
+    for m in shown:
+        if m.visit != visit:
+            visit = m.visit
+            chips.append(f'<span class="visit">visit {visit}</span>')
+        did = f" <b>{escape(', '.join(map(clean, m.events)))}</b>" if m.events else ""
+        chips.append(f'<span class="chip{" hit" if m.events else ""}">{", ".join(map(name_cell, m.items))}{did}</span>')
+    more = f'<span class="visit">and {len(moments) - len(shown)} more</span>' if len(moments) > len(shown) else ""
+    words = f"Customer {customer + 1}: {figure(total)} in {len(moments)} decisions, {visits} visit{'s' if visits != 1 else ''}"
+    return f'<p class="caption">{words}</p><p class="journey">{"".join(chips)}{more}</p>'
+
+
+def _evaluate_page(report: Report) -> str:
+    from qurate.evaluation import charts
+
+    r = report.result
+    headline = f"NDCG@{r['k']}" if "k" in r else "return"
+    scores = {f"{r['model']}: {name}": entry for name, entry in r["by_score"].items()} or {r["model"]: r["metrics"]}
+    colours = {"model": charts.SERIES[0], "baseline": charts.SERIES[4]}
+    bars = [charts.Bar(clean(name), _interval(e[headline]), "model") for name, e in scores.items()]
+    bars += [charts.Bar(clean(name), _interval(e[headline]), "baseline") for name, e in r["baselines"].items()]
+    metrics, digits = list(r["metrics"]), 4 if "k" in r else 2
+    rows = [[name_cell(n), *(_metric_cell(e.get(m), digits) for m in metrics)] for n, e in {**scores, **r["baselines"]}.items()]
+    parts = [
+        f'<p class="lead">{escape(r["model"])} on {escape(r["on"])}: {figure(r["metrics"][headline]["mean"], digits)} {escape(headline)}, '
+        f"95 % interval {span(r['metrics'][headline]['ci'], digits)}.</p>",
+        f"<p>{_evaluate_words(r)}</p>",
+        _picture(charts.dots(bars, headline, colours, digits), f"{headline}: {r['caption']}. Dot: mean. Bar: 95 % interval."),
+        table(["ranked by", *metrics], rows, [True] * len(scores)),
+    ]
+    agreement = {name: e["first_choice_as_behaviour"] for name, e in r["by_score"].items() if "first_choice_as_behaviour" in e}
+    if agreement:
+        said = ", ".join(f"{name_cell(name)} {100 * share:.0f} %" for name, share in agreement.items())
+        parts.append(f'<p class="caption">First choice equal to the behaviour head\'s: {said}.</p>')
+    if r["by_type"]:
+        columns = [m for m in next(iter(r["by_type"].values())) if m != "n"]
+        by_type = [
+            [name_cell(n), f"{e['n']:,}" if "n" in e else "–", *(_metric_cell(e[m], digits) for m in columns)]
+            for n, e in r["by_type"].items()
+        ]
+        parts += ["<h2>By what the customer did</h2>", table(["type", "targets", *columns], by_type)]
+    if report.curves:
+        parts += ["<h2>While it learned</h2>", _picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed.")]
+    return "".join(parts)
+
+
+def _metric_cell(entry: Mapping[str, Any] | None, digits: int, sign: bool = False) -> str:
+    """A mean with its interval below it in small figures."""
+    if entry is None:
+        return "–"
+    ci = span(entry["ci"], digits, sign)
+    return figure(entry["mean"], digits, sign) + (f'<br><span class="ci">{ci}</span>' if ci != "–" else "")
+
+
+def _evaluate_words(r: Mapping[str, Any]) -> str:
+    if "k" not in r:
+        return f"The figures are {escape(r['caption'])}; intervals (95 %) are Student t over {r['seeds']} seeds."
+    k, seeds = r["k"], r["seeds"]
+    text = (
+        f"Each of {r['n']:,} later decisions of {r['users']:,} users is ranked again: where does the item that was then chosen stand "
+        f"among {figure(r['candidates'], 0)} open items on average? HR@{k} counts it among the first {k}; NDCG and MRR give more "
+        f"for a higher place. Items of the same score share their places by chance. In {100 * r['missed']:.1f} % of the decisions "
+        f"the item was not open yet: a miss{_open_words(r)}. Intervals (95 %): bootstrap over users, with {seeds} training "
+        f"seed{'s' if seeds != 1 else ''}. "
+        f"<b>Read it as {escape(r['caption'])}.</b>"
+    )
+    lift = r.get("lift")
+    if lift and lift["mean"] is not None:
+        text += (
+            f" Against the best baseline, {name_cell(lift['over'])}, the difference in {escape(lift['metric'])} is "
+            f"{figure(lift['mean'], 4, True)} ({span(lift['ci'], 4, True)})."
+        )
+    return text
+
+
+def _open_words(r: Mapping[str, Any]) -> str:
+    """What the misses hide, where there are some."""
+    metric = f"NDCG@{r['k']}"
+    return f" (on the others alone {metric} is {figure(r['open'][metric]['mean'], 4)})" if r["missed"] > 0.005 else ""
+
+
+def _picture(svg: str, caption: str) -> str:
+    return f'<figure>{svg}<figcaption class="caption">{escape(caption)}</figcaption></figure>'
+
+
+def _style() -> str:
+    from qurate.evaluation import charts
+
+    return _CSS + charts.style()
+
+
+_CSS = (
+    ":root{color-scheme:light dark;--ink:#1b1b1a;--muted:#63625d;--page:#fbfaf7;--line:#e3e2dc;--soft:#f1f0eb;--blue:#2a78d6;--hit:#dcebfb}"
+    "@media (prefers-color-scheme:dark){:root{--ink:#f3f2ee;--muted:#aaa9a2;--page:#191918;--line:#3a3a37;--soft:#262624;--blue:#4a94ea;"
+    "--hit:#1d3a5c}}"
+    "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);"
+    "font:16px/1.55 system-ui,'Liberation Sans',Arial,sans-serif}"
+    "main{max-width:60rem;margin:0 auto;padding:2rem 1.25rem 4rem}h1{font-size:1.7rem;line-height:1.2;margin:0 0 1rem}"
+    "h2{font-size:1.2rem;margin:2.5rem 0 .75rem}h3{font-size:1rem;margin:1.75rem 0 .25rem}p{max-width:46rem;margin:.75rem 0}"
+    ".lead{font-size:1.1rem;border-left:4px solid var(--muted);padding:.25rem 0 .25rem .9rem}.lead.better{border-color:#13855c}"
+    ".lead.worse{border-color:#c4442f}figure{margin:1rem 0}svg{max-width:100%;height:auto;display:block}"
+    "figure{overflow-x:auto}figure>svg{min-width:34rem}"
+    ".legend{display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;font-size:.85rem;margin:0 0 .4rem}.legend span{display:inline-flex;gap:.4rem;"
+    "align-items:center}.caption,.ci{color:var(--muted);font-size:.85rem}.ci{white-space:nowrap}.wide{overflow-x:auto}"
+    "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;width:100%}"
+    "th,td{padding:.45rem .7rem;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}td{white-space:nowrap}"
+    "th{color:var(--muted);font-weight:500;vertical-align:bottom}th:first-child,td:first-child{text-align:left;padding-left:.4rem}"
+    "tr.marked{background:var(--soft)}tr.marked bdi{font-weight:600}"
+    ".journey{line-height:2;max-width:none}.chip{display:inline-block;background:var(--soft);border-radius:.35rem;padding:0 .5rem;"
+    "margin:0 .3rem .2rem 0;font-size:.8rem;line-height:1.7}.chip.hit{background:var(--hit)}.visit{color:var(--muted);font-size:.8rem;"
+    "margin:0 .5rem 0 .2rem}"
+)
+
+_PAGE = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    "<title>{title}</title><style>{style}</style></head>\n<body><main><h1>{title}</h1>{body}{notes}</main></body></html>\n"
+)

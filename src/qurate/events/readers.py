@@ -1,0 +1,340 @@
+"""`read_events`: files in any known layout to one `EventLog`, bad rows set aside with their line and reason.
+
+One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from qurate.errors import UserError, nearest
+from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events
+from qurate.events.layouts import DECISIONS, recognise, unknown_columns
+from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
+from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, raw_lines, read_by_line, unreadable
+from qurate.events.store import read_store
+from qurate.events.times import EARLIEST, LATEST, ORDER_EPOCH, parse_time
+
+DEFAULT_MAX_BAD = 0.01
+SAMPLE_ROWS = 10_000
+MAX_REJECTS = 1_000_000
+"""Rejected rows kept with their text; a log with more is refused by any sensible limit."""
+
+MAPPABLE = tuple(name for name in dict.fromkeys((*EVENT_COLUMNS, *DECISION_COLUMNS)) if name not in ("row", "as_of"))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Tables of one layout, checked: what they became, what was bad."""
+
+    tables: Tables
+    rows: pl.LazyFrame
+    unit: str
+    total: int
+    rejects: pl.DataFrame
+    notes: list[str]
+
+
+def read_events(
+    path: Paths,
+    map: dict[str, str] | None = None,
+    layout: str | None = None,
+    max_bad: float = DEFAULT_MAX_BAD,
+    decisions: str | Path | None = None,
+) -> EventLog:
+    """An event log from CSV, TSV, JSONL, Parquet, RecBole files, or a directory of `qurate serve --data`.
+
+    Args:
+        path: a file, several, or a directory.
+        map: contract's column -> the log's own column, for logs of no known layout.
+        layout: read as this one instead of recognising it by the columns.
+        max_bad: largest share of bad rows, 0..1; duplicates are dropped and not counted.
+        decisions: the decisions table; default `decisions.*` beside the events, where there is one.
+
+    Raises:
+        UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
+        MachineError: the machine could not read a file.
+    """
+    if isinstance(path, str | Path) and (store := _store_of(Path(path))) is not None:
+        return read_store(store)
+    if not 0.0 <= max_bad <= 1.0:
+        raise UserError("a share from 0 to 1", repr(max_bad), "--max-bad", "1% is 0.01", "bad_option")
+    tables = [open_table(file) for file in find_files(path)]
+    given = isinstance(path, str | Path) and Path(path).is_dir()
+    groups, ignored = _group(tables, map, layout or ("qurate" if map else None), skip_unknown=given)
+    read = [_read_group(one, members, start, map) for start, (one, members) in _numbered(groups)]
+    main = groups[0][0]
+    notes = [note for part in read for note in part.notes]
+    notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
+    log = _assemble(main, groups[0][1][0].path, read, notes, [str(t.path) for _, members in groups for t in members])
+    if main.name == "qurate":
+        log = _with_decisions(log, groups[0][1][0].path, decisions)
+    _refuse_if_bad(log, max_bad)
+    return log
+
+
+def _store_of(path: Path) -> Path | None:
+    inside = path / STORE
+    return inside if inside.is_file() else path if path.name == STORE and path.is_file() else None
+
+
+def _group(
+    tables: list[Table], map: dict[str, str] | None, name: str | None, skip_unknown: bool
+) -> tuple[list[tuple[Layout, list[Table]]], list[Path]]:
+    """Tables by layout; in a directory the files of other layouts are left out (items, users, tags)."""
+    groups: dict[int, tuple[Layout, list[Table]]] = {}
+    ignored: list[Path] = []
+    for table in tables:
+        columns = _mapped(table.columns, map, str(table.path)) if map else table.columns
+        found = recognise(columns, name)
+        if found is not None and not (skip_unknown and table.path.stem.endswith("decisions")):
+            groups.setdefault(id(found), (found, []))[1].append(table)
+        elif skip_unknown:
+            ignored.append(table.path)
+        else:
+            raise unknown_columns(columns, str(table.path), name)
+    if not groups:
+        raise unknown_columns(tables[0].columns, str(tables[0].path), name)
+    found_groups = list(groups.values())
+    main = found_groups[0][0]
+    kept = [group for group in found_groups if group[0] is main or (group[0].name == main.name and main.merges)]
+    ignored += [table.path for group in found_groups if group not in kept for table in group[1]]
+    return kept, ignored
+
+
+def _numbered(groups: list[tuple[Layout, list[Table]]]) -> list[tuple[int, tuple[Layout, list[Table]]]]:
+    """Groups with the number of their first file."""
+    start, out = 0, []
+    for group in groups:
+        out.append((start, group))
+        start += len(group[1])
+    return out
+
+
+def _mapped(columns: Columns, map: dict[str, str] | None, where: str) -> Columns:
+    """The columns under the contract's names.
+
+    Raises:
+        UserError: a name that is not the contract's, or a column that the log does not have.
+    """
+    if not map:
+        return columns
+    for target, source in map.items():
+        if target not in MAPPABLE:
+            raise UserError("a column of the contract", target, "--map", nearest(target, MAPPABLE), "unknown_column")
+        if source not in columns:
+            raise UserError("a column of the log", source, f"--map {target}={source}, {where}", nearest(source, columns), "unknown_column")
+    sources = {source: target for target, source in map.items()}
+    kept = {name: dtype for name, dtype in columns.items() if name not in map or name in sources}
+    return {sources.get(name, name): dtype for name, dtype in kept.items()}
+
+
+def _read_group(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> _Rows:
+    """All files of one layout as one frame; where the fast parser gives up, once more line by line."""
+    try:
+        return _check_rows(layout, tables, start, map)
+    except PolarsError as error:
+        if not any(table.is_text for table in tables):
+            raise unreadable(tables[0].path, error) from None
+    slow = [read_by_line(table) for table in tables]
+    try:
+        checked = _check_rows(layout, slow, start, map)
+    except PolarsError as error:
+        raise unreadable(tables[0].path, error) from None
+    return replace(checked, notes=[*checked.notes, "the file was read line by line, because the fast parser could not read it"])
+
+
+def _frame(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> pl.LazyFrame:
+    parts = []
+    for number, table in enumerate(tables, start):
+        frame = table.frame.with_columns(pl.col("row") + number * FILE_ROWS, pl.lit(table.path.stem).alias(STEM))
+        if map:
+            sources = set(map.values())
+            taken = [target for target in map if target in table.columns and target not in sources]
+            frame = frame.drop(taken).rename({source: target for target, source in map.items() if source != target})
+        parts.append(frame)
+    return layout.spread(pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0])
+
+
+def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> _Rows:
+    frame = _frame(layout, tables, start, map)
+    columns = dict(frame.collect_schema())
+    where = str(tables[0].path)
+    moment, unit = _time_of(layout, frame, columns, where)
+    fields = layout.fields(columns)
+    rows = frame.with_columns(moment.alias("_moment")).select(
+        "row",
+        pl.col("_moment").alias("timestamp"),
+        _problem(layout, fields, columns).alias("_problem"),
+        *([_digest(columns).alias("_digest")] if layout.dedupe else []),
+        *(expr.alias(name) for name, expr in fields.items()),
+    )
+    event_id = "event_id" in fields
+    wanted = ["row", "_problem", *(["_digest"] if layout.dedupe else []), *(["event_id"] if event_id else [])]
+    seen = rows.select(wanted).collect(engine="streaming")
+    if seen.height == 0:
+        raise UserError("at least one row", "a file with a header only", where, "check how it was written", "empty_file")
+    doubles = _doubles(seen, layout, rows)
+    clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", "_digest", strict=False)
+    if len(doubles):
+        clean = clean.filter(~pl.col("row").is_in(doubles.implode()))
+    rejects = _rejects(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
+    notes = [layout.note] if layout.note else []
+    if len(doubles):
+        notes.append(f"{len(doubles):,} duplicate rows dropped")
+    if unit == "order":
+        notes.append("the log has no time: rows stand one second apart in the order of the file")
+    return _Rows(layout.expand(clean), clean, unit, seen.height, rejects, notes)
+
+
+def _time_of(layout: Layout, frame: pl.LazyFrame, columns: Columns, where: str) -> tuple[pl.Expr, str]:
+    name = next((one for one in layout.time if one in columns), None)
+    if name is None:
+        return (ORDER_EPOCH + pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000).cast(TIME), "order"
+    sample = frame.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
+    return parse_time(name, columns[name], sample, f"{where}, column {name}")
+
+
+def _problem(layout: Layout, fields: dict[str, pl.Expr], columns: Columns) -> pl.Expr:
+    """Why a row is bad, or null. The first reason that holds is given."""
+    found: list[pl.Expr] = []
+
+    def say(condition: pl.Expr, reason: str) -> None:
+        found.append(pl.when(condition).then(pl.lit(reason)))
+
+    if BROKEN in columns:
+        found.append(pl.col(BROKEN))
+    if EXTRA in columns:
+        say(pl.col(EXTRA).is_not_null(), "more fields than the header")
+    for name in layout.required:
+        say(fields[name].is_null(), f"missing {name.removeprefix('_')}")
+    time = next((one for one in layout.time if one in columns), None)
+    if time is not None:
+        moment = pl.col("_moment").cast(pl.Int64)
+        say(pl.col(time).is_null(), "missing timestamp")
+        say(moment.is_null(), "unreadable timestamp")
+        say(moment < EARLIEST, "timestamp in 1970 (never set, or a wrong unit)")
+        say(moment >= LATEST, "timestamp after 2199 (a wrong unit)")
+    for name in layout.numbers:
+        if name in columns:
+            parsed = pl.col(name).cast(pl.Float64, strict=False)
+            say(pl.col(name).is_not_null() & parsed.is_null(), f"{name} is not a number")
+            say(parsed.is_not_null() & ~parsed.is_finite(), f"{name} is NaN or infinite")
+    if "_propensity" in fields:
+        share = fields["_propensity"]
+        say(~((share > 0) & (share <= 1)).fill_null(False), "propensity outside (0, 1]")
+    if "_propensity_list" in fields:
+        found += propensity_problems(fields["_shown"], fields["_propensity_list"])
+    return pl.coalesce(found) if found else pl.lit(None, pl.String)
+
+
+def propensity_problems(shown: pl.Expr, propensity: pl.Expr) -> list[pl.Expr]:
+    """Reasons why a decision's propensities are bad: another number than items, or values outside (0, 1]."""
+    inside = propensity.list.eval(((pl.element() > 0) & (pl.element() <= 1)).fill_null(False)).list.all()
+    return [
+        pl.when(propensity.list.len() != shown.list.len()).then(pl.lit("as many propensities as items shown are needed")),
+        pl.when(~inside).then(pl.lit("propensity outside (0, 1]")),
+    ]
+
+
+def _digest(columns: Columns) -> pl.Expr:
+    """A 64-bit hash of a whole source row."""
+    names = [name for name in columns if name not in ("row", STEM, EXTRA, BROKEN)]
+    return pl.struct(names).hash(seed=1)
+
+
+def _doubles(seen: pl.DataFrame, layout: Layout, rows: pl.LazyFrame) -> pl.Series:
+    """Rows that repeat an earlier one, whole or by event_id."""
+    good = seen.filter(pl.col("_problem").is_null())
+    doubles = [pl.Series("row", [], dtype=pl.UInt64)]
+    if layout.dedupe:
+        doubles.append(good.filter(~pl.col("_digest").is_first_distinct())["row"])
+    if "event_id" in seen.columns:
+        doubles.append(good.filter(pl.col("event_id").is_not_null() & ~pl.col("event_id").is_first_distinct())["row"])
+    return pl.concat(doubles).unique().sort()
+
+
+def _rejects(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: int) -> pl.DataFrame:
+    """Line, reason and text of the bad rows and dropped duplicates; with several files the reason names the file."""
+    repeated = pl.DataFrame({"row": doubles}).with_columns(pl.lit(DUPLICATE).alias("reason"))
+    found = pl.concat([bad, repeated]).sort("row").head(MAX_REJECTS)
+    if found.height == 0:
+        return empty_rejects()
+    out = []
+    for number, table in enumerate(tables, start):
+        mine = found.filter((pl.col("row") // FILE_ROWS) == number)
+        rows = (mine["row"] - number * FILE_ROWS).to_list()
+        texts = raw_lines(table, rows)
+        lines, raw = zip(*(texts.get(row, (row, "")) for row in rows)) if rows else ((), ())
+        reason = mine["reason"] if len(tables) == 1 else table.path.name + ": " + mine["reason"]
+        out.append(pl.DataFrame({"line": lines, "reason": reason, "raw": raw}, schema=empty_rejects().schema))
+    return pl.concat(out)
+
+
+def _assemble(layout: Layout, path: Path, read: list[_Rows], notes: list[str], source: list[str]) -> EventLog:
+    kinds: list[Kind] = [part.tables.kind for part in read]
+    decisions = [conform_decisions(part.tables.decisions) for part in read if part.tables.decisions is not None]
+    beside_log = layout.companions(path)
+    return EventLog(
+        events=pl.concat([conform_events(part.tables.events) for part in read]),
+        decisions=pl.concat(decisions) if decisions else None,
+        items=beside_log.get("items", _features(read, "item_id", "item.")),
+        users=beside_log.get("users", _features(read, "user_id", "user.")),
+        layout=layout.name,
+        kind="logged" if "logged" in kinds else "exposure" if "exposure" in kinds else "organic",
+        time_unit=read[0].unit,
+        rejects=pl.concat([part.rejects for part in read]),
+        notes=list(dict.fromkeys(notes)),
+        source=source,
+        rows=sum(part.total for part in read),
+        has_users=layout.has_users,
+    )
+
+
+def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None:
+    """Features that stand in the log itself: the first known value of each item or user."""
+    for part in read:
+        names = [name for name in part.rows.collect_schema().names() if name.startswith(prefix)]
+        if names:
+            picked = part.rows.filter(pl.col(owner).is_not_null()).select(
+                owner, *(pl.col(name).alias(name[len(prefix) :]) for name in names)
+            )
+            return picked.group_by(owner).agg(pl.all().drop_nulls().first())
+    return None
+
+
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> EventLog:
+    """The log with its decisions table: the one given, else `decisions.*` beside the events."""
+    table = open_table(find_files(decisions)[0]) if decisions is not None else beside(path, "decisions")
+    if table is None:
+        return log
+    lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in table.columns]
+    if lacking:
+        got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}"
+        raise UserError("the decisions table of the contract", got, str(table.path), hint, "unknown_columns")
+    read = _read_group(DECISIONS, [table], len(log.source), None)
+    known = pl.col("_propensity_list").is_not_null().any()
+    logged = "propensity" in table.columns and read.rows.select(known).collect(engine="streaming").item()
+    rejects = read.rejects.with_columns(("decisions: " + pl.col("reason")).alias("reason"))
+    decided = conform_decisions(read.tables.decisions) if read.tables.decisions is not None else None
+    return replace(
+        log,
+        decisions=decided if log.decisions is None or decided is None else pl.concat([log.decisions, decided]),
+        kind="logged" if logged else "exposure",
+        rejects=pl.concat([log.rejects, rejects]),
+        rows=log.rows + read.total,
+        notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
+        source=[*log.source, str(table.path)],
+    )
+
+
+def _refuse_if_bad(log: EventLog, max_bad: float) -> None:
+    bad = log.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE))
+    if bad.height <= max_bad * log.rows:
+        return
+    counts = bad["reason"].value_counts(sort=True)
+    line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
+    got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
+    raise UserError(f"at most {max_bad:.2%} bad rows", got, log.source[0], "repair them, or raise --max-bad", "too_many_bad_rows")

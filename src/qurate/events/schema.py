@@ -1,0 +1,97 @@
+"""The two tables of the contract: names, types, standard event types, and `EventLog`, which carries them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+Kind = Literal["organic", "exposure", "logged"]
+
+TIME = pl.Datetime("us", "UTC")
+
+EVENT_COLUMNS: dict[str, pl.DataType] = {
+    "event_id": pl.String(),
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "type": pl.String(),
+    "timestamp": TIME,
+    "value": pl.Float64(),
+    "session_id": pl.String(),
+    "decision_id": pl.String(),
+    "split": pl.String(),
+    "row": pl.UInt64(),
+}
+"""One event per row. `split` is train | valid | test | history or null; `row` is the line of the source file."""
+
+DECISION_COLUMNS: dict[str, pl.DataType] = {
+    "decision_id": pl.String(),
+    "user_id": pl.String(),
+    "timestamp": TIME,
+    "session_id": pl.String(),
+    "shown": pl.List(pl.String()),
+    "propensity": pl.List(pl.Float64()),
+    "candidates": pl.List(pl.String()),
+    "policy": pl.String(),
+    "split": pl.String(),
+    "row": pl.UInt64(),
+    "as_of": pl.Int64(),
+}
+"""One decision per row; `propensity` null: not logged; `candidates` null: what was available then; `as_of`: `row` of the
+last event that the policy had seen, known from the service's store only."""
+
+REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String()}
+
+STANDARD_TYPES = (
+    "click",
+    "cart",
+    "purchase",
+    "view",
+    "watch",
+    "rating",
+    "like",
+    "dislike",
+    "share",
+    "comment",
+    "gift",
+    "follow",
+    "hide",
+)
+"""Event types with a meaning of their own; any other name is allowed."""
+
+FILE_ROWS = 2**40
+"""`row` = file number * 2**40 + line, so that the first file's rows are plain line numbers and order is total."""
+
+DUPLICATE = "duplicate of an earlier row"
+"""How the reason ends under which dropped duplicates stand in `EventLog.rejects`; they do not count as bad rows."""
+
+
+def empty_rejects() -> pl.DataFrame:
+    """A rejects table without rows."""
+    return pl.DataFrame(schema=REJECT_COLUMNS)
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """An event log in the contract's form, still lazy.
+
+    Rows keep the order of the source; several events of one source row share `row` and stand in the order in which
+    they happened, so sort stably (`maintain_order=True`) by user and time.
+    """
+
+    events: pl.LazyFrame  # EVENT_COLUMNS
+    decisions: pl.LazyFrame | None  # DECISION_COLUMNS
+    items: pl.LazyFrame | None  # item_id and feature columns; `available_from` (TIME) optional
+    users: pl.LazyFrame | None  # user_id and feature columns
+    layout: str
+    kind: Kind
+    time_unit: str  # s | ms | us | ns | text | datetime | order
+    rejects: pl.DataFrame  # REJECT_COLUMNS: bad rows and dropped duplicates
+    notes: list[str] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+    rows: int = 0  # rows read from the source, bad ones included
+    has_users: bool = True  # False: the log names no users, so user_id is the session or the impression
+
+    @property
+    def bad_rows(self) -> int:
+        """Rejected rows without the dropped duplicates."""
+        return self.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE)).height

@@ -1,0 +1,83 @@
+"""The service's store (`qurate serve --data DIR`) as a log: what was shown with its probabilities, and what came back."""
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import apsw
+import polars as pl
+
+from qurate.errors import MachineError, UserError
+from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, empty_rejects
+
+BATCH = 50_000
+BUSY_MS = 5_000
+
+EVENTS_SQL = """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, seq FROM events ORDER BY seq"""
+DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of
+FROM decisions ORDER BY seq"""
+
+
+def read_store(path: Path) -> EventLog:
+    """A *logged* EventLog from events.sqlite, also while the service is running; `row` is the store's sequence number.
+
+    Raises:
+        UserError: not a store of the service, or nothing in it yet.
+        MachineError: the file cannot be read.
+    """
+    try:
+        store = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            store.set_busy_timeout(BUSY_MS)
+            # One read transaction: events and decisions of the same moment, whatever the service writes meanwhile.
+            with store:
+                events = _read(store, EVENTS_SQL, _event, EVENT_COLUMNS)
+                answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS)
+        finally:
+            store.close()
+    except (apsw.NotADBError, apsw.SQLError, apsw.CorruptError, ValueError) as error:
+        raise UserError("a store of qurate serve", str(error), str(path), "give the --data directory of the service", "bad_store") from None
+    except apsw.Error as error:
+        raise MachineError("a readable store", str(error), str(path), "check permissions and free space", "unreadable") from None
+    decisions = answers.filter(pl.col("shown").list.len() > 0)
+    if decisions.height == 0:
+        raise UserError(
+            "at least one decision", "a store without any", str(path), "let the service answer some requests first", "empty_file"
+        )
+    empty = answers.height - decisions.height
+    return EventLog(
+        events=events.lazy(),
+        decisions=decisions.lazy(),
+        items=None,
+        users=None,
+        layout="qurate",
+        kind="logged",
+        time_unit="us",
+        rejects=empty_rejects(),
+        notes=[f"{empty:,} answers without an item left out"] if empty else [],
+        source=[str(path)],
+        rows=events.height + decisions.height,
+    )
+
+
+def _read(store: apsw.Connection, sql: str, convert: Any, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+    cursor = store.execute(sql)
+    parts = [pl.DataFrame(schema=columns)]
+    while batch := list(islice(cursor, BATCH)):
+        raw = {name: (pl.Int64() if name == "timestamp" else dtype) for name, dtype in columns.items()}
+        part = pl.DataFrame([convert(record) for record in batch], schema=raw, orient="row")
+        parts.append(part.with_columns(pl.col("timestamp").cast(columns["timestamp"])))
+    return pl.concat(parts)
+
+
+def _event(record: Sequence[Any]) -> tuple[Any, ...]:
+    *fields, row = record
+    return (*fields, None, row)
+
+
+def _decision(record: Sequence[Any]) -> tuple[Any, ...]:
+    decision_id, user_id, time, session_id, shown, propensity, candidates, policy, row, as_of = record
+    lists = [None if text is None else json.loads(text) for text in (shown, propensity, candidates)]
+    return (decision_id, user_id, time, session_id, *lists, policy, None, row, as_of)

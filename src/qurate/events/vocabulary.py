@@ -1,0 +1,100 @@
+"""Text ids to indices and back: item 0 and type 0 are padding, real ones start at 1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qurate.errors import UserError
+
+SMALL = 2_000
+"""Below this many ids a dictionary is faster than a hash join."""
+
+Ids = Sequence[str | None] | pl.Series
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Item ids 1..N in catalogue order and type names 1..M.
+
+    Raises:
+        UserError: an id or a type name stands twice, or there are more than 255 types.
+    """
+
+    items: tuple[str, ...]
+    types: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, values in (("item ids", self.items), ("type names", self.types)):
+            if len(set(values)) != len(values):
+                seen: set[str] = set()
+                twice = next(v for v in values if v in seen or seen.add(v))  # type: ignore[func-returns-value]
+                raise UserError(f"{name} that differ", f"{twice!r} twice", "vocabulary", "give each item one row", "duplicate_id")
+        if len(self.types) > 255:
+            raise UserError(
+                "at most 255 event types", str(len(self.types)), "vocabulary", "merge rare types before ingest", "too_many_types"
+            )
+
+    @property
+    def n_items(self) -> int:
+        """N: real items, padding not counted."""
+        return len(self.items)
+
+    @property
+    def n_types(self) -> int:
+        """M: event types, padding not counted."""
+        return len(self.types)
+
+    @cached_property
+    def _item_of(self) -> dict[str, int]:
+        return {name: i + 1 for i, name in enumerate(self.items)}
+
+    @cached_property
+    def _type_of(self) -> dict[str, int]:
+        return {name: i + 1 for i, name in enumerate(self.types)}
+
+    @cached_property
+    def _item_enum(self) -> pl.Enum:
+        return pl.Enum(self.items)
+
+    def item_index(self, ids: Ids) -> NDArray[np.int32]:
+        """Indices int32 [n] of item ids; 0 for unknown ids and None."""
+        if len(ids) < SMALL or not self.items:
+            look = self._item_of
+            return np.fromiter((look.get(i, 0) if i is not None else 0 for i in ids), np.int32, len(ids))
+        return _enum_index(ids, self._item_enum).astype(np.int32)
+
+    def type_index(self, names: Ids) -> NDArray[np.uint8]:
+        """Indices uint8 [n] of event types; 0 for unknown names and None."""
+        if len(names) < SMALL or not self.types:
+            look = self._type_of
+            return np.fromiter((look.get(i, 0) if i is not None else 0 for i in names), np.uint8, len(names))
+        return _enum_index(names, pl.Enum(self.types)).astype(np.uint8)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able: {"items": [...], "types": [...]}."""
+        return {"items": list(self.items), "types": list(self.types)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Vocabulary":
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: not an object with two lists of strings.
+        """
+        lists = [data.get(key) for key in ("items", "types")] if isinstance(data, dict) else [None]
+        if not all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in lists):
+            raise UserError(
+                '{"items": [text], "types": [text]}', type(data).__name__, "vocabulary.json", "the file is damaged", "bad_vocabulary"
+            )
+        return cls(tuple(data["items"]), tuple(data["types"]))
+
+
+def _enum_index(ids: Ids, enum: pl.Enum) -> NDArray[np.int64]:
+    series = ids if isinstance(ids, pl.Series) else pl.Series(ids, dtype=pl.String)
+    physical = series.cast(enum, strict=False).to_physical().cast(pl.Int64)
+    return (physical + 1).fill_null(0).to_numpy()

@@ -1,0 +1,235 @@
+"""`evaluate` and `compare`: policies by name or model directory, on a dataset or in a simulated world."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qurate.build import train
+from qurate.errors import UserError, nearest
+from qurate.evaluation.bounds import best_static
+from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
+from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
+from qurate.evaluation.report import Report
+from qurate.evaluation.rollouts import Rollout, customers_seed, rollout
+from qurate.events.readers import read_events
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
+from qurate.mdp.types import Policy, Scorer
+from qurate.policies.baselines import ItemScorer, fit_baseline, mean_reward, random_policy
+from qurate.policies.choose import softmax_rule
+from qurate.policies.model import By, Model
+from qurate.policies.scored import MixturePolicy, ScoredPolicy
+from qurate.policies.storage import load
+from qurate.policies.translate import TranslatedScorer, Translation
+from qurate.simulators.engine import BatchedEngine
+from qurate.simulators.gym import environment_name, make_engine
+from qurate.simulators.references import far_sighted, true_myopic
+from qurate.simulators.write_log import simulate
+
+Progress = Callable[[str, float, float], None]
+
+BASELINES = ("random", "popularity", "static", "item_knn", "content", "myopic")
+"""Policies known by name; anything else is a model directory."""
+FITTED_FROM_A_LOG = ("item_knn", "content")
+LOG_CUSTOMERS = 1_000
+"""Customers of the log that baselines of a simulated world are fitted on."""
+
+
+def evaluate(
+    model: Model | str | Path, data: Dataset | str | Path | None = None, env: str | None = None, seeds: int = 5,
+    visits: int | None = 20_000, customers: int = 2_000, progress: Progress | None = None,
+) -> Report:  # fmt: skip
+    """A model beside the baselines: ranking of held-out later choices (data), or customers served (env).
+
+    Args:
+        model: a model or its directory.
+        data: a dataset or its directory. env: a simulated world instead.
+        seeds: of the world's customers.
+        visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
+        customers: per seed in a world.
+
+    Raises:
+        UserError: both or neither of data and env, or names that are not known.
+    """
+    if (data is None) == (env is None):
+        raise UserError("a dataset or --env", "both" if data is not None else "neither", "evaluate", "give one of them", "bad_evaluate")
+    loaded = model if isinstance(model, Model) else load(model)
+    name = loaded.algorithm if isinstance(model, Model) else str(model)
+    if env is not None:
+        others = [n for n in BASELINES if n not in (*FITTED_FROM_A_LOG, "myopic")]
+        contenders = [*_contenders(others, env, "baseline"), *_references(env)]
+        model_row = Contender("model", lambda seed: as_policy(loaded, make_engine(env, window=loaded.window), "model"), "candidate")
+        runs = _play([model_row, *contenders], env, seeds, customers, loaded.window, progress)
+        return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
+    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
+    if loaded.vocabulary.items != dataset.vocabulary.items:
+        raise UserError("the catalogue the model was trained on", "another one", str(data), "evaluate on its own dataset", "other_dataset")
+    on = "dataset" if isinstance(data, Dataset) else str(data)
+    result = evaluate_ranking(
+        name, on, dataset, {by: [loaded.ranked_by(by)] for by in scores_of(loaded)}, ranking_baselines(dataset), window=loaded.window,
+        visits=visits,
+    )  # fmt: skip
+    return Report(result, f"{name} on {on}")
+
+
+def scores_of(model: Model) -> list[By]:
+    """Which scores the model can rank by."""
+    return ["q"] if model.network.behaviour is None else ["q", "q_in_support", "behaviour"]
+
+
+def ranking_baselines(dataset: Dataset) -> dict[str, Scorer]:
+    """Baselines of the ranking table, fitted on the train split: content only where items have features."""
+    names = ["popularity", "item_knn", "recent"] + (["content"] if dataset.item_features.shape[1] else [])
+    return {name: fit_baseline(name, dataset).scorer for name in names}
+
+
+def compare(
+    policies: Sequence[str | Path], env: str, seeds: int = 5, customers: int = 2_000, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The contract's compare JSON: all policies of a seed meet the same customers.
+
+    Args:
+        policies: names of `BASELINES` or model directories; the first model directory is the one judged.
+        env: a simulated world. seeds: seed, seed + 1, ...; baselines that learn are trained anew for each.
+
+    Raises:
+        UserError: a name that is neither, or no policy.
+    """
+    if not policies:
+        raise UserError("at least one policy", "none", "compare", f"known: {', '.join(BASELINES)}, or a model directory", "bad_compare")
+    named = list(dict.fromkeys(str(p) for p in policies))
+    for name in named:
+        if name not in BASELINES and not Path(name).is_dir():
+            raise UserError("a policy's name or a model directory", name, "compare", nearest(name, BASELINES), "unknown_policy")
+    known = [name for name in named if name in BASELINES]
+    models = [_model_row(name, env) for name in named if name not in BASELINES]
+    window = max([m.window for _, m in models], default=20)
+    rows = [contender for contender, _ in models] + _contenders(known, env, "baseline") + _references(env)
+    runs = _play(rows, env, seeds, customers, window, progress, seed)
+    return summarise(env, [seed + i for i in range(seeds)], runs)
+
+
+def _play(
+    rows: Sequence[Contender], env: str, seeds: int, customers: int, window: int, progress: Progress | None, first: int = 0
+) -> list[Runs]:
+    world = make_engine(env, window=window)
+    bound = [_bind(row, world) for row in rows]
+
+    def reported() -> Iterator[tuple[int, str, Rollout]]:
+        for done, played in enumerate(play(bound, lambda seed: world, [first + i for i in range(seeds)], customers)):
+            if progress is not None:
+                progress(f"seed {played[0]}: {played[1]}", done + 1, len(rows) * seeds)
+            yield played
+
+    return collect(bound, reported())
+
+
+def _bind(row: Contender, world: BatchedEngine) -> Contender:
+    """References read the latent state of the very engine that is played."""
+    if row.role != "reference":
+        return row
+    make = {"true_myopic": true_myopic, "far_sighted": far_sighted}[row.name]
+    return Contender(row.name, lambda seed: make(world), row.role)
+
+
+def _references(env: str) -> list[Contender]:
+    if environment_name(env) != "shop":
+        return []
+    return [Contender(name, lambda seed: random_policy(), "reference") for name in ("true_myopic", "far_sighted")]
+
+
+def _model_row(path: str, env: str) -> tuple[Contender, Model]:
+    model = load(path)
+    steps = int(model.metrics.get("steps", 0))
+    return Contender(path, lambda seed: as_policy(model, make_engine(env, window=model.window), path), "candidate", steps), model
+
+
+def _contenders(names: Sequence[str], env: str, role: Any) -> list[Contender]:
+    logs: dict[int, Dataset] = {}
+
+    def log(seed: int) -> Dataset:
+        if seed not in logs:
+            logs[seed] = _random_log(env, seed)
+        return logs[seed]
+
+    return [Contender(name, lambda seed, name=name: named_policy(name, env, seed, log), role) for name in names]  # type: ignore[misc]
+
+
+def named_policy(name: str, env: str, seed: int, log: Callable[[int], Dataset]) -> Policy:
+    """A baseline for one seed, fitted on customers that it is not measured on."""
+    engine = make_engine(env)
+    if name == "random":
+        return random_policy()
+    if name == "popularity":
+        return ScoredPolicy(popularity_in(engine, seed, LOG_CUSTOMERS))
+    if name == "static":
+        return best_static(engine, random_policy(), customers_seed(seed, "bounds"))
+    if name == "myopic":
+        return as_policy(train(env=env, algorithm="myopic", seed=seed, window=20), engine, name)
+    dataset = log(seed)
+    scorer = fit_baseline(name, dataset).scorer
+    return ScoredPolicy(TranslatedScorer(scorer, Translation(engine, dataset.vocabulary, dataset.user_spec)), name=name)
+
+
+def _random_log(env: str, seed: int) -> Dataset:
+    engine = make_engine(env)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "events.parquet"
+        simulate(engine, random_policy(), LOG_CUSTOMERS, engine.max_steps, customers_seed(seed, "bounds"), log)
+        return build_dataset(read_events(log), rewards=rewards_of(engine), episode="user")
+
+
+def popularity_in(engine: BatchedEngine, seed: int, customers: int) -> ItemScorer:
+    """Items by the logarithm of their mean reward while `customers` other customers were shown items at random."""
+    seen = rollout(engine, random_policy(), customers_seed(seed, "bounds") + 1, customers)
+    items = np.arange(len(seen.shown))
+    each = seen.earned / np.maximum(seen.shown, 1)
+    worth = mean_reward(np.repeat(items, seen.shown), np.repeat(each, seen.shown), len(items) - 1)
+    return ItemScorer(np.log(np.maximum(worth, 1e-3)).astype(np.float32), "popularity")
+
+
+def present_recommender(engine: BatchedEngine, seed: int, customers: int) -> MixturePolicy:
+    """What a shop might run today: items in proportion to the square of their popularity, and 10 % uniform.
+
+    The softmax at temperature 1/2 over the logarithm of popularity (`popularity_in`) is that proportion.
+    """
+    shares = ScoredPolicy(popularity_in(engine, seed, customers), softmax_rule(0.5))
+    return MixturePolicy([(0.9, shares), (0.1, random_policy())], name="popularity+uniform")
+
+
+def rewards_of(engine: BatchedEngine) -> dict[str, float]:
+    """The engine's reward weights by event type."""
+    return {name: float(weight) for name, weight in zip(engine.component_names, engine.component_weights)}
+
+
+def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
+    """The model, greedy, in an engine that numbers items its own way."""
+    return ScoredPolicy(TranslatedScorer(model, Translation(engine, model.vocabulary, model.user_spec)), name=name)
+
+
+def simulate_log(
+    scenario: str, policy: str, users: int, steps: int, seed: int, out: str | Path, slate: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`qurate simulate`: the log of a named policy (random or popularity) or of a model directory.
+
+    Raises:
+        UserError: an unknown policy.
+    """
+    engine = make_engine(scenario, slate_size=slate)
+    chooser: Policy
+    if policy == "random":
+        chooser = random_policy(slate)
+    elif policy == "popularity":
+        chooser = present_recommender(engine, seed, LOG_CUSTOMERS)
+    elif Path(policy).is_dir():
+        model = load(policy)
+        engine = make_engine(scenario, slate_size=slate, window=model.window)
+        chooser = as_policy(model, engine, model.algorithm)
+    else:
+        hint = nearest(policy, ("random", "popularity"))
+        raise UserError("random, popularity or a model directory", policy, "--policy", hint, "unknown_policy")
+    return simulate(engine, chooser, users, steps, seed, out, progress)

@@ -1,0 +1,260 @@
+"""The dataset: a log turned into states, actions, rewards and ends, once, for every learner and every baseline."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from qurate.errors import UserError
+from qurate.events.catalogue import feature_matrix
+from qurate.events.schema import EventLog
+from qurate.events.vocabulary import Vocabulary
+from qurate.mdp.actions import Decided, decide, repeat_states
+from qurate.mdp.availability import ALWAYS, Availability, order_catalogue
+from qurate.mdp.credit import CREDIT_WINDOW_US, credit
+from qurate.mdp.encode import NO_SPLIT, Encoded, encode
+from qurate.mdp.rewards import resolve_rewards, weights_of
+from qurate.mdp.splits import FOREVER, Split, split_by_column, split_by_time
+from qurate.mdp.storage import SCHEMA_VERSION, Dataset
+from qurate.mdp.transitions import Links, link
+from qurate.mdp.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
+
+SHORT_LOG_US = 7 * 86_400_000_000
+"""A log that spans less than this says nothing about customers who come back: episodes are sessions."""
+
+Duration = str | float | int
+
+__all__ = ["Dataset", "build_dataset", "ingest", "parse_duration"]
+
+
+def build_dataset(
+    log: EventLog,
+    rewards: str | Mapping[str, Any] | None = None,
+    items: pl.DataFrame | None = None,
+    users: pl.DataFrame | None = None,
+    episode: Literal["session", "user"] | None = None,
+    split: Literal["time", "column"] = "time",
+    churn_after: Duration | None = None,
+    tau: Duration = "30d",
+    out: str | Path | None = None,
+    session_gap_us: int = SESSION_GAP_US,
+) -> Dataset:
+    """A dataset from a log.
+
+    Args:
+        log: what `read_events` gave.
+        rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: the defaults.
+        items: declared items (`item_id`, features, optional `available_from`); None: the log's own table.
+        users: `user_id` and features; None: the log's own table.
+        episode: session | user; None: session without user ids or where the log spans under 7 days, else user.
+        split: by time; a log that brings its own split column is split by that.
+        churn_after: silence after which a customer is gone (`30d`, `12h`, seconds); None: nobody is.
+        tau: time constant of the discount across a pause, exp(-pause / tau).
+        out: directory to write the dataset to.
+        session_gap_us: microseconds of silence that end a visit in a log without session ids.
+
+    Raises:
+        UserError: the log cannot train anything (no decision, one item, no reward), or an argument is wrong.
+        MachineError: the directory cannot be written.
+    """
+    if split not in ("time", "column"):
+        raise UserError("time or column", str(split), "split", "leave it out for time", "bad_split")
+    if episode not in (None, "session", "user"):
+        raise UserError("session or user", str(episode), "--episode", "leave it out for the default", "bad_episode")
+    churn_us = None if churn_after is None else parse_duration(churn_after, "--churn-after")
+    items = _declared(log.items if items is None else items, "item_id", "items")
+    users = _declared(log.users if users is None else users, "user_id", "users")
+    encoded = encode(log, items, users)
+    decided = decide(encoded, log.kind, session_gap_us)
+    _refuse_untrainable(decided, encoded, log)
+    components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
+    rule = episode or _default_episode(log, decided)
+    parts = _split(decided, split)
+    shelf = order_catalogue(decided, parts, encoded.items, items, log.time_unit == "order")
+    decided = decided.renumber_items(shelf.number)
+    log_end = int(max(decided.events.time.max(initial=0), decided.clock.max()))
+    links = link(decided, parts, rule, churn_us, log_end)
+    credited = credit(decided, components, parts.horizon(log_end), links.gone)
+    vocabulary = Vocabulary(tuple(_in_order(encoded.items, shelf)), tuple(decided.types))
+    item_table = _item_table(vocabulary, shelf, items)
+    user_table = _joined(pl.DataFrame({"user_id": encoded.users}, schema={"user_id": pl.String}), users, "user_id")
+    item_features, item_spec = feature_matrix(item_table.drop("available_from"))
+    user_features, user_spec = feature_matrix(user_table)
+    transitions = _transitions(decided, parts, links, credited.reward, shelf)
+    dataset = Dataset(
+        arrays=decided.arrays,
+        transitions=transitions,
+        vocabulary=vocabulary,
+        items=item_table,
+        users=user_table,
+        item_features=np.concatenate([np.zeros((1, item_features.shape[1]), np.float32), item_features]),
+        item_spec=item_spec,
+        user_features=user_features,
+        user_spec=user_spec,
+        components=list(components),
+        weights=weights_of(components),
+        row_visit=decided.row_visit,
+        state_visit=decided.visit,
+        rejects=log.rejects,
+        manifest={
+            **_origin(log, encoded),
+            "rewards": {name: reward.to_json() for name, reward in components.items()},
+            "credit": credited.report,
+            "credit_window_s": CREDIT_WINDOW_US / 1e6,
+            "episode": {
+                "rule": rule,
+                "session_gap_s": session_gap_us / 1e6,
+                "churn_after_s": None if churn_us is None else churn_us / 1e6,
+                "tau_s": parse_duration(tau, "tau") / 1e6,
+            },
+            "splits": {"rule": parts.rule, "cuts_us": parts.cuts, **_sizes(transitions)},
+            "history": decided.history,
+            "n_ever_available": shelf.ever,
+            "counts": _counts(decided, encoded, log),
+        },
+    )
+    return dataset if out is None else dataset.write(out)
+
+
+def parse_duration(given: Duration, where: str) -> int:
+    """Microseconds from `90s`, `30m`, `12h`, `30d`, `2w`, or a number of seconds.
+
+    Raises:
+        UserError: anything else, or not positive.
+    """
+    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", str(given))
+    seconds = float(match[1]) * units[match[2]] if match else 0.0
+    if not 0 < seconds < 1e10:
+        raise UserError("a duration such as 30d, 12h or 90m", repr(given), where, "seconds without a unit", "bad_duration")
+    return round(seconds * 1e6)
+
+
+def _declared(table: pl.DataFrame | pl.LazyFrame | None, key: str, where: str) -> pl.DataFrame | None:
+    """The declared table with a text key, one row per id."""
+    if table is None:
+        return None
+    frame = table.lazy().collect()
+    if key not in frame.columns:
+        raise UserError(f"a column {key}", ", ".join(frame.columns), where, f"rename the id column to {key}", "missing_column")
+    frame = frame.with_columns(pl.col(key).cast(pl.String)).filter(pl.col(key).is_not_null())
+    if "available_from" in frame.columns:
+        given = frame["available_from"]
+        text = given.dtype == pl.String
+        since = given.str.to_datetime(time_unit="us", time_zone="UTC", strict=False) if text else given
+        if not since.dtype.is_temporal() or since.null_count() > given.null_count():
+            got = f"{given.filter(since.is_null() & given.is_not_null())[0]!r}" if text else str(given.dtype)
+            raise UserError("times in available_from", got, where, "write RFC 3339 with a zone, 2026-01-31T00:00:00Z", "bad_available_from")
+        frame = frame.with_columns(since)
+    return frame.unique(key, keep="last", maintain_order=True)
+
+
+def _refuse_untrainable(decided: Decided, encoded: Encoded, log: EventLog) -> None:
+    where = ", ".join(log.source) or "the log"
+    if not len(decided.hi):
+        got = f"{len(encoded.events.user)} event(s) of {len(encoded.users)} user(s) with one item event each"
+        raise UserError("a customer with at least two events", got, where, "a single event has no history to decide from", "no_decisions")
+    if len(encoded.items) < 2:
+        raise UserError("at least two items", f"{len(encoded.items)}", where, "with one item there is nothing to choose", "one_item")
+
+
+def _default_episode(log: EventLog, decided: Decided) -> Literal["session", "user"]:
+    times = [column for column in (decided.events.time, decided.clock) if len(column)]
+    span = max(int(column.max()) for column in times) - min(int(column.min()) for column in times)
+    return "session" if not log.has_users or log.time_unit == "order" or span < SHORT_LOG_US else "user"
+
+
+def _split(decided: Decided, rule: str) -> Split:
+    if bool(np.any(decided.split != NO_SPLIT)):
+        return split_by_column(decided.split)
+    if rule == "column":
+        raise UserError("a split column", "none", "split", "leave split out to split by time", "no_split_column")
+    return split_by_time(decided.when)
+
+
+def _in_order(names: list[str], shelf: Availability) -> list[str]:
+    placed = np.empty(len(names), np.int64)
+    placed[shelf.number[1:] - 1] = np.arange(len(names))
+    return [names[i] for i in placed]
+
+
+def _item_table(vocabulary: Vocabulary, shelf: Availability, declared: pl.DataFrame | None) -> pl.DataFrame:
+    since = np.where((shelf.since == ALWAYS) | (shelf.since == FOREVER), 0, shelf.since)
+    known = pl.Series((shelf.since != ALWAYS) & (shelf.since != FOREVER), dtype=pl.Boolean)
+    table = pl.DataFrame({"item_id": pl.Series(vocabulary.items, dtype=pl.String), "available_from": pl.Series(since, dtype=pl.Int64)})
+    table = table.with_columns(pl.when(known).then(pl.col("available_from")).cast(pl.Datetime("us", "UTC")))
+    features = None if declared is None else declared.drop("available_from", strict=False)
+    return _joined(table, features, "item_id")
+
+
+def _joined(table: pl.DataFrame, features: pl.DataFrame | None, key: str) -> pl.DataFrame:
+    return table if features is None else table.join(features, on=key, how="left", maintain_order="left")
+
+
+def _transitions(decided: Decided, parts: Split, links: Links, reward: FloatArray, shelf: Availability) -> Transitions:
+    states = repeat_states(decided.action_start)
+    return Transitions(
+        user=decided.user,
+        hi=decided.hi.astype(np.int64),
+        clock=decided.clock,
+        n_available=shelf.count(decided.clock),
+        candidates=decided.candidates,
+        candidates_start=decided.candidates_start,
+        split=parts.of,
+        state=states,
+        action=decided.action,
+        reward=reward,
+        pause=links.pause[states],
+        next_state=links.next[states],
+        end=links.end[states],
+        propensity=decided.propensity,
+    )
+
+
+def _sizes(transitions: Transitions) -> dict[str, int]:
+    return {name: int(np.count_nonzero(transitions.split == code)) for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST))}
+
+
+def _origin(log: EventLog, encoded: Encoded) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": log.kind,
+        "layout": log.layout,
+        "time_unit": log.time_unit,
+        "source": [Path(name).name for name in log.source],
+        "notes": [*log.notes, *encoded.notes],
+    }
+
+
+def _counts(decided: Decided, encoded: Encoded, log: EventLog) -> dict[str, int]:
+    active = np.bincount(decided.events.user, minlength=len(encoded.users)) + np.bincount(decided.user, minlength=len(encoded.users))
+    return {
+        "events": len(decided.events.user),
+        "decisions": 0 if encoded.decisions is None else len(decided.hi),
+        "states": len(decided.hi),
+        "transitions": len(decided.action),
+        "users": int(np.count_nonzero(active)),
+        "items": len(encoded.items),
+        "types": len(decided.types),
+        "visits": int(decided.row_visit.max(initial=-1)) + 1,
+        "rejected": log.rejects.height,
+    }
+
+
+def ingest(log: EventLog, out: str | Path, **settings: Any) -> dict[str, Any]:
+    """Build the dataset of a log, write it to `out`, and say what is in it.
+
+    Args:
+        log: what `read_events` gave.
+        out: directory of the dataset.
+        settings: keyword arguments of `build_dataset`.
+
+    Returns:
+        {"dataset", "layout", "kind", "events", "decisions", "users", "items", "rejected", "time_unit"}.
+    """
+    manifest = build_dataset(log, out=out, **settings).manifest
+    counts = {name: manifest["counts"][name] for name in ("events", "decisions", "users", "items", "rejected")}
+    return {"dataset": str(out), "layout": log.layout, "kind": log.kind, **counts, "time_unit": log.time_unit}

@@ -1,0 +1,283 @@
+"""From text to numbers: an `EventLog` as flat arrays, not yet sorted by user.
+
+Ids become codes through polars categoricals, the only pass over the text; everything after this file works on numpy.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qurate.errors import UserError
+from qurate.events.schema import EventLog
+from qurate.mdp.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
+
+NO_SPLIT = 255
+"""The row names no split."""
+
+SPLIT_NAMES = {TRAIN: "train", VALID: "valid", TEST: "test", HISTORY: "history"}
+SPLIT = pl.col("split").cast(pl.Enum([SPLIT_NAMES[code] for code in range(4)]), strict=False).to_physical().fill_null(NO_SPLIT)
+
+
+@dataclass(frozen=True, slots=True)
+class EventColumns:
+    """E events."""
+
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]  # 0 = the event names no item
+    type: NDArray[np.uint8]  # 1..M
+    time: IntArray  # microseconds
+    value: FloatArray  # 0 where absent
+    session: NDArray[np.int32]  # code of the session id, -1 where absent
+    decision: NDArray[np.int32]  # decision that the event names, -1 where none or unknown
+    split: NDArray[np.uint8]  # NO_SPLIT where the log has none
+    order: IntArray  # row of the source, which breaks ties of time
+
+    def take(self, index: NDArray[Any]) -> "EventColumns":
+        """The events at `index` (positions or a bool mask), in that order."""
+        return EventColumns(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionColumns:
+    """D decisions, their shown items and explicit candidates as ragged lists."""
+
+    user: NDArray[np.int32]
+    time: IntArray
+    session: NDArray[np.int32]
+    split: NDArray[np.uint8]
+    order: IntArray  # row of the source, -1 where unknown
+    as_of: IntArray  # last event row (arrival order) that the policy knew, -1 where not recorded
+    shown: NDArray[np.int32]  # [sum k]
+    shown_start: IntArray  # [D + 1]
+    propensity: FloatArray  # [sum k], NaN where not logged
+    candidates: NDArray[np.int32]  # [sum K]
+    candidates_start: IntArray  # [D + 1]
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return len(self.user)
+
+    def take(self, index: NDArray[Any]) -> "DecisionColumns":
+        """The decisions at `index` (positions), in that order."""
+        flat, start = ragged_take(self.shown_start, index)
+        pool, pool_start = ragged_take(self.candidates_start, index)
+        return DecisionColumns(
+            user=self.user[index],
+            time=self.time[index],
+            session=self.session[index],
+            split=self.split[index],
+            order=self.order[index],
+            as_of=self.as_of[index],
+            shown=self.shown[flat],
+            shown_start=start,
+            propensity=self.propensity[flat],
+            candidates=self.candidates[pool],
+            candidates_start=pool_start,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A log as arrays. Items are 1..N in text order, users 0..U-1 in text order."""
+
+    events: EventColumns
+    decisions: DecisionColumns | None
+    users: list[str]
+    items: list[str]
+    types: list[str]
+    notes: list[str]  # what was left out
+
+
+def ragged_take(start: IntArray, index: NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """Flat positions of the lists at `index` and the new starts, for lists given by `start` [n + 1]."""
+    sizes = np.diff(start)[index]
+    new_start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    flat = np.arange(new_start[-1]) + np.repeat(start[:-1][index] - new_start[:-1], sizes)
+    return flat, new_start
+
+
+def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None) -> Encoded:
+    """Read the lazy tables once and give every id a number.
+
+    Args:
+        log: the event log; events without user and session, or without time, are left out (readers reject them).
+        items: declared items (`item_id`), known even where no event names them.
+        users: declared users (`user_id`).
+
+    Raises:
+        UserError: the log is empty or has more than 255 event types.
+    """
+    user_ids, item_ids, session_ids, decision_ids = everything = [pl.Categories.random() for _ in range(4)]
+    # polars forgets categories as soon as no series has them; these empty ones keep them until the codes are resolved.
+    alive = [pl.Series([], dtype=pl.Categorical(categories)) for categories in everything]
+    for table, column, categories in ((items, "item_id", item_ids), (users, "user_id", user_ids)):
+        if table is not None:
+            table[column].cast(pl.Categorical(categories))  # enters the ids
+    decisions, lost = None, 0
+    if log.decisions is not None:
+        decisions, lost = _collect_decisions(log.decisions, user_ids, item_ids, session_ids, decision_ids)
+    frame, notes = _collect_events(log.events, user_ids, item_ids, session_ids, decision_ids, decisions is not None)
+    notes += [f"{lost} decisions that repeat an id, show nothing or have no user left out"] if lost else []
+    if frame.height == 0 and (decisions is None or decisions.height == 0):
+        raise UserError("at least one event", "an empty log", ", ".join(log.source) or "the log", "check the path", "no_events")
+    user_names, user_rank = _ranks(user_ids)
+    item_names, item_rank = _ranks(item_ids)
+    type_names = sorted(frame["type"].unique().to_list())
+    if len(type_names) > 254:
+        raise UserError("at most 254 event types", str(len(type_names)), "column type", "merge rare types", "too_many_types")
+    row_of_decision = np.full(_size(decision_ids), -1, np.int32)
+    alive.clear()
+    coded = None
+    if decisions is not None:
+        row_of_decision[_numbers(decisions["decision"])] = np.arange(decisions.height, dtype=np.int32)
+        coded = _decision_columns(decisions, user_rank, item_rank)
+    type_code = frame["type"].cast(pl.Enum(type_names)).to_physical().cast(pl.UInt8) + 1
+    named = frame["decision"].fill_null(-1).cast(pl.Int64).to_numpy() if decisions is not None else None
+    events = EventColumns(
+        user=user_rank[_numbers(frame["user"])],
+        item=_lookup(frame["item"], item_rank + 1, 0),
+        type=type_code.to_numpy(),
+        time=frame["time"].to_numpy(),
+        value=frame["value"].to_numpy(),
+        session=frame["session"].cast(pl.Int32).fill_null(-1).to_numpy(),
+        decision=np.full(frame.height, -1, np.int32) if named is None else _named(named, row_of_decision),
+        split=frame["split"].to_numpy(),
+        order=frame["row"].to_numpy(),
+    )
+    if np.any(np.diff(events.order) < 0):
+        events = events.take(np.argsort(events.order, kind="stable"))
+    return Encoded(events, coded, user_names, item_names, type_names, notes)
+
+
+def _collect_events(
+    lazy: pl.LazyFrame,
+    user_ids: pl.Categories,
+    item_ids: pl.Categories,
+    session_ids: pl.Categories,
+    decision_ids: pl.Categories,
+    with_decisions: bool,
+) -> tuple[pl.DataFrame, list[str]]:
+    """The events with codes for ids, and what was left out."""
+    columns = {
+        "user": _code(pl.coalesce("user_id", "session_id"), user_ids),
+        "item": _code(pl.col("item_id"), item_ids),
+        "session": _code(pl.col("session_id"), session_ids),
+        "decision": _code(pl.col("decision_id"), decision_ids) if with_decisions else pl.lit(None, pl.UInt32),
+        "type": pl.col("type").cast(pl.Categorical),
+        "time": pl.col("timestamp").cast(pl.Int64),
+        "value": pl.col("value").cast(pl.Float32).fill_nan(0).fill_null(0),
+        "split": SPLIT,
+        "row": pl.col("row").cast(pl.Int64),
+        "event": pl.when(pl.col("event_id").is_not_null()).then(pl.col("event_id").hash()),
+    }
+    frame = lazy.select(**columns).collect(engine="streaming")
+    notes = []
+    if any(frame[name].null_count() for name in ("user", "time", "type")):
+        whole = frame.drop_nulls(["user", "time", "type"])
+        notes.append(f"{frame.height - whole.height} events without user and session, time or type left out")
+        frame = whole
+    if frame["event"].null_count() < frame.height and frame["event"].n_unique() < frame.height:
+        # A repeated delivery has the same id, user, type and item; comparing all four makes a collision of hashes harmless.
+        again = pl.struct("event", "user", "type", "item").is_first_distinct() | pl.col("event").is_null()
+        kept = frame.sort("row", maintain_order=True).filter(again)
+        notes.append(f"{frame.height - kept.height} repeated event ids dropped")
+        frame = kept
+    return frame.drop("event"), notes
+
+
+def _collect_decisions(
+    lazy: pl.LazyFrame, user_ids: pl.Categories, item_ids: pl.Categories, session_ids: pl.Categories, decision_ids: pl.Categories
+) -> tuple[pl.DataFrame, int]:
+    """The decisions with codes for ids; the first of each decision_id, without those that showed nothing; how many went."""
+    present = lazy.collect_schema().names()
+    shown = pl.col("shown").cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
+    pool = pl.col("candidates").cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
+    columns = {
+        "decision": _code(pl.col("decision_id"), decision_ids),
+        "user": _code(pl.coalesce("user_id", "session_id"), user_ids),
+        "time": pl.col("timestamp").cast(pl.Int64),
+        "session": _code(pl.col("session_id"), session_ids),
+        "shown": shown,
+        "propensity": pl.col("propensity").cast(pl.List(pl.Float32)),
+        "candidates": pool if "candidates" in present else pl.lit(None, pl.List(pl.UInt32)),
+        "split": SPLIT if "split" in present else pl.lit(NO_SPLIT, pl.UInt8),
+        "row": pl.col("row").cast(pl.Int64).fill_null(-1) if "row" in present else pl.lit(-1, pl.Int64),
+        "as_of": pl.col("as_of").cast(pl.Int64).fill_null(-1) if "as_of" in present else pl.lit(-1, pl.Int64),
+    }
+    frame = lazy.select(**columns).collect()
+    usable = pl.col("user").is_not_null() & pl.col("time").is_not_null() & (pl.col("shown").list.len() > 0)
+    kept = frame.filter(usable).unique("decision", keep="first", maintain_order=True)
+    return kept, frame.height - kept.height
+
+
+def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32]) -> DecisionColumns:
+    shown, shown_start = _flat(frame["shown"])
+    pool, pool_start = _flat(frame["candidates"])
+    sizes = np.diff(shown_start)
+    logged = frame["propensity"].list.len().fill_null(0).to_numpy() == sizes
+    propensity = np.full(len(shown), np.nan, np.float32)
+    if logged.any():
+        values, _ = _flat(frame["propensity"].filter(pl.Series(logged)))
+        propensity[np.repeat(logged, sizes)] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    return DecisionColumns(
+        user=user_rank[_numbers(frame["user"])],
+        time=frame["time"].to_numpy(),
+        session=frame["session"].cast(pl.Int32).fill_null(-1).to_numpy(),
+        split=frame["split"].to_numpy(),
+        order=frame["row"].to_numpy(),
+        as_of=frame["as_of"].to_numpy(),
+        shown=_lookup(shown, item_rank + 1, 0),
+        shown_start=shown_start,
+        propensity=propensity,
+        candidates=_lookup(pool, item_rank + 1, 0),
+        candidates_start=pool_start,
+    )
+
+
+def _code(text: pl.Expr, categories: pl.Categories) -> pl.Expr:
+    return text.cast(pl.Categorical(categories)).to_physical()
+
+
+def _ranks(categories: pl.Categories) -> tuple[list[str], NDArray[np.int32]]:
+    """The ids in text order, and the place of each code in that order."""
+    codes = pl.int_range(_size(categories), dtype=pl.UInt32)  # Categories.to_series walks in Python, 20 times slower
+    texts = pl.select(codes.cat.to(pl.Categorical(categories)).cast(pl.String)).to_series()
+    order = texts.arg_sort(nulls_last=True).to_numpy()[: len(texts) - texts.null_count()]
+    rank = np.zeros(len(texts), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return texts.gather(order).to_list(), rank
+
+
+def _size(categories: pl.Categories) -> int:
+    """How many codes are taken: the code that a text gets which is no id."""
+    return int(pl.Series([f"\0{uuid4()}"]).cast(pl.Categorical(categories)).to_physical()[0])
+
+
+def _numbers(codes: pl.Series) -> IntArray:
+    return codes.cast(pl.Int64).to_numpy()
+
+
+def _lookup(codes: pl.Series, table: NDArray[np.int32], missing: int) -> NDArray[np.int32]:
+    """`table[code]`, `missing` where the code is null."""
+    null = codes.is_null().to_numpy()
+    if not len(table):
+        return np.full(len(codes), missing, np.int32)
+    return np.where(null, np.int32(missing), table[codes.fill_null(0).to_numpy()]).astype(np.int32)
+
+
+def _named(codes: IntArray, row_of_decision: NDArray[np.int32]) -> NDArray[np.int32]:
+    found = np.full(len(codes), -1, np.int32)
+    found[codes >= 0] = row_of_decision[codes[codes >= 0]]
+    return found
+
+
+def _flat(lists: pl.Series) -> tuple[pl.Series, IntArray]:
+    """All elements of a list column and the starts [n + 1]; null lists are empty."""
+    sizes = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return lists.filter(pl.Series(sizes > 0, dtype=pl.Boolean)).explode(), start

@@ -1,0 +1,155 @@
+"""What an event is worth: `{type: weight}` or `{type: {weight, per: value, cap}}`, kept as separate components."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.errors import UserError, nearest
+from qurate.events.schema import STANDARD_TYPES
+from qurate.mdp.types import FloatArray
+
+DERIVED = ("no_response", "leave")
+"""Rewards that no event carries: shown and nothing came within the window; silent longer than `churn_after`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The worth of one event type."""
+
+    weight: float  # per event, or per unit of its value
+    per_value: bool = False
+    cap: float | None = None  # of the value of one event, before weighting
+
+    def amount(self, value: NDArray[Any]) -> NDArray[np.float64]:
+        """Unweighted amount of each event: 1, or its value up to the cap."""
+        if not self.per_value:
+            return np.ones(len(value))
+        amount = value.astype(np.float64)
+        return amount if self.cap is None else np.minimum(amount, self.cap)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of the contract."""
+        extra: dict[str, Any] = {"per": "value"} if self.per_value else {}
+        return {"weight": self.weight, **extra, **({} if self.cap is None else {"cap": self.cap})}
+
+
+DEFAULT_REWARDS: dict[str, Reward] = {
+    "click": Reward(1.0),
+    "view": Reward(1.0),
+    "cart": Reward(2.0),
+    "purchase": Reward(5.0),
+    "watch": Reward(0.01, per_value=True, cap=60.0),  # seconds
+    "rating": Reward(1.0, per_value=True),
+    "like": Reward(1.0),
+    "dislike": Reward(-1.0),
+    "share": Reward(2.0),
+    "comment": Reward(1.0),
+    "gift": Reward(5.0),
+    "follow": Reward(2.0),
+    "hide": Reward(-1.0),
+}
+"""Assumptions, not measurements: say what an event is worth to you with `rewards`."""
+
+
+def parse_rewards(spec: str | Mapping[str, Any]) -> dict[str, Reward]:
+    """Rewards from `click=1,purchase=10`, from JSON text, or from a mapping.
+
+    Raises:
+        UserError: not a number, an unknown key, `per` other than value, or a cap without `per`.
+    """
+    if isinstance(spec, str):
+        spec = _parse_text(spec)
+    rewards = {}
+    for name, given in spec.items():
+        where = f"rewards, {name}"
+        if isinstance(given, Reward):
+            rewards[name] = given
+            continue
+        parts = dict(given) if isinstance(given, Mapping) else {"weight": given}
+        for key in parts:
+            if key not in ("weight", "per", "cap"):
+                raise UserError("weight, per or cap", str(key), where, nearest(str(key), ("weight", "per", "cap")), "bad_reward")
+        per, cap = parts.get("per"), parts.get("cap")
+        if per not in (None, "value"):
+            raise UserError("per: value", f"per: {per}", where, "leave per out to count events", "bad_reward")
+        if cap is not None and per is None:
+            raise UserError("cap together with per: value", "cap alone", where, "add per: value", "bad_reward")
+        weight = _number(parts.get("weight"), where)
+        rewards[name] = Reward(weight, per == "value", None if cap is None else _number(cap, where))
+    if not rewards:
+        raise UserError("at least one reward", "none", "rewards", "write for example click=1,purchase=10", "bad_reward")
+    return rewards
+
+
+def resolve_rewards(spec: str | Mapping[str, Any] | None, types: Sequence[str], kind: str, churn: bool) -> dict[str, Reward]:
+    """The reward components of a log, in order.
+
+    Args:
+        spec: the user's rewards; None: the defaults of the types that the log has.
+        types: event types in the log.
+        kind: organic | exposure | logged.
+        churn: whether `churn_after` is given.
+
+    Raises:
+        UserError: an unknown type (the nearest known one is named), a derived reward that this log cannot have, no type
+            with a default, or all weights zero.
+    """
+    if spec is None:
+        rewards = {name: reward for name, reward in DEFAULT_REWARDS.items() if name in types}
+        if not rewards:
+            raise UserError(
+                "a reward", "no event type with a default", "rewards", f"give a weight to one of: {', '.join(types)}", "no_reward"
+            )
+        return rewards
+    rewards = parse_rewards(spec)
+    known = set(types) | set(STANDARD_TYPES) | set(DERIVED)
+    for name in rewards:
+        if name not in known:
+            raise UserError("an event type of the log", name, "rewards", nearest(name, known), "unknown_event_type")
+    if "no_response" in rewards and kind == "organic":
+        hint = "leave it out, or log what was shown"
+        raise UserError("a log of what was shown", "an organic log", "rewards, no_response", hint, "no_response_organic")
+    if "leave" in rewards and not churn:
+        raise UserError(
+            "--churn-after beside leave", "no --churn-after", "rewards, leave", "say how long a silence means gone", "leave_without_churn"
+        )
+    if not any(reward.weight for reward in rewards.values()):
+        raise UserError("a weight other than 0", "all rewards zero", "rewards", "give the event that you want a weight", "no_reward")
+    return rewards
+
+
+def weights_of(rewards: Mapping[str, Reward]) -> FloatArray:
+    """float32 [R]."""
+    return np.array([reward.weight for reward in rewards.values()], np.float32)
+
+
+def _parse_text(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        try:
+            parsed: dict[str, Any] = msgspec.json.decode(text.encode(), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise UserError(
+                "a JSON object", str(error), "rewards", 'for example {"watch": {"weight": 0.01, "per": "value"}}', "bad_reward"
+            ) from None
+        return parsed
+    parsed = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, weight = part.partition("=")
+        if not equals:
+            raise UserError("TYPE=WEIGHT", part, "rewards", "write for example click=1,purchase=10", "bad_reward")
+        parsed[name.strip()] = weight.strip()
+    return parsed
+
+
+def _number(given: Any, where: str) -> float:
+    try:
+        number = float(given) if not isinstance(given, bool) else float("nan")
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise UserError("a finite number", str(given), where, "write for example click=1", "bad_reward")
+    return number

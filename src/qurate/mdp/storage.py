@@ -1,0 +1,288 @@
+"""The dataset directory: dataset.json, events.parquet, decisions.parquet, candidates.parquet, items.parquet,
+users.parquet, rejects.csv. Written beside, synced, renamed: a reader finds a whole dataset or none. A machine that dies
+between the two renames of a replacement leaves the old dataset beside, under a name that reading then tells.
+"""
+
+import glob
+import hashlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qurate.errors import MachineError, UserError
+from qurate.events.catalogue import Spec, feature_matrix
+from qurate.events.vocabulary import Vocabulary
+from qurate.mdp.types import EventArrays, FloatArray, Transitions
+
+SCHEMA_VERSION = 1
+MANIFEST = "dataset.json"
+TABLES = ("events", "decisions", "candidates", "items", "users")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What training and evaluation read, made by `build_dataset` and kept in a directory.
+
+    `items` and `users` are tables with one row per index (item i in row i - 1), in which the raw features stand.
+    """
+
+    arrays: EventArrays
+    transitions: Transitions
+    vocabulary: Vocabulary
+    items: pl.DataFrame  # item_id, available_from (null: from the beginning, or never: `n_ever_available`), features
+    users: pl.DataFrame  # user_id, features
+    item_features: FloatArray  # [N + 1, F], row 0 zeros
+    item_spec: Spec
+    user_features: FloatArray  # [U, U_dim]
+    user_spec: Spec
+    components: list[str]  # [R]
+    weights: FloatArray  # [R]
+    row_visit: NDArray[np.int32]  # [E] visit of each history row
+    state_visit: NDArray[np.int32]  # [D] visit of each decision
+    rejects: pl.DataFrame
+    manifest: dict[str, Any]
+
+    @property
+    def user_ids(self) -> list[str]:
+        """[U] text ids."""
+        return self.users["user_id"].to_list()
+
+    @property
+    def kind(self) -> str:
+        """organic | exposure | logged."""
+        return str(self.manifest["kind"])
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the dataset's manifest, which holds the digests of its files; "" before it was written."""
+        return str(self.manifest.get("sha256", ""))
+
+    @property
+    def n_ever_available(self) -> int:
+        """Items 1..n were declared or seen in training; the others are unknown to any policy."""
+        return int(self.manifest["n_ever_available"])
+
+    def write(self, path: str | Path) -> "Dataset":
+        """Write the directory; what is at `path` is replaced as one, or stays as it was.
+
+        Returns:
+            The dataset with the digests in its manifest.
+
+        Raises:
+            UserError: `path` is a file, or a directory that is not a dataset.
+            MachineError: the disk is full or not writable; what was at `path` is unchanged.
+        """
+        return _write(self, Path(path))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Dataset":
+        """Read a dataset directory.
+
+        Raises:
+            UserError: no dataset there, another schema version, a file missing, altered or truncated.
+        """
+        return _read(Path(path))
+
+
+def _write(dataset: Dataset, path: Path) -> Dataset:
+    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError("a new path or an existing dataset", "something else", str(path), "choose another -o", "not_a_dataset")
+    path = path.absolute()
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    old = beside.with_suffix(".old")
+    try:
+        beside.mkdir(parents=True)
+        manifest = _write_files(dataset, beside)
+        if path.exists():
+            path.rename(old)
+            try:
+                beside.rename(path)
+            except BaseException:  # Ctrl-C too
+                old.rename(path)
+                raise
+        else:
+            beside.rename(path)
+        _sync(path.parent)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        hint = "what was there before is unchanged; free space or choose another -o"
+        raise MachineError("a dataset on disk", str(error), str(path), hint, "write_failed") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return replace(dataset, manifest=manifest)
+
+
+def _write_files(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Write every file of the dataset into an empty folder and return the manifest with its digests."""
+    for name, table in _tables(dataset).items():
+        table.write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=1, statistics=False)
+    dataset.rejects.write_csv(folder / "rejects.csv")
+    # The types and weights make the tables readable without the log.
+    manifest = {**dataset.manifest, "types": list(dataset.vocabulary.types)}
+    manifest["item_spec"], manifest["user_spec"] = dataset.item_spec, dataset.user_spec
+    manifest["sha256_files"] = {file.name: _digest(file) for file in sorted(folder.iterdir())}
+    manifest.pop("sha256", None)
+    manifest["sha256"] = _manifest_digest(manifest)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+    return msgspec.json.decode(msgspec.json.encode(manifest), type=dict[str, Any])
+
+
+def _read(path: Path) -> Dataset:
+    manifest = _read_manifest(path)
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        got = str(manifest.get("schema_version"))
+        raise UserError(f"dataset schema version {SCHEMA_VERSION}", got, str(path / MANIFEST), "ingest the log again", "schema_version")
+    for name, digest in manifest["sha256_files"].items():
+        file = path / name
+        if not file.is_file() or _digest(file) != digest:
+            got = "a missing file" if not file.is_file() else "an altered or truncated file"
+            raise UserError("the file that was written", got, str(file), "ingest the log again", "altered_dataset")
+    tables = {name: pl.read_parquet(path / f"{name}.parquet") for name in TABLES}
+    items, users = tables["items"], tables["users"]
+    vocabulary = Vocabulary(tuple(items["item_id"].to_list()), tuple(manifest["types"]))
+    item_features, _ = feature_matrix(items.drop("available_from"), manifest["item_spec"])
+    user_features, _ = feature_matrix(users, manifest["user_spec"])
+    components = list(manifest["rewards"])
+    transitions, state_visit = _transitions(tables["decisions"], tables["candidates"], components)
+    events = tables["events"]
+    start = np.concatenate([[0], np.cumsum(np.bincount(events["user"].to_numpy(), minlength=users.height))]).astype(np.int64)
+    return Dataset(
+        arrays=EventArrays(
+            item=_column(events, "item"),
+            type=_column(events, "type"),
+            time=_column(events, "time"),
+            value=_column(events, "value"),
+            user_start=start,
+        ),
+        transitions=transitions,
+        vocabulary=vocabulary,
+        items=items,
+        users=users,
+        item_features=np.concatenate([np.zeros((1, item_features.shape[1]), np.float32), item_features]),
+        item_spec=manifest["item_spec"],
+        user_features=user_features,
+        user_spec=manifest["user_spec"],
+        components=components,
+        weights=np.array([reward["weight"] for reward in manifest["rewards"].values()], np.float32),
+        row_visit=_column(events, "visit"),
+        state_visit=state_visit,
+        rejects=pl.read_csv(path / "rejects.csv", schema_overrides={"line": pl.UInt64, "reason": pl.String, "raw": pl.String}),
+        manifest=manifest,
+    )
+
+
+def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
+    """Numbers, not text: item 0 is none, types and users count in the order of the manifest and users.parquet."""
+    arrays, steps = dataset.arrays, dataset.transitions
+    user = np.repeat(np.arange(len(arrays.user_start) - 1, dtype=np.int32), np.diff(arrays.user_start))
+    events = {"user": user, "item": arrays.item, "type": arrays.type, "time": arrays.time, "value": arrays.value}
+    sizes = np.diff(steps.candidates_start).astype(np.int32)
+    per_state: dict[str, NDArray[Any]] = {"user": steps.user, "hi": steps.hi, "clock": steps.clock, "n_available": steps.n_available}
+    per_state |= {"split": steps.split, "visit": dataset.state_visit, "n_candidates": sizes}
+    per_item = {
+        "action": steps.action,
+        "pause": steps.pause,
+        "next_state": steps.next_state,
+        "end": steps.end,
+        "propensity": steps.propensity,
+    }
+    rewards = {f"reward_{name}": steps.reward[:, i] for i, name in enumerate(dataset.components)}
+    one = len(steps.state) == len(steps.hi)  # one item per decision: nothing to repeat
+    repeated = per_state if one else {name: column[steps.state] for name, column in per_state.items()}
+    return {
+        "events": pl.DataFrame({**events, "visit": dataset.row_visit}),
+        "decisions": pl.DataFrame({"state": steps.state, **repeated, **per_item, **rewards}),
+        "candidates": pl.DataFrame({"item": steps.candidates}),
+        "items": dataset.items,
+        "users": dataset.users,
+    }
+
+
+def _transitions(table: pl.DataFrame, pool: pl.DataFrame, components: list[str]) -> tuple[Transitions, NDArray[np.int32]]:
+    """Transitions from decisions.parquet (one row per shown item) and the visit of each decision."""
+    state = _column(table, "state")
+    first = np.flatnonzero(np.diff(state, prepend=-1))
+    one = len(first) == len(state)
+
+    def of_state(name: str) -> Any:
+        column = _column(table, name)
+        return column if one else column[first]
+
+    reward = np.empty((len(state), len(components)), np.float32)
+    for i, name in enumerate(components):
+        reward[:, i] = table[f"reward_{name}"].to_numpy()
+    start: NDArray[np.int64] = np.broadcast_to(np.int64(0), len(first) + 1)  # no lists: no memory
+    if pool.height:
+        start = np.concatenate([[0], np.cumsum(of_state("n_candidates"), dtype=np.int64)])
+    transitions = Transitions(
+        user=of_state("user"),
+        hi=of_state("hi"),
+        clock=of_state("clock"),
+        n_available=of_state("n_available"),
+        candidates=_column(pool, "item"),
+        candidates_start=start,
+        split=of_state("split"),
+        state=state,
+        action=_column(table, "action"),
+        reward=reward,
+        pause=_column(table, "pause"),
+        next_state=_column(table, "next_state"),
+        end=_column(table, "end"),
+        propensity=_column(table, "propensity"),
+    )
+    return transitions, of_state("visit")
+
+
+def _column(table: pl.DataFrame, name: str) -> Any:
+    return np.ascontiguousarray(table[name].to_numpy())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    if not file.is_file():
+        got = "no such path" if not path.exists() else "a directory without dataset.json" if path.is_dir() else "a file"
+        hint = "make one with qurate ingest LOG -o DATASET"
+        left = sorted(path.absolute().parent.glob(f".{glob.escape(path.name)}.*.old")) if not path.exists() else []
+        if left:
+            hint = f"an interrupted ingest left the former one at {left[-1]}: rename it to {path.name}"
+        raise UserError("a dataset directory", got, str(path), hint, "not_a_dataset")
+    try:
+        manifest = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        intact = manifest.get("sha256") == _manifest_digest({k: v for k, v in manifest.items() if k != "sha256"})
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        intact = False
+    except OSError as error:
+        raise MachineError("a readable dataset.json", str(error), str(file), "check the permissions", "unreadable") from None
+    if not intact:
+        raise UserError(
+            "the dataset.json that was written", "an altered or truncated file", str(file), "ingest the log again", "altered_dataset"
+        )
+    return manifest
+
+
+def _manifest_digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

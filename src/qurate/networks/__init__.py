@@ -1,0 +1,1 @@
+"""What we fit: item tower, state encoders, Q heads over the catalogue."""

@@ -1,0 +1,163 @@
+"""Histories of the training log's users, and answers for them one by one or all at once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qurate.errors import UserError, nearest
+from qurate.events.catalogue import feature_matrix
+from qurate.mdp.decision import Decision, HistoryRows
+from qurate.mdp.storage import Dataset
+from qurate.mdp.types import FloatArray
+from qurate.policies.model import Model
+from qurate.policies.recommend import EMPTY_HISTORY, decide, observe
+
+BATCH = 256
+
+
+class Histories:
+    """The history rows and features of a dataset's users."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.index = {user: i for i, user in enumerate(dataset.user_ids)}
+        self.log_end = int(dataset.arrays.time.max(initial=0))
+
+    def rows(self, user: int, last: int | None = None) -> HistoryRows:
+        """The `last` rows of user number `user`, oldest first; None = all."""
+        a = self.dataset.arrays
+        start, stop = a.user_start[user], a.user_start[user + 1]
+        start = start if last is None else max(start, stop - last)
+        rows = slice(start, stop)
+        return HistoryRows(a.item[rows].astype(np.int64), a.type[rows].astype(np.int64), a.time[rows], a.value[rows])
+
+    def features(self, user: int) -> FloatArray:
+        """Encoded features, float32 [1, U]."""
+        return self.dataset.user_features[user : user + 1]
+
+
+@lru_cache(maxsize=2)
+def _histories(path: str, digest: str | None) -> Histories | None:
+    return Histories(Dataset.read(path)) if Path(path).is_dir() else None
+
+
+def histories_of(model: Model) -> Histories | None:
+    """Of the dataset the model was trained from; None where it is no longer there.
+
+    Raises:
+        UserError: another dataset stands in its place.
+    """
+    found = None if model.dataset is None else _histories(model.dataset, model.dataset_sha256)
+    if found is not None and found.dataset.sha256 != model.dataset_sha256:
+        raise UserError("the dataset the model was trained from", "another one", str(model.dataset), "ingest it again", "other_dataset")
+    return found
+
+
+def clock_for(model: Model, rows: HistoryRows, log_end: int) -> int:
+    """When a decision for this history is made, in microseconds.
+
+    An organic log has no request times: its decisions are made at the customer's last event. In the other kinds the
+    customer is taken to come back at the end of the log.
+    """
+    newest = int(rows.times[-1]) if len(rows.times) else log_end
+    return newest if model.kind == "organic" else max(newest, log_end)
+
+
+def recommend(
+    model: Model,
+    user: str | None,
+    k: int,
+    candidates: Sequence[str] | None,
+    exclude: Sequence[str],
+    context: dict[str, Any] | None,
+    history: Sequence[dict[str, Any]] | None,
+    explain: bool,
+) -> Decision:
+    """See `Model.recommend`."""
+    if k < 1:
+        raise UserError("k of at least 1", str(k), "-k", "ask for one item or more", "bad_k")
+    known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
+    past = histories_of(model) if user is not None and history is None else None
+    if past is not None and user in past.index:
+        number = past.index[user]
+        known, rows, features, log_end = True, past.rows(number), past.features(number), past.log_end
+    if history is not None:
+        known, rows = True, parse_history(model, history)
+        log_end = int(rows.times[-1]) if len(rows.times) else log_end
+    if context:
+        features, _ = feature_matrix(pl.DataFrame([context]), model.user_spec)
+        known = True
+    clock = clock_for(model, rows, log_end)
+    return decide(
+        model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain
+    )  # fmt: skip
+
+
+def parse_history(model: Model, events: Sequence[dict[str, Any]]) -> HistoryRows:
+    """Events of a request as rows; unknown items count as no item.
+
+    Raises:
+        UserError: an unknown event type (the nearest known one is named), a bad time, or times that run backwards.
+    """
+    items, types, times, values = [], [], [], []
+    for number, event in enumerate(events):
+        where = f"history[{number}]"
+        kind = str(event.get("type", ""))
+        if kind not in model.vocabulary.types:
+            raise UserError("an event type of the training log", repr(kind), where, nearest(kind, model.vocabulary.types), "unknown_type")
+        items.append(str(event.get("item_id", "")))
+        types.append(kind)
+        times.append(_microseconds(event.get("timestamp", number * 1_000_000), where))
+        values.append(float(event.get("value") or 0))
+    clock = np.asarray(times, np.int64)
+    if (np.diff(clock) < 0).any():
+        raise UserError("events in the order of their time", "an earlier one after a later one", "history", "sort them", "bad_history")
+    item_index = model.vocabulary.item_index(items).astype(np.int64)
+    return HistoryRows(item_index, model.vocabulary.type_index(types).astype(np.int64), clock, np.asarray(values, np.float32))
+
+
+def _microseconds(stamp: Any, where: str) -> int:
+    if isinstance(stamp, int):
+        return stamp
+    try:
+        return int(datetime.fromisoformat(str(stamp)).timestamp() * 1_000_000)
+    except ValueError:
+        raise UserError("an ISO 8601 time or microseconds", repr(stamp), where, "2026-01-31T12:00:00Z", "bad_time") from None
+
+
+def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
+    """The k best items of every user of the training log, in tables of 256 users: user_id, rank, item_id, score.
+
+    Raises:
+        UserError: the dataset is gone, or k below 1.
+    """
+    past = histories_of(model)
+    if past is None:
+        raise UserError("the training dataset", "no such directory", str(model.dataset), "--all-users needs its histories", "no_dataset")
+    if k < 1:
+        raise UserError("k of at least 1", str(k), "-k", "ask for one item or more", "bad_k")
+    k = min(k, model.n_available)
+    catalogue = np.arange(1, model.n_available + 1, dtype=np.int64)
+    names = np.array(["", *model.vocabulary.items], dtype=object)
+    users = past.dataset.user_ids
+    for first in range(0, len(users), BATCH):
+        chunk = range(first, min(first + BATCH, len(users)))
+        rows = [past.rows(u, model.window) for u in chunk]
+        clock = np.array([clock_for(model, r, past.log_end) for r in rows], np.int64)
+        scores = model.scores(observe(model, rows, clock, catalogue, past.dataset.user_features[chunk.start : chunk.stop]))
+        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
+        yield pl.DataFrame(
+            {
+                "user_id": np.repeat(users[chunk.start : chunk.stop], k),
+                "rank": np.tile(np.arange(1, k + 1), len(chunk)),
+                "item_id": names[catalogue[best].reshape(-1)].tolist(),
+                "score": np.take_along_axis(scores, best, 1).reshape(-1),
+            }
+        )

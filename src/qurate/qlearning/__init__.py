@@ -1,0 +1,1 @@
+"""How we learn: TD targets as pure functions, one learner, a table of variants, loops as generators."""

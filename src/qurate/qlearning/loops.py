@@ -1,0 +1,100 @@
+"""The training loops, as generators: whoever consumes them logs, evaluates, saves and stops."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qurate.mdp.types import Engine, FloatArray, Observation
+from qurate.networks.encoders import to_tensors
+from qurate.networks.qnetwork import QNetwork
+from qurate.qlearning.learner import Learner, Update
+from qurate.replay.samplers import LogSampler, OnlineSampler
+from qurate.replay.store import Store
+from qurate.replay.writers import OnlineWriter
+
+
+class Progress(NamedTuple):
+    """One item of a loop: decisions seen so far (online) or updates (from a log), and the last update."""
+
+    steps: int
+    update: Update | None
+    reward: float  # mean reward per decision of the last batched step; NaN from a log
+
+
+def train_from_log(learner: Learner, store: Store, sampler: LogSampler, rng: np.random.Generator) -> Iterator[Progress]:
+    """Updates without end from a log; `steps` counts updates since the loop began.
+
+    `rng` draws the batches; with the learner's own state it is all a resumed run needs.
+    """
+    s, steps = learner.settings, 0
+    while True:
+        update = learner.update(store.batch(sampler.sample(rng, s.batch_size), s.n_step))
+        steps += 1
+        yield Progress(steps, update, float("nan"))
+
+
+def q_values(network: QNetwork, observation: Observation) -> FloatArray:
+    """Q of the candidates, float32 [B, K]; candidates that all rows share (stride 0) cost one product."""
+    with torch.no_grad():
+        table = network.items()
+        heads = network.heads(to_tensors(observation.state), table)
+        candidates = observation.candidates
+        if len(candidates) > 1 and candidates.strides[0] == 0:
+            return network.q(heads, table)[:, torch.as_tensor(candidates[0].copy())].numpy()
+        return network.q(heads, table, torch.as_tensor(candidates.copy())).numpy()
+
+
+def epsilon_at(step: int, start: float, end: float, steps: int) -> float:
+    """Epsilon falls linearly from `start` to `end` over `steps` decisions."""
+    return start + (end - start) * min(step / steps, 1.0)
+
+
+Explore = Callable[[FloatArray, NDArray[np.int8], float, np.random.Generator], tuple[NDArray[np.int64], NDArray[np.float64]]]
+
+
+def train_online(
+    learner: Learner,
+    engine: Engine,
+    writer: OnlineWriter,
+    explore: Explore,
+    rng: np.random.Generator,
+    seed: int,
+    components: Sequence[int] | None = None,
+    warmup: int = 1_000,
+) -> Iterator[Progress]:
+    """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
+
+    Args:
+        engine: speaks the learner's item and type indices.
+        writer: replay rings with as many lanes as customers are simulated.
+        explore: `epsilon_greedy(scores, mask, epsilon, rng)` of the policies.
+        seed: of the customers.
+        components: which of the engine's reward components the learner's are, in its order; None = all.
+        warmup: decisions before the first update.
+    """
+    s, sampler = learner.settings, OnlineSampler(writer)
+    observation = engine.reset(seed, writer.lanes)
+    writer.begin(observation, np.zeros(writer.lanes, np.int64))
+    steps, owed = 0, 0.0
+    lanes = np.arange(writer.lanes)
+    while True:
+        learner.network.eval()
+        scores = q_values(learner.network, observation)
+        epsilon = epsilon_at(steps, s.epsilon_start, s.epsilon_end, s.epsilon_steps)
+        position, _ = explore(scores, observation.action_mask, epsilon, rng)
+        feedback = engine.step(position)
+        if components is not None:
+            feedback = feedback._replace(components=feedback.components[:, components])
+        writer.add(observation.candidates[lanes, position], feedback)
+        observation = feedback.obs
+        steps += writer.lanes
+        update = None
+        if steps > warmup:
+            owed += writer.lanes / s.update_every
+            while owed >= 1:
+                update = learner.update(writer.store.batch(sampler.sample(rng, s.batch_size), s.n_step))
+                owed -= 1
+        yield Progress(steps, update, float(feedback.reward.mean()))

@@ -1,0 +1,1 @@
+"""What we keep: events once, transitions as indices, history windows gathered at sampling."""

@@ -1,0 +1,183 @@
+"""What fills the store: a dataset at once, or the feedback of a batched environment step by step."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.mdp.states import gap_seconds
+from qurate.mdp.types import CENSORED, TERMINATED, EventArrays, EventRows, Feedback, FloatArray, Observation, Transitions
+from qurate.replay.store import NO_ACTION, Store, Tables
+
+
+def _bits(values: FloatArray) -> NDArray[np.int32]:
+    return np.ascontiguousarray(values, np.float32).view(np.int32)
+
+
+def step_discount(pause: FloatArray, gamma: float, tau_s: float) -> FloatArray:
+    """gamma inside a visit; exp(-pause / tau) across the pause to the next one (design section 2); float32, same shape.
+
+    A myopic learner (gamma = 0) looks at nothing beyond the present step, so its pauses are discounted to 0 as well.
+    """
+    across = np.exp(-pause / tau_s) if gamma > 0 else np.zeros_like(pause)
+    return np.where(pause > 0, across, gamma).astype(np.float32)
+
+
+def store_from_log(
+    events: EventArrays, transitions: Transitions, weights: FloatArray, user_features: FloatArray, gamma: float, tau_s: float, window: int
+) -> Store:
+    """A store over a dataset's arrays.
+
+    Args:
+        weights: float32 [R], weight of each reward component.
+        user_features: float32 [V, U], row = user index.
+        gamma: discount per decision, in [0, 1].
+        tau_s: seconds over which the value of a later visit falls to 1/e.
+    """
+    t = transitions
+    rows = np.zeros((window + len(events.item), 4), np.int32)
+    rows[window:, 0], rows[window:, 1], rows[window:, 3] = events.item, events.type, _bits(events.value)
+    if len(events.time):  # the gap at a user's last row is overwritten by `last_gap` at sampling
+        rows[window:-1, 2] = _bits(gap_seconds(np.diff(events.time)))
+    start = events.user_start[t.user]
+    depth = np.minimum(t.hi - start, window).astype(np.uint16)
+    newest = events.time[np.maximum(t.hi - 1, 0)] if len(events.time) else np.zeros(len(t.hi), np.int64)
+    last_gap = np.where(depth > 0, gap_seconds(t.clock - newest), np.float32(0))
+    reward = t.reward * weights
+    states = len(t.hi)
+    single = len(t.state) == states
+    discount, following, censored = np.zeros(states, np.float32), np.full(states, -1, np.int32), np.zeros(states, np.bool_)
+    discount[t.state] = np.where(t.end == TERMINATED, 0, step_discount(t.pause, gamma, tau_s))
+    following[t.state] = t.next_state
+    censored[t.state] = t.end == CENSORED
+    state_reward = reward
+    if not single:
+        state_reward = np.zeros((states, reward.shape[1]), np.float32)
+        np.add.at(state_reward, t.state, reward)
+    tables = Tables(
+        rows, t.hi, depth, last_gap, t.user, t.n_available, discount, following, censored, state_reward,
+        t.state, t.action, reward, user_features, t.candidates, t.candidates_start,
+    )  # fmt: skip
+    return Store(tables, window)
+
+
+class OnlineWriter:
+    """Rings of history rows and states, one pair per simulated customer ("lane").
+
+    A slot is a state; it becomes a transition when its action and reward arrive. Where an episode is truncated, one
+    more slot holds the last observation, so that its value can be bootstrapped; nothing is gathered across the place
+    where a ring is being overwritten.
+
+    Args:
+        lanes: customers simulated at once.
+        capacity: transitions kept in all.
+        window: L.
+        weights: float32 [R], weight of each reward component.
+        n_items: items 1..n_items, all available.
+        user_dim: U.
+    """
+
+    def __init__(
+        self, lanes: int, capacity: int, window: int, weights: FloatArray, n_items: int, user_dim: int, gamma: float, tau_s: float
+    ) -> None:
+        self.lanes, self.gamma, self.tau_s, self.weights = lanes, gamma, tau_s, weights
+        self.lane_states = max(8, -(-capacity // lanes))
+        # five rows a decision is the most a single-item scenario writes (shown, click, cart, purchase, delayed purchase)
+        self.lane_rows = 1 << int(np.ceil(np.log2(5 * self.lane_states + 2 * window)))
+        slots, n_components = lanes * self.lane_states, len(weights)
+        reward = np.zeros((slots, n_components), np.float32)
+        self.tables = Tables(
+            rows=np.zeros((lanes * (self.lane_rows + window), 4), np.int32),
+            hi=np.zeros(slots, np.int64), depth=np.zeros(slots, np.uint16), last_gap=np.zeros(slots, np.float32),
+            user=np.zeros(slots, np.int32), n_available=np.full(slots, n_items, np.int32), discount=np.zeros(slots, np.float32),
+            next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), state_reward=reward,
+            state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
+            user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(0, np.int32),
+            candidates_start=np.zeros(0, np.int64),
+        )  # fmt: skip
+        self.store = Store(self.tables, window, self.lane_rows, self.lane_states)
+        self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
+        self.head = np.zeros(lanes, np.int64)  # rows ever written per lane
+        self.episode_head = np.zeros(lanes, np.int64)  # `head` when the present customer came
+        self.episodes = np.zeros(lanes, np.int64)
+        self.newest_time = np.zeros(lanes, np.int64)
+        self._lane = np.arange(lanes)
+
+    def _slot(self, count: NDArray[np.int64], lanes: NDArray[np.int64]) -> NDArray[np.int64]:
+        return lanes * self.lane_states + count % self.lane_states
+
+    def begin(self, observation: Observation, clock: NDArray[np.int64]) -> None:
+        """The first states of all lanes, after `reset`."""
+        self._new_customers(self._lane, observation.user)
+        self._open(self._lane, clock)
+
+    def _new_customers(self, lanes: NDArray[np.int64], user: FloatArray) -> None:
+        self.episodes[lanes] += 1
+        self.episode_head[lanes] = self.head[lanes]
+        self.tables.user_features[self._slot(self.episodes[lanes], lanes)] = user
+
+    def _open(self, lanes: NDArray[np.int64], clock: NDArray[np.int64]) -> None:
+        """A new state slot in each of `lanes`, decided at `clock` [len(lanes)]."""
+        t, slot = self.tables, self._slot(self.written[lanes], lanes)
+        depth = self.head[lanes] - self.episode_head[lanes]
+        t.hi[slot] = self.head[lanes]
+        t.depth[slot] = np.minimum(depth, self.store.window)
+        t.last_gap[slot] = np.where(depth > 0, gap_seconds(clock - self.newest_time[lanes]), 0)
+        t.user[slot] = self._slot(self.episodes[lanes], lanes)
+        t.next_state[slot] = NO_ACTION
+        self.written[lanes] += 1
+
+    def add(self, action: NDArray[np.int64], feedback: Feedback) -> None:
+        """Closes the open slots with `action` [lanes] (item indices) and `feedback`, and opens the next ones."""
+        t, slot = self.tables, self._slot(self.written - 1, self._lane)
+        t.action[slot] = action
+        t.reward[slot] = feedback.components * self.weights
+        t.discount[slot] = np.where(feedback.terminated, 0, step_discount(feedback.pause, self.gamma, self.tau_s))
+        self._append_rows(feedback.rows)
+        going_on = self._lane[~feedback.terminated]
+        t.next_state[slot] = -1
+        t.next_state[slot[going_on]] = self._slot(self.written[going_on], going_on)
+        self._open(going_on, feedback.clock[going_on])  # for truncated lanes this slot keeps NO_ACTION for ever
+        ended = np.flatnonzero(feedback.terminated | feedback.truncated)
+        if len(ended):
+            self._new_customers(ended, feedback.obs.user[ended])
+            self._open(ended, feedback.clock[ended])
+
+    def _append_rows(self, rows: EventRows) -> None:
+        """Appends history rows and fills in the gap of the row before each."""
+        if len(rows.lane) == 0:
+            return
+        order = np.argsort(rows.lane, kind="stable")
+        lane, time = rows.lane[order], rows.time[order]
+        first = np.r_[True, lane[1:] != lane[:-1]]
+        starts = np.flatnonzero(first)
+        rank = np.arange(len(lane)) - np.repeat(starts, np.diff(np.r_[starts, len(lane)]))
+        virtual = self.head[lane] + rank
+        previous = np.where(first, self.newest_time[lane], np.r_[0, time[:-1]])
+        mask = self.lane_rows - 1
+        values = np.stack([rows.item[order], rows.type[order].astype(np.int32), np.zeros_like(virtual), _bits(rows.value[order])], 1)
+        self._put(lane, virtual & mask, slice(None), values.astype(np.int32))
+        self._put(lane, (virtual - 1) & mask, 2, _bits(gap_seconds(time - previous)))
+        last = np.r_[lane[1:] != lane[:-1], True]
+        self.newest_time[lane[last]] = time[last]
+        self.head[lane[last]] = virtual[last] + 1
+
+    def _put(self, lane: NDArray[np.int64], offset: NDArray[np.int64], column: int | slice, values: NDArray[np.int32]) -> None:
+        """Writes into the rings, and into the mirror that lets a window run over a ring's end."""
+        position = lane * (self.lane_rows + self.store.window) + offset
+        self.tables.rows[position, column] = values
+        mirrored = offset < self.store.window
+        self.tables.rows[position[mirrored] + self.lane_rows, column] = values[mirrored]
+
+    def filled(self) -> NDArray[np.int64]:
+        """States held per lane, [lanes]."""
+        return np.minimum(self.written, self.lane_states)
+
+    def oldest(self) -> NDArray[np.int64]:
+        """Count of the oldest state held per lane, [lanes]."""
+        return np.maximum(self.written - self.lane_states, 0)
+
+    def complete(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which slots hold a transition whose history rows have not been overwritten, bool [len(index)]."""
+        t, lane = self.tables, index // self.lane_states
+        safe: NDArray[np.bool_] = t.hi[index] - t.depth[index] >= self.head[lane] - self.lane_rows
+        safe &= t.next_state[index] != NO_ACTION
+        return safe

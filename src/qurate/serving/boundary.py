@@ -1,0 +1,263 @@
+"""From untrusted bytes to messages: everything malformed ends here, with the field it is in, in bounded memory.
+
+The order matters. Size and the number of tokens are bounded before anything is built, depth before anything recurses;
+then msgspec decodes into the message types, which have no room for anything else; then names that stand twice are
+looked for, which msgspec does not see. Only a body that fails is read a second time, to say where.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from qurate.errors import UserError, nearest
+from qurate.serving.messages import MAX_ID_BYTES, Code, Event, EventsRequest, LooseEventsRequest, RecommendRequest, Rejection
+
+MAX_BODY = 1 << 20
+MAX_EVENTS_BODY = 5 << 20
+MAX_DEPTH = 32
+MAX_TOKENS = 500_000
+"""Brackets, commas and quotes in a body: bounds what decoding can cost, whatever the bytes say (about 30 MB)."""
+
+Message = TypeVar("Message")
+
+_recommend: msgspec.json.Decoder[RecommendRequest] = msgspec.json.Decoder(RecommendRequest)
+_events: msgspec.json.Decoder[EventsRequest] = msgspec.json.Decoder(EventsRequest)
+_loose: msgspec.json.Decoder[LooseEventsRequest] = msgspec.json.Decoder(LooseEventsRequest)
+_event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_PLACE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
+_ID_FIELDS = ("event_id", "user_id", "type", "item_id", "session_id", "decision_id")
+
+
+class _Twice(ValueError):
+    """A name stands twice in an object."""
+
+
+def parse_recommend(body: bytes) -> RecommendRequest:
+    """The request in `body`.
+
+    Raises:
+        UserError: codes invalid_json, invalid_field, too_large, too_deep; `where` is the path of the field.
+    """
+    text = _text(body)
+    try:
+        request = _recommend.decode(body)
+        _check_names(text)
+    except (ValueError, RecursionError) as error:
+        _raise_lexical(text)
+        raise _field_error(error, RecommendRequest) from None
+    if _ESCAPED.search(body):
+        _raise_lexical(text)
+        _raise_nul(text)
+    if not _one_byte_each(text):
+        _check_bytes(request)
+    return request
+
+
+def parse_events(body: bytes) -> tuple[list[tuple[int, Event]], list[Rejection]]:
+    """The well-formed events of a batch with their index, and a rejection for each of the others.
+
+    Raises:
+        UserError: the body is not such a batch, or not one event in it is well-formed: codes invalid_json,
+            invalid_field, too_large, too_deep; `where` is the path of the first offending field.
+    """
+    text = _text(body)
+    try:
+        batch = _events.decode(body).events
+        _check_names(text)
+    except (ValueError, RecursionError):
+        _raise_lexical(text)
+        return _one_by_one(body, text)
+    if _ESCAPED.search(body):
+        _raise_lexical(text)
+    elif _one_byte_each(text) or not any(map(_overlong, batch)):
+        return list(enumerate(batch)), []
+    return _one_by_one(body, text)
+
+
+def path_text(path: tuple[str | int, ...]) -> str:
+    """`$.events[3].value`; long names are cut."""
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part[:60]}" for part in path)
+
+
+def _text(body: bytes) -> str:
+    """The body as text, once its size in tokens and its depth are known to be bounded."""
+    tokens = sum(map(body.count, (b"{", b"[", b",", b'"', b"}", b"]")))
+    if tokens > MAX_TOKENS:
+        raise UserError(f"at most {MAX_TOKENS} brackets, commas and quotes", str(tokens), "$", "send smaller batches", code="too_large")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise UserError("UTF-8", f"byte {body[error.start]:#04x} at offset {error.start}", "$", code="invalid_json") from None
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise UserError(f"at most {MAX_DEPTH} objects and lists inside each other", "more", "$", code="too_deep")
+    return text
+
+
+def _depth(body: bytes) -> int:
+    """Deepest nesting, brackets inside strings not counted; linear in time, no recursion."""
+    outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = np.frombuffer(outside.translate(None, _NOT_BRACKETS), np.uint8)
+    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1).astype(np.int32)
+    return int(steps.cumsum().max(initial=0))
+
+
+def _check_names(text: str) -> None:
+    """Raises _Twice where a name stands twice in one object; the tree itself is dropped at once."""
+    json.loads(text, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > 1 and len({name for name, _ in pairs}) < len(pairs):
+        raise _Twice
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as its pairs, so that names that stand twice can be seen."""
+
+
+def _tree(text: str) -> Any:
+    """The body as Python's own parser reads it, which takes NaN, 1e999 and lone surrogates.
+
+    Raises:
+        UserError: it is not JSON even so.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        raise UserError("JSON", f"{error.msg} in line {error.lineno}, column {error.colno}", "$", code="invalid_json") from None
+    except (ValueError, RecursionError):
+        raise UserError("JSON", "a number of more than 4,300 digits", "$", code="invalid_json") from None
+
+
+def _walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every (path, leaf or pair name) of a tree, in the order of the text, without recursion."""
+    stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, _Pairs):
+            seen: set[str] = set()
+            for name, _ in node:
+                yield (*path, name), _Twice if name in seen else name
+                seen.add(name)
+            stack.extend(((*path, name), child) for name, child in reversed(node))
+        elif isinstance(node, list):
+            stack.extend(((*path, i), node[i]) for i in range(len(node) - 1, -1, -1))
+        else:
+            yield path, node
+
+
+def _raise_lexical(text: str) -> None:
+    """Raises for the first place where the body is not interoperable JSON (RFC 7493); returns where it is."""
+    for path, leaf in _walk(_tree(text)):
+        got = ""
+        if leaf is _Twice:
+            got = "the same name twice"
+        elif isinstance(leaf, float) and not math.isfinite(leaf):
+            got = "NaN, an infinity or a number beyond float64"
+        elif isinstance(leaf, str) and not leaf.isascii() and any("\ud800" <= char <= "\udfff" for char in leaf):
+            got = "half a surrogate pair"
+        if got:
+            safe = path_text(path).encode("ascii", "backslashreplace").decode()
+            raise UserError("interoperable JSON", got, safe, code="invalid_json")
+
+
+def _nul_paths(text: str) -> list[tuple[str | int, ...]]:
+    if "\\u0000" not in text:
+        return []
+    return [path for path, leaf in _walk(_tree(text)) if isinstance(leaf, str) and "\0" in leaf]
+
+
+def _raise_nul(text: str) -> None:
+    for path in _nul_paths(text):
+        where = path_text(path).replace("\0", "\\u0000")
+        raise UserError("text without NUL", "NUL", where, code="invalid_field")
+
+
+def _one_byte_each(text: str) -> bool:
+    """Whether every character of every id is one byte."""
+    return text.isascii() and "\\u" not in text
+
+
+def _overlong(event: Event) -> str | None:
+    """The name of a field whose id has too many bytes; msgspec has bounded them in characters."""
+    for name in _ID_FIELDS:
+        value = getattr(event, name)
+        if value is not None and len(value) * 4 > MAX_ID_BYTES and len(value.encode()) > MAX_ID_BYTES:
+            return name
+    return None
+
+
+def _check_bytes(request: RecommendRequest) -> None:
+    """Ids are bounded in bytes; msgspec has bounded them in characters."""
+    single = (("user_id", request.user_id), ("session_id", request.session_id))
+    many = ((f"{name}[{i}]", value) for name in ("candidates", "exclude") for i, value in enumerate(getattr(request, name) or ()))
+    for name, value in (*single, *many):
+        if value is not None and len(value.encode()) > MAX_ID_BYTES:
+            raise UserError(f"1-{MAX_ID_BYTES} bytes", f"{len(value.encode())}", f"$.{name}", code="invalid_field")
+
+
+def _one_by_one(body: bytes, text: str) -> tuple[list[tuple[int, Event]], list[Rejection]]:
+    """The slow way, for batches in which something is wrong: each event on its own."""
+    try:
+        batch = _loose.decode(body).events
+    except (ValueError, RecursionError) as error:
+        raise _field_error(error, EventsRequest) from None
+    nul = {path[1]: path for path in reversed(_nul_paths(text)) if len(path) > 1}
+    good: list[tuple[int, Event]] = []
+    bad: list[UserError] = []
+    rejected: list[Rejection] = []
+    for index, raw in enumerate(batch):
+        try:
+            if index in nul:
+                where = path_text(nul[index]).replace("\0", "\\u0000")
+                raise UserError("text without NUL", "NUL", where, code="invalid_field")
+            good.append((index, _checked_event(raw, index)))
+        except UserError as error:
+            bad.append(error)
+            rejected.append(rejection(index, error))
+    if not good:
+        raise bad[0]
+    return good, rejected
+
+
+def _checked_event(raw: msgspec.Raw, index: int) -> Event:
+    try:
+        event = _event.decode(raw)
+    except (ValueError, RecursionError) as error:
+        raise _field_error(error, Event, f"$.events[{index}]") from None
+    if name := _overlong(event):
+        raise UserError(f"1-{MAX_ID_BYTES} bytes", "more", f"$.events[{index}].{name}", code="invalid_field")
+    return event
+
+
+def rejection(index: int, error: UserError) -> Rejection:
+    """The answer's line for an event that is not stored."""
+    code: Code = msgspec.convert(error.code, Code)
+    return Rejection(index, code, str(error), error.where)
+
+
+def _field_error(error: Exception, message_type: type[msgspec.Struct], root: str = "$") -> UserError:
+    """msgspec's message as an error of ours, with the path from the body's root."""
+    match = _PLACE.fullmatch(str(error))
+    what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
+    where = root + path[1:]
+    if unknown := re.match(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        known = Event if "events" in where else message_type
+        name = unknown[1][:60]
+        return UserError("a field of the message", repr(name), where, nearest(name, known.__struct_fields__), code="invalid_field")
+    if missing := re.match(r"Object missing required field `(.*)`", what):
+        return UserError(f"the field {missing[1]}", "none", f"{where}.{missing[1]}", code="invalid_field")
+    if too_many := re.match(r"Expected `(?:array|object)` of length <= (\d+)", what):
+        return UserError(f"at most {too_many[1]} entries", "more", where, code="too_large")
+    if pair := re.match(r"Expected (.*), got (.*)", what):
+        return UserError(pair[1], pair[2], where, code="invalid_field")
+    if expected := re.match(r"Expected (.*)", what):
+        return UserError(expected[1], "something else", where, code="invalid_field")
+    return UserError("a value in range and form", what[:200], where, code="invalid_field")

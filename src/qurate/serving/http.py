@@ -1,0 +1,312 @@
+"""The HTTP shell around `Service`: routes, bounded bodies, problem+json, start and stop."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from qurate.errors import MachineError, QurateError, UserError
+from qurate.serving.boundary import MAX_BODY, MAX_EVENTS_BODY, parse_events, parse_recommend
+from qurate.serving.messages import Code, Live, Problem
+from qurate.serving.openapi import openapi
+from qurate.serving.service import Service
+from qurate.serving.transport import BoundedProtocol
+
+if TYPE_CHECKING:
+    from qurate.policies.choose import Rule
+    from qurate.policies.model import Model
+
+BODY_SECONDS = 10.0
+BODIES_IN_FLIGHT = 64 << 20
+"""Bytes of bodies being received at once, over all connections."""
+
+RETRY_AFTER = {"storage_full": "5", "not_ready": "5", "overloaded": "1"}
+STATUS: dict[str, int] = {
+    "invalid_json": 400,
+    "invalid_field": 400,
+    "too_deep": 400,
+    "too_large": 413,
+    "forbidden": 403,
+    "not_found": 404,
+    "overloaded": 503,
+    "not_ready": 503,
+    "storage_full": 507,
+}
+STOP_SECONDS = 10
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Bodies:
+    """Reads bodies within bounds: each by size and time, all together by size."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    async def read(self, request: Request, limit: int) -> bytes:
+        """The body.
+
+        Raises:
+            UserError: too large, compressed, or not complete in time.
+            MachineError: code overloaded, too many bodies at once.
+        """
+        headers = request.headers
+        if headers.get("content-encoding", "identity") != "identity":
+            raise UserError("a body that is not compressed", "a content-encoding", "header content-encoding", code="invalid_field")
+        if int(headers.get("content-length", "0")) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in request.stream():
+                    size += len(part)
+                    self.held += len(part)
+                    if size > limit:
+                        raise _too_large(limit)
+                    if self.held > BODIES_IN_FLIGHT:
+                        raise MachineError(f"at most {BODIES_IN_FLIGHT} bytes of bodies at once", "more", "$", "try again", "overloaded")
+                    parts.append(part)
+        except TimeoutError:
+            raise UserError(f"a complete body within {BODY_SECONDS:g} s", f"{size} bytes", "$", code="invalid_json") from None
+        finally:
+            self.held -= size
+        return b"".join(parts)
+
+
+def make_app(service: Service) -> Starlette:
+    """The ASGI application of a service."""
+    bodies = Bodies()
+    encode = msgspec.json.Encoder().encode
+    description = msgspec.json.encode(openapi())
+
+    async def recommend(request: Request) -> Response:
+        asked = parse_recommend(await bodies.read(request, MAX_BODY))
+        return _json(encode(await service.recommend_async(asked)))
+
+    async def events(request: Request) -> Response:
+        good, rejected = parse_events(await bodies.read(request, MAX_EVENTS_BODY))
+        return _json(encode(await service.accept_async(good, rejected)))
+
+    async def livez(request: Request) -> Response:
+        return _json(encode(Live()))
+
+    async def readyz(request: Request) -> Response:
+        state = service.ready()
+        return _json(encode(state), 200 if state.ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi_json(request: Request) -> Response:
+        return _json(description)
+
+    def route(path: str, method: str, handler: Handler) -> Route:
+        seconds = service.metrics.seconds.labels(path)
+        counts = {status: service.metrics.requests.labels(path, str(status)) for status in (200, 400)}
+
+        async def counted(request: Request) -> Response:
+            start = time.perf_counter()
+            try:
+                _check_origin(request)
+                response = await handler(request)
+            except QurateError as error:
+                response = _problem(error)
+            count = counts.get(response.status_code) or service.metrics.requests.labels(path, str(response.status_code))
+            count.inc()
+            seconds.observe(time.perf_counter() - start)
+            return response
+
+        return Route(path, counted, methods=[method])
+
+    routes = [
+        route("/v1/recommend", "POST", recommend),
+        route("/v1/events", "POST", events),
+        route("/livez", "GET", livez),
+        route("/readyz", "GET", readyz),
+        route("/metrics", "GET", metrics),
+        route("/openapi.json", "GET", openapi_json),
+    ]
+    handlers = {HTTPException: _http_problem, ClientDisconnect: _gone}
+    return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+
+
+def serve(
+    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, rule: "Rule | None" = None
+) -> None:
+    """`qurate serve`: serves a model until SIGTERM; the address is told on stderr.
+
+    Args:
+        model: as loaded.
+        directory: where decisions and events are kept.
+        host: a loopback address.
+        port: 0 takes a free one.
+        seed: of the exploration; None draws one from the system.
+        rule: how scores become answers; by default epsilon-greedy with 0.1, so that the next model can learn from the log.
+
+    Raises:
+        UserError, MachineError, KeyboardInterrupt: see `run`.
+    """
+    from qurate.policies.choose import epsilon_greedy_rule
+    from qurate.serving.served import ServedModel  # torch comes with it; the application needs none of it
+
+    served = ServedModel(model, rule or epsilon_greedy_rule(EPSILON))
+    served.warm_up()
+    run(
+        lambda: Service(served, directory, seed),
+        host,
+        port,
+        lambda url: print(f"serving {model.version} at {url}", file=sys.stderr, flush=True),
+    )
+
+
+def run(make_service: Callable[[], Service], host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serves until SIGTERM; requests in flight are finished first, a second signal does not wait for them.
+
+    Args:
+        make_service: opened once the port is ours, closed on return.
+        host: a loopback address.
+        port: 0 takes a free one.
+        ready: told the address before requests are accepted.
+
+    Raises:
+        UserError: the host is not a loopback address, or the data directory holds something else.
+        MachineError: the port is taken, or the data directory cannot be written or is in use.
+        KeyboardInterrupt: after Ctrl-C, once everything is closed.
+    """
+    listener = _listen(host, port)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    signals: list[int] = []
+    try:
+        service = make_service()
+        try:
+            address, bound = listener.getsockname()[:2]
+            ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
+            _server(service, signals).run(sockets=[listener])
+        finally:
+            service.close()
+    finally:
+        sys.setswitchinterval(interval)
+        listener.close()
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt
+
+
+def _server(service: Service, signals: list[int]) -> uvicorn.Server:
+    """uvicorn with our application and protocol; the signals that stop it are added to `signals`."""
+    config = uvicorn.Config(
+        make_app(service),
+        loop="uvloop",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = uvicorn.Server(config)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        service.stopping = True
+        server.should_exit, server.force_exit = True, bool(signals)
+        signals.append(number)
+
+    setattr(server, "handle_exit", stop)  # noqa: B010 - uvicorn's own would end the process by the signal, not with 0
+    return server
+
+
+EPSILON = 0.1
+SWITCH_SECONDS = 0.0005
+"""How long the store's thread waits for a busy event loop; with Python's 5 ms the p99 at 32 connections doubled."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket on a loopback address."""
+    if not is_loopback(host):
+        hint = "put a reverse proxy with authentication in front; API keys are not there yet"
+        raise UserError("a loopback address (127.0.0.1, ::1, localhost)", host, "--host", hint, "bad_host")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        got = getattr(error, "strerror", None) or str(error)
+        raise MachineError("a free port", got, f"{host}:{port}", "choose another --port", "port_taken") from None
+    return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_origin(request: Request) -> None:
+    """Refuses web pages of other sites, which a browser on this machine would let through to a loopback service.
+
+    Raises:
+        UserError: code forbidden.
+    """
+    host = request.headers.get("host", "")
+    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        raise UserError("a loopback name", host[:100], "header host", code="forbidden")
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise UserError("a request from this service's own pages", origin[:100], "header origin", code="forbidden")
+
+
+def _too_large(limit: int) -> UserError:
+    return UserError(f"at most {limit} bytes", "more", "$", "send smaller batches", code="too_large")
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def _problem(error: QurateError) -> Response:
+    """An error as problem+json; where the rest of the body may still be coming the connection ends with it."""
+    status = STATUS.get(error.code, 500)
+    headers = {"connection": "close"} if status in (400, 413, 503) else {}
+    if error.code in RETRY_AFTER:
+        headers["retry-after"] = RETRY_AFTER[error.code]
+    return _problem_response(status, msgspec.convert(error.code, Code), str(error), error.where, headers)
+
+
+def _problem_response(status: int, code: Code, detail: str, path: str, headers: dict[str, str]) -> Response:
+    problem = Problem("about:blank", HTTPStatus(status).phrase, status, code, detail, path)
+    return Response(msgspec.json.encode(problem), status, headers, "application/problem+json")
+
+
+async def _http_problem(request: Request, error: HTTPException) -> Response:
+    """Unknown routes and methods."""
+    detail = f"expected a route of /openapi.json, got {request.method} {request.url.path[:200]}"
+    return _problem_response(error.status_code, "not_found", detail, request.url.path[:200], dict(error.headers or {}))
+
+
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    """The client left in the middle of its body; nobody reads this."""
+    return Response(status_code=400)

@@ -1,0 +1,108 @@
+"""A trained model as the service sees it: with the rule it is served by, and what training knew of each customer."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qurate.errors import UserError
+from qurate.events.catalogue import feature_matrix
+from qurate.events.vocabulary import Vocabulary
+from qurate.mdp.decision import Decision, HistoryRows
+from qurate.mdp.types import FloatArray
+from qurate.policies.choose import Rule
+from qurate.policies.histories import Histories, histories_of
+from qurate.policies.model import Model
+from qurate.policies.recommend import EMPTY_HISTORY, decide
+
+
+class ServedModel:
+    """A `Decider` from a model directory's content.
+
+    Args:
+        model: as loaded.
+        rule: how scores become an answer (`GREEDY`, `epsilon_greedy_rule(0.1)`); it decides the propensities.
+    """
+
+    def __init__(self, model: Model, rule: Rule) -> None:
+        self.model, self.rule = model, rule
+        self._past = _past(model)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the model."""
+        return self.model.vocabulary
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        return self.model.version
+
+    @property
+    def window(self) -> int:
+        """Rows of history a state holds."""
+        return self.model.window
+
+    @property
+    def shown_in_history(self) -> bool:
+        """Whether decisions of one item stand in the history."""
+        return self.model.shown_in_history
+
+    def warm_up(self) -> None:
+        """Answers one request, so that the first customer does not wait for tables and buffers."""
+        one = HistoryRows(np.ones(1, np.int64), np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(1, np.float32))
+        for history in (EMPTY_HISTORY, one):
+            self.decide("", history, 2, 1, None, (), None, False, np.random.default_rng(0))
+
+    def user_history(self, user_id: str) -> HistoryRows | None:
+        """The customer's last rows in the training data."""
+        user = None if self._past is None else self._past.index.get(user_id)
+        return None if user is None or self._past is None else self._past.rows(user, self.window)
+
+    def decide(
+        self,
+        user_id: str,
+        history: HistoryRows,
+        clock_us: int,
+        k: int,
+        candidates: list[str] | None,
+        exclude: tuple[str, ...],
+        context: dict[str, Any] | None,
+        explain: bool,
+        rng: np.random.Generator,
+    ) -> Decision:
+        """The answer for a customer with this history."""
+        user = self._user_features(user_id, context)
+        return decide(
+            self.model,
+            history,
+            clock_us,
+            k,
+            user_id=user_id,
+            candidates=candidates,
+            exclude=exclude,
+            user=user,
+            explain=explain,
+            rule=self.rule,
+            rng=rng,
+        )
+
+    def _user_features(self, user_id: str, context: dict[str, Any] | None) -> FloatArray | None:
+        """float32 [1, U]: the request's context where it has one, else what training knew; None where neither."""
+        if not self.model.user_dim:
+            return None
+        if context is not None:
+            features, _ = feature_matrix(pl.DataFrame([context], strict=False), self.model.user_spec)
+            return features
+        user = None if self._past is None else self._past.index.get(user_id)
+        return None if user is None or self._past is None else self._past.features(user)
+
+
+def _past(model: Model) -> Histories | None:
+    """What the training data holds of its customers; a service also starts without."""
+    try:
+        return histories_of(model)
+    except UserError as error:
+        print(f"note: customers' histories from before the service are not used: {error}", file=sys.stderr)
+        return None

@@ -1,0 +1,50 @@
+"""Shared fixtures: real logs, found by QURATE_DATA, and the line that says how many tests ran on them."""
+
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+# Before torch and numpy load: small-tensor work with two threads and a busy neighbour is many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).parent.parent
+DATA = (ROOT / os.environ.get("QURATE_DATA", "../shared/data")).resolve()
+MARK = "real_log"
+
+
+@pytest.fixture(scope="session")
+def real_log() -> Callable[[str], Path]:
+    """`real_log("trivago_100k/sessions.parquet")`: the path of a real log; skips with a reason where there is none."""
+
+    def find(name: str) -> Path:
+        if not (DATA / name).exists():
+            pytest.skip(f"real log {name} is not in {DATA} (set QURATE_DATA)")
+        return DATA / name
+
+    return find
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
+    """Marks the reports of tests on real logs; where the logs exist, a skip of such a test is a failure."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if MARK not in getattr(item, "fixturenames", ()) or hasattr(report, "wasxfail"):
+        return
+    if report.when == "call" or report.skipped:
+        report.user_properties.append((MARK, "skipped" if report.skipped else "run"))
+    if report.skipped and DATA.exists():
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: skipped although QURATE_DATA exists: {report.longrepr[-1]}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints `real logs: N run, M skipped` (the reports of all workers arrive here)."""
+    seen: dict[str, str] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            seen.update((report.nodeid, value) for name, value in getattr(report, "user_properties", ()) if name == MARK)
+    skipped = sum(value == "skipped" for value in seen.values())
+    terminalreporter.write_line(f"real logs: {len(seen) - skipped} run, {skipped} skipped")

@@ -1,0 +1,211 @@
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from qurate.errors import MachineError, UserError
+from qurate.evaluation import ranking
+from qurate.evaluation.evaluate import evaluate_ranking
+from qurate.evaluation.ranking import Ranks, draw_visits, gains, rank_all, rank_targets, ranking_targets
+from qurate.mdp.types import CONTINUES, TEST, TRAIN, EventArrays, Observation, Transitions
+from qurate.policies.baselines import ShownOrderScorer
+
+
+@dataclass
+class Log:
+    arrays: EventArrays
+    transitions: Transitions
+    user_features: np.ndarray
+    components: list[str]
+    weights: np.ndarray
+    state_visit: np.ndarray
+    manifest: dict
+
+
+def make_log(
+    items, users, n_available, candidates=None, reward=None, split=None, components=("click",), visits=None, kind="organic"
+) -> Log:
+    """One history row and one decision per entry: state = the user's rows before it, action = its item."""
+    n = len(items)
+    users = np.asarray(users)
+    times = np.arange(n) * 60_000_000
+    starts = np.searchsorted(users, np.arange(users.max() + 2))
+    arrays = EventArrays(np.asarray(items, np.int32), np.ones(n, np.uint8), times, np.zeros(n, np.float32), starts)
+    ragged = candidates or [[] for _ in range(n)]
+    reward = np.ones((n, len(components)), np.float32) if reward is None else np.asarray(reward, np.float32)
+    transitions = Transitions(
+        users.astype(np.int32), np.arange(n), times, np.full(n, n_available, np.int32) if np.ndim(n_available) == 0 else n_available,
+        np.concatenate([np.asarray(c, np.int32) for c in ragged]), np.concatenate([[0], np.cumsum([len(c) for c in ragged])]),
+        np.full(n, TEST, np.uint8) if split is None else np.asarray(split, np.uint8),
+        np.arange(n, dtype=np.int32), np.asarray(items, np.int32), reward, np.zeros(n, np.float32),
+        np.full(n, -1, np.int32), np.full(n, CONTINUES, np.uint8), np.full(n, np.nan, np.float32),
+    )  # fmt: skip
+    features = np.zeros((users.max() + 1, 0), np.float32)
+    visits = users if visits is None else np.asarray(visits)
+    return Log(
+        arrays, transitions, features, list(components), np.ones(len(components), np.float32), visits.astype(np.int32), {"kind": kind}
+    )
+
+
+class ByItem:
+    """Scores an item by a table."""
+
+    def __init__(self, table, name="table") -> None:
+        self.table, self.name = np.asarray(table, np.float32), name
+
+    def scores(self, observation: Observation):
+        return self.table[observation.candidates]
+
+
+def test_gains_by_hand() -> None:
+    found = gains(Ranks(np.array([0, 1, 4, 5, 0]), np.array([1, 1, 1, 1, 0])), 5)
+    assert found["HR@5"].tolist() == [1, 1, 1, 0, 0]
+    assert found["NDCG@5"].tolist() == pytest.approx([1, 1 / math.log2(3), 1 / math.log2(6), 0, 0])
+    assert found["MRR@5"].tolist() == pytest.approx([1, 0.5, 0.2, 0, 0])
+    assert found["MRR"].tolist() == pytest.approx([1, 0.5, 0.2, 1 / 6, 0])
+
+
+def test_ties_are_the_mean_over_the_orders_they_allow() -> None:
+    """Three candidates share the target's score behind one better: ranks 2, 3, 4 with probability 1/3 each."""
+    found = gains(Ranks(np.array([1]), np.array([3])), 3)
+    assert found["HR@3"][0] == pytest.approx(2 / 3)
+    assert found["MRR"][0] == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert found["NDCG@3"][0] == pytest.approx((1 / math.log2(3) + 1 / math.log2(4)) / 3)
+
+
+def test_a_constant_scorer_earns_chance() -> None:
+    log = make_log([1, 2, 3, 4, 5] * 4, [0] * 20, 50)
+    result = evaluate_ranking("m", "log", log, {"q": [ByItem(np.zeros(51))]}, {}, k=20)
+    assert result["metrics"]["HR@20"]["mean"] == pytest.approx(20 / 50)
+
+
+def test_ranks_agree_with_sorting() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 6, (40, 12)).astype(np.float32)
+    mask = (rng.random((40, 12)) < 0.8).astype(np.int8)
+    position = rng.integers(0, 12, 40)
+    ranks = rank_targets(scores, mask, position)
+    for b in range(40):
+        open_scores = scores[b][mask[b] != 0]
+        target = scores[b, position[b]]
+        expected = ((open_scores > target).sum(), (open_scores == target).sum()) if mask[b, position[b]] else (0, 0)
+        assert (ranks.better[b], ranks.ties[b]) == expected
+
+
+def test_minus_infinity_ties_only_with_open_candidates() -> None:
+    scores = np.array([[0, -np.inf, -np.inf, -np.inf]], np.float32)
+    assert tuple(int(x[0]) for x in rank_targets(scores, np.array([[1, 1, 1, 0]], np.int8), np.array([1]))) == (1, 2)
+
+
+def test_unavailable_and_unknown_targets_are_misses_and_counted() -> None:
+    log = make_log([1, 2, 6, 0], [0, 0, 0, 0], 4)  # item 6 is not available yet, item 0 is not in the catalogue
+    result = evaluate_ranking("m", "log", log, {"q": [ByItem(np.arange(8))]}, {}, k=2)
+    assert result["n"] == 4
+    assert result["missed"] == 0.5
+    assert result["metrics"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 4)  # items 4 and 3 stand above
+    assert result["open"]["n"] == 2
+    assert result["open"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
+
+
+def test_availability_differs_within_a_batch() -> None:
+    log = make_log([1, 1, 1], [0, 0, 0], np.array([1, 2, 3], np.int32))
+    ranked, opened = rank_all(log, np.arange(3), {"t": ByItem(np.arange(5))}, 1, window=3)
+    assert ranked["t"].ranks.better.tolist() == [0, 1, 2]
+    assert ranked["t"].first.tolist() == [1, 2, 3]
+    assert np.flatnonzero(opened).tolist() == [1, 2, 3]
+    assert np.flatnonzero(ranked["t"].covered).tolist() == [1, 2, 3]
+
+
+def test_listed_candidates_are_reranked_in_their_order() -> None:
+    """The clicked item stood 2nd, 1st and 3rd: the site's own MRR is the mean of 1/2, 1 and 1/3."""
+    log = make_log([5, 7, 9], [0, 0, 0], 20, candidates=[[4, 5], [7, 3, 2], [1, 2, 9, 8]])
+    ranked, opened = rank_all(log, np.arange(3), {"as_shown": ShownOrderScorer()}, 2, window=4)
+    assert gains(ranked["as_shown"].ranks, 2)["MRR"].tolist() == pytest.approx([1 / 2, 1, 1 / 3])
+    assert np.flatnonzero(opened).tolist() == [1, 2, 3, 4, 5, 7, 8, 9]
+    assert ranked["as_shown"].first.tolist() == [4, 7, 1]
+
+
+def test_only_rewarded_rows_of_the_test_split_are_targets() -> None:
+    log = make_log([1, 2, 3, 4], [0, 0, 1, 1], 9, reward=[[1], [0], [1], [1]], split=[TEST, TEST, TRAIN, TEST])
+    assert ranking_targets(log).tolist() == [0, 3]
+    log.weights[:] = -1
+    assert ranking_targets(log).tolist() == []
+    with pytest.raises(UserError, match="test decisions with a rewarded item, got none"):
+        evaluate_ranking("m", "log", log, {"q": [ShownOrderScorer()]}, {})
+
+
+def test_visits_are_drawn_whole() -> None:
+    log = make_log([1] * 6, [0, 0, 0, 0, 1, 1], 9, visits=[0, 0, 1, 1, 2, 3])
+    visits = [{0, 1}, {2, 3}, {4}, {5}]
+    rows = np.arange(6)
+    for seed in range(8):
+        drawn = set(draw_visits(log, rows, 2, seed).tolist())
+        assert sum(v <= drawn for v in visits) == 2
+        assert sum(bool(v & drawn) for v in visits) == 2
+    assert draw_visits(log, rows, 9, 0).tolist() == rows.tolist()
+    assert draw_visits(log, rows, 2, 3).tolist() == draw_visits(log, rows, 2, 3).tolist()
+
+
+def test_batches_stay_under_the_limit_and_cover_every_row_once(monkeypatch) -> None:
+    monkeypatch.setattr(ranking, "BATCH_BYTES", 40_000)
+    rng = np.random.default_rng(0)
+    candidates = [rng.permutation(300)[: rng.integers(1, 90)] + 1 if rng.random() < 0.5 else [] for _ in range(200)]
+    log = make_log(rng.integers(1, 300, 200), np.zeros(200, np.int64), rng.integers(1, 301, 200).astype(np.int32), candidates=candidates)
+    seen = []
+    for part, observation in ranking.observations(log, np.arange(200), window=5):
+        assert part.size == 1 or observation.candidates.size * ranking._BYTES_PER_SCORE <= 40_000
+        for b, row in enumerate(part.tolist()):
+            allowed = observation.candidates[b][observation.action_mask[b] != 0].tolist()
+            assert allowed == (list(candidates[row]) or list(range(1, log.transitions.n_available[row] + 1)))
+        seen += part.tolist()
+    assert sorted(seen) == list(range(200))
+
+
+def test_states_hold_only_what_came_before(monkeypatch) -> None:
+    log = make_log([3, 4, 5], [0, 0, 0], 9)
+    ((part, observation),) = ranking.observations(log, np.arange(3), window=2)
+    history = dict(zip(part.tolist(), observation.history_items.tolist(), strict=True))
+    assert history == {0: [0, 0], 1: [0, 3], 2: [3, 4]}
+
+
+def test_evaluate_json(monkeypatch) -> None:
+    reward = [[1, 0], [0, 1], [1, 0], [1, 0]]
+    log = make_log([1, 2, 3, 3], [0, 0, 1, 1], 4, reward=reward, components=("click", "purchase"), kind="exposure")
+    perfect = [ByItem([0, 1, 2, 9, 3]), ByItem([0, 1, 9, 3, 2])]  # seeds: item 3 first; item 2 first
+    popular = ByItem([0, 9, 3, 2, 1])
+    result = evaluate_ranking("m", "log", log, {"q": perfect, "behaviour": [popular, popular]}, {"popularity": popular}, k=1, draws=200)
+    assert result["metrics"]["HR@1"]["mean"] == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert result["by_type"]["purchase"]["n"] == 1
+    assert result["by_type"]["purchase"]["HR@1"]["mean"] == pytest.approx(1 / 2)
+    assert result["by_score"]["q"]["first_choice_as_behaviour"] == 0.0
+    assert result["by_score"]["behaviour"]["first_choice_as_behaviour"] == 1.0
+    assert result["baselines"]["popularity"]["HR@1"]["mean"] == pytest.approx(1 / 4)
+    assert result["metrics"]["coverage@1"]["mean"] == 1 / 4
+    assert (result["users"], result["seeds"], result["candidates"]) == (2, 2, 4.0)
+    assert result["lift"]["over"] == "popularity"
+    assert result["lift"]["mean"] == pytest.approx(1 / 8)
+    assert "not value" in result["caption"]
+
+
+def test_broken_scorers_are_machine_errors() -> None:
+    log = make_log([1, 2], [0, 0], 4)
+    with pytest.raises(MachineError, match="scores without NaN"):
+        rank_all(log, np.arange(2), {"bad": ByItem([0, np.nan, 1, 2, 3])}, 2, 3)
+
+    class Narrow:
+        name = "narrow"
+
+        def scores(self, observation):
+            return np.zeros((1, 1), np.float32)
+
+    with pytest.raises(MachineError, match="scores of shape"):
+        rank_all(log, np.arange(2), {"bad": Narrow()}, 2, 3)
+
+
+def test_the_interval_is_over_users_not_over_targets() -> None:
+    """A thousand identical targets of each of two users say as much as one target of each."""
+    items = [1] * 1_000 + [2] * 1_000
+    log = make_log(items, [0] * 1_000 + [1] * 1_000, 4)
+    result = evaluate_ranking("m", "log", log, {"q": [ByItem([0, 9, 1, 0, 0])]}, {}, k=1)
+    assert result["metrics"]["HR@1"] == {"mean": 0.5, "ci": [0.0, 1.0]}

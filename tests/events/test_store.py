@@ -1,0 +1,81 @@
+"""The service's store as a logged log."""
+
+import json
+from pathlib import Path
+
+import apsw
+import pytest
+
+from qurate.errors import UserError
+from qurate.events.readers import read_events
+
+T0 = 1_700_000_000_000_000
+SCHEMA = """
+CREATE TABLE events(seq INTEGER PRIMARY KEY, event_id TEXT UNIQUE, user_id TEXT, item_id TEXT, type TEXT, timestamp_us INTEGER,
+  received_us INTEGER, value REAL, session_id TEXT, decision_id TEXT, props TEXT);
+CREATE TABLE decisions(seq INTEGER PRIMARY KEY, decision_id TEXT, user_id TEXT, session_id TEXT, timestamp_us INTEGER, as_of INTEGER,
+  shown TEXT, propensity TEXT, candidates TEXT, policy TEXT, model_version TEXT);
+"""
+
+
+def make_store(folder: Path, decisions: int = 2) -> apsw.Connection:
+    store = apsw.Connection(str(folder / "events.sqlite"))
+    store.execute("PRAGMA journal_mode=WAL")
+    store.execute(SCHEMA)
+    for i in range(decisions):
+        row = (
+            f"d{i}",
+            f"u{i}",
+            None,
+            T0 + i,
+            i,
+            json.dumps(["a", "b"]),
+            json.dumps([0.5, 1e-6]),
+            None if i else json.dumps(["a", "b", "c"]),
+            "q",
+        )
+        names = "decision_id, user_id, session_id, timestamp_us, as_of, shown, propensity, candidates, policy"
+        store.execute(f"INSERT INTO decisions({names}) VALUES(?,?,?,?,?,?,?,?,?)", row)
+    store.execute(
+        "INSERT INTO events(event_id, user_id, item_id, type, timestamp_us, value, decision_id) VALUES('e1','u0','b','click',?,NULL,'d0')",
+        (T0 + 9,),
+    )
+    return store
+
+
+def test_a_store_is_a_logged_log_even_while_it_is_open(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    log = read_events(tmp_path)
+    assert (log.layout, log.kind) == ("qurate", "logged")
+    assert log.decisions is not None
+    picked = log.decisions.select("decision_id", "user_id", "shown", "propensity", "candidates", "policy").collect()
+    assert picked.rows() == [("d0", "u0", ["a", "b"], [0.5, 1e-6], ["a", "b", "c"], "q"), ("d1", "u1", ["a", "b"], [0.5, 1e-6], None, "q")]
+    events = log.events.collect()
+    assert events.select("event_id", "item_id", "type", "decision_id").rows() == [("e1", "b", "click", "d0")]
+    assert int(events["timestamp"].dt.epoch("us")[0]) == T0 + 9
+    assert read_events(tmp_path / "events.sqlite").decisions is not None
+    assert log.decisions.collect()["as_of"].to_list() == [0, 1]
+    store.close()
+
+
+def test_answers_without_items_are_left_out(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.execute("INSERT INTO decisions(decision_id, user_id, timestamp_us, as_of, shown, propensity) VALUES('d9', 'u', 1, 1, '[]', '[]')")
+    store.close()
+    log = read_events(tmp_path)
+    assert log.decisions is not None
+    assert log.decisions.collect()["decision_id"].to_list() == ["d0", "d1"]
+    assert log.notes == ["1 answers without an item left out"]
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "events.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(UserError) as caught:
+        read_events(tmp_path)
+    assert caught.value.code == "bad_store"
+
+
+def test_an_empty_store_says_so(tmp_path: Path) -> None:
+    make_store(tmp_path, decisions=0).close()
+    with pytest.raises(UserError, match="without any"):
+        read_events(tmp_path)

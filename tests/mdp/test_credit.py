@@ -1,0 +1,147 @@
+"""Credit by hand: once, to the right item, and nothing lost."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mdp_logs import decision, event, make_log
+
+from qurate.errors import UserError
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards
+
+REST = [decision(f"z{i}", "z", ["a", "b"], 90_000 + i) for i in range(40)]
+"""Decisions of another customer, far later, so that the cuts do not fall into the case at hand."""
+
+
+def rewards_of(rows: list[dict], decisions: list[dict], rewards, **more) -> tuple[list, dict]:
+    dataset = build_dataset(make_log(rows, [*decisions, *REST], "exposure"), rewards, **more)
+    steps = dataset.transitions
+    mine = steps.user[steps.state] == 0
+    return np.round(steps.reward[mine].astype(float), 4).tolist(), dataset.manifest["credit"]
+
+
+def test_an_event_that_names_its_decision_belongs_to_it_however_late():
+    decisions = [decision("d1", "u", ["a", "b"], 0), decision("d2", "u", ["a", "b"], 60)]
+    rewards, report = rewards_of([event("u", "a", 50_000, "purchase", decision_id="d1")], decisions, {"purchase": 5})
+    assert rewards == [[1], [0], [0], [0]]
+    assert report["purchase"] == {"total": 1, "credited": 1, "uncredited": 0}
+
+
+def test_other_events_go_to_the_last_decision_that_showed_the_item_within_the_window():
+    decisions = [decision("d1", "u", ["a", "b"], 0), decision("d2", "u", ["b", "c"], 60), decision("d3", "u", ["c"], 70)]
+    rows = [event("u", "a", 1800), event("u", "b", 61), event("u", "b", 59), event("u", "c", 1871), event("u", "x", 5)]
+    rewards, report = rewards_of(rows, decisions, {"click": 1})
+    assert rewards == [[1], [1], [1], [0], [0]]  # d1: a, b; d2: b, c; d3: c is 1801 s old
+    assert report["click"] == {"total": 5, "credited": 3, "uncredited": 2}
+    assert report["events"] == {"credited": 3, "after_the_cut": 0, "no_decision": 2, "not_among_the_shown": 0}
+
+
+def test_another_customers_event_is_not_credited():
+    rewards, _ = rewards_of([event("w", "a", 1)], [decision("d1", "u", ["a", "b"], 0)], {"click": 1})
+    assert rewards == [[0], [0]]
+
+
+def test_an_item_that_was_not_in_the_list_is_reported():
+    rewards, report = rewards_of([event("u", "q", 1, decision_id="d1")], [decision("d1", "u", ["a", "b"], 0)], {"click": 1})
+    assert rewards == [[0], [0]]
+    assert report["events"]["not_among_the_shown"] == 1
+
+
+def test_an_event_of_a_whole_decision_is_shared_equally():
+    row = event("u", None, 9, "rating", value=6.0, decision_id="d1")
+    rewards, report = rewards_of([row], [decision("d1", "u", ["a", "b", "c"], 0)], {"rating": {"weight": 1, "per": "value"}})
+    assert rewards == [[2], [2], [2]]
+    assert report["rating"]["uncredited"] == 0
+
+
+def test_an_item_shown_twice_in_a_list_is_credited_once():
+    rewards, _ = rewards_of([event("u", "a", 1, decision_id="d1")], [decision("d1", "u", ["a", "b", "a"], 0)], {"click": 1})
+    assert rewards == [[1], [0], [0]]
+
+
+def test_values_are_capped_per_event():
+    rows = [event("u", "a", 1, "watch", value=v, decision_id="d1") for v in (100.0, 20.0, None, float("nan"))]
+    spec = {"watch": {"weight": 0.01, "per": "value", "cap": 60}}
+    rewards, report = rewards_of(rows, [decision("d1", "u", ["a", "b"], 0)], spec)
+    assert rewards == [[80], [0]]
+    assert report["watch"]["total"] == 80
+
+
+def test_no_response_needs_the_whole_window_in_silence():
+    decisions = [decision("d1", "u", ["a", "b"], 0)]
+    rewards, _ = rewards_of([event("u", "a", 5, "look")], decisions, {"click": 1, "no_response": -0.1})
+    assert rewards == [[0, 0], [0, 1]]  # any answer counts as one
+    rows = [event("u", "a", 1, "click", decision_id="d1")]
+    log = make_log(rows, [*decisions, *REST], "exposure")
+    last = build_dataset(log, {"click": 1, "no_response": -0.1}).transitions
+    assert last.reward[-1].tolist() == [0, 0]  # the log ends before its window does
+
+
+def test_no_response_on_an_organic_log_is_refused():
+    log = make_log([event("u", "ab"[i % 2], i) for i in range(4)])
+    with pytest.raises(UserError, match="organic"):
+        build_dataset(log, {"click": 1, "no_response": -1})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.integers(1, 3))
+def test_nothing_is_lost_and_nothing_counted_twice(seed: int, named: bool, shown: int):
+    rng = np.random.default_rng(seed)
+    catalogue = list("abcdefg")
+    decisions = [
+        decision(f"d{i}", f"u{rng.integers(3)}", list(rng.choice(catalogue, shown, replace=False)), int(rng.integers(9000)))
+        for i in range(30)
+    ]
+    rows = []
+    for i in range(60):
+        given_decision = decisions[rng.integers(30)] if named and rng.random() < 0.7 else None
+        user = given_decision["user_id"] if given_decision else f"u{rng.integers(3)}"
+        at = (given_decision["timestamp"] / 1e6 if given_decision else 0) + int(rng.integers(4000))
+        name = given_decision["decision_id"] if given_decision else None
+        item = None if rng.random() < 0.1 else str(rng.choice(catalogue))
+        rows.append(event(user, item, at, ["watch", "click"][i % 2], value=float(rng.random()), decision_id=name))
+    spec = {"watch": {"weight": 1, "per": "value"}, "click": 2}
+    dataset = build_dataset(make_log(rows, decisions, "exposure"), spec)
+    totals = dataset.transitions.reward.sum(axis=0, dtype=np.float64)
+    before = [sum(np.float32(r["value"]) for r in rows if r["type"] == "watch"), 30]
+    for name, total, given_total in zip(dataset.components, totals, before, strict=True):
+        report = dataset.manifest["credit"][name]
+        assert report["total"] == pytest.approx(given_total, rel=1e-6)
+        assert report["credited"] + report["uncredited"] == pytest.approx(report["total"], rel=1e-6)
+        assert total == pytest.approx(report["credited"], rel=1e-5)
+    assert sum(dataset.manifest["credit"]["events"].values()) == 60
+
+
+def test_reward_texts():
+    assert parse_rewards("click=1, purchase=10") == {"click": Reward(1), "purchase": Reward(10)}
+    assert parse_rewards('{"watch": {"weight": 0.1, "per": "value", "cap": 3}}') == {"watch": Reward(0.1, True, 3)}
+    assert Reward(0.1, True, 3).to_json() == {"weight": 0.1, "per": "value", "cap": 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "click",
+        "click=",
+        "click=x",
+        "click=nan",
+        "click=inf",
+        "",
+        "{",
+        '{"a": {"weight": 1, "cap": 2}}',
+        '{"a": {"per": "second"}}',
+        '{"a": {"w": 1}}',
+    ],
+)
+def test_bad_rewards(text: str):
+    with pytest.raises(UserError):
+        parse_rewards(text)
+
+
+def test_an_unknown_type_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean purchase"):
+        resolve_rewards("purchas=1", ["click", "purchase"], "organic", False)
+    with pytest.raises(UserError, match="zero"):
+        resolve_rewards("click=0", ["click"], "organic", False)
+    assert list(resolve_rewards(None, ["purchase", "click", "nod"], "organic", False)) == ["click", "purchase"]

@@ -1,0 +1,194 @@
+"""The dataset directory: the same after reading, refused when altered, and never half-written."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from mdp_logs import decision, event, make_log
+
+import qurate.mdp.storage as storage
+from qurate.errors import MachineError, UserError
+from qurate.mdp.dataset import Dataset, build_dataset
+
+
+def small(seed: int = 0, lists: bool = True) -> Dataset:
+    rng = np.random.default_rng(seed)
+    items = pl.DataFrame({"item_id": list("abcdef"), "kind": ["x|y", "y", "x", "y", "x", "x"], "price": range(6)})
+    users = pl.DataFrame({"user_id": ["u", "v"], "age": [30, 40]})
+    rows = [event("uv"[i % 2], "abcdef"[rng.integers(6)], i * 100, value=float(i)) for i in range(30)]
+    if not lists:
+        return build_dataset(make_log(rows, items=items, users=users))
+    decisions = [
+        decision(
+            f"d{i}", "uv"[i % 2], list(rng.permutation(list("abcdef"))[: 1 + i % 3]), i * 100 + 1, candidates=list("abc") if i % 2 else None
+        )
+        for i in range(30)
+    ]
+    return build_dataset(make_log(rows, decisions, "exposure", items=items, users=users))
+
+
+def assert_same(one: Dataset, two: Dataset) -> None:
+    for field in dataclasses.fields(Dataset):
+        old, new = getattr(one, field.name), getattr(two, field.name)
+        if field.name in ("arrays", "transitions"):
+            for part in dataclasses.fields(old):
+                left, right = getattr(old, part.name), getattr(new, part.name)
+                assert left.dtype == right.dtype, part.name
+                np.testing.assert_array_equal(left, right, err_msg=part.name)
+        elif isinstance(old, np.ndarray):
+            assert old.dtype == new.dtype, field.name
+            np.testing.assert_array_equal(old, new, err_msg=field.name)
+        elif isinstance(old, pl.DataFrame):
+            assert old.equals(new), field.name
+        else:
+            assert old == new, field.name
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_read_gives_back_what_was_written(tmp_path: Path, lists: bool):
+    written = small(lists=lists).write(tmp_path / "d")
+    assert_same(written, Dataset.read(tmp_path / "d"))
+    assert len(written.sha256) == 64
+    names = {"dataset.json", "events.parquet", "decisions.parquet", "candidates.parquet", "items.parquet", "users.parquet", "rejects.csv"}
+    assert {file.name for file in (tmp_path / "d").iterdir()} == names
+    assert (tmp_path / "d" / "rejects.csv").read_text().strip() == "line,reason,raw"
+    manifest = json.loads((tmp_path / "d" / "dataset.json").read_text())
+    assert manifest["schema_version"] == 1 and manifest["kind"] == written.kind
+
+
+def test_the_same_log_gives_the_same_dataset(tmp_path: Path):
+    assert small().write(tmp_path / "a").sha256 == small().write(tmp_path / "b").sha256
+    assert small().write(tmp_path / "a").sha256 != small(seed=1).write(tmp_path / "c").sha256
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "events.parquet", "decisions.parquet", "items.parquet"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, damage: str):
+    small().write(tmp_path / "d")
+    file = tmp_path / "d" / name
+    data = bytearray(file.read_bytes())
+    if damage == "remove":
+        file.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data[:-9] if damage == "truncate" else data)
+    with pytest.raises(UserError) as caught:
+        Dataset.read(tmp_path / "d")
+    assert name in str(caught.value)
+
+
+def test_another_schema_version_is_refused(tmp_path: Path):
+    written = small()
+    dataclasses.replace(written, manifest={**written.manifest, "schema_version": 99}).write(tmp_path / "d")
+    with pytest.raises(UserError, match="schema version 1, got 99"):
+        Dataset.read(tmp_path / "d")
+
+
+@pytest.mark.parametrize("step", ["write_parquet", "fsync", "rename"])
+def test_a_failed_write_leaves_the_old_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str):
+    old = small().write(tmp_path / "d")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    rename = Path.rename
+    if step == "write_parquet":
+        monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    elif step == "fsync":
+        monkeypatch.setattr(storage.os, "fsync", full)
+    else:  # the new directory cannot be moved into place
+        monkeypatch.setattr(Path, "rename", lambda self, to: full() if self.suffix == ".tmp" else rename(self, to))
+    with pytest.raises(MachineError, match="No space left"):
+        small(seed=1).write(tmp_path / "d")
+    monkeypatch.undo()
+    assert_same(old, Dataset.read(tmp_path / "d"))
+    assert os.listdir(tmp_path) == ["d"]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from test_dataset_files import small
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+try:
+    small(seed=1).write(sys.argv[1])
+except Exception as error:
+    print(type(error).__name__, error.exit_code)
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path):
+    old = small().write(tmp_path / "d")
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "d"], capture_output=True, text=True, env=here, check=True)
+    assert done.stdout.split() == ["MachineError", "1"]
+    assert_same(old, Dataset.read(tmp_path / "d"))
+    assert os.listdir(tmp_path) == ["d"]
+
+
+def test_a_dataset_is_replaced_as_one(tmp_path: Path):
+    small().write(tmp_path / "d")
+    new = small(seed=1).write(tmp_path / "d")
+    assert_same(new, Dataset.read(tmp_path / "d"))
+    assert os.listdir(tmp_path) == ["d"]
+
+
+def test_other_directories_are_never_replaced(tmp_path: Path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").write_text("work")
+    (tmp_path / "file").write_text("work")
+    for name in ("thesis", "file"):
+        with pytest.raises(UserError, match="something else"):
+            small().write(tmp_path / name)
+    assert (tmp_path / "thesis" / "chapter1").read_text() == "work"
+    (tmp_path / "empty").mkdir()
+    assert small().write(tmp_path / "empty").sha256
+
+
+def test_ctrl_c_leaves_the_old_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old = small().write(tmp_path / "d")
+
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for place, name in ((storage, "_sync"), (pl.DataFrame, "write_parquet")):
+        monkeypatch.setattr(place, name, pressed)
+        with pytest.raises(KeyboardInterrupt):
+            small(seed=1).write(tmp_path / "d")
+        monkeypatch.undo()
+        assert os.listdir(tmp_path) == ["d"]
+        assert_same(old, Dataset.read(tmp_path / "d"))
+
+
+def test_a_replacement_that_died_half_way_says_where_the_old_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old = small().write(tmp_path / "d")
+    rename = Path.rename
+
+    def dies(self: Path, to: Path) -> Path:
+        if self.suffix in (".tmp", ".old"):  # neither the new one arrives nor the old one returns
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", dies)
+    with pytest.raises(KeyboardInterrupt):
+        small(seed=1).write(tmp_path / "d")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"interrupted.*\.old"):
+        Dataset.read(tmp_path / "d")
+    left = next(tmp_path.glob(".d.*.old"))
+    assert_same(old, Dataset.read(left))
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "folder"])
+def test_not_a_dataset(tmp_path: Path, name: str):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="qurate ingest"):
+        Dataset.read(tmp_path / name)

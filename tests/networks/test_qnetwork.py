@@ -1,0 +1,104 @@
+"""Q over the catalogue: what the numbers may not depend on."""
+
+import numpy as np
+import pytest
+import torch
+
+from qurate.mdp.types import State
+from qurate.networks.encoders import to_tensors
+from qurate.networks.qnetwork import QNetwork
+
+N, L, TYPES, R = 37, 12, 3, 2
+
+
+def network(encoder: str = "mean", form: str = "now_later", features: int = 5, seed: int = 0, behaviour: bool = True) -> QNetwork:
+    torch.manual_seed(seed)
+    matrix = torch.randn(N + 1, features)
+    matrix[0] = 0
+    net = QNetwork(
+        matrix, n_types=TYPES, user_dim=4, context_dim=2, n_components=R, dim=8, hidden=16, encoder=encoder, form=form,
+        id_embedding=True, id_dropout=0.5, behaviour=behaviour,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return net.eval()
+
+
+def states(n: int = 9, seed: int = 0) -> State:
+    rng = np.random.default_rng(seed)
+    length = rng.integers(0, L + 1, n)
+    real = np.arange(L)[None] >= (L - length)[:, None]
+    items, types = rng.integers(1, N + 1, (n, L)) * real, rng.integers(1, TYPES + 1, (n, L)) * real
+    gaps, values = (rng.exponential(1000, (n, L)) * real).astype(np.float32), (rng.random((n, L)) * real).astype(np.float32)
+    return State(items, types, gaps, values, rng.random((n, 4)).astype(np.float32), rng.random((n, 2)).astype(np.float32))
+
+
+@pytest.mark.parametrize("encoder", ["mean", "gru"])
+@pytest.mark.parametrize("form", ["now_later", "single"])
+def test_q_of_candidates_equals_q_over_the_catalogue(encoder: str, form: str) -> None:
+    net = network(encoder, form)
+    with torch.no_grad():
+        table = net.items()
+        heads = net.heads(to_tensors(states()), table)
+        everything = net.q(heads, table)
+        items = torch.as_tensor(np.random.default_rng(1).integers(1, N + 1, (9, 6)))
+        assert torch.allclose(net.q(heads, table, items), everything.gather(1, items), atol=1e-5)
+        assert torch.allclose(net.behaviour_logits(heads, table, items), net.behaviour_logits(heads, table).gather(1, items), atol=1e-5)
+        assert torch.allclose(net.by_head(heads, table, items).sum(2), everything.gather(1, items), atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["mean", "gru"])
+def test_a_row_does_not_depend_on_its_batch(encoder: str) -> None:
+    net, batch = network(encoder), states()
+    with torch.no_grad():
+        table = net.items()
+        together = net.q(net.heads(to_tensors(batch), table), table)
+        alone = [net.q(net.heads(to_tensors(State(*(column[i : i + 1] for column in batch))), table), table) for i in range(9)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["mean", "gru"])
+def test_padding_says_nothing(encoder: str) -> None:
+    """A longer window around the same short history gives the same Q, but for the mean encoder's 1 / L of values."""
+    net, batch = network(encoder), states()
+    batch = batch._replace(history_values=np.zeros_like(batch.history_values))
+    wide = State(*(np.concatenate([np.zeros((9, 5), column.dtype), column], 1) for column in batch[:4]), *batch[4:])
+    with torch.no_grad():
+        table = net.items()
+        short, long = (net.q(net.heads(to_tensors(s), table), table) for s in (batch, wide))
+    assert torch.allclose(short, long, atol=1e-5)
+
+
+def test_the_value_is_the_mean_over_the_catalogue() -> None:
+    net = network()
+    with torch.no_grad():
+        table = net.items()
+        heads = net.heads(to_tensors(states()), table)
+        mean = net.q(heads, table)[:, 1:].mean(1)
+        assert torch.allclose(mean, heads.value.sum(1), atol=1e-4)
+
+
+def test_later_starts_at_the_same_value_for_all_items() -> None:
+    torch.manual_seed(0)
+    net = QNetwork(
+        torch.zeros(N + 1, 0), n_types=TYPES, user_dim=4, context_dim=2, n_components=R, dim=8, hidden=16, encoder="mean",
+        form="now_later", id_embedding=True, id_dropout=0.0, behaviour=False,
+    )  # fmt: skip
+    with torch.no_grad():
+        table = net.items()
+        heads = net.heads(to_tensors(states()), table)
+        by_head = net.by_head(heads, table, torch.arange(1, N + 1).expand(9, N))
+    assert float(by_head[:, :, R:].std(1).max()) < 1e-6
+    assert float(by_head[:, :, :R].std(1).max()) > 1e-3
+
+
+def test_id_dropout_hides_ids_and_leaves_features() -> None:
+    net = network().train()
+    full = network().eval().items().vectors
+    hidden = net.items(torch.Generator().manual_seed(0)).vectors
+    from_features = net.tower.from_features(net.tower.get_buffer("features"))[:, :8]  # type: ignore[misc]
+    same = torch.isclose(hidden, full, atol=1e-6).all(1)
+    only_features = torch.isclose(hidden, from_features, atol=1e-6).all(1)
+    assert bool((same | only_features).all())
+    assert 5 < int(only_features[1:].sum()) < N - 5

@@ -1,0 +1,220 @@
+"""The HTTP shell in process: routes, statuses, problems, who may ask."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from double import KnownModel
+from starlette.applications import Starlette
+
+from qurate.errors import MachineError, UserError
+from qurate.mdp.decision import Decision
+from qurate.serving import http
+from qurate.serving.http import is_loopback, make_app, run
+from qurate.serving.messages import EventsAnswer, Problem, Ready
+from qurate.serving.service import Service, now_us
+
+JSON = {"content-type": "application/json"}
+
+
+class Client:
+    """Asks the application in process."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self.transport, base_url="http://127.0.0.1:8000") as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("POST", path, **more)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    one = Service(KnownModel(), tmp_path, seed=0)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def client(service: Service) -> Client:
+    return Client(make_app(service))
+
+
+def event(event_id: str, **changes: Any) -> dict[str, Any]:
+    return {"event_id": event_id, "type": "click", "user_id": "u", "item_id": "i4", "timestamp": now_us() // 1000, **changes}
+
+
+def problem(answer: Any, status: int, code: str) -> Problem:
+    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
+    found = msgspec.json.decode(answer.content, type=Problem)
+    assert (found.status, found.code, found.type) == (status, code, "about:blank")
+    return found
+
+
+def test_ask_tell_ask(client: Client) -> None:
+    first = msgspec.json.decode(client.post("/v1/recommend", json={"user_id": "u", "k": 2}).content, type=Decision)
+    assert [item.item_id for item in first.items] == ["i1", "i2"] and first.degraded == "unknown_user"
+    told = client.post("/v1/events", json={"events": [event("a", decision_id=first.decision_id), event("b", type=7)]})
+    assert told.status_code == 200
+    answer = msgspec.json.decode(told.content, type=EventsAnswer)
+    assert (answer.accepted, answer.duplicates, answer.durable) == (1, 0, True)
+    assert [(one.index, one.code, one.path) for one in answer.rejected] == [(1, "invalid_field", "$.events[1].type")]
+    again = client.post("/v1/events", json={"events": [event("a")]}).json()
+    assert again == {"accepted": 0, "duplicates": 1, "rejected": [], "durable": True}
+    second = client.post("/v1/recommend", json={"user_id": "u", "k": 2}).json()
+    assert [item["item_id"] for item in second["items"]] == ["i4", "i1"] and second["degraded"] is None
+    assert set(second["items"][0]) == {"item_id", "score", "propensity", "source"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/recommend", b"{", 400, "invalid_json"),
+        ("/v1/recommend", b'{"k": 0}', 400, "invalid_field"),
+        ("/v1/recommend", b"[" * 100_000, 400, "too_deep"),
+        ("/v1/recommend", b" " * ((1 << 20) + 1), 413, "too_large"),
+        ("/v1/events", b'{"events": [{}]}', 400, "invalid_field"),
+        ("/v1/events", b" " * ((5 << 20) + 1), 413, "too_large"),
+    ],
+)
+def test_malformed_bodies_are_problems(client: Client, path: str, body: bytes, status: int, code: str) -> None:
+    found = problem(client.post(path, content=body, headers=JSON), status, code)
+    assert found.path.startswith("$") and found.detail.startswith("expected ")
+
+
+def test_routes_and_methods_that_are_not_there_are_problems(client: Client) -> None:
+    problem(client.get("/v1/nothing"), 404, "not_found")
+    problem(client.get("/v1/recommend"), 405, "not_found")
+
+
+def test_a_compressed_body_is_refused_unread(client: Client) -> None:
+    problem(client.post("/v1/events", content=b"\x1f\x8b", headers={"content-encoding": "gzip"}), 400, "invalid_field")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "http://localhost:9999"},
+        {"origin": "null"},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example:8000"},
+    ],
+)
+def test_web_pages_of_others_are_refused(client: Client, headers: dict[str, str]) -> None:
+    problem(client.post("/v1/events", json={"events": [event("a")]}, headers=headers), 403, "forbidden")
+    assert client.get("/readyz", headers={"origin": "http://127.0.0.1:8000"}).status_code == 200
+
+
+def test_too_many_bodies_at_once_are_turned_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODIES_IN_FLIGHT", 1000)
+    answer = client.post("/v1/recommend", content=b" " * 2000)
+    problem(answer, 503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
+    assert client.post("/v1/recommend", json={}).status_code == 200  # the count went back
+
+
+def test_a_body_that_stops_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    sent: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = [{"type": "http.request", "body": b'{"k"', "more_body": True}]
+
+    async def receive() -> dict[str, Any]:
+        if waiting:
+            return waiting.pop()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/recommend", "headers": headers, "query_string": b"", "http_version": "1.1"}
+    asyncio.run(make_app(service)(scope, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 400 and b"within 0.05 s" in sent[1]["body"]
+
+
+def test_a_full_disk_is_507_and_not_ready_while_answers_go_on(client: Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    import apsw
+
+    def full(group: Any) -> None:
+        raise apsw.FullError("no space")
+
+    commit = service._store._commit
+    monkeypatch.setattr(service._store, "_commit", full)
+    answer = client.post("/v1/events", json={"events": [event("a")]})
+    problem(answer, 507, "storage_full")
+    assert answer.headers["retry-after"] == "5"
+    decision = client.post("/v1/recommend", json={"user_id": "u", "k": 1})
+    assert decision.status_code == 200 and decision.json()["degraded"] == "store_unavailable" and decision.json()["items"]
+    ready = client.get("/readyz")
+    assert ready.status_code == 503 and not msgspec.json.decode(ready.content, type=Ready).checks["store"].ok
+    assert client.get("/livez").json() == {"live": True}
+    monkeypatch.setattr(service._store, "_commit", commit)
+    assert client.post("/v1/events", json={"events": [event("a")]}).json()["accepted"] == 1
+    assert client.get("/readyz").json()["ready"] is True
+
+
+def test_metrics_count_what_happened(client: Client) -> None:
+    client.post("/v1/recommend", json={"user_id": "u"})
+    client.post("/v1/events", json={"events": [event("a"), event("a"), event("b", type="shown")]})
+    client.post("/v1/recommend", content=b"{")
+    page = client.get("/metrics").text
+    for line in (
+        'qurate_http_requests_total{route="/v1/recommend",status="200"} 1.0',
+        'qurate_http_requests_total{route="/v1/recommend",status="400"} 1.0',
+        'qurate_events_total{outcome="accepted"} 1.0',
+        'qurate_events_total{outcome="duplicate"} 1.0',
+        'qurate_events_total{outcome="rejected"} 1.0',
+        'qurate_decisions_total{degraded="unknown_user"} 1.0',
+        "qurate_store_writable 1.0",
+    ):
+        assert line in page.splitlines()
+
+
+def test_the_description_has_every_route_and_its_references_resolve(client: Client) -> None:
+    text = client.get("/openapi.json").text
+    document = json.loads(text)
+    assert set(document["paths"]) == {"/v1/recommend", "/v1/events", "/livez", "/readyz", "/metrics", "/openapi.json"}
+    schemas = document["components"]["schemas"]
+    references = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert references <= set(schemas)
+    assert schemas["RecommendRequest"]["additionalProperties"] is False
+    assert schemas["RecommendRequest"]["properties"]["k"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
+    assert schemas["Event"]["required"] == ["event_id", "type", "user_id", "timestamp"]
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"), [("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_loopback(host: str, ours: bool) -> None:
+    assert is_loopback(host) is ours
+
+
+def test_other_hosts_and_taken_ports_are_refused_in_one_line(tmp_path: Path) -> None:
+    import socket
+
+    def never() -> Service:
+        raise AssertionError("opened")
+
+    for host in ("0.0.0.0", "192.168.0.1", "example.org"):
+        with pytest.raises(UserError, match="a loopback address"):
+            run(never, host, 0, print)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(MachineError, match=f"a free port, got Address already in use, at 127.0.0.1:{port}"):
+            run(never, "127.0.0.1", port, print)

@@ -1,0 +1,198 @@
+"""The service as a process: killed, stopped, started twice, fed without end."""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+SCRIPT = Path(__file__).parent / "server_process.py"
+
+
+class Running:
+    """A service process."""
+
+    def __init__(self, directory: Path) -> None:
+        start = time.monotonic()
+        command = [sys.executable, str(SCRIPT), str(directory)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+        self.port = int(self.url.rsplit(":", 1)[-1])
+        self.seconds = time.monotonic() - start
+
+    def post(self, path: str, body: Any) -> dict[str, Any]:
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)  # type: ignore[no-any-return]
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def peak_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+    def end(self, how: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(how)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[], Running]]:
+    started: list[Running] = []
+
+    def start() -> Running:
+        started.append(Running(tmp_path / "data"))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.communicate()
+
+
+def event(event_id: str, user: str = "u") -> dict[str, Any]:
+    return {"event_id": event_id, "type": "click", "user_id": user, "item_id": "i4", "timestamp": int(time.time() * 1000)}
+
+
+def stored(tmp_path: Path, sql: str) -> set[str]:
+    return {row[0] for row in apsw.Connection(str(tmp_path / "data" / "events.sqlite")).execute(sql)}
+
+
+def test_kill_9_loses_nothing_acknowledged(serve: Callable[[], Running], tmp_path: Path) -> None:
+    running = serve()
+    events, decisions = set[str](), set[str]()
+
+    def customer(number: int) -> None:
+        with contextlib.suppress(OSError, urllib.error.URLError, http.client.HTTPException, json.JSONDecodeError):
+            for step in range(10_000):
+                decided = running.post("/v1/recommend", {"user_id": f"u{number}", "k": 1})
+                decisions.add(decided["decision_id"])
+                batch = [event(f"{number}-{step}-{i}", f"u{number}") for i in range(5)]
+                answer = running.post("/v1/events", {"events": batch})
+                assert answer["accepted"] == 5 and answer["durable"]
+                events.update(one["event_id"] for one in batch)
+
+    customers = [threading.Thread(target=customer, args=(number,)) for number in range(4)]
+    for one in customers:
+        one.start()
+    time.sleep(1 + random.random() / 10)
+    assert running.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    for one in customers:
+        one.join()
+    assert len(events) > 50
+    again = serve()
+    assert again.seconds < 5
+    assert events <= stored(tmp_path, "SELECT event_id FROM events")
+    assert decisions <= stored(tmp_path, "SELECT decision_id FROM decisions")
+    answer = again.post("/v1/events", {"events": [event(name) for name in sorted(events)[:100]]})
+    assert (answer["accepted"], answer["duplicates"]) == (0, min(100, len(events)))
+    assert again.post("/v1/recommend", {"user_id": "u0", "k": 1})["degraded"] is None  # the customer is still known
+
+
+def test_sigterm_finishes_what_has_begun_and_exits_0(serve: Callable[[], Running], tmp_path: Path) -> None:
+    running = serve()
+    body = json.dumps({"events": [event("slow")]}).encode()
+    with running.connect() as slow:
+        slow.sendall(b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:20])
+        time.sleep(0.2)
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(OSError):
+            running.connect()
+        slow.sendall(body[20:])
+        answer = b"".join(iter(lambda: slow.recv(10_000), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and b'"accepted":1' in answer
+    _, errors = running.process.communicate(timeout=20)
+    assert (running.process.returncode, errors) == (0, "")
+    assert stored(tmp_path, "SELECT event_id FROM events") == {"slow"}
+
+
+def test_a_second_signal_does_not_wait(serve: Callable[[], Running]) -> None:
+    running = serve()
+    with running.connect() as stuck:
+        stuck.sendall(b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")
+        time.sleep(0.2)
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        start = time.monotonic()
+        assert running.end(signal.SIGTERM)[0] == 0
+        assert time.monotonic() - start < 3
+
+
+def test_a_second_process_on_the_directory_is_refused(serve: Callable[[], Running], tmp_path: Path) -> None:
+    first = serve()
+    second = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "data")], capture_output=True, text=True, timeout=20)
+    assert second.returncode == 1 and second.stdout == ""
+    assert second.stderr.count("\n") == 1 and "Traceback" not in second.stderr
+    assert f"in use by process {first.process.pid}, at {tmp_path / 'data'}" in second.stderr
+
+
+def pour(running: Running, head: bytes, piece: bytes, limit: int) -> bytes:
+    """Sends `piece` again and again until an answer comes, at most `limit` bytes."""
+    with running.connect() as connection:
+        sent, answer = 0, b""
+        with contextlib.suppress(OSError):
+            connection.sendall(head)
+            while sent < limit:
+                connection.sendall(piece)
+                sent += len(piece)
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    answer = connection.recv(100_000)
+                    break
+                connection.settimeout(20)
+        with contextlib.suppress(OSError):
+            connection.settimeout(5)
+            while part := connection.recv(100_000):
+                answer += part
+    return answer
+
+
+def test_what_comes_without_end_is_cut_in_bounded_memory(serve: Callable[[], Running]) -> None:
+    running = serve()
+    before = running.peak_mib()
+    mib, limit = 1 << 20, 200 << 20
+    chunk = b"%x\r\n" % mib + b" " * mib + b"\r\n"
+    post = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\n"
+    chunked = pour(running, post + b"transfer-encoding: chunked\r\n\r\n", chunk, limit)
+    assert chunked.startswith(b"HTTP/1.1 413") and b"too_large" in chunked
+    announced = pour(running, post + b"content-length: 99999999999\r\n\r\n", b"x" * mib, limit)
+    assert announced.startswith(b"HTTP/1.1 413")
+    bomb = pour(running, post + b"content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n", chunk, limit)
+    assert bomb.startswith(b"HTTP/1.1 400")
+    for name in (b"x-header: ", b"", b"x: y\r\n"):
+        assert pour(running, post + name, name * 100 + b"z" * 1000, limit)[:12] in (b"HTTP/1.1 400", b"")
+    assert pour(running, post + b"transfer-encoding: chunked\r\n\r\n0\r\n", b"t: " + b"z" * 1000, limit)[:12] in (b"HTTP/1.1 400", b"")
+    assert running.peak_mib() - before < 80
+    assert running.post("/v1/recommend", {"k": 1})["items"]
+
+
+def test_the_process_survives_malformed_bytes(serve: Callable[[], Running]) -> None:
+    running = serve()
+    for raw in (b"\x00" * 100, b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/events HTTP/1.1\r\ncontent-length: -1\r\n\r\n", os.urandom(1000)):
+        with running.connect() as connection:
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(1000)
+            assert not answer or answer.startswith(b"HTTP/1.1 4")
+    assert running.post("/v1/recommend", {"k": 1})["items"]
+    code, _ = running.end(signal.SIGTERM)
+    assert code == 0

@@ -1,0 +1,128 @@
+"""What was served is what training reads back: the store as a logged log, states included."""
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from double import KnownModel
+
+from qurate.config import Settings
+from qurate.events.readers import read_events
+from qurate.events.vocabulary import Vocabulary
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.decision import HistoryRows
+from qurate.policies.choose import GREEDY, epsilon_greedy_rule
+from qurate.policies.model import Model, build_network
+from qurate.serving.messages import Event, RecommendRequest
+from qurate.serving.served import ServedModel
+from qurate.serving.service import Service
+
+NOW = 1_800_000_000_000_000
+SECOND = 1_000_000
+
+
+def test_training_sees_the_states_that_were_served(tmp_path: Path) -> None:
+    """One-item answers, events that answer them, late events, requests at the same time: the same windows, row by row."""
+    now, draw = NOW, random.Random(0)
+    model = KnownModel(items=8, epsilon=0.5, window=6)
+    service = Service(model, tmp_path, seed=0, clock=lambda: now)
+
+    async def at_once(users: list[str]) -> list[Any]:
+        return await asyncio.gather(*(service.recommend_async(RecommendRequest(user_id=user, k=1)) for user in users))
+
+    served: list[tuple[str, int, HistoryRows]] = []
+    for step in range(150):
+        now += draw.choice([1, 900, 5 * SECOND, 2400 * SECOND])
+        users = [f"u{draw.randrange(6)}"] * draw.choice([1, 1, 2])
+        made = asyncio.run(at_once(users))
+        served += [(user, *seen) for user, *seen in zip(users, model.clocks[-len(users) :], model.histories[-len(users) :])]
+        if draw.random() < 0.3:
+            late = (now - draw.choice([1, 100]) * SECOND) // 1000
+            service.accept([(0, Event(event_id=f"late{step}", type="click", user_id=users[0], item_id="i3", timestamp=late))])
+        if draw.random() < 0.5:
+            kind, item = draw.choice(["click", "purchase"]), made[0].items[0].item_id
+            answer = Event(
+                event_id=f"e{step}", type=kind, user_id=users[0], item_id=item, decision_id=made[0].decision_id, timestamp=now // 1000
+            )
+            service.accept([(0, answer)])
+    service.close()
+
+    log = read_events(tmp_path)
+    assert log.kind == "logged"
+    dataset = build_dataset(log)
+    arrays, states = dataset.arrays, dataset.transitions
+    users = dataset.user_ids
+    trained = {}
+    for user, hi, clock in zip(states.user, states.hi, states.clock):
+        rows = slice(max(arrays.user_start[user], hi - 6), hi)
+        items = [dataset.vocabulary.items[i - 1] for i in arrays.item[rows]]
+        types = [dataset.vocabulary.types[i - 1] for i in arrays.type[rows]]
+        trained[users[user], int(clock)] = (items, types, arrays.time[rows].tolist())
+    names = model.vocabulary
+    assert len(trained) == len(served) == len(model.histories)
+    for user, clock, rows in served:
+        items, types = [names.items[i - 1] for i in rows.items], [names.types[i - 1] for i in rows.types]
+        assert trained[user, clock] == (items, types, rows.times.tolist())
+
+
+def network_model(**changes: Any) -> Model:
+    settings = Settings(window=5, embedding_dim=8, hidden=8)
+    features = np.random.default_rng(0).normal(size=(31, 3)).astype(np.float32)
+    network = build_network(features, settings, n_types=3, user_dim=0, n_components=1, behaviour=False, seed=0)
+    for parameter in network.parameters():  # the heads start at zero; any other values will do
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
+    vocabulary = Vocabulary(tuple(f"i{i}" for i in range(1, 31)), ("click", "purchase", "shown"))
+    weights, popularity = np.ones(1, np.float32), np.arange(31, dtype=np.float32)
+    given: dict[str, Any] = {"n_available": 30, "user_dim": 0, **changes}
+    return Model(network.requires_grad_(False).eval(), settings, "dqn", vocabulary, ["click"], weights, popularity, **given)
+
+
+def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:
+    click = Event(event_id="a", type="click", user_id="u", item_id="i7", timestamp=NOW // 1000)
+    ask = RecommendRequest(user_id="u", k=3, explain=True)
+    answers = {}
+    for name, rule in (("greedy", GREEDY), ("exploring", epsilon_greedy_rule(0.3))):
+        service = Service(ServedModel(network_model(), rule), tmp_path / name, seed=0, clock=lambda: NOW)
+        try:
+            stranger = service.recommend(ask)
+            assert stranger.degraded == "unknown_user" and [item.item_id for item in stranger.items] == ["i30", "i29", "i28"]
+            service.accept([(0, click)])
+            answers[name] = service.recommend(ask)
+        finally:
+            service.close()
+    assert [item.propensity for item in answers["greedy"].items] == [1.0, 1.0, 1.0]
+    for place, item in enumerate(answers["exploring"].items):
+        share = 0.3 / (30 - place)
+        assert min(abs(item.propensity - share), abs(item.propensity - share - 0.7)) < 1e-12
+    for answer in answers.values():
+        assert answer.degraded is None and answer.policy.startswith("dqn/")
+        for item in answer.items:
+            worth = item.components["click"]  # type: ignore[index]
+            assert np.isclose(item.now + item.later, item.score, rtol=1e-5) and worth.now == item.now  # type: ignore[operator]
+
+
+def test_a_model_without_its_training_data_still_serves(tmp_path: Path) -> None:
+    served = ServedModel(network_model(dataset=str(tmp_path / "gone"), dataset_sha256="0"), GREEDY)
+    assert served.user_history("u") is None
+    served.warm_up()
+
+
+def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"u{user},i{1 + (user + step) % 9},click,{1_700_000_000 + 60 * step}" for user in range(8) for step in range(9)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
+    dataset = build_dataset(read_events(tmp_path / "log.csv")).write(tmp_path / "dataset")
+    trained = {"dataset": str(tmp_path / "dataset"), "shown_in_history": False}
+    served = ServedModel(network_model(**trained, dataset_sha256=dataset.sha256), GREEDY)
+    rows = served.user_history("u3")
+    assert rows is not None and served.user_history("nobody") is None
+    assert [dataset.vocabulary.items[i - 1] for i in rows.items] == [f"i{1 + (3 + step) % 9}" for step in range(9)][-5:]
+    service = Service(served, tmp_path / "data", seed=0)
+    assert service.recommend(RecommendRequest(user_id="u3", k=1)).degraded is None
+    assert service.recommend(RecommendRequest(user_id="nobody", k=1)).degraded == "unknown_user"
+    service.close()
+    assert ServedModel(network_model(**trained, dataset_sha256="other"), GREEDY).user_history("u3") is None
+    assert "note: customers' histories from before the service are not used" in capsys.readouterr().err

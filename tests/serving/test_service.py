@@ -1,0 +1,295 @@
+"""The service without HTTP: what it decides from, what it writes, what it does when something is missing."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from double import KnownModel
+
+from qurate.errors import MachineError
+from qurate.mdp.decision import Decision, HistoryRows
+from qurate.serving.messages import Event, RecommendRequest
+from qurate.serving.service import Service
+from qurate.serving.store import connect
+
+NOW = 1_800_000_000_000_000
+SECOND = 1_000_000
+
+
+class Clock:
+    """A clock that goes where it is told, backwards too."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def start(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., tuple[Service, KnownModel]]]:
+    """Starts a service with a model double; one at a time on the same directory."""
+    services: list[Service] = []
+
+    def begin(**changes: Any) -> tuple[Service, KnownModel]:
+        for service in services:
+            service.close()
+        model = KnownModel(**changes)
+        services.append(Service(model, tmp_path, seed=0, clock=clock))
+        return services[-1], model
+
+    yield begin
+    for service in services:
+        service.close()
+
+
+def event(event_id: str, item: str = "i4", ago: float = 10, **more: Any) -> Event:
+    fields = {"type": "click", "user_id": "u", **more}
+    return Event(event_id=event_id, item_id=item, timestamp=int(NOW - ago * SECOND) // 1000, **fields)
+
+
+def accept(service: Service, *events: Event) -> tuple[int, int, list[int]]:
+    answer = service.accept(list(enumerate(events)))
+    return answer.accepted, answer.duplicates, [one.index for one in answer.rejected]
+
+
+def ids(decision: Decision) -> list[str]:
+    return [item.item_id for item in decision.items]
+
+
+def table(service: Service, sql: str) -> list[Any]:
+    return connect(service._store.path).execute(sql).fetchall()
+
+
+def same(one: HistoryRows, other: HistoryRows) -> bool:
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(one, other))
+
+
+def test_a_new_event_changes_the_next_answer(start: Any) -> None:
+    service, _ = start()
+    ask = RecommendRequest(user_id="u", k=2)
+    assert ids(service.recommend(ask)) == ["i1", "i2"]
+    assert accept(service, event("a", "i4")) == (1, 0, [])
+    assert ids(service.recommend(ask)) == ["i4", "i1"]
+    assert accept(service, event("a", "i4")) == (0, 1, [])
+    assert ids(service.recommend(RecommendRequest(user_id="someone else", k=2))) == ["i1", "i2"]
+
+
+def test_a_decision_is_on_disk_as_it_was_answered(start: Any) -> None:
+    service, _ = start(epsilon=0.5)
+    decision = service.recommend(RecommendRequest(user_id="u", session_id="s", k=3, candidates=["i3", "i1", "i2", "i1"], exclude=("i2",)))
+    (row,) = table(service, "SELECT decision_id, user_id, session_id, timestamp_us, shown, propensity, candidates, policy FROM decisions")
+    assert row[:4] == (decision.decision_id, "u", "s", NOW)
+    assert json.loads(row[4]) == ids(decision) and len(ids(decision)) == 2
+    assert json.loads(row[5]) == [item.propensity for item in decision.items]
+    assert decision.items[1].propensity == 1.0  # one candidate is left at the second position
+    assert json.loads(row[6]) == ["i3", "i1"] and row[7] == "known"
+
+
+def test_logged_propensities_are_how_often_it_happens(start: Any) -> None:
+    service, _ = start(epsilon=0.6, items=3)
+    answers = [service.recommend(RecommendRequest(user_id=f"u{i}", k=1)).items[0] for i in range(300)]
+    for item, probability in (("i1", 0.4 + 0.2), ("i2", 0.2), ("i3", 0.2)):
+        share = np.mean([one.item_id == item for one in answers])
+        assert abs(share - probability) < 4 * (probability * (1 - probability) / 300) ** 0.5
+        assert all(one.propensity == pytest.approx(probability, rel=1e-15) for one in answers if one.item_id == item)
+
+
+def test_an_answer_of_one_item_enters_the_history_a_list_does_not(start: Any) -> None:
+    service, model = start()
+    service.recommend(RecommendRequest(user_id="u", k=3))
+    service.recommend(RecommendRequest(user_id="u", k=1))
+    service.recommend(RecommendRequest(user_id="u", k=1))
+    assert [len(rows.items) for rows in model.histories] == [0, 0, 1]
+    last = model.histories[-1]
+    assert (last.items.tolist(), last.types.tolist()) == ([1], [3])
+    assert model.clocks[2] == last.times[0] + 1  # two requests within a microsecond keep their order
+    service, model = start(shown_in_history=False)
+    service.recommend(RecommendRequest(user_id="u", k=1))
+    assert len(model.histories[-1].items) == 0
+
+
+def test_the_clock_of_a_decision_is_after_everything_it_saw(start: Any, clock: Clock) -> None:
+    service, model = start()
+    accept(service, event("ahead", ago=-60))
+    service.recommend(RecommendRequest(user_id="u", k=2))
+    assert model.clocks[-1] == NOW + 60 * SECOND + 1
+    clock.now -= 3600 * SECOND  # backwards
+    service.recommend(RecommendRequest(user_id="u", k=2))
+    assert model.clocks[-1] == NOW + 60 * SECOND + 1
+
+
+def test_the_state_is_what_the_log_gives_up_to_as_of(start: Any, clock: Clock) -> None:
+    """Late, duplicate and skewed events, decisions and restarts in any order: memory equals the log, bit for bit."""
+    draw = random.Random(1)
+    service, model = start(window=6)
+    for step in range(300):
+        clock.now += draw.choice([0, 1, 1000, 7 * SECOND, -3 * SECOND])
+        user = draw.choice(["u", "v"])
+        if draw.random() < 0.02:
+            model_before = model
+            service, model = start(window=6)
+            model.histories, model.clocks = model_before.histories, model_before.clocks
+        if draw.random() < 0.5:
+            service.recommend(RecommendRequest(user_id=user, k=draw.choice([1, 1, 2])))
+        else:
+            names = [None, *(row[0] for row in table(service, "SELECT decision_id FROM decisions ORDER BY seq DESC LIMIT 3"))]
+            kinds = ["click", "purchase", "not in the vocabulary"]
+            batch = [
+                event(
+                    f"e{draw.randrange(step + 1)}",
+                    draw.choice(["i1", "i5", "unheard of"]),
+                    (NOW - clock.now) / SECOND + draw.choice([0, 0.5, 400, -20]),
+                    user_id=user,
+                    type=draw.choice(kinds),
+                    value=draw.choice([None, 0.1, 7]),
+                    decision_id=draw.choice(names),
+                )
+                for _ in range(draw.randrange(1, 4))
+            ]
+            accept(service, *batch)
+    decisions = table(service, "SELECT user_id, as_of, timestamp_us, seq FROM decisions ORDER BY seq")
+    assert len(decisions) > 100 and len(decisions) == len(model.histories)
+    assert [row[2] for row in decisions] == model.clocks
+    for (user, as_of, _, own), served in zip(decisions, model.histories):
+        rebuilt = table(
+            service,
+            f"""SELECT item_id, type, timestamp_us, value, 2 * seq, seq FROM events
+            WHERE user_id = '{user}' AND seq <= {as_of} AND type IN ('click', 'purchase')
+            UNION ALL SELECT json_extract(shown, '$[0]'), 'shown', timestamp_us, NULL, 2 * as_of + 1, seq FROM decisions
+            WHERE user_id = '{user}' AND seq < {own} AND json_array_length(shown) = 1 ORDER BY 5, 6""",
+        )[-6:]
+        names = model.vocabulary
+        expected = HistoryRows(
+            names.item_index([row[0] for row in rebuilt]).astype(np.int64),
+            names.type_index([row[1] for row in rebuilt]).astype(np.int64),
+            np.array([row[2] for row in rebuilt], np.int64),
+            np.array([row[3] or 0 for row in rebuilt], np.float32),
+        )
+        assert same(served, expected)
+
+
+def test_training_data_comes_first_and_never_twice(start: Any) -> None:
+    def rows(*times: int) -> HistoryRows:
+        n = len(times)
+        return HistoryRows(np.full(n, 2), np.ones(n, np.int64), np.array(times), np.zeros(n, np.float32))
+
+    past = {"u": rows(*(NOW - ago * SECOND for ago in (900, 800, 10, 5)))}
+    service, model = start(past=past)
+    service.recommend(RecommendRequest(user_id="u", k=2))
+    assert same(model.histories[-1], past["u"])
+    accept(service, event("a", "i4", ago=10))
+    service, model = start(past=past)  # a model trained from this store knows its rows too
+    service.recommend(RecommendRequest(user_id="u", k=2))
+    assert model.histories[-1].items.tolist() == [2, 2, 4]
+    service, model = start(past=past, window=2)
+    service.recommend(RecommendRequest(user_id="u", k=2))
+    assert model.histories[-1].items.tolist() == [2, 4]
+
+
+def test_unknown_and_anonymous_customers_get_an_answer_and_the_reason(start: Any) -> None:
+    service, _ = start()
+    unknown = service.recommend(RecommendRequest(user_id="nobody", k=2))
+    assert (ids(unknown), unknown.degraded, unknown.user_id) == (["i1", "i2"], "unknown_user", "nobody")
+    nameless = [service.recommend(RecommendRequest(k=1)) for _ in range(2)]
+    assert [one.degraded for one in nameless] == ["unknown_user"] * 2
+    assert nameless[0].user_id != nameless[1].user_id
+    visit = service.recommend(RecommendRequest(session_id="s", k=1))
+    assert visit.user_id == "s" and service.recommend(RecommendRequest(session_id="s", k=1)).degraded is None
+
+
+@pytest.mark.parametrize(
+    ("items", "request_", "reason"),
+    [
+        (0, RecommendRequest(user_id="u"), "empty_catalogue"),
+        (3, RecommendRequest(user_id="u", candidates=[]), "no_candidates"),
+        (3, RecommendRequest(user_id="u", candidates=["unheard of"]), "no_candidates"),
+        (3, RecommendRequest(user_id="u", exclude=("i1", "i2", "i3")), "all_masked"),
+    ],
+)
+def test_nothing_to_show_is_an_answer(start: Any, items: int, request_: RecommendRequest, reason: str) -> None:
+    service, _ = start(items=items)
+    decision = service.recommend(request_)
+    assert (decision.items, decision.degraded) == ([], reason)
+    assert table(service, "SELECT count(*) FROM decisions") == [(0,)]
+
+
+def test_more_than_the_catalogue_is_the_catalogue(start: Any) -> None:
+    service, _ = start()
+    assert len(service.recommend(RecommendRequest(user_id="u", k=1000)).items) == 5
+
+
+def test_a_failing_model_is_replaced_by_chance_with_its_probabilities(start: Any) -> None:
+    service, model = start(items=4)
+    model.broken = True
+    decision = service.recommend(RecommendRequest(user_id="u", k=2, exclude=("i1",)))
+    assert decision.degraded == "no_model" and decision.policy == "fallback_random"
+    assert set(ids(decision)) < {"i2", "i3", "i4"}
+    assert [item.propensity for item in decision.items] == [1 / 3, 1 / 2]
+    assert {item.source for item in decision.items} == {"fallback"}
+    assert table(service, "SELECT policy, degraded, excluded FROM decisions") == [("fallback_random", "no_model", '["i1"]')]
+
+
+def test_without_a_store_the_answer_goes_out_and_leaves_no_trace(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, model = start()
+
+    def full(group: Any) -> None:
+        import apsw
+
+        raise apsw.FullError("no space")
+
+    commit = service._store._commit
+    monkeypatch.setattr(service._store, "_commit", full)
+    lost = service.recommend(RecommendRequest(user_id="u", k=1))
+    assert lost.degraded == "store_unavailable" and ids(lost) == ["i1"]
+    assert not service.ready().ready and "room on the disk" in service.ready().checks["store"].detail
+    with pytest.raises(MachineError) as caught:
+        accept(service, event("a"))
+    assert caught.value.code == "storage_full"
+    monkeypatch.setattr(service._store, "_commit", commit)
+    assert accept(service, event("a")) == (1, 0, [])
+    assert service.ready().ready
+    service.recommend(RecommendRequest(user_id="u", k=1))
+    assert model.histories[-1].types.tolist() == [1]  # the click; not the answer that is in no log
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "reason"),
+    [
+        (event("x", ago=-301), "timestamp", "5 minutes ahead"),
+        (event("x", ago=(NOW - 1_800_000_000_000) / SECOND), "timestamp", "integers are milliseconds, not seconds"),
+        (event("x", type="shown"), "type", "reserved"),
+        (event("x", props={"t": "x" * 20_000}), "props", "16384"),
+    ],
+)
+def test_what_cannot_have_happened_is_rejected_with_its_reason(start: Any, bad: Event, field: str, reason: str) -> None:
+    service, _ = start()
+    answer = service.accept([(0, event("a")), (1, bad), (2, event("b"))])
+    assert (answer.accepted, answer.duplicates) == (2, 0)
+    (rejected,) = answer.rejected
+    assert (rejected.index, rejected.code, rejected.path) == (1, "invalid_field", f"$.events[1].{field}")
+    assert reason in rejected.message
+    assert table(service, "SELECT event_id FROM events ORDER BY seq") == [("a",), ("b",)]
+
+
+def test_strange_ids_are_kept_to_the_letter(start: Any) -> None:
+    service, _ = start()
+    strange = ["'; DROP TABLE events; --", "<script>alert(1)</script>", "a\nb\r\n", "%s{0}\\", "\u202eübel"]
+    assert accept(service, *[event(name, user_id=name, item=name, props={name: name}) for name in strange])[0] == len(strange)
+    assert [row[0] for row in table(service, "SELECT user_id FROM events ORDER BY seq")] == strange
+    assert all(service.recommend(RecommendRequest(user_id=name)).user_id == name for name in strange)
+
+
+def test_the_receive_time_is_kept_beside_the_senders(start: Any, clock: Clock) -> None:
+    service, _ = start()
+    accept(service, event("a", ago=100))
+    assert table(service, "SELECT timestamp_us, received_us FROM events") == [(NOW - 100 * SECOND, NOW)]

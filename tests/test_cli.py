@@ -1,0 +1,215 @@
+"""The command line: streams, exit codes, JSON and one-line errors, whatever a user types."""
+
+import errno
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from qurate import cli
+from qurate.cli_arguments import arrange, duration, ids, pairs, share
+from qurate.cli_output import Terminal, clean, machine_error, number, print_comparison, print_evaluation
+from qurate.config import Settings
+from qurate.errors import MachineError, UserError
+
+QURATE = [sys.executable, "-c", "import sys; from qurate.cli import main; sys.exit(main())"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command in this process."""
+    code = cli.main(args)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def one_error(err: str) -> str:
+    """The only error line; fails on a traceback."""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: expected ") and ", got " in lines[0]
+    return lines[0]
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `train --set help` raise."""
+
+    def raise_it(*_args: object, **_kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "print_settings", raise_it)
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    best = 9.0
+    for _ in range(3):
+        start = time.perf_counter()
+        result = subprocess.run([*QURATE, "--help"], capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.5
+    for name in ("demo", "simulate", "validate", "ingest", "inspect", "train", "evaluate", "compare", "recommend", "serve"):
+        assert f"\n  {name} " in result.stdout
+    heavy = "import sys, qurate.cli; print(sorted({'torch', 'numpy', 'polars', 'altair', 'gymnasium'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_without_arguments_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert code == 0 and "Commands:" in out and err == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["trian"], ["'trian'", "did you mean train?"]),
+        (["train", "--algoritm", "dqn"], ["--algoritm", "did you mean --algorithm?"]),
+        (["train", "--jsn"], ["--jsn", "did you mean --json?"]),
+        (["--sede", "3", "demo"], ["--sede", "did you mean --seed?"]),
+        (["--device", "cud", "demo"], ["'cud'", "did you mean cuda?"]),
+        (["--seed", "x", "demo"], ["--seed"]),
+        (["demo", "--seed"], ["a value after --seed", "nothing"]),
+        (["recommend"], ["MODEL", "nothing"]),
+        (["ingest", "log.csv"], ["--output", "nothing"]),
+        (["recommend", "m", "--user", "u", "-k", "0"], ["-k"]),
+        (["recommend", "m"], ["--user ID"]),
+        (["recommend", "m", "--all-users"], ["-o FILE"]),
+        (["recommend", "m", "--user", "u", "--all-users", "-o", "x"], ["--user ID"]),
+        (["train", "-o", "m"], ["DATASET or --env ID", "neither"]),
+        (["train", "d", "--env", "shop", "-o", "m"], ["DATASET or --env ID", "both"]),
+        (["train", "d"], ["-o MODEL"]),
+        (["train", "d", "-o", "m", "--set", "gamma"], ["NAME=VALUE", "'gamma'"]),
+        (["train", "d", "-o", "m", "--set", "gamma=1", "gamma=0"], ["gamma once", "twice"]),
+        (["train", "d", "-o", "m", "--budget", "soon"], ["10m", "'soon'"]),
+        (["ingest", "x.csv", "-o", "d", "--max-bad", "2"], ["--max-bad", "'2'"]),
+        (["serve", "m", "--port", "70000"], ["--port"]),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_code_2(args: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *args)
+    assert code == 2 and out == ""
+    line = one_error(err)
+    assert all(word in line for word in words), line
+
+
+def test_with_json_the_error_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "trian", "--json")
+    assert code == 2 and out == ""
+    line, text = err.splitlines()
+    error = json.loads(text)["error"]
+    assert set(error) == {"code", "message", "where", "hint"}
+    assert error["code"] == "unknown_command" and line == f"error: {error['message']}"
+
+
+def test_settings_are_listed_once_each(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "--set", "help", "--json")
+    assert code == 0 and err == "" and out.count("\n") == 1
+    rows = json.loads(out)["settings"]
+    assert tuple(row["name"] for row in rows) == Settings.__struct_fields__
+    assert all(set(row) == {"name", "type", "default", "unit"} for row in rows)
+    code, out, _ = run(capsys, "train", "--set", "help")
+    assert code == 0 and "discount per decision" in out
+
+
+def test_global_options_may_stand_anywhere() -> None:
+    assert arrange(["train", "d", "--json", "--seed", "3", "-o", "m"]) == ["--json", "--seed", "3", "train", "d", "-o", "m"]
+    assert arrange(["recommend", "m", "--seed=4", "--", "--json"]) == ["--seed=4", "recommend", "m", "--", "--json"]
+    assert arrange(["validate", "l", "--map", "a=b", "c=d", "x.csv"]) == ["validate", "l", "--map", "a=b", "--map", "c=d", "x.csv"]
+
+
+def test_times_shares_and_lists() -> None:
+    assert [duration(text, "") for text in ("90", "90s", "10m", "1.5h", "30d")] == [90.0, 90.0, 600.0, 5400.0, 2_592_000.0]
+    assert [share(text, "") for text in ("1%", "0.01", "100%", "0")] == [0.01, 0.01, 1.0, 0.0]
+    assert pairs(["a=1,b=2", "c=x=y"], "") == {"a": "1", "b": "2", "c": "x=y"}
+    assert ids(["a,b", "c"]) == ["a", "b", "c"]
+    for bad in ("", "-1m", "0s", "1w", "m", "1e3"):
+        with pytest.raises(UserError):
+            duration(bad, "--budget")
+    for bad in ("101%", "1.1", "-1%", "a"):
+        with pytest.raises(UserError):
+            share(bad, "--max-bad")
+
+
+def test_ids_cannot_write_to_the_terminal() -> None:
+    assert clean("a\x1b[31mb\nc\u202e") == "a\\x1b[31mb\\nc\\u202e"
+    assert clean("商品-7 é") == "商品-7 é"
+    assert [number(v) for v in (None, True, 1234567, 0.123456, 12345.678, "x")] == ["-", "yes", "1,234,567", "0.1235", "12,345.7", "x"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (UserError("a", "b", "c", "d", "e"), 2, "expected a, got b, at c; d"),
+        (MachineError("a", "b"), 1, "expected a, got b"),
+        (OSError(errno.ENOSPC, "No space left on device", "model/x"), 1, "free space"),
+        (PermissionError(errno.EACCES, "Permission denied", "model"), 1, "permission"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "log.csv"), 2, "log.csv"),
+        (MemoryError(), 1, "enough memory"),
+        (ZeroDivisionError("division by zero"), 1, "no internal error"),
+        (ValueError("two\nlines"), 1, "two lines"),
+    ],
+)
+def test_whatever_is_raised_becomes_one_line(
+    error: Exception, code: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("QURATE_LOG", raising=False)
+    fail_with(error, monkeypatch)
+    got, out, err = run(capsys, "train", "--set", "help")
+    assert got == code and out == "" and word in one_error(err)
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(KeyboardInterrupt(), monkeypatch)
+    code, out, err = run(capsys, "train", "--set", "help")
+    assert (code, out) == (130, "") and "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    code = "import sys; from qurate.cli import main; sys.stdin.read(); sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "train", "--set", "help"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdin and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.wait(30) == 1
+        assert process.stderr.read() == b""
+
+
+def test_a_port_that_is_taken_names_the_option() -> None:
+    error = machine_error(OSError(errno.EADDRINUSE, "Address already in use"))
+    assert error.exit_code == 1 and error.code == "port_taken" and "--port" in str(error)
+
+
+COMPARISON = {
+    "env": "shop", "seeds": [0, 1], "customers": 2000, "best_baseline": "popularity", "verdict": "better", "sentence": "dqn earns more.",
+    "policies": [
+        {"name": "dqn", "mean": 12.3456, "ci": [11.0, 13.5], "length": 9.5, "steps_trained": 200000, "lift": 2.0, "lift_ci": [1.0, 3.0]},
+        {"name": "random", "mean": 3.0, "ci": None, "length": 4.0, "steps_trained": 0, "lift": None, "lift_ci": [None, None]},
+    ],
+}  # fmt: skip
+
+
+def test_a_comparison_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(COMPARISON)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "shop: 2 seeds, 2,000 customers each" and lines[-1] == "dqn earns more."
+    row = next(line for line in lines if line.startswith(" dqn"))
+    assert row.split() == ["dqn", "12.35", "[11,", "13.5]", "9.5", "200,000", "2", "[1,", "3]"]
+    assert next(line for line in lines if line.startswith(" random")).split() == ["random", "3", "-", "4", "0", "-", "-"]
+    Terminal(json=True).result({**COMPARISON, "best": float("nan")}, lambda: None)
+    assert json.loads(capsys.readouterr().out)["best"] is None
+
+
+def test_an_evaluation_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    cell = {"mean": 0.25, "ci": [0.2, 0.3]}
+    print_evaluation(
+        {
+            "model": "m", "on": "d", "n": 1234, "metrics": {"HR@20": cell}, "caption": "agreement, not value",
+            "by_score": {"q": {"HR@20": cell, "first_choice_as_behaviour": 0.5}}, "baselines": {"popularity": {"HR@20": cell}},
+        }
+    )  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "m on d, n = 1,234" and lines[-1] == "agreement, not value"
+    assert [line.split()[-3:] for line in lines if "0.25" in line] == [["0.25", "[0.2,", "0.3]"]] * 3

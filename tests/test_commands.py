@@ -1,0 +1,307 @@
+"""The commands on small logs: what they write, what they answer, and what they refuse."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from qurate import cli
+from test_cli import COMPARISON, QURATE, one_error, run
+
+
+def write_log(path: Path, users: int = 30, rows: int = 12) -> Path:
+    """A small shop log: every user clicks through the items, every third row is a purchase."""
+    lines = ["user_id,item_id,type,timestamp"]
+    for user in range(users):
+        for step in range(rows):
+            kind = "purchase" if step % 3 == 2 else "click"
+            lines.append(f"u{user},i{(user + step * step) % 9},{kind},{1_700_000_000 + user * 7919 + step * 600}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_ingest_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, dataset = write_log(tmp_path / "log.csv"), tmp_path / "dataset"
+    code, out, err = run(capsys, "ingest", str(log), "-o", str(dataset), "--json", "--quiet")
+    assert code == 0 and err == "" and out.count("\n") == 1
+    assert json.loads(out) == {
+        "dataset": str(dataset), "layout": "qurate", "kind": "organic", "events": 360, "decisions": 0,
+        "users": 30, "items": 9, "rejected": 0, "time_unit": "s",
+    }  # fmt: skip
+    assert (dataset / "dataset.json").is_file()
+    code, out, err = run(capsys, "ingest", str(log), "-o", str(dataset))
+    assert code == 0 and "events: 360" in out and "kind: organic" in out
+    assert "reading: " in err and "error" not in err
+
+
+def test_columns_are_named_with_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_log(tmp_path / "log.csv")
+    log.write_text(log.read_text().replace("user_id,item_id,type,timestamp", "who,what,did,at"))
+    names = ["--map", "user_id=who", "item_id=what", "type=did", "timestamp=at"]
+    code, out, _ = run(capsys, "ingest", str(log), "-o", str(tmp_path / "dataset"), *names, "--json")
+    assert code == 0 and json.loads(out)["events"] == 360
+
+
+@pytest.mark.parametrize("episode", ["session", "user"])
+def test_where_episodes_end_is_written_down(episode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tmp_path / "dataset"
+    code, _, _ = run(
+        capsys, "ingest", str(write_log(tmp_path / "log.csv")), "-o", str(dataset), "--episode", episode, "--churn-after", "2d"
+    )
+    rule = json.loads((dataset / "dataset.json").read_text())["episode"]
+    assert code == 0 and rule["rule"] == episode and rule["churn_after_s"] == 172_800
+
+
+def test_a_log_that_cannot_be_used_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, dataset = write_log(tmp_path / "log.csv"), tmp_path / "dataset"
+    broken = log.read_text().splitlines()
+    broken[5:25] = ["u1,i1,click,soon"] * 20
+    (tmp_path / "broken.csv").write_text("\n".join(broken))
+    (tmp_path / "empty.csv").touch()
+    for name, word in (("absent.csv", "absent.csv"), ("empty.csv", "empty.csv"), ("broken.csv", "broken.csv"), ("", "")):
+        code, out, err = run(capsys, "ingest", str(tmp_path / "none" / name) if not name else str(tmp_path / name), "-o", str(dataset))
+        assert code == 2 and out == "" and word in one_error(err)
+        assert not dataset.exists()
+    code, _, _ = run(capsys, "ingest", str(tmp_path / "broken.csv"), "-o", str(dataset), "--max-bad", "10%")
+    assert code == 0 and len((dataset / "rejects.csv").read_text().splitlines()) == 21
+
+
+def test_validate_passes_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_log(tmp_path / "log.csv")
+    code, out, err = run(capsys, "validate", str(log), "--quiet")
+    assert code == 0 and err == "" and "PASS" in out and "FAIL" not in out
+    broken = log.read_text().splitlines()
+    broken[5:25] = ["u1,i1,click,1970-01-01T00:00:00Z"] * 20
+    log.write_text("\n".join(broken))
+    code, out, _ = run(capsys, "validate", str(log))
+    assert code == 2 and "FAIL" in out
+    code, out, _ = run(capsys, "validate", str(log), "--json")
+    result = json.loads(out)
+    assert code == 2 and set(result) == {"ok", "checks"} and result["ok"] is False
+    failed = [check for check in result["checks"] if not check["ok"]]
+    assert all(set(check) == {"name", "ok", "count", "rows", "message"} for check in result["checks"])
+    assert failed and failed[0]["count"] >= 19 and failed[0]["rows"][0] in (6, 7)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    write_log(folder / "log.csv", users=60, rows=20)
+    assert cli.main(["ingest", str(folder / "log.csv"), "-o", str(folder / "dataset"), "--quiet", "--json"]) == 0
+    return folder / "dataset"
+
+
+SMALL = ["--set", "hidden=8", "embedding_dim=4", "window=5", "batch_size=16"]
+
+
+@pytest.fixture(scope="module")
+def model(dataset: Path) -> Path:
+    path = dataset.with_name("model")
+    assert cli.main(["train", str(dataset), "-o", str(path), "--steps", "20", "--quiet", "--json", *SMALL]) == 0
+    return path
+
+
+def test_train_says_what_it_did(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model"
+    code, out, err = run(capsys, "train", str(dataset), "-o", str(path), "--steps", "20", "--json", *SMALL)
+    result = json.loads(out)
+    assert code == 0 and set(result) == {"model", "algorithm", "steps", "seconds", "stopped", "metrics"}
+    assert (result["model"], result["algorithm"], result["steps"], result["stopped"]) == (str(path), "dqn", 20, "steps")
+    assert "training" in err and (path / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--algorithm", "dqm"], "did you mean dqn?"),
+        (["--set", "gama=0.9"], "did you mean gamma?"),
+        (["--set", "gamma=2"], "gamma"),
+        (["--rewards", "clik=1"], "did you mean click?"),
+        (["--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_train_refuses(args: list[str], word: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", str(dataset), "-o", str(tmp_path / "m"), *args)
+    assert code == 2 and out == "" and word in one_error(err)
+    assert not (tmp_path / "m").exists()
+
+
+def test_train_looks_at_the_place_for_the_model_first(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train", str(dataset), "-o", str(dataset))
+    assert code == 2 and str(dataset) in one_error(err)
+
+
+def test_recommend_answers_with_the_contracts_decision(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "3", "--json")
+    decision = json.loads(out)
+    assert code == 0 and err == ""
+    assert set(decision) == {"decision_id", "user_id", "items", "policy", "model_version", "degraded"}
+    assert decision["user_id"] == "u1" and decision["degraded"] is None and len(decision["items"]) == 3
+    assert set(decision["items"][0]) == {"item_id", "score", "propensity", "source"}
+    first = [item["item_id"] for item in decision["items"]]
+    code, out, _ = run(capsys, "recommend", str(model), "--user", "u1", "-k", "3", "--exclude", first[0], "--explain", "--json")
+    items = json.loads(out)["items"]
+    assert [item["item_id"] for item in items][:2] == first[1:]
+    assert all(item["now"] + item["later"] == pytest.approx(item["score"], abs=1e-4) for item in items)
+    code, out, _ = run(capsys, "recommend", str(model), "--user", "u1", "--candidates", f"{first[2]},{first[1]}", "--json")
+    assert [item["item_id"] for item in json.loads(out)["items"]] == first[1:]
+
+
+def test_fallbacks_are_notes_not_errors(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "recommend", str(model), "--user", "nobody", "--json")
+    assert code == 0 and json.loads(out)["degraded"] == "unknown_user" and "unknown_user" in err
+    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "99", "--json")
+    assert code == 0 and len(json.loads(out)["items"]) == 9 and "99 were asked for" in err
+    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "99", "--quiet")
+    assert code == 0 and err == "" and "item_id" in out
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.jsonl", "all.parquet"])
+def test_all_users_get_what_one_user_gets(name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import polars as pl
+
+    file = tmp_path / name
+    code, out, _ = run(capsys, "recommend", str(model), "--all-users", "-k", "4", "-o", str(file), "--json")
+    assert code == 0 and json.loads(out)["users"] == 60
+    read = {".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet}[file.suffix]
+    table = read(file)
+    assert table.height == 240 and sorted(p.name for p in tmp_path.iterdir()) == [name]
+    for user in ("u0", "u17", "u59"):
+        _, out, _ = run(capsys, "recommend", str(model), "--user", user, "-k", "4", "--json")
+        assert table.filter(pl.col("user_id") == user)["item_id"].to_list() == [item["item_id"] for item in json.loads(out)["items"]]
+
+
+def test_an_altered_model_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-3] ^= 1
+    (copy / "weights.safetensors").write_bytes(weights)
+    code, out, err = run(capsys, "recommend", str(copy), "--user", "u1")
+    assert code == 2 and out == "" and "weights.safetensors" in one_error(err)
+
+
+def test_ctrl_c_in_training_saves_a_checkpoint_that_goes_on(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model"
+    command = [*QURATE, "train", str(dataset), "-o", str(path), "--steps", "50000", "--json", *SMALL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr and process.stdout
+        while "training" not in (line := process.stderr.readline()) and "preparing" not in line:
+            assert process.poll() is None
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    result = json.loads(out)
+    assert result["stopped"] == "interrupted" and 0 < result["steps"] < 50_000 and "--resume" in err
+    steps = result["steps"] + 5
+    code, out, _ = run(capsys, "train", "--resume", str(path), "-o", str(tmp_path / "on"), "--steps", str(steps), "--json")
+    assert code == 0 and json.loads(out)["steps"] == steps and json.loads(out)["stopped"] == "steps"
+
+
+def test_serve_answers_and_stops_with_0(model: Path, tmp_path: Path) -> None:
+    import httpx
+
+    command = [*QURATE, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        url = process.stderr.readline().split()[-1]
+        answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 3}, timeout=20)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert answer.status_code == 200 and len(answer.json()["items"]) == 3
+    assert process.returncode == 0 and out == "" and "Traceback" not in err
+
+
+def test_simulate_writes_a_log_that_ingest_reads_as_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, dataset = tmp_path / "shop/events.csv", tmp_path / "dataset"
+    code, out, _ = run(capsys, "simulate", "shop", "-o", str(log), "--users", "40", "--steps", "15", "--seed", "3", "--json")
+    written = json.loads(out)
+    assert code == 0 and written["customers"] == 40
+    first = log.read_bytes()
+    code, out, _ = run(capsys, "ingest", str(log), "-o", str(dataset), "--json")
+    made = json.loads(out)
+    assert code == 0 and made["kind"] == "logged" and made["decisions"] == written["shown"] and made["events"] == written["rows"]
+    code, out, _ = run(capsys, "inspect", str(dataset), "--json")
+    assert code == 0 and set(json.loads(out)) == {"events", "users", "items", "types", "time", "kind", "needs_rl", "sentence", "evidence"}
+    code, _, _ = run(capsys, "--seed", "3", "simulate", "shop", "-o", str(log), "--users", "40", "--steps", "15", "--quiet")
+    assert code == 0 and log.read_bytes() == first
+    code, _, _ = run(capsys, "--seed", "4", "simulate", "shop", "-o", str(log), "--users", "40", "--steps", "15", "--quiet")
+    assert code == 0 and log.read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["shpo", "-o", "x.csv"], "did you mean shop?"),
+        (["shop", "-o", "x.xls"], ".csv"),
+        (["shop", "-o", "x.csv", "--users", "0"], "--users"),
+    ],
+)
+def test_what_simulate_refuses(args: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "simulate", *args)
+    assert code == 2 and out == "" and word in one_error(err)
+
+
+def test_demo_prints_both_tables_and_where_the_report_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[object] = []
+
+    def fake(out: Path, seed: int, progress: Callable[[str, float, float], None]) -> dict[str, object]:
+        asked.extend([out, seed])
+        progress("a log was written", 1, 2)
+        return {
+            **COMPARISON,
+            "control": {**COMPARISON, "env": "shop, strength 0"},
+            "report": "d/report.html",
+            "model": "d/model",
+            "seconds": 88.5,
+        }
+
+    monkeypatch.setattr(import_module("qurate.demo"), "demo", fake)
+    code, out, err = run(capsys, "demo", "-o", "d", "--seed", "7")
+    assert code == 0 and asked == [Path("d"), 7]
+    assert "shop: 2 seeds" in out and "shop, strength 0: 2 seeds" in out and "report: d/report.html\nmodel: d/model\nseconds: 88.5" in out
+    assert "demo: 50 %, 0 s, a log was written" in err
+    code, out, err = run(capsys, "demo", "--json", "--quiet")
+    assert code == 0 and err == "" and json.loads(out)["report"] == "d/report.html" and asked[2:] == [Path("qurate-demo"), 0]
+
+
+def test_evaluate_names_every_score_and_every_baseline(model: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "evaluate", str(model), str(dataset), "--json")
+    result = json.loads(out)
+    assert code == 0 and {"model", "on", "n", "metrics", "by_type", "by_score", "baselines"} <= set(result)
+    assert set(result["by_score"]) == {"q", "q_in_support", "behaviour"} and {"popularity", "item_knn"} <= set(result["baselines"])
+    cell = result["metrics"]["HR@20"]
+    assert cell["mean"] == 1.0, "nine items, so the one that came is always among the first twenty"
+    assert result["metrics"] == {name: result["by_score"]["q"][name] for name in result["metrics"]}
+    code, out, _ = run(capsys, "evaluate", str(model), str(dataset), "--quiet")
+    assert code == 0 and "agreement with what was chosen, not value" in out
+
+
+def test_compare_lets_policies_meet_the_same_customers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "compare", "random", "static", "--env", "toy_chain", "--seeds", "2", "--seed", "5", "--json")
+    result = json.loads(out)
+    assert code == 0 and {"env", "seeds", "customers", "policies", "best_baseline", "verdict"} <= set(result)
+    assert result["seeds"] == [5, 6] and "comparing" in err
+    rows = {policy["name"]: policy for policy in result["policies"]}
+    assert {"name", "mean", "ci", "length", "steps_trained", "lift", "lift_ci"} <= set(rows["random"])
+    assert rows["static"]["mean"] > rows["random"]["mean"] and rows["static"]["lift"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["compare", "randon", "--env", "shop"], "did you mean random?"),
+        (["compare", "random", "--env", "shpo"], "did you mean shop?"),
+        (["evaluate", "nowhere", "--env", "shop"], "nowhere"),
+    ],
+)
+def test_what_evaluate_and_compare_refuse(args: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *args)
+    assert code == 2 and out == "" and word in one_error(err)

@@ -1,0 +1,96 @@
+"""The documents: commands in blocks marked `bash run` are run; links, names and both READMEs must agree."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qurate.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if p.is_file()]
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[list[str], str]]:
+    """(words after the fence, text) of each fenced block."""
+    return [(match[1].split(), match[2]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def runnable() -> list[object]:
+    cases: dict[str, object] = {}
+    for page in PAGES:
+        for words, text in blocks(page):
+            if words[:2] == ["bash", "run"]:  # both READMEs show the same commands: they run once
+                marks = [pytest.mark.slow] if "slow" in words else []
+                cases.setdefault(text, pytest.param(text, id=f"{page.name}-{len(cases)}", marks=marks))
+    return list(cases.values())
+
+
+@pytest.mark.parametrize("commands", runnable())
+def test_commands_in_the_documents_run(commands: str, tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+    assert "Traceback" not in result.stderr
+
+
+def test_both_readmes_show_the_same_commands_and_sections() -> None:
+    english, chinese = ROOT / "README.md", ROOT / "README.zh-CN.md"
+    assert blocks(english) == blocks(chinese)
+    sections = [page.read_text(encoding="utf-8").count("\n## ") for page in (english, chinese)]
+    assert sections[0] == sections[1]
+    results = [
+        re.search(r"<!-- results:begin -->.*<!-- results:end -->", p.read_text(encoding="utf-8"), re.DOTALL) for p in (english, chinese)
+    ]
+    assert all(results)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+    missing = [t for t in targets if t and not (page.parent / t).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_named_in_the_documents_exist(page: Path) -> None:
+    known = {c.callback.__name__ for c in app.registered_commands if c.callback} | {"COMMAND", "命令"}
+    named = re.findall(r"`(?:\.venv/bin/)?qurate ([^\s`]+)", page.read_text(encoding="utf-8"))
+    named += [m for _, text in blocks(page) for m in re.findall(r"^(?:\.venv/bin/)?qurate (\S+)", text, re.MULTILINE)]
+    assert {n for n in named if not n.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/origins.md"])
+def test_files_named_in_the_documents_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    files = set(re.findall(r"`((?:[a-z_]+/)*[a-zA-Z_0-9-]+\.(?:py|md)|[a-z_]+/)`", text))
+    missing = [f for f in files if not (ROOT / f).exists() and not (ROOT / "src/qurate" / f).exists()]
+    assert files and missing == []
+
+
+def test_one_training_step_is_read_in_six_files_of_1300_lines() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    files = re.findall(r"^\d+\. `([^`]+)`", text, re.MULTILINE)
+    lines = sum(len((ROOT / "src/qurate" / f).read_text(encoding="utf-8").splitlines()) for f in files)
+    assert len(files) <= 6 and lines <= 1300
+
+
+def test_make_names_no_index_and_ci_is_two_lines() -> None:
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|--index|--find-links|extra-index", text), name
+    assert (ROOT / ".ci/run").read_text(encoding="utf-8") == "make services\nmake test\n"
+    pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^\s+]+", pin) for pin in pins) and "torch==2.13.0" in pins

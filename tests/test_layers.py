@@ -1,0 +1,43 @@
+"""The import rule: each stage imports only the stages before it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def lint_imports(config: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command; lint_imports_command()",
+            "--config",
+            str(config),
+            "--no-cache",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_each_stage_imports_only_the_stages_before_it() -> None:
+    result = lint_imports(ROOT / "pyproject.toml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 kept, 0 broken" in result.stdout
+
+
+def test_the_rule_can_fail(tmp_path: Path) -> None:
+    """Upside down, the layers must be reported as broken: otherwise the test above proves nothing."""
+    config = tmp_path / "upside_down.toml"
+    config.write_text(
+        '[tool.importlinter]\nroot_package = "qurate"\n'
+        '[[tool.importlinter.contracts]]\nname = "upside down"\ntype = "layers"\n'
+        'layers = ["qurate.errors", "qurate.config"]\n'
+    )
+    result = lint_imports(config)
+    assert result.returncode == 1
+    assert "qurate.config -> qurate.errors" in result.stdout
