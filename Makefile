@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: setup demo test check services clean
+.PHONY: setup demo test check bench services results clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core ## install qurate into .venv
@@ -27,6 +27,12 @@ check: $(VENV)/.test ## style, types, layers and the quick tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+bench: $(VENV)/.core ## speed and memory, into docs/benchmark.md
+	$(BIN)/qurate bench --write docs/benchmark.md
+
+results: $(VENV)/.core ## tables of the real logs in docs/results.md; resumable, kept in results-cache/
+	$(BIN)/python benchmarks/results.py --data $(QURATE_DATA)
 
 services: ## system packages that the tests need; does nothing where they are present
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { set -e; \

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from qurate.build import train as train
-    from qurate.demo import demo as demo
+    from qurate.client import Client as Client
     from qurate.errors import MachineError as MachineError
     from qurate.errors import QurateError as QurateError
     from qurate.errors import UserError as UserError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qurate.simulators.gym import make_env as make_env
 
 _PLACES = {
-    "train": "build", "demo": "demo", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
+    "train": "build", "Client": "client", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
     "Report": "evaluation.report", "read_events": "events.readers", "compare": "judge", "evaluate": "judge",
     "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "policies.model", "load": "policies.storage",
     "make_engine": "simulators.gym", "make_env": "simulators.gym",

@@ -1,11 +1,17 @@
 """The only file that turns names and settings into objects: what `train`, `evaluate` and `compare` put together."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -26,6 +32,7 @@ from qurate.qlearning.loops import Progress, train_from_log, train_online
 from qurate.qlearning.variants import variant_settings
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import OnlineWriter, step_discount, store_from_log
+from qurate.simulators.engine import BatchedEngine
 from qurate.simulators.gym import make_engine
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -59,8 +66,8 @@ def train(
         seed: of first weights, batches, exploration and simulated customers.
         steps: updates (dataset) or decisions (environment); None = a default by size.
         budget: seconds after which training stops.
-        resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm and settings.
-        rewards: other weights for the dataset's reward components, `{name: weight}`.
+        resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm, settings and rewards.
+        rewards: other weights for the reward components of the dataset or environment, `{name: weight}`; the rest get 0.
         progress: called now and then.
         settings: see `config.Settings`.
 
@@ -70,12 +77,15 @@ def train(
     if (data is None) == (env is None) and resume is None:
         raise UserError("a dataset or --env", "both" if data is not None else "neither", "train", "give one of them", "bad_train")
     if resume is not None:
-        return _resume(Path(resume), data, steps, budget, progress)
+        ours = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm if algorithm != "dqn" else None}
+        return _resume(Path(resume), data, ours, steps, budget, progress)
     chosen = parse_settings({**variant_settings(algorithm), **settings})
     if env is not None:
         engine = make_engine(env, window=chosen.window)
         model = fresh_model(engine, chosen, algorithm, seed, env)
-        return train_in_engine(model, engine, seed, steps or ONLINE_STEPS, progress=progress, budget=budget)
+        if rewards is not None:
+            model = replace(model, weights=_reweighted(model.components, rewards, env))
+        return train_in_engine(model, engine, seed, steps or ONLINE_STEPS, progress, budget, resumable=True)
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
     return _train_on_log(dataset, _where(data), chosen, algorithm, seed, steps, budget, None, rewards, progress)
 
@@ -107,76 +117,156 @@ def _train_on_log(
     if not len(sampler.index):
         raise UserError("training decisions", "none in the train split", where or "dataset", "the log is too short", "no_train_split")
     wanted = steps or int(np.clip(3 * len(sampler.index) // settings.batch_size, *LOG_UPDATES))
-    done, curve = 0, []
+    run = Run()
     if saved is not None:
-        state = checkpoint.from_files(learner, rng, saved[checkpoint.TENSORS], saved[checkpoint.STATE])
-        done, curve = int(state["steps"]), list(state["curve"])
-    run = _consume(train_from_log(learner, store, sampler, rng), done, wanted, budget, progress, curve)
+        run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
+    loop = train_from_log(learner, store, sampler, rng)
+    metrics = _consume(loop, run, wanted, budget, progress)
     model = Model(
         learner.ema, settings, algorithm, dataset.vocabulary, dataset.components, weights, _popularity(dataset, weights),
         dataset.n_ever_available, dataset.user_features.shape[1], dataset.kind, dataset.manifest["history"] == "events+shown",
-        dict(dataset.manifest["rewards"]), dataset.item_spec, dataset.user_spec, where, dataset.sha256 or None, None, run,
+        dict(dataset.manifest["rewards"]), dataset.item_spec, dataset.user_spec, where, dataset.sha256 or None, None, metrics,
+        answers_newcomers=_meets_newcomers(dataset),
     )  # fmt: skip
-    state = {"steps": run["steps"], "curve": run["curve"], "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
+    state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     model.checkpoint.update(checkpoint.to_files(learner, rng, state))
     return model
 
 
-def _resume(path: Path, data: Dataset | str | Path | None, steps: int | None, budget: float | None, progress: Report | None) -> Model:
+def _resume(
+    path: Path, data: Dataset | str | Path | None, ours: Mapping[str, Any], steps: int | None, budget: float | None, progress: Report | None
+) -> Model:
+    """Goes on from a checkpoint; `ours` are options that belong to the saved run and must not be given again."""
     model, manifest = load(path), read_manifest(path)
-    if model.environment is not None or checkpoint.STATE not in manifest["files"]:
-        got = "one trained in an environment" if model.environment else "one without"
-        raise UserError("a model with a checkpoint from a dataset", got, f"--resume {path}", "train it again", "no_checkpoint")
-    saved = {name: read_checked(path, name, manifest) for name in (checkpoint.TENSORS, checkpoint.STATE)}
-    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data or model.dataset))
-    if model.dataset_sha256 is not None and dataset.sha256 != model.dataset_sha256:
-        raise UserError("the dataset the model was trained from", "another one", str(data), f"--resume {path}", "other_dataset")
-    state = checkpoint.read_progress(saved[checkpoint.STATE])
-    weights = dict(zip(model.components, state["weights"]))
-    where = _where(data) or model.dataset
+    same = {"--algorithm": model.algorithm, "--env": model.environment}
+    for option, value in ours.items():
+        if value and value != same.get(option):
+            raise UserError("--resume with --steps and --budget only", option, f"--resume {path}", "the rest is the model's", "bad_resume")
+    names = [checkpoint.TENSORS, checkpoint.STATE, *([checkpoint.REPLAY] if model.environment else [])]
+    if any(name not in manifest["files"] for name in names):
+        raise UserError("a model with a checkpoint", "one without", f"--resume {path}", "train it again", "no_checkpoint")
+    saved = {name: read_checked(path, name, manifest) for name in names}
+    state = checkpoint.read_progress(saved)
     wanted = steps or int(state["wanted"])
-    return _train_on_log(dataset, where, model.settings, model.algorithm, int(state["seed"]), wanted, budget, saved, weights, progress)
+    if model.environment is not None:
+        if data is not None:
+            raise UserError("no dataset", str(data), f"--resume {path}", f"it was trained in {model.environment}", "bad_resume")
+        engine = make_engine(model.environment, window=model.window)
+        return train_in_engine(model, engine, int(state["seed"]), wanted, progress, budget, resumable=True, saved=saved)
+    if data is None and model.dataset is None:
+        raise UserError("the dataset the model was trained from", "none", f"--resume {path}", "give its directory", "no_dataset")
+    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data or model.dataset))
+    changed = model.dataset_sha256 is not None and dataset.sha256 != model.dataset_sha256
+    if changed or (dataset.vocabulary, dataset.components) != (model.vocabulary, model.components):
+        place = _where(data) or str(model.dataset)
+        raise UserError("the dataset the model was trained from", "another one", place, f"--resume {path}", "other_dataset")
+    weights = dict(zip(model.components, state["weights"]))
+    where, seed = _where(data) or model.dataset, int(state["seed"])
+    return _train_on_log(dataset, where, model.settings, model.algorithm, seed, wanted, budget, saved, weights, progress)
 
 
-def _consume(
-    loop: Iterator[Progress], done: int, wanted: int, budget: float | None, progress: Report | None, curve: list[dict[str, float]]
-) -> dict[str, Any]:
-    """Runs a loop until `wanted` steps, the budget or Ctrl-C; the figures of the run."""
-    began, stopped, every, start = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), done
-    alarms, recent, next_point = 0.0, [], (done // every + 1) * every
-    try:
-        for step in loop if done < wanted else islice(loop, 0):
-            done = start + step.steps
+class Run(msgspec.Struct):
+    """Counters and figures of a run; with the learner and the replay they are its checkpoint."""
+
+    steps: int = 0
+    curve: list[dict[str, float]] = []
+    recent: list[tuple[float, float, float | None]] = []  # loss, Q and reward of the updates since the curve's last point
+    alarms: float = 0
+    skipped: int = 0  # updates without a step, because loss or gradient were not finite
+
+
+def _consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | None, progress: Report | None) -> dict[str, Any]:
+    """Runs a loop until `wanted` steps, the budget or Ctrl-C, always between two of its steps; the figures of the run."""
+    began, stopped, every, start = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), run.steps
+    next_point = (start // every + 1) * every
+    with noticed_ctrl_c() as pressed:
+        for step in loop if start < wanted else islice(loop, 0):
+            run.steps = start + step.steps
             if step.update is not None:
-                recent.append((step.update.loss, step.update.stats["q"], step.reward))
-                alarms += step.update.stats["alarm"]
-            if done >= next_point and recent:
-                loss, q, reward = (float(x) for x in np.mean(recent, axis=0))
-                curve.append({"step": done, "loss": loss, "q": q} | ({} if np.isnan(reward) else {"reward": reward}))
-                recent, next_point = [], (done // every + 1) * every
+                _note(run, step.update.loss, step.update.stats, step.reward)
+            if run.steps >= next_point and run.recent:
+                run.curve.append({"step": run.steps} | _means(run.recent))
+                run.recent, next_point = [], (run.steps // every + 1) * every
                 if progress is not None:
-                    progress(done, wanted, curve[-1])
-            if done >= wanted:
+                    progress(run.steps, wanted, run.curve[-1])
+            if run.steps >= wanted:
+                break
+            if pressed():
+                stopped = "interrupted"
                 break
             if budget is not None and time.monotonic() - began > budget:
                 stopped = "budget"
                 break
-    except KeyboardInterrupt:
-        stopped = "interrupted"
-    return {"steps": done, "stopped": stopped, "seconds": round(time.monotonic() - began, 2), "alarms": alarms, "curve": curve}
+    figures = {"steps": run.steps, "stopped": stopped, "seconds": round(time.monotonic() - began, 2)}
+    return figures | {"alarms": run.alarms, "skipped": run.skipped, "curve": run.curve}
+
+
+def _note(run: Run, loss: float, stats: Mapping[str, float], reward: float) -> None:
+    run.alarms += stats["alarm"]
+    if stats["stepped"]:
+        run.recent.append((loss, stats["q"], None if np.isnan(reward) else reward))
+    else:
+        run.skipped += 1
+
+
+def _means(recent: Sequence[tuple[float, float, float | None]]) -> dict[str, float]:
+    """Mean loss and q, and reward where there is one."""
+    columns = {"loss": [r[0] for r in recent], "q": [r[1] for r in recent], "reward": [r[2] for r in recent if r[2] is not None]}
+    return {name: float(np.mean(values)) for name, values in columns.items() if values}
+
+
+@contextmanager
+def noticed_ctrl_c() -> Generator[Callable[[], bool], None, None]:
+    """Inside, Ctrl-C only makes the yielded function true, so that no update is cut in half; a second one stops at once.
+
+    Signals reach the main thread only, and a handler that somebody else has set is left alone.
+    """
+    noticed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield lambda: False
+        return
+
+    def notice(number: int, _frame: FrameType | None) -> None:
+        noticed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield lambda: bool(noticed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _weights(dataset: Dataset, rewards: str | Mapping[str, Any] | None) -> FloatArray:
     """The dataset's component weights, or others for the same components."""
-    if rewards is None:
-        return dataset.weights
-    weights = dict.fromkeys(dataset.components, 0.0)
+    return dataset.weights if rewards is None else _reweighted(dataset.components, rewards, "the dataset")
+
+
+def _reweighted(components: Sequence[str], rewards: str | Mapping[str, Any], of: str) -> FloatArray:
+    """Weights float32 [R] by component; those that are not named get 0.
+
+    Raises:
+        UserError: an unknown component, more than a weight, or all of them zero.
+    """
+    weights = dict.fromkeys(components, 0.0)
     for name, reward in parse_rewards(rewards).items():
         if name not in weights:
             hint = f"{nearest(name, weights)} (others: `qurate ingest --rewards`)"
-            raise UserError("a reward component of the dataset", name, "--rewards", hint, "unknown_component")
+            raise UserError(f"a reward component of {of}", name, "--rewards", hint, "unknown_component")
+        if reward.per_value or reward.cap is not None:
+            hint = "how an event counts is decided by `qurate ingest --rewards`"
+            raise UserError(f"a weight for {name}", "per or cap", "--rewards", hint, "bad_reward")
         weights[name] = float(reward.weight)
+    if not any(weights.values()):
+        raise UserError("a weight other than 0", "all rewards zero", "--rewards", "give what you want a weight", "no_reward")
     return np.array(list(weights.values()), np.float32)
+
+
+def _meets_newcomers(dataset: Dataset) -> bool:
+    """Whether training has states without any history row."""
+    t = dataset.transitions
+    return bool(np.any((t.hi == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
 
 
 def _q_bound(reward: FloatArray, discount: FloatArray) -> float:
@@ -204,12 +294,13 @@ def fresh_model(engine: Engine, settings: Settings, algorithm: str, seed: int, e
     return Model(
         network, settings, algorithm, vocabulary, list(engine.component_names), engine.component_weights,
         np.zeros(len(engine.item_ids) + 1, np.float32), len(engine.item_ids), user_dim, environment=env,
+        answers_newcomers=True,
     )  # fmt: skip
 
 
 def train_in_engine(
-    model: Model, engine: Engine, seed: int, steps: int, progress: Report | None = None, budget: float | None = None,
-    settings: Settings | None = None, lanes: int = ONLINE_LANES,
+    model: Model, engine: BatchedEngine, seed: int, steps: int, progress: Report | None = None, budget: float | None = None,
+    settings: Settings | None = None, lanes: int = ONLINE_LANES, resumable: bool = False, saved: Mapping[str, bytes] | None = None,
 ) -> Model:  # fmt: skip
     """The model after `steps` more decisions with exploration in a simulated world; the given one stays as it was.
 
@@ -217,10 +308,12 @@ def train_in_engine(
         engine: speaks its own indices; they are translated to the model's.
         settings: of learning and exploration; the network's shape stays the model's. Default: the model's own.
         lanes: customers simulated at once.
+        resumable: put a checkpoint into the model, with the replay.
+        saved: the checkpoint of an earlier run, which goes on until it has had `steps` decisions in all.
     """
     s = settings or model.settings
-    world = TranslatedEngine(engine, Translation(engine, model.vocabulary, model.user_spec))
-    tau_s = DEFAULT_TAU_S
+    translation = Translation(engine, model.vocabulary, model.user_spec)
+    world = TranslatedEngine(engine, translation)
     network = build_network(
         model.network.tower.get_buffer("features").numpy(), model.settings, n_types=model.vocabulary.n_types, user_dim=model.user_dim,
         n_components=model.network.n_components, behaviour=model.network.behaviour is not None, seed=seed,
@@ -231,16 +324,26 @@ def train_in_engine(
         raise UserError(
             "an environment that pays the model's reward components", ", ".join(engine.component_names), "--env", code="bad_env"
         )
-    writer = OnlineWriter(lanes, s.replay_capacity, s.window, model.weights, len(model.vocabulary.items), model.user_dim, s.gamma, tau_s)
-    largest = float(step_discount(np.ones(1, np.float32), s.gamma, tau_s)[0])
-    learner = Learner(network, s, q_bound=float(model.weights.sum()) / max(1 - largest, 1e-3), seed=seed)
-    loop = train_online(learner, world, writer, epsilon_greedy, np.random.default_rng([seed, 7]), seed, components=order)
-    run = _consume(loop, 0, steps, budget, progress, [])
-    return Model(
-        learner.ema, s, model.algorithm, model.vocabulary, model.components, model.weights, model.popularity, model.n_available,
-        model.user_dim, model.kind, model.shown_in_history, model.rewards, model.item_spec, model.user_spec, model.dataset,
-        model.dataset_sha256, model.environment, run,
+    items = len(model.vocabulary.items)
+    writer = OnlineWriter(lanes, s.replay_capacity, s.window, model.weights, items, model.user_dim, s.gamma, DEFAULT_TAU_S)
+    largest = float(step_discount(np.ones(1, np.float32), s.gamma, DEFAULT_TAU_S)[0])
+    learner = Learner(network, s, q_bound=float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3), seed=seed)
+    rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
+    if saved is not None:
+        run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
+        arrays = checkpoint.read_arrays(saved)
+        writer.restore({name[7:]: a for name, a in arrays.items() if name.startswith("writer.")})
+        observation = translation.observation(engine.restore({name[7:]: a for name, a in arrays.items() if name.startswith("engine.")}))
+    loop = train_online(learner, world, writer, epsilon_greedy, rng, seed, order, steps=run.steps, observation=observation)
+    metrics = _consume(loop, run, steps, budget, progress)
+    trained = replace(
+        model, network=learner.ema, settings=s, metrics=metrics, answers_newcomers=True, version="unsaved", checkpoint={}, _tables=[]
     )  # fmt: skip
+    if resumable:
+        arrays = {f"writer.{name}": a for name, a in writer.state().items()} | {f"engine.{name}": a for name, a in engine.state().items()}
+        state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
+        trained.checkpoint.update(checkpoint.to_files(learner, rng, state, arrays))
+    return trained
 
 
 def intra_op_threads(threads: int) -> None:

@@ -121,21 +121,27 @@ def simulate(
     output: Output,
     users: Annotated[int, typer.Option("--users", min=1, help="customers")] = 1000,
     steps: Annotated[int, typer.Option("--steps", min=1, help="decisions per customer at most")] = 50,
-    policy: Annotated[str, typer.Option("--policy", help="what chooses the items")] = "random",
+    policy: Annotated[str, typer.Option("--policy", metavar="NAME|MODEL", help="random, popularity or a model directory")] = "random",
     slate: Annotated[int, typer.Option("--slate", min=1, help="items shown per decision")] = 1,
+    trace: Annotated[
+        int, typer.Option("--trace", min=0, metavar="N", help="also write what the first N customers met, decision by decision")
+    ] = 0,
 ) -> None:
     """Write the event log of simulated customers, with the probabilities of what they were shown."""
-    if policy != "random":
-        raise UserError("random", repr(policy), "--policy", "the others are met in `qurate compare`", "unknown_policy")
-    from qurate.policies.baselines import random_policy
-    from qurate.simulators.gym import make_engine
-    from qurate.simulators.write_log import simulate as run
+    from qurate.judge import simulate_log
 
     terminal: Terminal = ctx.obj
-    engine = make_engine(scenario, slate_size=slate)
     with terminal.progress() as progress:
-        result = run(
-            engine, random_policy(slate), users, steps, terminal.seed or 0, output, lambda done, all: progress("simulating", done, all)
+        result = simulate_log(
+            scenario,
+            policy,
+            users,
+            steps,
+            terminal.seed or 0,
+            output,
+            slate,
+            lambda done, all: progress("simulating", done, all),
+            trace,
         )
     terminal.result(result, lambda: lines(result))
 
@@ -189,7 +195,9 @@ def ingest(
         progress("reading", 0, 0)
         events = read_events(source(log), columns, layout, bad, decisions)
         progress("building and writing the dataset", 0, 0)
-        dataset = build_dataset(events, rewards, declared(items), declared(users), episode, churn_after=churn_after, out=output)
+        dataset = build_dataset(
+            events, rewards, declared(items, "item_id"), declared(users, "user_id"), episode, churn_after=churn_after, out=output
+        )
     for note in dataset.manifest["notes"]:
         terminal.note(f"note: {note}")
     result = summary(dataset.manifest, output)
@@ -251,7 +259,7 @@ def train(
     model.save(output)
     measured = dict(model.metrics)
     curve = measured.pop("curve")
-    figures = {"alarms": measured.pop("alarms"), **(curve[-1] if curve else {})}
+    figures = {"alarms": measured.pop("alarms"), "skipped": measured.pop("skipped"), **(curve[-1] if curve else {})}
     result = {"model": str(output), "algorithm": model.algorithm, **measured, "metrics": figures}
     terminal.result(result, lambda: lines({k: listed(v) for k, v in result.items()}))
     if measured["stopped"] == "interrupted":
@@ -323,7 +331,7 @@ def recommend(
     if output is None:
         from qurate.policies.storage import load
 
-        decision = load(model).recommend(user, k, ids(candidates or ()) or None, ids(exclude or ()), explain=explain)
+        decision = load(model).recommend(user, k, None if candidates is None else ids(candidates), ids(exclude or ()), explain=explain)
         return print_decision(terminal, decision, k)
     file_format(output)
     from qurate.policies.histories import recommend_all
@@ -353,6 +361,26 @@ def serve(
 
     terminal: Terminal = ctx.obj
     run(load(model), data, host, port, terminal.seed, epsilon_greedy_rule(exploring))
+
+
+@app.command(epilog=EPILOG)
+def bench(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="shop, replay, learner, ingest, start or http; all by default")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="per measured loop")] = 5.0,
+    write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="put the table into this Markdown file")] = None,
+) -> None:
+    """Measure speed and memory, beside this machine's own GFLOP/s and GB/s."""
+    from qurate.bench import run
+
+    terminal: Terminal = ctx.obj
+    with terminal.progress() as progress:
+        result = run.bench(name, seconds, lambda part: progress(f"measuring {part}", 0, 0))
+    if write is not None:
+        run.write(result, write)
+    terminal.result(result, lambda: print(run.markdown(result)))
 
 
 def known_command(args: Sequence[str]) -> None:

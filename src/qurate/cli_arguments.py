@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qurate.errors import UserError, nearest
 
@@ -114,13 +114,23 @@ def source(log: list[Path]) -> Path | list[Path]:
     return log[0] if len(log) == 1 else log
 
 
-def declared(path: Path | None) -> "pl.DataFrame | None":
-    """A table of items or users, read as the log is."""
+def declared(path: Path | None, owner: Literal["item_id", "user_id"]) -> "pl.DataFrame | None":
+    """A table of items or users.
+
+    Raises:
+        UserError: it cannot be read, or has no column of ids.
+    """
     if path is None:
         return None
-    from qurate.events.sources import find_files, open_table
+    from polars.exceptions import PolarsError
 
-    return open_table(find_files(path)[0]).frame.drop("row").collect()
+    from qurate.events.companions import read_features
+    from qurate.events.sources import unreadable
+
+    try:
+        return read_features(path, owner).collect()
+    except PolarsError as error:
+        raise unreadable(path, error) from None
 
 
 def one_of(dataset: Path | None, env: str | None) -> None:

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     epsilon_start: Fraction = 1.0
     epsilon_end: Fraction = 0.1
     epsilon_steps: Count = 20_000
+    epsilon_spread: bool = False
     hidden: Annotated[int, Meta(ge=4, le=4096)] = 64
     encoder: Literal["mean", "gru"] = "mean"
     window: Annotated[int, Meta(ge=1, le=1000)] = 50
@@ -53,6 +54,7 @@ UNITS = {
     "epsilon_start": "probability of a uniformly random item, first step",
     "epsilon_end": "probability of a uniformly random item, after epsilon_steps",
     "epsilon_steps": "decisions over which epsilon falls linearly",
+    "epsilon_spread": "simulated customers explore by different amounts, from epsilon to 1, all the time",
     "hidden": "units per layer",
     "encoder": "how the history becomes a vector",
     "window": "events of history a state holds",

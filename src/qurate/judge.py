@@ -184,7 +184,7 @@ def _random_log(env: str, seed: int) -> Dataset:
 
 def popularity_in(engine: BatchedEngine, seed: int, customers: int) -> ItemScorer:
     """Items by the logarithm of their mean reward while `customers` other customers were shown items at random."""
-    seen = rollout(engine, random_policy(), customers_seed(seed, "bounds") + 1, customers)
+    seen = rollout(engine, random_policy(engine.slate_size), customers_seed(seed, "bounds") + 1, customers)
     items = np.arange(len(seen.shown))
     each = seen.earned / np.maximum(seen.shown, 1)
     worth = mean_reward(np.repeat(items, seen.shown), np.repeat(each, seen.shown), len(items) - 1)
@@ -197,7 +197,7 @@ def present_recommender(engine: BatchedEngine, seed: int, customers: int) -> Mix
     The softmax at temperature 1/2 over the logarithm of popularity (`popularity_in`) is that proportion.
     """
     shares = ScoredPolicy(popularity_in(engine, seed, customers), softmax_rule(0.5))
-    return MixturePolicy([(0.9, shares), (0.1, random_policy())], name="popularity+uniform")
+    return MixturePolicy([(0.9, shares), (0.1, random_policy())], engine.slate_size, name="popularity+uniform")
 
 
 def rewards_of(engine: BatchedEngine) -> dict[str, float]:
@@ -206,15 +206,26 @@ def rewards_of(engine: BatchedEngine) -> dict[str, float]:
 
 
 def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
-    """The model, greedy, in an engine that numbers items its own way."""
-    return ScoredPolicy(TranslatedScorer(model, Translation(engine, model.vocabulary, model.user_spec)), name=name)
+    """The model, greedy, in an engine that numbers items its own way.
+
+    Raises:
+        UserError: the model was made for another world.
+    """
+    translation = Translation(engine, model.vocabulary, model.user_spec)
+    if len(translation.user_columns) != model.user_dim or not translation.items.any():
+        got = f"one for {model.environment or 'other items'}"
+        raise UserError("a model for this environment's items and customers", got, name, "train one with --env", "other_environment")
+    return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)
 
 
 def simulate_log(
     scenario: str, policy: str, users: int, steps: int, seed: int, out: str | Path, slate: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, trace: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """`qurate simulate`: the log of a named policy (random or popularity) or of a model directory.
+
+    Args:
+        trace: also write what this many first customers met, decision by decision (`write_log.simulate`).
 
     Raises:
         UserError: an unknown policy.
@@ -232,4 +243,4 @@ def simulate_log(
     else:
         hint = nearest(policy, ("random", "popularity"))
         raise UserError("random, popularity or a model directory", policy, "--policy", hint, "unknown_policy")
-    return simulate(engine, chooser, users, steps, seed, out, progress)
+    return simulate(engine, chooser, users, steps, seed, out, progress, trace)

@@ -14,7 +14,7 @@ SCHEMA = """
 CREATE TABLE events(seq INTEGER PRIMARY KEY, event_id TEXT UNIQUE, user_id TEXT, item_id TEXT, type TEXT, timestamp_us INTEGER,
   received_us INTEGER, value REAL, session_id TEXT, decision_id TEXT, props TEXT);
 CREATE TABLE decisions(seq INTEGER PRIMARY KEY, decision_id TEXT, user_id TEXT, session_id TEXT, timestamp_us INTEGER, as_of INTEGER,
-  shown TEXT, propensity TEXT, candidates TEXT, policy TEXT, model_version TEXT);
+  shown TEXT, propensity TEXT, candidates TEXT, policy TEXT, model_version TEXT, context TEXT);
 """
 
 
@@ -66,6 +66,27 @@ def test_answers_without_items_are_left_out(tmp_path: Path) -> None:
     assert log.decisions is not None
     assert log.decisions.collect()["decision_id"].to_list() == ["d0", "d1"]
     assert log.notes == ["1 answers without an item left out"]
+
+
+def test_what_requests_say_of_a_customer_becomes_features(tmp_path: Path) -> None:
+    store = make_store(tmp_path, decisions=0)
+    said = [
+        ("a", '{"band": "low", "age": 30, "likes": ["x", "y"], "mixed": 1}'),
+        ("b", '{"band": "high", "likes": [], "mixed": "two"}'),
+        ("a", '{"band": "high", "age": 31}'),
+        ("a", '{"band": "low", "seen_later": true}'),
+        ("c", None),
+    ]
+    for number, (user, context) in enumerate(said):
+        names = "decision_id, user_id, timestamp_us, as_of, shown, propensity, context"
+        store.execute(f"INSERT INTO decisions({names}) VALUES(?,?,?,0,'[\"i\"]','[1.0]',?)", (f"d{number}", user, T0 + number, context))
+    store.close()
+    log = read_events(tmp_path)
+    assert log.users is not None
+    rows = log.users.collect().sort("user_id").to_dicts()
+    first = {"user_id": "a", "age": 30.0, "band": "low", "likes": ["x", "y"], "mixed": "1", "seen_later": 1.0}
+    assert rows == [first, {"user_id": "b", "age": None, "band": "high", "likes": [], "mixed": "two", "seen_later": None}]
+    assert log.notes == ["1 requests gave a customer other features than before: the first ones are kept"]
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:

@@ -64,4 +64,5 @@ class KnownModel:
             propensity = self.epsilon / len(left) + (1 - self.epsilon) * (chosen == best)
             items.append(DecisionItem(chosen, score[chosen], propensity, "q" if chosen == best else "explore"))
             left.remove(chosen)
-        return Decision("", None, items, "known", self.version)
+        stranger = not len(history.items) and context is None
+        return Decision("", None, items, "known", self.version, "unknown_user" if stranger else None)

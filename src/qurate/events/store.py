@@ -18,6 +18,7 @@ BUSY_MS = 5_000
 EVENTS_SQL = """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, seq FROM events ORDER BY seq"""
 DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of
 FROM decisions ORDER BY seq"""
+CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""
 
 
 def read_store(path: Path) -> EventLog:
@@ -35,6 +36,7 @@ def read_store(path: Path) -> EventLog:
             with store:
                 events = _read(store, EVENTS_SQL, _event, EVENT_COLUMNS)
                 answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS)
+                users, changed = _users(store)
         finally:
             store.close()
     except (apsw.NotADBError, apsw.SQLError, apsw.CorruptError, ValueError) as error:
@@ -47,19 +49,51 @@ def read_store(path: Path) -> EventLog:
             "at least one decision", "a store without any", str(path), "let the service answer some requests first", "empty_file"
         )
     empty = answers.height - decisions.height
+    notes = [f"{empty:,} answers without an item left out"] if empty else []
+    if changed:
+        notes.append(f"{changed:,} requests gave a customer other features than before: the first ones are kept")
     return EventLog(
         events=events.lazy(),
         decisions=decisions.lazy(),
         items=None,
-        users=None,
+        users=users,
         layout="qurate",
         kind="logged",
         time_unit="us",
         rejects=empty_rejects(),
-        notes=[f"{empty:,} answers without an item left out"] if empty else [],
+        notes=notes,
         source=[str(path)],
         rows=events.height + decisions.height,
     )
+
+
+def _users(store: apsw.Connection) -> tuple[pl.LazyFrame | None, int]:
+    """What requests said about each customer (`context`), the first value of each feature; and how often it changed.
+
+    A dataset's user features hold for the customer's whole history, so a later value may not stand in an earlier state.
+    """
+    seen: dict[str, dict[str, Any]] = {}
+    changed = 0
+    for user_id, text in store.execute(CONTEXTS_SQL):
+        said = json.loads(text)
+        known = seen.setdefault(user_id, dict(said))
+        if known != said:
+            changed += any(known.setdefault(name, value) != value for name, value in said.items())
+    names = sorted({name for known in seen.values() for name in known} - {"user_id"})
+    if not names:
+        return None, 0
+    columns = {name: _column([known.get(name) for known in seen.values()]) for name in names}
+    return pl.LazyFrame({"user_id": pl.Series(list(seen), dtype=pl.String), **columns}), changed
+
+
+def _column(values: list[Any]) -> pl.Series:
+    """One feature: numbers where all are, lists where all are, else text."""
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) for value in given):
+        return pl.Series([None if value is None else float(value) for value in values], dtype=pl.Float64)
+    if all(isinstance(value, list) for value in given):
+        return pl.Series(values, dtype=pl.List(pl.String))
+    return pl.Series([value if value is None or isinstance(value, str) else json.dumps(value) for value in values], dtype=pl.String)
 
 
 def _read(store: apsw.Connection, sql: str, convert: Any, columns: dict[str, pl.DataType]) -> pl.DataFrame:

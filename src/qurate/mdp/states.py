@@ -40,14 +40,15 @@ def derive_context(history_types: NDArray[np.integer], history_gaps: FloatArray)
         log1p of the rows of the present visit (counted back from the clock to the last gap of 30 minutes or more), and
         log1p of the hours of that gap, 0 where the window has none.
     """
-    batch = np.arange(len(history_gaps))
-    pauses = history_gaps >= SESSION_GAP_SECONDS
-    since = np.argmax(pauses[:, ::-1], axis=1)  # rows after the last pause; 0 also where there is none
-    last = history_gaps.shape[1] - 1 - since
-    paused = pauses[batch, last]
-    rows = np.where(paused, since, np.count_nonzero(history_types, axis=1))
-    hours = np.where(paused, history_gaps[batch, last], np.float32(0)) / np.float32(3600)
-    context: FloatArray = np.log1p(np.stack([rows.astype(np.float32), hours.astype(np.float32)], axis=1))
+    n, length = history_gaps.shape
+    since = (history_gaps >= SESSION_GAP_SECONDS)[:, ::-1].argmax(axis=1)  # rows after the last pause; 0 also where there is none
+    last = history_gaps.reshape(-1).take(np.arange(length - 1, n * length, length) - since)
+    paused = last >= SESSION_GAP_SECONDS
+    context = np.empty((n, len(CONTEXT_NAMES)), np.float32)
+    rows = (history_types != 0).astype(np.float32) @ np.ones(length, np.float32)  # a product counts three times as fast as a sum
+    context[:, 0] = np.where(paused, since, rows)
+    context[:, 1] = np.where(paused, last / np.float32(3600), np.float32(0))
+    np.log1p(context, out=context)
     return context
 
 

@@ -14,52 +14,60 @@ def to_tensors(state: State) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(np.require(a, requirements="W")) for a in state)
 
 
-class MeanEncoder(nn.Module):
-    """Sums of item vectors per event type under several views of recency, then two layers.
+class HistoryViews(nn.Module):
+    """Sums of item vectors per event type under several views of recency.
 
     Each event type m has three views of the history: a fast and a slow exponential decay over positions (both rates
     are learned) and "this visit only"; one more sum is weighted by the event's value. Sums of one-hot categories are
     counts, so tiring of a category, which a recommender must see, is linear in them.
     """
 
-    def __init__(self, dim: int, n_types: int, user_dim: int, context_dim: int, hidden: int) -> None:
+    def __init__(self, n_types: int) -> None:
         super().__init__()
-        self.n_types = n_types
+        self.n_types, self.n_views = n_types, 3 * n_types + 1
         self.log_rates = nn.Parameter(torch.tensor([-0.4, -2.5]))  # decay e^-0.67 and e^-0.08 per event at the start
-        views = 3 * n_types + 1
+
+    def forward(self, state: tuple[Tensor, ...], vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums [B, G, d] and the sums of their weights [B, G], from a state's tensors and the item vectors [N + 1, d]."""
+        items, types, gaps, values, _, _ = state
+        length = items.shape[1]
+        place = torch.arange(1, length + 1)
+        decay = torch.exp(-torch.exp(self.log_rates)[:, None] * (length - place))  # [2, L]
+        visit = place > torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)  # rows after the last pause, clock included
+        of_type = (types[:, None] == torch.arange(1, self.n_types + 1)[:, None]).float()  # [B, M, L], padding is of no type
+        scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
+        views = (of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None])
+        weights = torch.cat(views, dim=1)  # [B, 3M + 1, L]
+        # `index_select`, not `vectors[items]`: its gradient adds whole rows, which is several times faster
+        history = vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)  # [B, L, d]
+        return torch.bmm(weights, history), weights.sum(2)
+
+
+class MeanEncoder(nn.Module):
+    """Two layers over the views of the history."""
+
+    def __init__(self, dim: int, n_types: int, n_views: int, user_dim: int, context_dim: int, hidden: int) -> None:
+        super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(views * (dim + 1) + user_dim + context_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+            nn.Linear(n_views * (dim + 1) + user_dim + context_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
 
-    def forward(self, state: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
-        """z [B, hidden] from a state's tensors and the item vectors [N + 1, d]."""
-        items, types, gaps, values, user, context = state
-        length = items.shape[1]
-        age = torch.arange(length - 1, -1, -1, dtype=torch.float32)
-        decay = torch.exp(-torch.exp(self.log_rates)[:, None] * age)  # [2, L]
-        pauses = (gaps >= SESSION_GAP_S).flip(1).cumsum(1).flip(1) == 0  # rows after the last pause, clock included
-        real = (types > 0).float()
-        views = torch.stack([decay[0] * real, decay[1] * real, pauses * real * 0.2], dim=1)  # [B, 3, L]
-        one_hot = nn.functional.one_hot(types.long(), self.n_types + 1)[:, :, 1:].float()  # [B, L, M]
-        weights = (views[:, :, None, :] * one_hot.transpose(1, 2)[:, None]).flatten(1, 2)  # [B, 3M, L]
-        scaled = torch.sign(values) * torch.log1p(values.abs()) * real / length
-        weights = torch.cat([weights, scaled[:, None, :]], dim=1)
-        history = vectors[items.long()]  # [B, L, d]
-        sums = torch.bmm(weights, history).flatten(1)
-        return self.layers(torch.cat([sums, weights.sum(2), user, context], dim=1))  # type: ignore[no-any-return]
+    def forward(self, state: tuple[Tensor, ...], vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        """z [B, hidden] from a state's tensors, the item vectors [N + 1, d] and the views (`HistoryViews`)."""
+        return self.layers(torch.cat([sums.flatten(1), counts, state[4], state[5]], dim=1))  # type: ignore[no-any-return]
 
 
 class GRUEncoder(nn.Module):
     """A gated recurrent unit over the events (Cho et al. 2014, arXiv:1406.1078; for sessions GRU4Rec, arXiv:1511.06939)."""
 
-    def __init__(self, dim: int, n_types: int, user_dim: int, context_dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, n_types: int, n_views: int, user_dim: int, context_dim: int, hidden: int) -> None:
         super().__init__()
         self.types = nn.Embedding(n_types + 1, 8)
         self.gru = nn.GRU(dim + 8 + 2, hidden, batch_first=True)
         self.layers = nn.Sequential(nn.Linear(hidden + user_dim + context_dim, hidden), nn.ReLU())
 
-    def forward(self, state: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
-        """z [B, hidden] from a state's tensors and the item vectors [N + 1, d]."""
+    def forward(self, state: tuple[Tensor, ...], vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        """z [B, hidden] from a state's tensors and the item vectors [N + 1, d]; the views are for the heads alone."""
         items, types, gaps, values, user, context = state
         numbers = torch.stack([torch.log1p(gaps.clamp(min=0)) / 10, torch.sign(values) * torch.log1p(values.abs())], dim=2)
         steps = torch.cat([vectors[items.long()], self.types(types.long()), numbers], dim=2)

@@ -41,15 +41,15 @@ class ItemTower(nn.Module):
     def forward(self, generator: torch.Generator | None = None) -> ItemTable:
         """The table of all items; `generator` draws the id dropout in training mode."""
         rows = self.get_buffer("features").shape[0]
-        out = torch.zeros(rows, self.dim + self.n_heads) if self.from_features is None else self.from_features(self.get_buffer("features"))
+        parts: list[Tensor] = [] if self.from_features is None else [self.from_features(self.get_buffer("features"))]
         if self.ids is not None and self.id_bias is not None:
             own = torch.cat([self.ids, self.id_bias], dim=1)
             if self.training and self.id_dropout > 0:
                 keep = torch.rand(rows, 1, generator=generator) >= self.id_dropout
                 own = own * keep
-            out = out + own
+            parts.append(own)
         real = torch.ones(rows, 1)
         real[0] = 0
-        out = out * real
-        centred = (out - out.sum(0, keepdim=True) / max(rows - 1, 1)) * real
-        return ItemTable(out[:, : self.dim], centred)
+        out = (parts[0] if len(parts) == 1 else parts[0] + parts[1]) * real
+        centred = (out + out.sum(0, keepdim=True) * (-1 / max(rows - 1, 1))) * real  # minus on one row: its gradient is one row too
+        return ItemTable(out[:, : self.dim].contiguous(), centred)

@@ -6,12 +6,12 @@ In the now-and-later form, `now` predicts the reward of this step and `later` th
 The network is linear in e_a behind z, so the weighted sum over components and both heads costs one matrix product.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from qurate.networks.encoders import ENCODERS
+from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.items import ItemTable, ItemTower
 
 
@@ -41,11 +41,16 @@ class QNetwork(nn.Module):
         self.n_components, self.form, self.dim = n_components, form, dim
         self.n_heads = n_components * (2 if form == "now_later" else 1)
         self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, id_embedding, id_dropout)
-        self.encoder = ENCODERS[encoder](dim, n_types, user_dim, context_dim, hidden)
+        self.views = HistoryViews(n_types)
+        self.encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
         self.value = nn.Linear(hidden, self.n_heads)
-        self.direction = nn.Linear(hidden, n_components * dim)
-        self.later_direction = nn.Linear(hidden, n_components * dim) if form == "now_later" else None
-        self.behaviour = nn.Linear(hidden, dim) if behaviour else None
+        known = hidden + user_dim + context_dim  # who the customer is also reaches the items straight, past the layers
+        self.direction = nn.Linear(known, n_components * dim)
+        self.later_direction = nn.Linear(known, n_components * dim) if form == "now_later" else None
+        self.behaviour = nn.Linear(known, dim) if behaviour else None
+        # an item compared with what was seen before, straight: e_a . D e_j for each view, D diagonal and learned
+        self.match = nn.Parameter(torch.zeros(n_components + int(behaviour), self.views.n_views, dim))
+        self.later_match = nn.Parameter(torch.zeros(n_components, self.views.n_views, dim)) if form == "now_later" else None
         if self.later_direction is not None:  # the correction starts at zero: at first Q is the myopic policy
             nn.init.zeros_(self.later_direction.weight)
             nn.init.zeros_(self.later_direction.bias)
@@ -58,12 +63,20 @@ class QNetwork(nn.Module):
 
     def heads(self, state: tuple[Tensor, ...], table: ItemTable) -> Heads:
         """Head outputs for B states."""
-        z = self.encoder(state, table.vectors)
-        direction = self.direction(z)
-        if self.later_direction is not None:
-            direction = torch.cat([direction, self.later_direction(z)], dim=1)
-        behaviour = self.behaviour(z) if self.behaviour is not None else None
-        return Heads(self.value(z), direction.view(len(z), self.n_heads, self.dim), behaviour)
+        sums, counts = self.views(state, table.vectors)
+        hidden = self.encoder(state, table.vectors, sums, counts)
+        z = torch.cat([hidden, state[4], state[5]], dim=1)
+        matched = torch.einsum("bgd,hgd->bhd", sums, self.match)
+        direction = self.direction(z).view(len(z), -1, self.dim) + matched[:, : self.n_components]
+        if self.later_direction is not None and self.later_match is not None:
+            later = self.later_direction(z).view(len(z), -1, self.dim) + torch.einsum("bgd,hgd->bhd", sums, self.later_match)
+            direction = torch.cat([direction, later], dim=1)
+        behaviour = self.behaviour(z) + matched[:, -1] if self.behaviour is not None else None
+        return Heads(self.value(hidden), direction, behaviour)
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """The advantage of `later`, which learns at a third of the rate."""
+        return [] if self.later_direction is None else [*self.later_direction.parameters(), cast(nn.Parameter, self.later_match)]
 
     def by_head(self, heads: Heads, table: ItemTable, items: Tensor) -> Tensor:
         """Q of chosen items by head, [B, K, H] for items [B, K]."""

@@ -67,6 +67,22 @@ def draw_uniform(x: Legal, k: int, rng: np.random.Generator) -> IntArray:
     """[B, k] legal positions, each uniform over those still left."""
     n, width = x.shape
     slate = np.full((n, k), -1, np.int64)
+    late = np.arange(n)
+    if 1 < k < width:  # whole slates at once, where no position is illegal or comes twice: every slate is as likely
+        at = rng.integers(width, size=(n, k))
+        ordered = np.sort(at, axis=1)
+        good = (take(x, at) > -np.inf).all(axis=1) & (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
+        slate[good] = at[good]
+        late = np.flatnonzero(~good)
+    if len(late):
+        slate[late] = _draw_uniform_in_turn(rows_of(x, late), k, rng)
+    return slate
+
+
+def _draw_uniform_in_turn(x: Legal, k: int, rng: np.random.Generator) -> IntArray:
+    """`draw_uniform`, position by position."""
+    n, width = x.shape
+    slate = np.full((n, k), -1, np.int64)
     for j in range(k):
         todo = np.arange(n)
         for _ in range(REJECTION_ROUNDS):
@@ -244,9 +260,14 @@ Draw = Callable[[Legal, int, np.random.Generator], IntArray]
 Propensity = Callable[[Legal, IntArray], Propensities]
 
 
+def _one_list(xs: Sequence[Legal]) -> bool:
+    """Whether all parts choose from the same legal scores, so that they live and end together."""
+    return all(x is xs[0] for x in xs)
+
+
 def living_weights(xs: Sequence[Legal], weights: NDArray[np.float64], slate: IntArray) -> Propensities:
     """float64 [B, parts]: weights of the parts that still have something to show below `slate`, summing to 1."""
-    if all(x is xs[0] for x in xs):
+    if _one_list(xs):
         return np.broadcast_to(weights, (len(slate), len(xs)))
     left = [legal_count(x) - np.count_nonzero(take(x, slate) > -np.inf, axis=1) for x in xs]
     living: Propensities = np.where(np.stack(left, axis=1) > 0, weights, 0.0)
@@ -262,21 +283,32 @@ def draw_mixture(xs: Sequence[Legal], draws: Sequence[Draw], weights: NDArray[np
     as the part's own draw from what is left (uniform, greedy with random ties and softmax all have this property).
     """
     n = len(xs[0])
-    slate = np.full((n, k), -1, np.int64)
-    orders: list[IntArray] = [draw(x, k, rng) for x, draw in zip(xs, draws)] if k > 1 else []
-    for j in range(k):
-        cumulative = np.cumsum(living_weights(xs, weights, slate[:, :j]), axis=1)
-        part = np.argmax(cumulative > rng.random(n)[:, None] * cumulative[:, -1:], axis=1)
+    slate, rows = np.full((n, k), -1, np.int64), np.arange(n)
+    if k == 1:
+        part = _draw_parts(living_weights(xs, weights, slate[:, :0]), rng.random(n))
         for p in range(len(xs)):
-            rows = np.flatnonzero(part == p)
-            if not len(rows):
-                continue
-            if k == 1:
-                slate[rows, 0] = draws[p](rows_of(xs[p], rows), 1, rng)[:, 0]
-            else:
-                free = (orders[p][rows][:, :, None] != slate[rows, None, :j]).all(axis=2)
-                slate[rows, j] = np.where(free.any(axis=1), orders[p][rows, np.argmax(free, axis=1)], -1)
+            mine = np.flatnonzero(part == p)
+            if len(mine):
+                slate[mine, 0] = draws[p](rows_of(xs[p], mine), 1, rng)[:, 0]
+        return slate
+    orders = np.stack([draw(x, k, rng) for x, draw in zip(xs, draws)], axis=1)  # [B, parts, k]
+    gone = orders < 0
+    luck = rng.random((k, n))
+    same = _draw_parts(np.broadcast_to(weights, (k * n, len(xs))), luck.reshape(-1)).reshape(k, n) if _one_list(xs) else None
+    for j in range(k):
+        part = _draw_parts(living_weights(xs, weights, slate[:, :j]), luck[j]) if same is None else same[j]
+        own = gone[rows, part]
+        first = own.argmin(axis=1)
+        slate[:, j] = np.where(own[rows, first], -1, orders[rows, part, first])
+        gone |= orders == slate[:, j, None, None]
     return slate
+
+
+def _draw_parts(living: Propensities, u: Propensities) -> IntArray:
+    """[B] a part by its weight [B, parts], from uniform numbers [B]."""
+    cumulative = living.cumsum(axis=1)
+    part: IntArray = (cumulative > u[:, None] * cumulative[:, -1:]).argmax(axis=1)
+    return part
 
 
 def propensity_mixture(
@@ -284,6 +316,8 @@ def propensity_mixture(
 ) -> Propensities:
     """float64 [B, k]: sum over parts of weight x the part's propensity."""
     parts = np.stack([propensity(x, slate) for x, propensity in zip(xs, propensities)], axis=2)
+    if _one_list(xs):
+        return (parts * weights).sum(axis=2)  # type: ignore[no-any-return]
     living = np.stack([living_weights(xs, weights, slate[:, :j]) for j in range(slate.shape[1])], axis=1)
     total: Propensities = (parts * living).sum(axis=2)
     return total

@@ -1,8 +1,9 @@
 """Histories of the training log's users, and answers for them one by one or all at once."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ class Histories:
 
 
 @lru_cache(maxsize=2)
-def _histories(path: str, digest: str | None) -> Histories | None:
-    return Histories(Dataset.read(path)) if Path(path).is_dir() else None
+def _histories(path: str, digest: str | None) -> Histories:
+    return Histories(Dataset.read(path))
 
 
 def histories_of(model: Model) -> Histories | None:
@@ -53,8 +54,10 @@ def histories_of(model: Model) -> Histories | None:
     Raises:
         UserError: another dataset stands in its place.
     """
-    found = None if model.dataset is None else _histories(model.dataset, model.dataset_sha256)
-    if found is not None and found.dataset.sha256 != model.dataset_sha256:
+    if model.dataset is None or not Path(model.dataset).is_dir():
+        return None
+    found = _histories(model.dataset, model.dataset_sha256)
+    if found.dataset.sha256 != model.dataset_sha256:
         raise UserError("the dataset the model was trained from", "another one", str(model.dataset), "ingest it again", "other_dataset")
     return found
 
@@ -91,19 +94,32 @@ def recommend(
         known, rows = True, parse_history(model, history)
         log_end = int(rows.times[-1]) if len(rows.times) else log_end
     if context:
-        features, _ = feature_matrix(pl.DataFrame([context]), model.user_spec)
-        known = True
+        features, known = encode_context(model, context), True
     clock = clock_for(model, rows, log_end)
     return decide(
         model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain
     )  # fmt: skip
 
 
+def encode_context(model: Model, context: dict[str, Any]) -> FloatArray:
+    """A customer's features by name, as the model sees them, float32 [1, U]; features that are not given count as missing.
+
+    Raises:
+        UserError: a feature the model does not know (the nearest known one is named).
+    """
+    known = [column["name"] for column in model.user_spec.get("columns", [])]
+    for name in context:
+        if name not in known:
+            hint = nearest(name, known) if known else "it was trained without features of customers"
+            raise UserError("a feature the model was trained with", name, "context", hint, "unknown_feature")
+    return feature_matrix(pl.DataFrame([context], strict=False), model.user_spec)[0]
+
+
 def parse_history(model: Model, events: Sequence[dict[str, Any]]) -> HistoryRows:
     """Events of a request as rows; unknown items count as no item.
 
     Raises:
-        UserError: an unknown event type (the nearest known one is named), a bad time, or times that run backwards.
+        UserError: an unknown event type (the nearest known one is named), a bad time or value, or times that run backwards.
     """
     items, types, times, values = [], [], [], []
     for number, event in enumerate(events):
@@ -114,7 +130,7 @@ def parse_history(model: Model, events: Sequence[dict[str, Any]]) -> HistoryRows
         items.append(str(event.get("item_id", "")))
         types.append(kind)
         times.append(_microseconds(event.get("timestamp", number * 1_000_000), where))
-        values.append(float(event.get("value") or 0))
+        values.append(_value(event.get("value"), where))
     clock = np.asarray(times, np.int64)
     if (np.diff(clock) < 0).any():
         raise UserError("events in the order of their time", "an earlier one after a later one", "history", "sort them", "bad_history")
@@ -122,12 +138,24 @@ def parse_history(model: Model, events: Sequence[dict[str, Any]]) -> HistoryRows
     return HistoryRows(item_index, model.vocabulary.type_index(types).astype(np.int64), clock, np.asarray(values, np.float32))
 
 
+def _value(given: Any, where: str) -> float:
+    try:
+        value = float(given or 0)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not abs(value) < float(np.finfo(np.float32).max):  # NaN too
+        raise UserError("a finite number as value", repr(given), where, "leave it out where there is none", "bad_value")
+    return value
+
+
 def _microseconds(stamp: Any, where: str) -> int:
-    if isinstance(stamp, int):
+    if isinstance(stamp, int) and abs(stamp) < 2**62:
         return stamp
     try:
-        return int(datetime.fromisoformat(str(stamp)).timestamp() * 1_000_000)
-    except ValueError:
+        moment = datetime.fromisoformat(str(stamp))
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # as in a log: the machine's own zone plays no part
+        return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+    except (ValueError, OverflowError):
         raise UserError("an ISO 8601 time or microseconds", repr(stamp), where, "2026-01-31T12:00:00Z", "bad_time") from None
 
 
@@ -138,10 +166,13 @@ def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
         UserError: the dataset is gone, or k below 1.
     """
     past = histories_of(model)
-    if past is None:
-        raise UserError("the training dataset", "no such directory", str(model.dataset), "--all-users needs its histories", "no_dataset")
     if k < 1:
         raise UserError("k of at least 1", str(k), "-k", "ask for one item or more", "bad_k")
+    if past is None:
+        got = "no such directory" if model.dataset else "a model that was not trained from one"
+        raise UserError("the training dataset", got, str(model.dataset or "model"), "--all-users needs its histories", "no_dataset")
+    if model.n_available == 0:
+        raise UserError("an item that may be shown", "an empty catalogue", str(model.dataset), "see qurate inspect", "empty_catalogue")
     k = min(k, model.n_available)
     catalogue = np.arange(1, model.n_available + 1, dtype=np.int64)
     names = np.array(["", *model.vocabulary.items], dtype=object)

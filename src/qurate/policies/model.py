@@ -36,6 +36,7 @@ class Model:
         weights: float32 [R], reward weight per component (for explanations; Q is already weighted).
         popularity: float32 [N + 1], the fallback's score of each item: credited reward in training.
         n_available: items 1..n_available may be shown.
+        answers_newcomers: training has met states without any history, so that the model knows what to show a stranger.
         shown_in_history: decisions of one item leave a `shown` row in the history (mdp/encode.py).
         dataset: directory the model was trained from, for the histories of its users; None = an environment.
         checkpoint: file name -> content, what `train --resume` needs.
@@ -61,6 +62,7 @@ class Model:
     metrics: dict[str, Any] = field(default_factory=dict)
     version: str = "unsaved"
     by: By = "q"
+    answers_newcomers: bool = False
     checkpoint: dict[str, bytes] = field(default_factory=dict, repr=False)
     _tables: list[ItemTable] = field(default_factory=list, repr=False)
 

@@ -66,33 +66,36 @@ def decide(
         history: the customer's rows, oldest first; may be empty.
         clock_us: when the decision is made, microseconds.
         k: items wanted; fewer come where fewer may be shown.
-        known: False makes the answer the popularity fallback with reason `unknown_user`, as does an empty history.
+        known: False, or neither a history nor features: the reason is `unknown_user`. The model answers all the same where
+            training has met customers without a history (`Model.answers_newcomers`), else popularity does.
         candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
         exclude: item ids that must not be shown.
         user: float32 [1, U] encoded features of the customer.
-        rule: how scores become items; decides the propensities too.
+        rule: how scores become items; decides the propensities too, of the fallback as well: what is never explored is
+            never learnt.
 
     Returns:
         The decision; `degraded` names what stood in the way, and the items may be none.
     """
     rng = rng or np.random.default_rng()
     items, degraded = _allowed_items(model, candidates, exclude)
-    if degraded is None and (not known or (len(history.items) == 0 and user is None)):
+    stranger = not known or (len(history.items) == 0 and user is None)
+    fallback = degraded is not None or (stranger and not model.answers_newcomers)
+    if degraded is None and stranger:
         degraded = "unknown_user"
     observation = observe(model, [history], np.array([clock_us]), items, user)
-    fallback = degraded is not None
     scores = model.popularity[None, items] if fallback else model.scores(observation)
-    slate, propensity = choose(GREEDY if fallback else rule, scores, observation.action_mask, rng, max(k, 1))
+    slate, propensity = choose(rule, scores, observation.action_mask, rng, max(k, 1))
     chosen = slate[0][slate[0] >= 0]
-    best = np.argsort(-scores[0], kind="stable")[: len(chosen)]
-    sources: list[Source] = ["fallback" if fallback else ("q" if chosen[i] in best else "explore") for i in range(len(chosen))]
+    least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show
+    sources: list[Source] = ["fallback" if fallback else ("q" if -score <= least else "explore") for score in scores[0, chosen]]
     worth = _worths(model, observation, items[chosen]) if explain and not fallback and len(chosen) else None
     out = []
     for j, position in enumerate(chosen):
         extra: dict[str, Any] = {} if worth is None else worth[j]
         item_id = model.vocabulary.items[items[position] - 1]
         out.append(DecisionItem(item_id, float(scores[0, position]), float(propensity[0, j]), sources[j], **extra))
-    policy = "popularity" if fallback else f"{model.algorithm}/{rule.name}"
+    policy = f"{'popularity' if fallback else model.algorithm}/{rule.name}"
     return Decision(uuid.uuid4().hex, user_id, out, policy, model.version, degraded)
 
 

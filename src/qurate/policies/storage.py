@@ -6,10 +6,16 @@ vocabulary.json     item ids and event types, in index order        features.jso
 rewards.json        what an event is worth                          metrics.json         what training measured
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +31,15 @@ from safetensors.torch import save as save_tensors
 import qurate
 from qurate.config import Settings
 from qurate.errors import MachineError, UserError
+from qurate.events.catalogue import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.policies.model import Model, build_network
 from qurate.policies.recommend import golden_answers
 
 FORMAT = 1
+TMP, OLD = ".model-tmp", ".model-old"
+"""Endings of what stands beside a model while it is replaced."""
+MANIFEST_KEYS = {"qurate": str, "torch": str, "version": str, "algorithm": str, "files": dict, "golden": list}
 FILES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json", "rewards.json", "metrics.json")
 
 
@@ -43,7 +53,8 @@ def save(model: Model, path: str | Path) -> Model:
         UserError: `path` is a file, or a directory that is not a model.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
-    target = Path(path)
+    target = Path(path).absolute()
+    put_in_order(target)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):
         raise UserError("a new directory or a model to replace", str(target), "-o", "choose another name", "not_a_model")
     contents = {**_contents(model), **model.checkpoint}
@@ -56,15 +67,17 @@ def save(model: Model, path: str | Path) -> Model:
         "algorithm": model.algorithm, "version": version, "dataset_sha256": model.dataset_sha256, "files": files,
         "golden": golden_answers(model),
     }  # fmt: skip
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{TMP}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for name, data in {**contents, "manifest.json": _json(manifest)}.items():
-            _write(beside / name, data)
-        _swap(beside, target)
+        beside.mkdir(parents=True)
+        with _locked(beside):
+            for name, data in {**contents, "manifest.json": _json(manifest)}.items():
+                _write(beside / name, data)
+            _swap(beside, target)
     except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
         raise MachineError("room and permission to write", str(error), str(target), "nothing was replaced", "cannot_write") from None
+    finally:  # after Ctrl-C too
+        shutil.rmtree(beside, ignore_errors=True)
     return model
 
 
@@ -76,6 +89,7 @@ def _contents(model: Model) -> dict[str, bytes]:
         "settings": msgspec.structs.asdict(model.settings), "algorithm": model.algorithm, "kind": model.kind, "user_dim": model.user_dim,
         "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
         "environment": model.environment, "behaviour": model.network.behaviour is not None,
+        "answers_newcomers": model.answers_newcomers,
     }  # fmt: skip
     rewards = {"components": model.components, "weights": [float(w) for w in model.weights], "rewards": model.rewards}
     return {
@@ -92,12 +106,14 @@ def load(path: str | Path) -> Model:
         UserError: missing, of another format, altered, truncated, or giving other answers than when it was saved.
     """
     source = Path(path)
+    put_in_order(source.absolute())
     manifest = read_manifest(source)
     data = {name: read_checked(source, name, manifest) for name in FILES}
     try:
         config, features, rewards = (json.loads(data[n]) for n in ("config.json", "features.json", "rewards.json"))
         vocabulary = Vocabulary.from_json(json.loads(data["vocabulary.json"]))
         tensors = load_tensors(data["weights.safetensors"])
+        _fit_together(config, vocabulary, features, rewards, tensors)
         settings = msgspec.convert(config["settings"], Settings)
         network = build_network(
             tensors["item_features"].numpy(), settings, n_types=vocabulary.n_types, user_dim=config["user_dim"],
@@ -109,14 +125,32 @@ def load(path: str | Path) -> Model:
             np.asarray(rewards["weights"], np.float32), tensors["popularity"].numpy(), config["n_available"], config["user_dim"],
             config["kind"], config["shown_in_history"], rewards["rewards"], features["items"], features["users"], config["dataset"],
             manifest["dataset_sha256"], config["environment"], json.loads(data["metrics.json"]), manifest["version"],
+            answers_newcomers=config.get("answers_newcomers", False),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
         raise UserError("a model of this version of qurate", f"{type(error).__name__}: {error}", str(source), code="bad_model") from None
-    answers = golden_answers(model)
-    if [g["item_ids"] for g in answers] != [g["item_ids"] for g in manifest["golden"]]:
+    if golden_answers(model) != manifest["golden"]:
         versions = f"saved with qurate {manifest['qurate']}, torch {manifest['torch']}; here {qurate.__version__}, {torch.__version__}"
         raise UserError("the answers recorded in the manifest", "other answers", str(source), versions, "golden_mismatch")
     return model
+
+
+def _fit_together(
+    config: dict[str, Any], vocabulary: Vocabulary, features: dict[str, Any], rewards: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> None:
+    """
+    Raises:
+        ValueError: vocabulary, features, rewards and weights are of different models.
+    """
+    rows, width = tensors["item_features"].shape
+    sizes = {"items": (len(vocabulary.items) + 1, rows), "popularity": (len(tensors["popularity"]), rows)}
+    sizes["rewards"] = (len(rewards["weights"]), len(rewards["components"]))
+    if config["environment"] is None:
+        sizes["item features"] = (len(feature_names(features["items"])), width)
+        sizes["user features"] = (len(feature_names(features["users"])), config["user_dim"])
+    for name, (one, other) in sizes.items():
+        if one != other:
+            raise ValueError(f"{name}: {one} in one file, {other} in another")
 
 
 def read_manifest(source: Path) -> dict[str, Any]:
@@ -135,6 +169,9 @@ def read_manifest(source: Path) -> dict[str, Any]:
         raise UserError("a manifest in JSON", "something else", str(path), "the file is damaged", "bad_model") from None
     if file_format != FORMAT:
         raise UserError(f"model format {FORMAT}", repr(file_format), str(path), "use the qurate that wrote it", "other_format")
+    for key, kind in MANIFEST_KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise UserError(f"{key} in the manifest", "none", str(path), "the file is damaged", "bad_model")
     return dict(manifest)
 
 
@@ -146,7 +183,7 @@ def read_checked(source: Path, name: str, manifest: dict[str, Any]) -> bytes:
     """
     recorded = manifest.get("files", {}).get(name)
     path = source / name
-    if recorded is None or not path.is_file():
+    if not isinstance(recorded, dict) or not {"sha256", "bytes"} <= set(recorded) or not path.is_file():
         raise UserError(f"{name} in the model", "no such file", str(source), "the model is incomplete", "bad_model")
     data = path.read_bytes()
     if len(data) != recorded["bytes"] or hashlib.sha256(data).hexdigest() != recorded["sha256"]:
@@ -167,18 +204,69 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def _swap(beside: Path, target: Path) -> None:
     """`beside` becomes `target`; the old one is moved away first and only then removed."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    for directory in {beside, *(path.parent for path in beside.rglob("*"))}:
+        _sync_directory(directory)
+    old = beside.with_suffix(OLD)
     if target.exists():
         os.rename(target, old)
     try:
         os.rename(beside, target)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         if old.exists():
             os.rename(old, target)
         raise
-    directory = os.open(target.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    _sync_directory(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path) -> Generator[bool, None, None]:
+    """Holds the directory's lock, which dies with its process; False where another process holds it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def put_in_order(target: Path) -> None:
+    """Undoes what a killed process left beside a model: the model that was there comes back, half-written ones go.
+
+    While a living process saves, and where nothing can be changed (a read-only disk), nothing is done.
+    """
+    name = re.compile(re.escape(f".{target.name}.") + "[0-9a-f]{8}(" + re.escape(TMP) + "|" + re.escape(OLD) + ")")
+    if not target.parent.is_dir():
+        return
+    left = [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+    try:
+        for path in left:
+            if path.suffix == TMP:
+                with _locked(path) as ours:
+                    if not ours:
+                        return
+        for path in left:
+            if path.suffix == OLD and not target.exists():
+                os.rename(path, target)
+                print(f"note: {target} is the model from before a save that was cut short", file=sys.stderr)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        return

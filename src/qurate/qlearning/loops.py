@@ -17,7 +17,7 @@ from qurate.replay.writers import OnlineWriter
 
 
 class Progress(NamedTuple):
-    """One item of a loop: decisions seen so far (online) or updates (from a log), and the last update."""
+    """One item of a loop: decisions (online) or updates (from a log) since the loop began, and the last update."""
 
     steps: int
     update: Update | None
@@ -52,6 +52,15 @@ def epsilon_at(step: int, start: float, end: float, steps: int) -> float:
     return start + (end - start) * min(step / steps, 1.0)
 
 
+def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float64]:
+    """Epsilon of each simulated customer, [lanes]: the same for all, or spread geometrically from `epsilon` to 1.
+
+    With the spread some customers show what the best policy meets and some show everything, at every time
+    (Horgan et al. 2018, arXiv:1803.00933).
+    """
+    return np.geomspace(max(epsilon, 1e-6), 1.0, lanes) if spread else np.full(lanes, epsilon)
+
+
 Explore = Callable[[FloatArray, NDArray[np.int8], float, np.random.Generator], tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
@@ -64,8 +73,12 @@ def train_online(
     seed: int,
     components: Sequence[int] | None = None,
     warmup: int = 1_000,
+    steps: int = 0,
+    observation: Observation | None = None,
 ) -> Iterator[Progress]:
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
+
+    Between two of its items the run is what learner, engine, writer and `rng` hold: restored, it goes on bit for bit.
 
     Args:
         engine: speaks the learner's item and type indices.
@@ -74,27 +87,28 @@ def train_online(
         seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
         warmup: decisions before the first update.
+        steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
     """
-    s, sampler = learner.settings, OnlineSampler(writer)
-    observation = engine.reset(seed, writer.lanes)
-    writer.begin(observation, np.zeros(writer.lanes, np.int64))
-    steps, owed = 0, 0.0
-    lanes = np.arange(writer.lanes)
+    s, sampler, begun = learner.settings, OnlineSampler(writer), steps
+    if observation is None:
+        observation = engine.reset(seed, writer.lanes)
+        writer.begin(observation, np.zeros(writer.lanes, np.int64))
+    lanes, unused = np.arange(writer.lanes), warmup // writer.lanes * writer.lanes
     while True:
         learner.network.eval()
         scores = q_values(learner.network, observation)
         epsilon = epsilon_at(steps, s.epsilon_start, s.epsilon_end, s.epsilon_steps)
-        position, _ = explore(scores, observation.action_mask, epsilon, rng)
+        random, _ = explore(scores, observation.action_mask, 1.0, rng)
+        best, _ = explore(scores, observation.action_mask, 0.0, rng)
+        position = np.where(rng.random(writer.lanes) < lane_epsilons(epsilon, writer.lanes, s.epsilon_spread), random, best)
         feedback = engine.step(position)
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
         writer.add(observation.candidates[lanes, position], feedback)
         observation = feedback.obs
+        due = max(steps + writer.lanes - unused, 0) // s.update_every - max(steps - unused, 0) // s.update_every
         steps += writer.lanes
         update = None
-        if steps > warmup:
-            owed += writer.lanes / s.update_every
-            while owed >= 1:
-                update = learner.update(writer.store.batch(sampler.sample(rng, s.batch_size), s.n_step))
-                owed -= 1
-        yield Progress(steps, update, float(feedback.reward.mean()))
+        for _ in range(due):
+            update = learner.update(writer.store.batch(sampler.sample(rng, s.batch_size), s.n_step))
+        yield Progress(steps - begun, update, float((feedback.components @ writer.weights).mean(dtype=np.float64)))

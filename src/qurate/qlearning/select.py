@@ -1,8 +1,10 @@
 """The best item of a whole catalogue, inside the support of the log's policy: exact, in blocks that stay in the cache.
 
-A full [B, N] product would be written to memory and read back by every mask and maximum; blocks of 2,048 items are
-several times faster and need no memory that grows with the catalogue.
+A full [B, N] product would be written to memory and read back by every mask and maximum; blocks of 2,048 items for a
+few rows at a time stay near, and the place of the maximum is looked for in one block only.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch import Tensor
 from qurate.qlearning.td import NEVER
 
 BLOCK = 2_048
+ROWS = 64
+"""Rows whose scores of the whole catalogue are held at a time."""
 
 
 @torch.no_grad()
@@ -20,29 +24,38 @@ def best_item(q: Tensor, vectors: Tensor, available: Tensor, behaviour: Tensor |
         q: directions [B, d]; scores are linear in the item vectors, biases are columns of them.
         vectors: [N + 1, d], row 0 padding.
         available: int64 [B], at least 1.
-        behaviour: directions [B, d] of the logits of pi_b. Only items with pi_b(a) / max pi_b >= threshold count, the maximum over the available
-            ones (discrete BCQ, Fujimoto et al. 2019, arXiv:1910.01708).
+        behaviour: directions [B, d] of the logits of pi_b. Only items with pi_b(a) / max pi_b >= threshold count, the maximum over
+            the available ones (discrete BCQ, Fujimoto et al. 2019, arXiv:1910.01708).
         threshold: in [0, 1]; 0 = no support.
     """
-    bounds = [(i, min(i + BLOCK, int(available.max()) + 1)) for i in range(1, int(available.max()) + 1, BLOCK)]
-    shortest = int(available.min())
-    limit = None
+    if len(q) > ROWS:
+        cuts = [slice(i, i + ROWS) for i in range(0, len(q), ROWS)]
+        return torch.cat([best_item(q[c], vectors, available[c], None if behaviour is None else behaviour[c], threshold) for c in cuts])
+    blocks = -(-int(available.max()) // BLOCK)
+    parts = [vectors[1 + i * BLOCK : 1 + min((i + 1) * BLOCK, int(available.max()))].T for i in range(blocks)]
+    support: list[Tensor] = []
     if behaviour is not None and threshold > 0:
-        peaks = [_hide((behaviour @ vectors[a:b].T), a, b, available, shortest).amax(1) for a, b in bounds]
-        limit = torch.stack(peaks).amax(0)[:, None] + float(torch.log(torch.tensor(threshold)))
-    best_q, best = torch.full((len(available),), 2 * NEVER), torch.ones(len(available), dtype=torch.int64)
-    for a, b in bounds:
-        scores = _hide(q @ vectors[a:b].T, a, b, available, shortest)
-        if behaviour is not None and limit is not None:
-            scores.masked_fill_((behaviour @ vectors[a:b].T) < limit, NEVER)
-        top, where = scores.max(1)
-        better = top > best_q
-        best_q, best = torch.where(better, top, best_q), torch.where(better, where + a, best)
+        support = [_hide(behaviour @ part, i, available) for i, part in enumerate(parts)]
+        peak = torch.stack([block.amax(1) for block in support]).amax(0)
+        limit = peak[:, None] + math.log(threshold)
+    scores, peaks = [], []
+    for i, part in enumerate(parts):
+        block = _hide(q @ part, i, available)
+        if support:
+            block.masked_fill_(support[i] < limit, NEVER)
+        scores.append(block)
+        peaks.append(block.amax(1))  # many times faster than max(1), which also finds the place
+    where = torch.stack(peaks).argmax(0)
+    best = torch.ones(len(available), dtype=torch.int64)
+    for i in torch.unique(where).tolist():
+        rows = torch.nonzero(where == i)[:, 0]
+        best[rows] = scores[i][rows].argmax(1) + i * BLOCK + 1
     return best
 
 
-def _hide(scores: Tensor, first: int, last: int, available: Tensor, shortest: int) -> Tensor:
+def _hide(scores: Tensor, block: int, available: Tensor) -> Tensor:
     """Items beyond `available` get NEVER, in place."""
-    if last - 1 > shortest:
-        scores.masked_fill_(torch.arange(first, last)[None] > available[:, None], NEVER)
+    first, last = 1 + block * BLOCK, block * BLOCK + scores.shape[1]
+    if last > int(available.min()):
+        scores.masked_fill_(torch.arange(first, last + 1)[None] > available[:, None], NEVER)
     return scores

@@ -54,7 +54,8 @@ class Store:
     def __init__(self, tables: Tables, window: int, lane_rows: int | None = None, lane_states: int = 0) -> None:
         self.tables, self.window = tables, window
         self.lane_rows, self.lane_states = lane_rows, lane_states
-        self._back = np.arange(window, 0, -1, dtype=np.int64)  # distance of each window column from `hi`
+        distance = np.arange(window, 0, -1)  # of each window column from `hi`
+        self._masks = -(distance <= np.arange(window + 1)[:, None]).astype(np.int32)  # [depth, column] all bits where real, else none
         rows, row_bytes = tables.rows, 16
         self._runs: NDArray[np.void] = np.ndarray(
             (max(len(rows) - window + 1, 0),), f"V{row_bytes * window}", rows, strides=(row_bytes,)
@@ -69,12 +70,11 @@ class Store:
             start += index // self.lane_states * (self.lane_rows + self.window)
         depth = t.depth[index]
         rows = self._runs[start].view(np.int32).reshape(len(index), self.window, 4)
-        rows *= (self._back <= depth[:, None])[:, :, None]  # zero bits are zero in either type
-        gaps = rows[:, :, GAP].view(np.float32)
+        # one pass removes what is not the customer's (zero bits are zero in either type) and makes each column contiguous
+        columns = np.bitwise_and(rows.transpose(2, 0, 1), self._masks[depth], order="C")
+        types, gaps, values = columns[TYPE], columns[GAP].view(np.float32), columns[VALUE].view(np.float32)
         gaps[:, -1] = np.where(depth > 0, t.last_gap[index], 0.0)
-        types = rows[:, :, TYPE]
-        context = derive_context(types, gaps)
-        return State(rows[:, :, ITEM], types, gaps, rows[:, :, VALUE].view(np.float32), t.user_features[t.user[index]], context)
+        return State(columns[ITEM], types, gaps, values, t.user_features[t.user[index]], derive_context(types, gaps))
 
     def batch(self, index: NDArray[np.int64], n_step: int = 1) -> Batch:
         """Transitions `index` [B] with n-step returns that stop where an episode does.
@@ -97,9 +97,11 @@ class Store:
         bootstrap = (~censored).astype(np.float32)
         reached = np.where(following >= 0, following, state)
         candidates = self._candidates(reached) if len(t.candidates) else None
+        both, n = self.states(np.concatenate([state, reached])), len(index)  # one gather for both ends
+        first, last = (State._make(part[ends] for part in both) for ends in (slice(n), slice(n, None)))
         return Batch(
-            self.states(state), t.action[index].astype(np.int64), t.reward[index], later, discount, bootstrap,
-            self.states(reached), candidates, t.n_available[reached].astype(np.int64), index,
+            first, t.action[index].astype(np.int64), t.reward[index], later, discount, bootstrap,
+            last, candidates, t.n_available[reached].astype(np.int64), index,
         )  # fmt: skip
 
     def _candidates(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:

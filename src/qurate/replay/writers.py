@@ -1,5 +1,7 @@
 """What fills the store: a dataset at once, or the feedback of a batched environment step by step."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -166,6 +168,17 @@ class OnlineWriter:
         self.tables.rows[position, column] = values
         mirrored = offset < self.store.window
         self.tables.rows[position[mirrored] + self.lane_rows, column] = values[mirrored]
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that changes, by name; not copied."""
+        changing = ("rows", "hi", "depth", "last_gap", "user", "discount", "next_state", "censored", "reward", "action", "user_features")
+        own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "episodes", "newest_time")}
+        return own | {f"tables.{name}": getattr(self.tables, name) for name in changing}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Goes on from what `state` returned, on a writer of the same arguments."""
+        for name, array in self.state().items():
+            array[...] = state[name]
 
     def filled(self) -> NDArray[np.int64]:
         """States held per lane, [lanes]."""

@@ -89,10 +89,10 @@ class ServedModel:
         )
 
     def _user_features(self, user_id: str, context: dict[str, Any] | None) -> FloatArray | None:
-        """float32 [1, U]: the request's context where it has one, else what training knew; None where neither."""
+        """float32 [1, U]: the request's context where it names a feature, else what training knew; None where neither."""
         if not self.model.user_dim:
             return None
-        if context is not None:
+        if context is not None and any(column["name"] in context for column in self.model.user_spec["columns"]):
             features, _ = feature_matrix(pl.DataFrame([context], strict=False), self.model.user_spec)
             return features
         user = None if self._past is None else self._past.index.get(user_id)

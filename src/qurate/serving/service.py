@@ -84,7 +84,8 @@ class Decider(Protocol):
         explain: bool,
         rng: np.random.Generator,
     ) -> Decision:
-        """The answer with its exact propensities; the service gives it an id of its own. `context`: user features by name."""
+        """The answer with its exact propensities, and what it lacked; the service gives it an id of its own. `context`: user
+        features by name."""
         ...
 
 
@@ -177,8 +178,7 @@ class Service:
             self.metrics.model_errors.inc()
             made = self._without_model(request.k, candidates, exclude)
         self.metrics.decide_seconds.observe(time.perf_counter() - start)
-        degraded = made.degraded or (None if len(rows.items) else "unknown_user")
-        decision = msgspec.structs.replace(made, decision_id=decision_id, user_id=user_id, degraded=degraded)
+        decision = msgspec.structs.replace(made, decision_id=decision_id, user_id=user_id)
         if self._shown_type and len(decision.items) == 1:
             item = int(self.decider.vocabulary.item_index([decision.items[0].item_id])[0])
             self._users.show(NewRow(0, user_id, item, self._shown_type, clock_us, 0.0))

@@ -32,6 +32,7 @@ def simulate(
     seed: int,
     out: str | Path,
     progress: Callable[[int, int], None] | None = None,
+    trace: int = 0,
 ) -> dict[str, Any]:
     """Lets `policy` serve `users` customers, each over one episode of at most `steps` decisions, and writes the log.
 
@@ -48,9 +49,11 @@ def simulate(
         seed: of the customers and of the policy's choices.
         out: file ending in .csv, .jsonl, .ndjson or .parquet; its directory is made.
         progress: called with (customers done, users).
+        trace: the first so many customers' decisions and answers also go, for reading, to `trace.jsonl` beside the log: one
+            line per decision, by customer and time.
 
     Returns:
-        {"events", "decisions", "items", "users"} paths as text, and {"rows", "shown", "customers"} counts.
+        {"events", "decisions", "items", "users"} and perhaps "trace": paths as text; {"rows", "shown", "customers"} counts.
 
     Raises:
         UserError: bad counts or file ending. MachineError: a file cannot be written.
@@ -75,6 +78,8 @@ def simulate(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files = {name: _write(table, path if name == "events" else _beside(path, name)) for name, table in tables.items()}
+        if trace:
+            files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), _beside(path, "trace").with_suffix(".jsonl"))
     except OSError as error:
         raise MachineError("a place to write the log", str(error), str(path), "choose another directory", "unwritable") from None
     return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
@@ -188,6 +193,25 @@ def _users(engine: BatchedEngine, features: NDArray[np.float32], user_ids: NDArr
         else:
             table[column] = features[:, at[0]]
     return pl.DataFrame(table)
+
+
+def _trace(events: pl.DataFrame, decisions: pl.DataFrame, customers: pl.Series) -> pl.DataFrame:
+    """One row per decision of `customers`, with the events that answered it, in order of customer and time."""
+    answered = events.group_by("decision_id").agg(answers=pl.struct("type", "item_id", "timestamp", "value").sort_by("timestamp"))
+    stamps = pl.element().struct.with_fields(pl.field("timestamp").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
+    return (
+        decisions.filter(pl.col("user_id").is_in(customers.implode()))
+        .join(answered, on="decision_id", how="left")
+        .sort("user_id", "timestamp", maintain_order=True)
+        .select(
+            customer="user_id",  # under the log's own column names a folder of logs would take the trace for one
+            time="timestamp",
+            visit="session_id",
+            items="shown",
+            probability="propensity",
+            answers=pl.col("answers").fill_null([]).list.eval(stamps),
+        )
+    )
 
 
 def _beside(path: Path, name: str) -> Path:

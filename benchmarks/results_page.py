@@ -1,0 +1,175 @@
+"""docs/results.md from the figures of `results.py`: tables, captions and, in words, what won."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from results_logs import SHARED, TRIED
+
+LABELS = {
+    "q": "DQN, ranked by Q",
+    "q_in_support": "DQN, Q within the support of the behaviour head",
+    "behaviour": "DQN's behaviour head (cross-entropy, not Q-learning)",
+    "myopic": "myopic (gamma = 0), ranked by its Q",
+    "popularity": "popularity",
+    "popularity_1d": "popularity, halved every day",
+    "item_knn": "item-kNN",
+    "recent": "own items most recent first (3), then session-kNN",
+    "content": "content",
+    "site_order": "the site's own order",
+    "last_touched": "last touched first, else the site's order",
+}
+LEARNED_BY_TD = ("q", "q_in_support")
+KINDS = {
+    "organic": "organic: it says what customers chose, not what was shown",
+    "exposure": "exposure: it says what was shown, without probabilities",
+    "logged": "logged: what was shown, with probabilities",
+}
+
+Entry = Mapping[str, Any]
+
+
+def page(results: Mapping[str, Entry], k: int) -> str:
+    """The whole page.
+
+    Args:
+        results: log name to its entry of results.json.
+        k: cut of the metrics.
+    """
+    parts = [_head(k), *(_summary(results, k) if results else ["No log has been run yet."])]
+    for entry in results.values():
+        parts += _section(entry, k)
+    if TRIED:
+        parts += ["## What was tried", *(f"* {line}" for line in TRIED)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _head(k: int) -> str:
+    shared = ", ".join(f"{name} {value:g}" for name, value in SHARED.items())
+    return f"""# Results on real logs
+
+Made by `make results` (resumable; figures also in [results.json](results.json)). Every figure ranks what customers chose in the
+held-out last part of the log among the whole catalogue (trivago: among the list that was shown), full ranking, ties broken at random in
+expectation. **It is agreement with what was chosen, not value**: a policy that earns more by showing something else scores lower here.
+What is worth more is told by simulated customers (README) or by a log with probabilities.
+
+* HR@{k}, NDCG@{k}, MRR@{k} with 95 % intervals: bootstrap over users, nested in the training seeds (baselines have no seed).
+* Three scores of the same DQN are kept apart: Q alone, Q within the support of the behaviour head (BCQ), and that head itself, which is
+  trained by cross-entropy. "First choice" says how often a score's first item equals the behaviour head's: near 1, Q adds nothing.
+* Myopic is the same network, data, updates and settings with gamma = 0.
+* "Missed": share of targets that could not be ranked (items that did not exist, or were never seen, in training). They count as 0 in every
+  row; "HR open" is HR@{k} among the others.
+* Settings were chosen on the validation split only, the same for DQN and myopic (but for gamma). On every log: {shared}; the rest
+  are defaults or stand at the log.
+"""
+
+
+def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
+    """One line per log: the learner beside the best row."""
+    metric = f"NDCG@{k}"
+    out = ["## In short", "", "| log | kind | DQN (Q) | myopic | best row | in words |", "|---|---|---|---|---|---|"]
+    for name, entry in results.items():
+        metric = headline(entry, k)
+        rows = _rows(entry)
+        best = _best(rows, metric)
+        words = verdict(rows, metric)
+        figure = f"{rows[best][metric]['mean']:.4f} {LABELS[best]}"
+        mine, myopic = (rows[row][metric]["mean"] for row in ("q", "myopic"))
+        out.append(f"| {name} | {entry['kind']} | {metric} {mine:.4f} | {myopic:.4f} | {figure} | {words} |")
+    return [*out, ""]
+
+
+def headline(entry: Entry, k: int) -> str:
+    """The metric to read: MRR of the whole list where lists are re-ranked, NDCG@k elsewhere."""
+    return "MRR" if entry["orders_of_all_lists"] else f"NDCG@{k}"
+
+
+def _rows(entry: Entry) -> dict[str, Entry]:
+    rows = {**entry["ranking"]["by_score"], **entry["ranking"]["baselines"]}
+    if "last_touched" in rows:
+        rows.pop("recent", None)  # on shown lists it is the same rule
+    return rows
+
+
+def _best(rows: Mapping[str, Entry], metric: str) -> str:
+    return max(rows, key=lambda name: float(rows[name][metric]["mean"]))
+
+
+def verdict(rows: Mapping[str, Entry], metric: str) -> str:
+    """Which row wins, in words; "wins" needs intervals that do not overlap."""
+    rivals = {name: row for name, row in rows.items() if name not in LEARNED_BY_TD}
+    rival, mine = _best(rivals, metric), _best({name: rows[name] for name in LEARNED_BY_TD if name in rows}, metric)
+    (low, high), (rival_low, rival_high) = rows[mine][metric]["ci"], rivals[rival][metric]["ci"]
+    if rival_low > high:
+        return f"**{LABELS[rival]} wins over Q**"
+    if low > rival_high:
+        return f"{LABELS[mine]} wins over every other row"
+    return f"not enough evidence between {LABELS[mine]} and {LABELS[rival]}"
+
+
+def _section(entry: Entry, k: int) -> list[str]:
+    ranking, rows, metric = entry["ranking"], _rows(entry), headline(entry, k)
+    decisions = entry["decisions"]
+    runs = list(entry["training"].values())
+    newest = f", on the newest {entry['key']['newest']:,} training decisions" if entry["key"]["newest"] else ""
+    seconds = [run["seconds"] for run in runs]
+    own = ", ".join(f"{name} {value}" for name, value in entry["key"]["settings"].items() if SHARED.get(name) != value)
+    rewards = ", ".join(f"{name} {_reward(reward)}" for name, reward in entry["rewards"].items())
+    visits = f"{entry['key']['visits']:,} test visits drawn with seed 0" if entry["key"]["visits"] else "all test visits"
+    found = 1 - ranking["missed"]
+    out = [
+        f"## {entry['log']}",
+        "",
+        f"{entry['what'][:1].upper() + entry['what'][1:]}. Kind: {KINDS[entry['kind']]}.",
+        f"{entry['rows']:,} rows, {entry['users']:,} users, {entry['items']:,} items.",
+        f"Source `{entry['source']}`, sha256 `{entry['key']['sha256']}`.",
+        f"Decisions: {decisions['train']:,} train, {decisions['valid']:,} valid, {decisions['test']:,} test. Rewards: {rewards}. "
+        f"Episodes: {entry['episode']}.",
+        f"Targets: {ranking['n']:,} of {ranking['users']:,} users ({visits}), {ranking['candidates']:,.0f} candidates on average, "
+        f"{ranking['missed']:.1%} missed.",
+        f"Training: {runs[0]['steps']:,} updates, {entry['seeds']} seeds{', ' + own if own else ''}{newest}; "
+        f"{min(seconds):.0f} to {max(seconds):.0f} s each.",
+        "",
+        f"Caption: {ranking['caption']}.",
+        "",
+        f"| row | HR@{k} | NDCG@{k} | MRR@{k} |{' MRR of the list |' if metric == 'MRR' else ''} HR open | first choice = behaviour's |",
+        "|---|---|---|---|" + ("---|" if metric == "MRR" else "") + "---|---|",
+    ]
+    best = _best(rows, metric)
+    for name, row in rows.items():
+        figures = [_interval(row[m]) for m in (f"HR@{k}", f"NDCG@{k}", f"MRR@{k}", *(["MRR"] if metric == "MRR" else []))]
+        hit = f"{row[f'HR@{k}']['mean'] / found:.4f}" if found > 0 else "-"
+        same = f"{row['first_choice_as_behaviour']:.0%}" if "first_choice_as_behaviour" in row else "-"
+        label = f"**{LABELS[name]}**" if name == best else LABELS[name]
+        out.append(f"| {label} | {' | '.join(figures)} | {hit} | {same} |")
+    out += ["", f"By {metric}: {verdict(rows, metric)}. {against_myopic(rows, metric)}"]
+    if entry["orders_of_all_lists"]:
+        orders = entry["orders_of_all_lists"]
+        site, touched = (rows[row]["MRR"]["mean"] for row in ("site_order", "last_touched"))
+        out += [
+            "",
+            f"Over all {orders['n']:,.0f} clickouts of the log (no training, no split) the site's order has MRR {orders['site_order']:.3f} "
+            f"and last touched first {orders['last_touched']:.3f}; on the test split they are {site:.3f} and {touched:.3f}.",
+        ]
+    return [*out, *(f"\n{note}" for note in entry["notes"]), ""]
+
+
+def against_myopic(rows: Mapping[str, Entry], metric: str) -> str:
+    """DQN's Q beside myopic's, in words."""
+    (low, high), (their_low, their_high) = rows["q"][metric]["ci"], rows["myopic"][metric]["ci"]
+    if low > their_high:
+        return "DQN's Q agrees more with what was chosen than myopic's."
+    if their_low > high:
+        return "Myopic's Q agrees more with what was chosen than DQN's."
+    return "DQN's Q and myopic's agree within the intervals."
+
+
+def _interval(figure: Entry) -> str:
+    low, high = figure["ci"]
+    return f"{figure['mean']:.4f} ({low:.4f} to {high:.4f})" if low is not None else f"{figure['mean']:.4f}"
+
+
+def _reward(reward: Any) -> str:
+    if not isinstance(reward, Mapping):
+        return f"{reward:g}"
+    cap = f", at most {reward['cap']:g}" if "cap" in reward else ""
+    return f"{reward['weight']:g}" + (f" per unit of value{cap}" if reward.get("per") == "value" else "")

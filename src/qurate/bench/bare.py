@@ -1,0 +1,124 @@
+"""The learner's arithmetic as one flat function over a dictionary of tensors: what an update costs without our classes.
+
+Written out once more on purpose: same views of the history, layers, heads, double targets inside the support, losses,
+clipping, fused Adam, soft target and averaged weights as `Learner` with the mean encoder, the now-and-later form and
+squared loss on a log of what was shown. `first_losses_agree` holds it to that.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qurate.config import Settings
+from qurate.mdp.types import SESSION_GAP_US, Batch, State
+from qurate.qlearning.learner import Learner
+
+Parameters = dict[str, Tensor]
+
+
+def bare_learner(learner: Learner, seed: int) -> Callable[[Batch], Tensor]:
+    """A function that does what `learner.update` does, from the same first weights, and returns the loss.
+
+    Args:
+        learner: fresh; it is only read.
+        seed: of the id dropout; the learner's own, where the two are to agree.
+    """
+    s = learner.settings
+    features = learner.network.tower.get_buffer("features")
+    online: Parameters = {name: value.clone().requires_grad_() for name, value in learner.network.state_dict().items()}
+    target: Parameters = {name: value.detach().clone() for name, value in online.items()}
+    average: Parameters = {name: value.detach().clone() for name, value in online.items()}
+    slow = [value for name, value in online.items() if name.startswith("later_")]
+    fast = [value for name, value in online.items() if not name.startswith("later_")]
+    groups: list[dict[str, Any]] = [{"params": fast}, {"params": slow, "lr": s.lr / 3}]
+    adam = torch.optim.Adam(groups, lr=s.lr, fused=True)
+    generator, updates = torch.Generator().manual_seed(seed), 0
+    everything, targets, averages = list(online.values()), list(target.values()), list(average.values())
+
+    def update(batch: Batch) -> Tensor:
+        nonlocal updates
+        loss = _loss(online, target, features, s, batch, generator)
+        adam.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(everything, 10.0)
+        adam.step()
+        updates += 1
+        torch._foreach_lerp_(targets, everything, s.target_tau)
+        torch._foreach_lerp_(averages, everything, 1 - min(s.ema, updates / (updates + 10)))
+        return loss.detach()
+
+    return update
+
+
+def _table(p: Parameters, features: Tensor, dropout: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Item vectors [N + 1, d], and centred with their biases [N + 1, d + H + 1]."""
+    rows, dim = p["tower.ids"].shape
+    hidden = torch.relu(F.linear(features, p["tower.from_features.0.weight"], p["tower.from_features.0.bias"]))
+    own = torch.cat([p["tower.ids"], p["tower.id_bias"]], 1)
+    if generator is not None:
+        own = own * (torch.rand(rows, 1, generator=generator) >= dropout)
+    real = torch.ones(rows, 1)
+    real[0] = 0
+    out = (F.linear(hidden, p["tower.from_features.2.weight"]) + own) * real
+    return out[:, :dim].contiguous(), (out + out.sum(0, keepdim=True) * (-1 / (rows - 1))) * real
+
+
+def _heads(p: Parameters, state: State, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values [B, 2R], directions [B, 2R, d] and the behaviour head's direction [B, d]."""
+    items, types, gaps, values, user, context = (torch.from_numpy(part) for part in state)
+    batch, length = items.shape
+    components, _, dim = p["later_match"].shape
+    kinds = (p["match"].shape[1] - 1) // 3
+    place = torch.arange(1, length + 1)
+    decay = torch.exp(-torch.exp(p["views.log_rates"])[:, None] * (length - place))
+    visit = place > torch.where(gaps >= SESSION_GAP_US / 1e6, place, 0).amax(1, keepdim=True)
+    of_type = (types[:, None] == torch.arange(1, kinds + 1)[:, None]).float()
+    scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
+    weights = torch.cat([of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None]], 1)
+    sums = torch.bmm(weights, vectors.index_select(0, items.reshape(-1)).view(batch, length, dim))
+    x = torch.cat([sums.flatten(1), weights.sum(2), user, context], 1)
+    x = torch.relu(F.linear(x, p["encoder.layers.0.weight"], p["encoder.layers.0.bias"]))
+    hidden = torch.relu(F.linear(x, p["encoder.layers.2.weight"], p["encoder.layers.2.bias"]))
+    z = torch.cat([hidden, user, context], 1)
+    matched = torch.einsum("bgd,hgd->bhd", sums, p["match"])
+    now = F.linear(z, p["direction.weight"], p["direction.bias"]).view(batch, components, dim) + matched[:, :components]
+    later = F.linear(z, p["later_direction.weight"], p["later_direction.bias"]).view(batch, components, dim)
+    later = later + torch.einsum("bgd,hgd->bhd", sums, p["later_match"])
+    behaviour = F.linear(z, p["behaviour.weight"], p["behaviour.bias"]) + matched[:, -1]
+    return F.linear(hidden, p["value.weight"], p["value.bias"]), torch.cat([now, later], 1), behaviour
+
+
+def _loss(p: Parameters, target: Parameters, features: Tensor, s: Settings, batch: Batch, generator: torch.Generator) -> Tensor:
+    vectors, centred = _table(p, features, s.id_dropout, generator)
+    value, direction, behaviour = _heads(p, batch.state, vectors)
+    heads, dim = direction.shape[1:]
+    action = torch.from_numpy(batch.action)
+    row = centred[action]
+    q = (direction @ row[:, :dim, None])[:, :, 0] + value + row[:, dim : dim + heads]
+    only_last = torch.zeros(len(q), heads + 1)
+    only_last[:, -1] = 1
+    with torch.no_grad():
+        their_vectors, their_centred = _table(target, features, 0.0, None)
+        their_value, their_direction, _ = _heads(target, batch.next_state, their_vectors)
+        _, pick, support = _heads(p, batch.next_state, vectors)
+        scores = torch.cat([pick.sum(1), 1 - only_last], 1) @ centred[1:].T
+        logits = torch.cat([support, only_last], 1) @ centred[1:].T
+        scores.masked_fill_(logits < logits.amax(1, keepdim=True) + math.log(s.support_threshold), -1e30)
+        row = their_centred[scores.argmax(1) + 1]
+        following = (their_direction @ row[:, :dim, None])[:, :, 0] + their_value + row[:, dim : dim + heads]
+        following = following.view(len(q), 2, -1).sum(1)
+        later = torch.from_numpy(batch.later_reward) + torch.from_numpy(batch.discount)[:, None] * following
+        wanted = torch.cat([torch.from_numpy(batch.reward), later], 1)
+        counts = torch.cat([torch.ones_like(later), torch.from_numpy(batch.bootstrap)[:, None].expand_as(later)], 1)
+    error = ((wanted - q) * counts).square().sum(1).mean() * 0.5
+    logits = torch.cat([behaviour, only_last], 1) @ centred.T
+    return error + s.aux_weight * F.cross_entropy(logits[:, 1:], action - 1)
+
+
+def first_losses_agree(learner: Learner, bare: Callable[[Batch], Tensor], batches: Sequence[Batch]) -> bool:
+    """Whether both, from the same first weights and seed, find the same losses on a few batches (to 0.1 %)."""
+    return all(math.isclose(learner.update(batch).loss, float(bare(batch)), rel_tol=1e-3) for batch in batches)

@@ -1,0 +1,179 @@
+"""A server process to be measured, and a client that keeps it busy: what `qurate bench http` and benchmarks/bench_http.py share."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CUSTOMERS, WINDOW = 200, 50
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection that asks again as soon as it is answered."""
+
+    def __init__(self, bodies: Iterable[bytes], path: str, seconds: float) -> None:
+        self.head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n".encode()
+        self.bodies, self.seconds = iter(bodies), seconds
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.latencies: list[float] = []
+        self.until, self.asked, self.buffer = 0.0, 0.0, b""
+
+    def connection_made(self, transport: Any) -> None:
+        """Asks for the first time."""
+        self.transport = transport
+        self.until = time.perf_counter() + self.seconds
+        self._ask()
+
+    def _ask(self) -> None:
+        body = next(self.bodies, None)
+        if body is None or time.perf_counter() >= self.until:
+            self.transport.close()
+            self.done.set_result(None)
+            return
+        request = self.head % len(body) + body
+        self.asked = time.perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        """Notes the time of a whole answer and asks again."""
+        self.buffer += data
+        head, gap, body = self.buffer.partition(b"\r\n\r\n")
+        if gap and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+            if not self.buffer.startswith(b"HTTP/1.1 200"):
+                self.done.set_exception(RuntimeError(self.buffer[:500].decode(errors="replace")))
+                self.transport.close()
+                return
+            self.latencies.append(time.perf_counter() - self.asked)
+            self.buffer = b""
+            self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A server that goes away must not leave the client waiting."""
+        if not self.done.done():
+            self.done.set_exception(exc or RuntimeError("the server closed the connection"))
+
+
+async def load(port: int, path: str, bodies: Sequence[Iterable[bytes]], seconds: float) -> dict[str, float]:
+    """Latency in ms and requests per second of len(bodies) connections."""
+    loop = asyncio.get_running_loop()
+    connections = [Connection(part, path, seconds) for part in bodies]
+    start = time.perf_counter()
+    for connection in connections:
+        await loop.create_connection(lambda connection=connection: connection, "127.0.0.1", port)  # type: ignore[misc]
+    await asyncio.gather(*(connection.done for connection in connections))
+    taken = time.perf_counter() - start
+    # The first answer of a connection waits for its accept, one per turn of the server's loop: not what is asked here.
+    steady = np.array([one for connection in connections for one in connection.latencies[1:]]) * 1e3
+    count = sum(len(connection.latencies) for connection in connections)
+    return {"p50_ms": float(np.percentile(steady, 50)), "p99_ms": float(np.percentile(steady, 99)), "per_s": count / taken}
+
+
+def event_batch(name: str, user: int, count: int, items: int) -> bytes:
+    """The body of POST /v1/events with `count` new clicks of one customer."""
+    now = int(time.time() * 1000)
+    one = {"type": "click", "user_id": f"u{user}"}
+    events = [
+        {"event_id": f"{name}-{i}", "item_id": f"i{(user * 7 + i) % items}", "timestamp": now - 1000 + i, **one} for i in range(count)
+    ]
+    return json.dumps({"events": events}).encode()
+
+
+def recommendations(connections: int) -> list[Iterable[bytes]]:
+    """Bodies of POST /v1/recommend without end, for each connection, over all customers."""
+    return [cycle([b'{"user_id": "u%d", "k": 10}' % ((i + 7 * c) % CUSTOMERS) for i in range(CUSTOMERS)]) for c in range(connections)]
+
+
+def metrics(url: str) -> dict[str, float]:
+    """What the server counts: name with labels -> value."""
+    page = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    return {name: float(value) for name, value in re.findall(r"^(qurate_\w+(?:\{[^}]*\})?) (\S+)$", page, re.M)}
+
+
+def where_time_goes(before: dict[str, float], after: dict[str, float], route: str) -> dict[str, float]:
+    """Mean ms per request between two readings of the metrics: in the server, deciding, per commit; and requests per commit."""
+
+    def mean(name: str, label: str = "") -> float:
+        seconds, count = (after[f"{name}_{part}{label}"] - before[f"{name}_{part}{label}"] for part in ("sum", "count"))
+        return 1e3 * seconds / max(count, 1)
+
+    label = f'{{route="{route}"}}'
+    requests, commits = (
+        after[name] - before[name] for name in (f"qurate_http_request_seconds_count{label}", "qurate_store_commit_seconds_count")
+    )
+    return {
+        "in_server_ms": mean("qurate_http_request_seconds", label),
+        "model_ms": mean("qurate_decide_seconds"),
+        "commit_ms": mean("qurate_store_commit_seconds"),
+        "requests_per_commit": requests / max(commits, 1),
+    }
+
+
+def measure(url: str, route: str, bodies: Sequence[Iterable[bytes]], seconds: float) -> dict[str, float]:
+    """`load` and `where_time_goes` of one burst of requests."""
+    before = metrics(url)
+    figures = asyncio.run(load(int(url.rsplit(":", 1)[1]), route, bodies, seconds))
+    return figures | where_time_goes(before, metrics(url), route)
+
+
+@contextmanager
+def server(command: list[str], items: int) -> Generator[str, None, None]:
+    """The address of a server started by `command DIR`, whose customers all have a full window of events."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen([*command, folder], stdout=subprocess.PIPE, text=True, env=environment)
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            fill = [[event_batch(f"fill{user}", user, WINDOW, items) for user in range(CUSTOMERS)]]
+            asyncio.run(load(int(url.rsplit(":", 1)[1]), "/v1/events", fill, 60))
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def untrained(items: int) -> Any:
+    """A served model of the default shape over `items` items: its arithmetic is that of a trained one."""
+    import torch
+
+    from qurate.config import Settings
+    from qurate.events.vocabulary import Vocabulary
+    from qurate.policies.choose import epsilon_greedy_rule
+    from qurate.policies.model import Model, build_network
+    from qurate.serving.served import ServedModel
+
+    torch.set_num_threads(1)
+    settings = Settings(window=WINDOW)
+    features = np.random.default_rng(0).normal(size=(items + 1, 24)).astype(np.float32)
+    network = build_network(features, settings, n_types=3, user_dim=0, n_components=2, behaviour=False, seed=0)
+    vocabulary = Vocabulary(tuple(f"i{i}" for i in range(items)), ("click", "purchase", "shown"))
+    weights, popularity = np.ones(2, np.float32), np.zeros(items + 1, np.float32)
+    network.requires_grad_(False).eval()
+    model = Model(network, settings, "dqn", vocabulary, ["click", "purchase"], weights, popularity, items, 0)
+    served = ServedModel(model, epsilon_greedy_rule(0.1))
+    served.warm_up()
+    return served
+
+
+def serve(decider: Any, directory: Path) -> None:
+    """The server process: prints its address, serves until it is told to stop."""
+    from qurate.serving.http import run
+    from qurate.serving.service import Service
+
+    run(lambda: Service(decider, directory, 0), "127.0.0.1", 0, lambda url: print(url, flush=True))
+
+
+if __name__ == "__main__":
+    serve(untrained(int(sys.argv[1])), Path(sys.argv[2]))

@@ -1,0 +1,293 @@
+"""`qurate bench`: the figures of "Speed and memory", each measured here and now, beside the machine's own limits.
+
+One core and one thread. A loop inside this process is timed by the CPU seconds that it takes, so that neighbours who
+take turns on the core do not count (on an idle machine it is the wall clock); processes and requests are timed by the
+clock. The figure is the median of many short turns, the note names the best one: neighbours still share caches and memory,
+and the machine's own figures of the same minutes, taken in the same way, say how much is left.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qurate.bench.bare import bare_learner, first_losses_agree
+from qurate.bench.load import measure, recommendations, server
+from qurate.config import Settings
+from qurate.errors import MachineError, UserError, nearest
+from qurate.events.readers import read_events
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
+from qurate.policies.baselines import random_policy
+from qurate.policies.model import build_network
+from qurate.qlearning.learner import Learner
+from qurate.replay.samplers import LogSampler, OnlineSampler
+from qurate.replay.store import Store
+from qurate.replay.writers import OnlineWriter, store_from_log
+from qurate.simulators.gym import make_engine
+from qurate.simulators.write_log import simulate
+
+Row = dict[str, Any]
+Progress = Callable[[str], None]
+
+WINDOW, BATCH, ITEMS, DIM, CATALOGUE = 50, 256, 1_000, 64, 10_000
+GAMMA, TAU_S = 0.9, 30 * 86_400.0
+GLOBO = Path("globo_news/clicks.parquet")
+MARKS = ("<!-- qurate bench -->", "<!-- end -->")
+
+INGEST = """
+import resource, sys
+from qurate.cli import main
+code = main(["ingest", sys.argv[1], "-o", sys.argv[2], "--json", "--quiet"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def row(name: str, value: float | None, unit: str, aim: str | None = None, note: str = "") -> Row:
+    """One line of the result; `aim` such as ">= 1000000" in the same unit, `value` None = not measured, the note says why."""
+    return {"name": name, "value": value, "unit": unit, "aim": aim, "note": note}
+
+
+def short(line: Row) -> bool:
+    """Whether a figure misses its aim."""
+    if line["value"] is None or line["aim"] is None:
+        return False
+    sign, limit = line["aim"].split()
+    return bool(line["value"] < float(limit)) if sign == ">=" else bool(line["value"] > float(limit))
+
+
+def turns(work: Callable[[], object], calls: int, seconds: float, clock: Callable[[], float] = time.process_time) -> list[float]:
+    """Seconds per call, over turns of `calls` calls, for about `seconds` after a first turn that does not count."""
+    out: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(out) < 4 or time.perf_counter() < until:
+        start = clock()
+        for _ in range(calls):
+            work()
+        out.append((clock() - start) / calls)
+    return out[1:]
+
+
+def rate(name: str, unit: str, aim: str | None, per_call: int, taken: Sequence[float], note: str = "") -> Row:
+    """A row of so many things per second, from the seconds per call."""
+    best = f"best {per_call / min(taken):,.0f}"
+    return row(name, round(per_call / float(np.median(taken)), 1), unit, aim, f"{note}; {best}" if note else best)
+
+
+def machine(seconds: float = 1.0) -> dict[str, float]:
+    """What one core does: float32 matrix product, GFLOP/s; copying 64 MiB, GB/s read and written."""
+    n, big = 1_024, np.ones(1 << 24, np.float32)
+    a, b, into = torch.rand(n, n), torch.rand(n, n), np.empty_like(big)
+    product, copy = turns(lambda: a @ b, 1, seconds), turns(lambda: np.copyto(into, big), 1, seconds)
+    return {"gflops": round(2 * n**3 / float(np.median(product)) / 1e9, 1), "gb_s": round(2 * big.nbytes / float(np.median(copy)) / 1e9, 1)}
+
+
+def shop(seconds: float) -> list[Row]:
+    """The batched engine with random actions: kernel and configuration of `train --env shop`, observations built."""
+    rows = []
+    for customers, aim, calls in ((1_024, ">= 1000000", 20), (1, ">= 10000", 2_000)):
+        engine = make_engine("shop", window=WINDOW)
+        engine.reset(0, customers)
+        actions = cycle(np.random.default_rng(0).integers(0, engine.n_items, (64, customers)))
+        taken = turns(lambda engine=engine, actions=actions: engine.step(next(actions)), calls, seconds)  # type: ignore[misc]
+        name = f"shop, {customers:,} customer{'s' if customers > 1 else ''}"
+        rows.append(rate(name, "steps/s", aim, customers, taken, f"{engine.n_items} items, window {WINDOW}, observations built"))
+    return rows
+
+
+@cache
+def _shop_log(users: int) -> Dataset:
+    """A log of the shop with 1,000 items, through the whole road; 50 decisions a customer at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.parquet"
+        simulate(make_engine("shop", n_items=ITEMS), random_policy(1), users, 50, 0, log)
+        return build_dataset(read_events(log))
+
+
+def _log_store(users: int) -> tuple[Dataset, Store]:
+    data = _shop_log(users)
+    return data, store_from_log(data.arrays, data.transitions, data.weights, data.user_features, GAMMA, TAU_S, WINDOW)
+
+
+def replay(seconds: float, users: int = 2_000) -> list[Row]:
+    """Sampling from a log's store and from the rings of online learning; bytes per transition of both."""
+    data, store = _log_store(users)
+    engine = make_engine("shop", window=WINDOW)
+    lanes = 64
+    writer = OnlineWriter(lanes, users * 50, WINDOW, engine.component_weights, engine.n_items, len(engine.user_feature_names), GAMMA, TAU_S)
+    rng = np.random.default_rng(0)
+    writer.begin(engine.reset(0, lanes), engine.clock)
+    for _ in range(users * 50 // lanes):
+        actions = rng.integers(0, engine.n_items, lanes)
+        writer.add(actions + 1, engine.step(actions))
+    rows = []
+    sources: list[tuple[str, Store, LogSampler | OnlineSampler]] = [
+        ("from a log", store, LogSampler(data.transitions)),
+        ("from rings", writer.store, OnlineSampler(writer)),
+    ]
+    for name, source, sampler in sources:
+        taken = turns(lambda source=source, sampler=sampler: source.batch(sampler.sample(rng, BATCH)), 20, seconds)  # type: ignore[misc]
+        note = f"batch {BATCH}, window {WINDOW}, state and successor gathered, {len(source.tables.action):,} transitions"
+        rows.append(rate(f"replay sampling {name}", "transitions/s", ">= 1000000", BATCH, taken, note))
+    for name, source, _ in sources:
+        note = f"{source.tables.reward.shape[1]} reward components"
+        rows.append(row(f"stored transition {name}, beside the events", round(source.bytes_per_transition(), 1), "bytes", "<= 64", note))
+    return rows
+
+
+def learner(seconds: float, users: int = 2_000) -> list[Row]:
+    """Updates of double DQN in the now-and-later form with the behaviour head, and the same as a bare loop, turn by turn."""
+    data, store = _log_store(users)
+    settings = Settings(embedding_dim=DIM, batch_size=BATCH, window=WINDOW)
+    network = build_network(
+        data.item_features, settings, n_types=data.vocabulary.n_types, user_dim=data.user_features.shape[1],
+        n_components=len(data.weights), behaviour=True, seed=0,
+    )  # fmt: skip
+    ours, rng, sampler = Learner(network, settings), np.random.default_rng(0), LogSampler(data.transitions)
+    batches = [store.batch(sampler.sample(rng, BATCH)) for _ in range(32)]
+    bare = bare_learner(ours, 0)
+    if not first_losses_agree(ours, bare, batches[:4]):
+        raise MachineError("a bare loop with the learner's losses", "others", "qurate.bench.bare", "bring it up to date", "bench_differs")
+    taken: dict[str, list[float]] = {"ours": [], "bare": []}
+    calls: Iterable[tuple[str, Callable[[Any], object]]] = (("ours", ours.update), ("bare", bare))
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(taken["bare"]) < 4:
+        for name, update in calls:
+            start = time.process_time()
+            for batch in batches[:4]:
+                update(batch)
+            taken[name].append((time.process_time() - start) / 4)
+    share = 100 * float(np.median(np.array(taken["bare"]) / np.array(taken["ours"])))
+    shape = f"batch {BATCH}, {ITEMS:,} items, {DIM}-d, hidden {settings.hidden}, window {WINDOW}"
+    return [
+        rate("learner", "updates/s", None, 1, taken["ours"], shape),
+        rate("the same arithmetic as a bare torch loop", "updates/s", None, 1, taken["bare"], "losses checked to be equal"),
+        row("learner's share of the bare loop", round(share, 1), "%", ">= 80", "median of the ratio, turn by turn"),
+    ]
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def ingest(seconds: float) -> list[Row]:
+    """`qurate ingest` of globo_news in a process of its own: reading, building and writing, start-up included."""
+    log = Path(os.environ.get("QURATE_DATA", "")) / GLOBO
+    names = ("ingest of globo_news", "its peak memory")
+    if not os.environ.get("QURATE_DATA") or not log.exists():
+        note = f"not measured: {GLOBO} is not in QURATE_DATA ({os.environ.get('QURATE_DATA') or 'not set'})"
+        return [row(names[0], None, "events/s", ">= 500000", note), row(names[1], None, "GB", "<= 1.5", note)]
+    import polars as pl
+
+    events = pl.scan_parquet(log).select(pl.len()).collect().item()
+    taken, busy, peak = [], [], 0
+    environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    for _ in range(3 if seconds >= 1 else 1):
+        with tempfile.TemporaryDirectory() as folder:
+            start, cpu = time.perf_counter(), _cpu_of_children()
+            command = [sys.executable, "-c", INGEST, str(log), str(Path(folder) / "dataset")]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            taken.append(time.perf_counter() - start)
+            busy.append(_cpu_of_children() - cpu)
+        if done.returncode:
+            raise MachineError("an ingest that succeeds", done.stderr.strip()[-300:], str(log), "", "bench_failed")
+        peak = max(peak, int(done.stderr.split()[-1]))
+    by_cpu = events / float(np.median(busy))
+    note = f"{events:,} events, a fresh process, reading to fsync, polars on one thread; by CPU seconds {by_cpu:,.0f}"
+    return [
+        rate(names[0], "events/s", ">= 500000", events, taken, note),
+        row(names[1], round(peak * 1024 / 1e9, 3), "GB", "<= 1.5", "largest resident set"),
+    ]
+
+
+def start(seconds: float) -> list[Row]:
+    """`qurate --help` in a fresh process."""
+    command = [sys.executable, "-c", "import sys; from qurate.cli import main; sys.exit(main(['--help']))"]
+    taken = turns(lambda: subprocess.run(command, check=True, capture_output=True), 1, min(seconds, 3.0), time.perf_counter)
+    return [row("qurate --help", round(float(np.median(taken)), 3), "s", "<= 0.5", f"a fresh process; best {min(taken):.3f}")]
+
+
+def http(seconds: float) -> list[Row]:
+    """POST /v1/recommend: 10 of 10,000 items, full windows of 50, one server process; the client shares the machine."""
+    rows = []
+    with server([sys.executable, "-m", "qurate.bench.load", str(CATALOGUE)], CATALOGUE) as url:
+        for connections in (1, 32):
+            figures = measure(url, "/v1/recommend", recommendations(connections), seconds)
+            name = f"POST /v1/recommend, {connections} connection{'s' if connections > 1 else ''}"
+            where = (
+                f"mean of a request: {figures['in_server_ms']:.2f} ms in the server, of which {figures['model_ms']:.2f} ms deciding; "
+                f"a commit takes {figures['commit_ms']:.2f} ms and serves {figures['requests_per_commit']:.1f} requests; "
+                "the rest is HTTP, JSON and waiting"
+            )
+            rows.append(row(f"{name}: p50", round(figures["p50_ms"], 2), "ms", None, f"10 of {CATALOGUE:,} items, window {WINDOW}"))
+            rows.append(row(f"{name}: p99", round(figures["p99_ms"], 2), "ms"))
+            rows.append(row(f"{name}: throughput", round(figures["per_s"], 1), "requests/s", None, where))
+    return rows
+
+
+PARTS: dict[str, Callable[[float], list[Row]]] = {
+    "shop": shop, "replay": replay, "learner": learner, "ingest": ingest, "start": start, "http": http,
+}  # fmt: skip
+
+
+def bench(name: str | None = None, seconds: float = 5.0, progress: Progress | None = None) -> dict[str, Any]:
+    """The contract's bench JSON.
+
+    Args:
+        name: of one part (`PARTS`), None = all.
+        seconds: per loop.
+        progress: called with the name of each part before it runs.
+
+    Raises:
+        UserError: no such part.
+        MachineError: a process that was to be measured failed.
+    """
+    if name is not None and name not in PARTS:
+        raise UserError("a part of the benchmark", repr(name), "qurate bench", nearest(name, PARTS), "unknown_benchmark")
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    before = machine(min(seconds, 1.0))
+    for part in [name] if name else PARTS:
+        if progress is not None:
+            progress(part)
+        rows += PARTS[part](seconds)
+    after = machine(min(seconds, 1.0))
+    return {"machine": {key: round((before[key] + after[key]) / 2, 1) for key in before}, "rows": rows}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a table of Markdown."""
+    lines = [
+        f"One core of this machine: {result['machine']['gflops']} GFLOP/s (float32 matrix product), {result['machine']['gb_s']} GB/s"
+        f" (copying, read and written). Measured {time.strftime('%Y-%m-%d')} by `qurate bench`.",
+        "",
+        "| | value | unit | aim | | notes |",
+        "|---|---:|---|---|---|---|",
+    ]
+    for line in result["rows"]:
+        value = "-" if line["value"] is None else f"{line['value']:,.6g}" if line["value"] < 1_000 else f"{line['value']:,.0f}"
+        aim = "" if line["aim"] is None else "{} {:,.12g}".format(line["aim"].split()[0], float(line["aim"].split()[1]))
+        met = "" if line["aim"] is None or line["value"] is None else "**short**" if short(line) else "met"
+        lines.append(f"| {line['name']} | {value} | {line['unit']} | {aim} | {met} | {line['note']} |")
+    return "\n".join(lines)
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Puts the table between the marks of a Markdown file; what people wrote around it stays. A new file is made where none is."""
+    text = path.read_text() if path.exists() else f"# Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
+    if not all(mark in text for mark in MARKS):
+        raise UserError(f"a file with the lines {MARKS[0]} and {MARKS[1]}", "one without", str(path), "add them", "no_marks")
+    head, rest = text.split(MARKS[0], 1)
+    path.write_text(f"{head}{MARKS[0]}\n{markdown(result)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")

@@ -1,0 +1,226 @@
+"""A client of the service over the standard library: `Client(url).recommend(user_id, k=3)`, `Client(url).send(events)`.
+
+Events may be sent again after a fault, because they carry ids and count once; a request for a recommendation is not
+repeated, because each answer is logged as shown.
+"""
+
+import http.client
+import json
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from qurate.errors import MachineError, UserError
+from qurate.mdp.decision import Decision
+from qurate.serving.messages import MAX_BATCH, EventsAnswer
+
+Answer = TypeVar("Answer")
+
+IDLE_SECONDS = 15.0
+"""A connection that rested longer is opened anew: the service closes idle ones after 30 s."""
+
+RETRY_STATUS = (429, 502, 503, 504)
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+
+class Client:
+    """Talks to one `qurate serve`. Threads may share it; each keeps a connection of its own.
+
+    Args:
+        url: `http://127.0.0.1:8000`, or a prefix behind a proxy.
+        key: sent as `Authorization: Bearer KEY`.
+        timeout: seconds to wait for a connection, and for each answer.
+        retries: how often a batch of events is sent again after a fault.
+
+    Raises:
+        UserError: not an http or https address.
+    """
+
+    def __init__(self, url: str, key: str | None = None, timeout: float = 10.0, retries: int = 4) -> None:
+        parts = urlsplit(url)
+        try:
+            self._place = (parts.hostname, parts.port)
+        except ValueError:
+            self._place = (None, None)
+        if parts.scheme not in ("http", "https") or not self._place[0] or parts.query or parts.fragment:
+            raise UserError("an address such as http://127.0.0.1:8000", repr(url), "url", "see what `qurate serve` prints", "bad_url")
+        if key is not None and not (key.isascii() and key.isprintable() and key):
+            raise UserError("a key of printable ASCII", "another text", "key", code="bad_key")
+        self.url, self.timeout, self.retries = url, timeout, retries
+        self._secure, self._prefix = parts.scheme == "https", parts.path.rstrip("/")
+        self._headers = {"content-type": "application/json"} | ({} if key is None else {"authorization": f"Bearer {key}"})
+        self._mine = threading.local()
+        self._all: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections of all threads; the next request opens one again."""
+        for connection in self._all:
+            connection.close()
+
+    def recommend(
+        self,
+        user_id: str | None = None,
+        k: int = 10,
+        *,
+        session_id: str | None = None,
+        candidates: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        context: Mapping[str, Any] | None = None,
+        explain: bool = False,
+    ) -> Decision:
+        """What to show now; the answer is in the service's log with its probabilities.
+
+        Args:
+            user_id: who. session_id: of the visit.
+            k: items wanted, 1 to 1,000.
+            candidates: item ids to choose from; None = all that are available.
+            exclude: item ids not to show.
+            context: the customer's features by name.
+            explain: also what each item is worth now and later.
+
+        Raises:
+            UserError: the service refused the request.
+            MachineError: no answer came. Nothing is sent again: the decision may be in the log.
+        """
+        asked = {"user_id": user_id, "session_id": session_id, "candidates": candidates, "context": context}
+        body: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        body |= {"k": k, "exclude": list(exclude), "explain": explain}
+        return self._decoded(self._once("POST", "/v1/recommend", body), Decision)
+
+    def send(self, events: Sequence[Mapping[str, Any]]) -> EventsAnswer:
+        """Stores events; returns when they are on the service's disk.
+
+        An event without `event_id` gets one, and one without `timestamp` the present time, before it is first sent, so
+        that a repeated batch counts once. Faults of the connection and refusals for now (429, 502, 503, 504) are tried
+        again with growing pauses. More than 1,000 events go in several batches.
+
+        Args:
+            events: `{"user_id", "type", "item_id"?, "decision_id"?, "value"?, "session_id"?, "props"?, "timestamp"?, "event_id"?}`;
+                a timestamp is RFC 3339 text, a datetime with a zone, or milliseconds.
+
+        Returns:
+            How many were new, how many the service had already, and which it rejected (`index` counts in `events`).
+
+        Raises:
+            UserError: the service refused the whole batch.
+            MachineError: no answer after all retries. Send the same events, ids included, again.
+        """
+        ready = [_complete(event) for event in events]
+        accepted, duplicates, rejected = 0, 0, []
+        for first in range(0, len(ready), MAX_BATCH):
+            body = {"events": ready[first : first + MAX_BATCH]}
+            answer = self._decoded(self._repeated("POST", "/v1/events", body), EventsAnswer)
+            accepted, duplicates = accepted + answer.accepted, duplicates + answer.duplicates
+            rejected += [msgspec.structs.replace(one, index=one.index + first) for one in answer.rejected]
+        return EventsAnswer(accepted, duplicates, rejected)
+
+    def ready(self) -> bool:
+        """Whether the service takes traffic (GET /readyz); False also where nobody answers."""
+        try:
+            self._once("GET", "/readyz", None)
+        except MachineError:
+            return False
+        return True
+
+    # one exchange
+
+    def _repeated(self, method: str, path: str, body: Any) -> bytes:
+        for attempt in range(self.retries):
+            try:
+                return self._once(method, path, body)
+            except _Unavailable as error:
+                time.sleep(min(max(error.pause, FIRST_PAUSE * 2**attempt), LONGEST_PAUSE))
+        return self._once(method, path, body)
+
+    def _once(self, method: str, path: str, body: Any) -> bytes:
+        """The body of a 200 answer."""
+        connection = self._connection()
+        content = None if body is None else _encoded(body)
+        try:
+            connection.request(method, self._prefix + path, content, self._headers)
+            response = connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            reason = str(error) or type(error).__name__
+            raise _Unavailable("an answer of the service", reason, self.url, "see whether it runs, then try again", "no_answer") from None
+        self._mine.used = time.monotonic()
+        if response.status == 200:
+            return data
+        raise _refusal(response.status, data, response.getheader("retry-after"), self.url + path)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """This thread's connection."""
+        connection: http.client.HTTPConnection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+            host, port = self._place
+            connection = self._mine.connection = make(str(host), port, timeout=self.timeout)
+            self._mine.used = time.monotonic()
+            self._all.append(connection)
+        elif time.monotonic() - self._mine.used > IDLE_SECONDS:
+            connection.close()  # the next request connects again
+        return connection
+
+    def _decoded(self, data: bytes, shape: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(data, type=shape)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            hint = "is this the address of `qurate serve`, of the same version?"
+            raise MachineError(f"a {shape.__name__} in JSON", str(error), self.url, hint, "bad_answer") from None
+
+
+def _encoded(body: Any) -> bytes:
+    """JSON; numbers that JSON does not have are refused rather than sent as null."""
+    try:
+        return json.dumps(body, allow_nan=False, default=_time).encode()
+    except (TypeError, ValueError) as error:
+        raise UserError("values that JSON has", str(error), "request", "no NaN, no infinity, no objects", "invalid_json") from None
+
+
+def _time(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"a {type(value).__name__}")
+
+
+class _Unavailable(MachineError):
+    """No answer for now; `pause`: seconds the service asks to wait."""
+
+    pause = 0.0
+
+
+def _refusal(status: int, data: bytes, retry_after: str | None, where: str) -> UserError | MachineError:
+    """The error that an answer other than 200 stands for."""
+    try:
+        problem = json.loads(data)
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        code, detail = "bad_answer", f"status {status}"
+    if 400 <= status < 500 and status != 429:
+        return UserError("a request that the service takes", f"status {status} ({detail})", where, code=code)
+    kind = _Unavailable if status in RETRY_STATUS else MachineError
+    error = kind("a working service", f"status {status} ({detail})", where, "send it again later", code)
+    if isinstance(error, _Unavailable) and retry_after is not None and retry_after.isdigit():
+        error.pause = float(retry_after)
+    return error
+
+
+def _complete(event: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with an id and a time, without absent fields."""
+    out = {name: value for name, value in event.items() if value is not None}
+    out.setdefault("event_id", uuid.uuid4().hex)
+    out.setdefault("timestamp", datetime.now(UTC))
+    return out

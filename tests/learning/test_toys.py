@@ -1,0 +1,36 @@
+"""Worlds that value iteration solves: DQN reaches the optimum by exact policy evaluation, the myopic learner does not."""
+
+from typing import Any
+
+import pytest
+
+from qurate.build import train
+from qurate.policies.model import Model
+from qurate.policies.scored import ScoredPolicy
+from qurate.simulators.gym import make_engine
+from qurate.simulators.toys import TOYS, visited_policy
+from qurate.simulators.value_iteration import evaluate_policy, value_iteration
+
+GAMMA = 0.95
+SETTINGS: dict[str, Any] = {
+    "window": 8, "hidden": 32, "embedding_dim": 8, "batch_size": 64, "lr": 3e-3, "target_tau": 0.02, "id_embedding": False,
+    "update_every": 16, "replay_capacity": 20_000, "epsilon_end": 0.3, "epsilon_steps": 6_000,
+}  # fmt: skip
+
+
+def share_of_the_optimum(model: Model, env: str, gamma: float) -> float:
+    """Exact value, at the start, of what the model does in each state, as a share of the best possible."""
+    engine = make_engine(env, window=model.window)
+    mdp = TOYS[env]()
+    transition, reward, _ = mdp.exact()
+    does = visited_policy(engine, ScoredPolicy(model), seed=1)
+    best = value_iteration(transition, reward, gamma)[mdp.start].max()
+    return float(evaluate_policy(transition, reward, does, gamma)[mdp.start] / best)
+
+
+@pytest.mark.parametrize("env", ["toy_chain", "toy_clickbait"])
+def test_looking_ahead_reaches_the_optimum_and_the_next_reward_alone_does_not(env: str) -> None:
+    far = train(env=env, steps=12_000, gamma=GAMMA, **SETTINGS)
+    assert share_of_the_optimum(far, env, GAMMA) >= 0.99
+    near = train(env=env, algorithm="myopic", steps=4_000, **SETTINGS)
+    assert share_of_the_optimum(near, env, GAMMA) < 0.5

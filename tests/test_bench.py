@@ -1,0 +1,64 @@
+"""The benchmark's shape and honesty; its figures are for `make bench`, not for a shared test machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qurate import cli
+from qurate.bench import run
+from qurate.errors import UserError
+
+
+def test_a_part_gives_the_contract_s_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "shop", "--seconds", "0.1", "--json", "--quiet"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"machine", "rows"}
+    assert set(result["machine"]) == {"gflops", "gb_s"}
+    assert all(value > 0 for value in result["machine"].values())
+    assert [line["aim"] for line in result["rows"]] == [">= 1000000", ">= 10000"]
+    assert all({"name", "value", "unit", "aim"} <= set(line) for line in result["rows"])
+    assert result["rows"][0]["value"] > result["rows"][1]["value"] > 0
+
+
+def test_the_nearest_part_is_named() -> None:
+    with pytest.raises(UserError, match="learner"):
+        run.bench("lerner")
+
+
+def test_a_stored_transition_takes_at_most_64_bytes() -> None:
+    sizes = [line for line in run.replay(0.05, users=60) if line["unit"] == "bytes"]
+    assert len(sizes) == 2
+    assert all(0 < line["value"] <= 64 for line in sizes)
+
+
+def test_the_bare_loop_does_the_learner_s_arithmetic() -> None:
+    """`learner` refuses to compare where the losses differ."""
+    rows = run.learner(0.1, users=60)
+    assert [line["unit"] for line in rows] == ["updates/s", "updates/s", "%"]
+    assert rows[2]["value"] > 0
+
+
+def test_a_log_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("QURATE_DATA", str(tmp_path))
+    rows = run.ingest(0.1)
+    assert [line["value"] for line in rows] == [None, None]
+    assert all("not measured" in line["note"] for line in rows)
+
+
+def test_the_table_keeps_what_stands_around_it_and_says_what_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{run.MARKS[0]}\nold\n{run.MARKS[1]}\nafter\n")
+    rows = [
+        run.row("slow", 5.0, "things/s", ">= 10"),
+        run.row("small", 5.0, "bytes", "<= 10"),
+        run.row("none", None, "s", "<= 1", "absent"),
+    ]
+    run.write({"machine": {"gflops": 1.0, "gb_s": 2.0}, "rows": rows}, path)
+    text = path.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "| slow | 5 | things/s | >= 10 | **short** |" in text
+    assert "| small | 5 | bytes | <= 10 | met |" in text
+    assert "| none | - | s | <= 1 |  | absent |" in text
+    with pytest.raises(UserError, match="add them"):
+        run.write({"machine": {"gflops": 1.0, "gb_s": 2.0}, "rows": rows}, Path(__file__).parent / "conftest.py")

@@ -1,0 +1,47 @@
+"""The closed loop by commands: what a service logged teaches the next model, and the next model is better."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "closed_loop.py"
+LANES, ROUNDS = 100, 55
+
+
+def example() -> Any:
+    spec = importlib.util.spec_from_file_location("closed_loop", EXAMPLE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
+    """The slice: 5,500 decisions over HTTP. The lift is paired over 5 seeds of 300 fresh customers each."""
+    found = example().closed_loop(tmp_path, LANES, ROUNDS, updates=300, customers=300)
+    assert found["lift_ci"][0] > 0, found
+    log = found["log"]
+    assert (log["kind"], log["decisions"], log["items"], log["rejected"]) == ("logged", LANES * ROUNDS, 300, 0)
+
+    store = apsw.Connection(str(tmp_path / "data" / "events.sqlite"))
+    served = LANES * (ROUNDS + 5)
+    assert list(store.execute("SELECT count(*), count(DISTINCT decision_id), count(degraded) FROM decisions")) == [(served, served, 0)]
+    assert list(store.execute("SELECT count(*) FROM events WHERE decision_id NOT IN (SELECT decision_id FROM decisions)")) == [(0,)]
+    told = {round(json.loads(text)[0], 9) for (text,) in store.execute("SELECT DISTINCT propensity FROM decisions")}
+    assert told == {round(0.5 / 300, 9), round(0.5 + 0.5 / 300, 9)}
+    ((explored,),) = store.execute("SELECT avg(json_extract(propensity, '$[0]') < 0.1) FROM decisions")
+    assert abs(explored - 0.5 * 299 / 300) < 4 * (0.25 / served) ** 0.5
+
+    features = json.loads((tmp_path / "model-2" / "features.json").read_text())
+    assert [column["name"] for column in features["users"]["columns"]] == ["price_band", "segment"]  # came with the requests
+    assert json.loads((tmp_path / "model-2" / "config.json").read_text())["answers_newcomers"] is True
+    command = [Path(sys.executable).with_name("qurate"), "recommend", tmp_path / "model-2", "--user", "c101_0", "--json"]
+    answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert answer["degraded"] is None and len(answer["items"]) == 10

@@ -1,0 +1,65 @@
+"""docs/service.md: every request in it is sent to a real service, and answered in the shape that is written there."""
+
+import http.client
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from qurate.build import train
+from qurate.events.readers import read_events
+from qurate.mdp.dataset import build_dataset
+from qurate.policies.baselines import random_policy
+from qurate.simulators.gym import make_engine
+from qurate.simulators.write_log import simulate
+
+PAGE = (Path(__file__).parent.parent / "docs" / "service.md").read_text(encoding="utf-8")
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXCHANGES = [line for block in CONSOLE.findall(PAGE) for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("docs")
+    simulate(make_engine("shop"), random_policy(), 40, 6, 0, folder / "events.parquet")
+    dataset = build_dataset(read_events(folder / "events.parquet"), episode="user")
+    train(dataset, steps=2, window=5, hidden=8, embedding_dim=4, batch_size=16).save(folder / "model")
+    command = [Path(sys.executable).with_name("qurate"), "serve", folder / "model", "--data", folder / "data", "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert " at http://" in line, line + process.stderr.read()
+    yield line.rsplit(" at ", 1)[1].strip()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_the_page_shows_requests_and_answers() -> None:
+    assert len(EXCHANGES) >= 12 and all(line.startswith("$ curl -s http://127.0.0.1:8000/") for line in EXCHANGES[::2])
+
+
+def test_every_request_is_answered_as_written(address: str) -> None:
+    place = urlsplit(address)
+    for command, written in zip(EXCHANGES[::2], EXCHANGES[1::2]):
+        _, _, url, *data = shlex.split(command[2:])
+        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
+        connection.request("POST" if data else "GET", urlsplit(url).path, data[1] if data else None)
+        answer = json.loads(connection.getresponse().read())
+        assert shape(answer) == shape(json.loads(written)), command
+        for fixed in ("degraded", "detail", "rejected", "accepted", "code", "live"):
+            assert answer.get(fixed) == json.loads(written).get(fixed), command
+
+
+def shape(value: Any) -> Any:
+    """Names and types, without the values."""
+    if isinstance(value, dict):
+        return {name: shape(part) for name, part in value.items()}
+    return [shape(part) for part in value] if isinstance(value, list) else type(value).__name__
