@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: setup demo test check bench services results clean
+.PHONY: setup demo test check bench services results proof clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core ## install qurate into .venv
@@ -30,6 +30,9 @@ check: $(VENV)/.test ## style, types, layers and the quick tests
 
 bench: $(VENV)/.core ## speed and memory, into docs/benchmark.md
 	$(BIN)/qurate bench --write docs/benchmark.md
+
+proof: $(VENV)/.core ## the claims in full, into docs/proof.*; resumable, kept in proof-cache/
+	$(BIN)/python benchmarks/proof.py
 
 results: $(VENV)/.core ## tables of the real logs in docs/results.md; resumable, kept in results-cache/
 	$(BIN)/python benchmarks/results.py --data $(QURATE_DATA)

@@ -58,8 +58,8 @@ What is worth more is told by simulated customers (README) or by a log with prob
 * Myopic is the same network, data, updates and settings with gamma = 0.
 * "Missed": share of targets that could not be ranked (items that did not exist, or were never seen, in training). They count as 0 in every
   row; "HR open" is HR@{k} among the others.
-* Settings were chosen on the validation split only, the same for DQN and myopic (but for gamma). On every log: {shared}; the rest
-  are defaults or stand at the log.
+* Settings were chosen on the validation split only, from few runs ("What was tried"), the same for DQN and myopic (but for gamma). On
+  every log: {shared}; the rest are defaults or stand at the log. The number of updates follows the time at hand.
 """
 
 
@@ -71,7 +71,7 @@ def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
         metric = headline(entry, k)
         rows = _rows(entry)
         best = _best(rows, metric)
-        words = verdict(rows, metric)
+        words = verdict(rows, metric, entry["ranking"]["lift"])
         figure = f"{rows[best][metric]['mean']:.4f} {LABELS[best]}"
         mine, myopic = (rows[row][metric]["mean"] for row in ("q", "myopic"))
         out.append(f"| {name} | {entry['kind']} | {metric} {mine:.4f} | {myopic:.4f} | {figure} | {words} |")
@@ -94,12 +94,13 @@ def _best(rows: Mapping[str, Entry], metric: str) -> str:
     return max(rows, key=lambda name: float(rows[name][metric]["mean"]))
 
 
-def verdict(rows: Mapping[str, Entry], metric: str) -> str:
-    """Which row wins, in words; "wins" needs intervals that do not overlap."""
+def verdict(rows: Mapping[str, Entry], metric: str, lift: Entry | None = None) -> str:
+    """Which row wins, in words; "wins" needs intervals that do not overlap, or a paired difference (`lift`) that excludes 0."""
     rivals = {name: row for name, row in rows.items() if name not in LEARNED_BY_TD}
     rival, mine = _best(rivals, metric), _best({name: rows[name] for name in LEARNED_BY_TD if name in rows}, metric)
     (low, high), (rival_low, rival_high) = rows[mine][metric]["ci"], rivals[rival][metric]["ci"]
-    if rival_low > high:
+    paired = lift is not None and lift["over"] == rival and lift["metric"] == metric and lift["ci"][1] < 0
+    if rival_low > high or paired:
         return f"**{LABELS[rival]} wins over Q**"
     if low > rival_high:
         return f"{LABELS[mine]} wins over every other row"
@@ -141,7 +142,9 @@ def _section(entry: Entry, k: int) -> list[str]:
         same = f"{row['first_choice_as_behaviour']:.0%}" if "first_choice_as_behaviour" in row else "-"
         label = f"**{LABELS[name]}**" if name == best else LABELS[name]
         out.append(f"| {label} | {' | '.join(figures)} | {hit} | {same} |")
-    out += ["", f"By {metric}: {verdict(rows, metric)}. {against_myopic(rows, metric)}"]
+    lift = ranking["lift"]
+    paired = f"Paired by user, Q minus {LABELS[lift['over']]}: {lift['metric']} {_interval(lift)}. " if lift["over"] in rows else ""
+    out += ["", f"By {metric}: {verdict(rows, metric, lift)}. {paired}{against_myopic(rows, metric)}"]
     if entry["orders_of_all_lists"]:
         orders = entry["orders_of_all_lists"]
         site, touched = (rows[row]["MRR"]["mean"] for row in ("site_order", "last_touched"))

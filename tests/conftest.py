@@ -4,7 +4,12 @@ import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# a busy machine is no fault of the code; what must be fast has a benchmark
+hypothesis.settings.register_profile("qurate", deadline=None)
+hypothesis.settings.load_profile("qurate")
 
 # Before torch and numpy load: small-tensor work with two threads and a busy neighbour is many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

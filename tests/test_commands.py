@@ -305,3 +305,25 @@ def test_compare_lets_policies_meet_the_same_customers(capsys: pytest.CaptureFix
 def test_what_evaluate_and_compare_refuse(args: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, *args)
     assert code == 2 and out == "" and word in one_error(err)
+
+
+def test_simulate_by_a_model_and_with_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, log = tmp_path / "model", tmp_path / "log/events.csv"
+    assert run(capsys, "train", "--env", "shop", "-o", str(model), "--steps", "64", *SMALL)[0] == 0
+    for policy in ("random", "popularity", str(model)):
+        options = ["--users", "20", "--steps", "6", "--policy", policy, "--trace", "2", "--json"]
+        code, out, _ = run(capsys, "simulate", "shop", "-o", str(log), *options)
+        written = json.loads(out)
+        assert code == 0 and written["trace"] == str(log.with_name("trace.jsonl"))
+        lines = [json.loads(line) for line in log.with_name("trace.jsonl").read_text().splitlines()]
+        assert len({line["customer"] for line in lines}) == 2 and 2 <= len(lines) <= 12
+        for line in lines:
+            assert set(line) == {"customer", "time", "visit", "items", "probability", "answers"} and len(line["items"]) == 1
+            assert all(set(answer) == {"type", "item_id", "timestamp", "value"} for answer in line["answers"])
+        assert any(line["answers"] for line in lines) or policy != "popularity"
+    code, out, _ = run(capsys, "ingest", str(log.parent), "-o", str(tmp_path / "d"), "--json")
+    assert code == 0 and json.loads(out)["decisions"] == written["shown"], "the trace is not taken for a log"
+    code, out, _ = run(
+        capsys, "simulate", "shop", "-o", str(log), "--users", "20", "--steps", "6", "--slate", "3", "--policy", "popularity"
+    )
+    assert code == 0

@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_dim: Annotated[int, Meta(ge=2, le=1024)] = 32
     form: Literal["now_later", "single"] = "now_later"
     loss: Literal["squared", "huber"] = "squared"
+    later_weight: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.3
     double: bool = True
     support_threshold: Fraction = 0.01
     aux_weight: NonNegative = 1.0
@@ -46,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 UNITS = {
     "gamma": "discount per decision within a visit",
-    "lr": "step size of Adam; the advantage of `later` learns at a third of it",
+    "lr": "step size of Adam",
     "batch_size": "transitions per update",
     "n_step": "decisions",
     "target_period": "updates between two target updates",
@@ -61,6 +62,7 @@ UNITS = {
     "embedding_dim": "dimensions of an item vector",
     "form": "Q as now + later on one encoder, or one head (classical)",
     "loss": "of the reward and TD errors",
+    "later_weight": "share with which errors of `later` count beside those of `now`",
     "double": "online network picks, target network values the next item",
     "support_threshold": "BCQ: least pi_b(a|s) / max pi_b(.|s) inside the maximum; 0 = off",
     "aux_weight": "of the behaviour head's cross-entropy; 0 = no behaviour head",

@@ -22,8 +22,9 @@ import msgspec
 from qurate.build import fresh_model, intra_op_threads, train, train_in_engine
 from qurate.config import Settings
 from qurate.errors import MachineError, UserError
-from qurate.evaluation.bounds import StaticSearch, best_static
+from qurate.evaluation.bounds import best_static
 from qurate.evaluation.compare import Contender, Role, Runs, summarise
+from qurate.evaluation.intervals import paired_t
 from qurate.evaluation.report import Curve, Report
 from qurate.evaluation.rollouts import Rollout, customers_seed, rollout
 from qurate.events.readers import read_events
@@ -43,18 +44,31 @@ from qurate.simulators.write_log import simulate
 
 Progress = Callable[[str, float, float], None]
 
+
+class Size(NamedTuple):
+    """How much is logged, learned and measured."""
+
+    log_customers: int
+    log_updates: int
+    online_decisions: int  # of myopic and of DQN, each after learning from the log
+    control_decisions: int
+    update_every: int  # decisions per update online
+    customers: int  # measured per policy and seed
+
+
+DEMO = Size(1_500, 400, 40_000, 20_000, 48, 2_000)
+PROOF = Size(6_000, 1_500, 500_000, 120_000, 100, 2_000)
+"""What `make proof` runs: the claim stands or falls there."""
+
 WINDOW = 20
-LOG_CUSTOMERS = 1_500
-LOG_UPDATES = 800
-ONLINE_DECISIONS = 40_000
-CONTROL_DECISIONS = 20_000
+LANES = 256
 SETTINGS: dict[str, Any] = {
-    "gamma": 0.95, "window": WINDOW, "batch_size": 128, "embedding_dim": 16, "hidden": 64, "lr": 2e-3, "id_embedding": False,
-    "double": True, "support_threshold": 0.01, "aux_weight": 0.3,
+    "gamma": 0.97, "window": WINDOW, "batch_size": 256, "embedding_dim": 48, "hidden": 64, "lr": 2e-3, "id_embedding": False,
+    "support_threshold": 0.01, "aux_weight": 0.3,
 }  # fmt: skip
 ONLINE: dict[str, Any] = {
-    "epsilon_start": 0.3, "epsilon_end": 0.05, "epsilon_steps": ONLINE_DECISIONS // 2, "update_every": 32, "aux_weight": 0.0,
-    "support_threshold": 0.0,
+    "epsilon_start": 0.3, "epsilon_end": 0.05, "epsilon_steps": 15_000, "epsilon_spread": True, "aux_weight": 0.0,
+    "support_threshold": 0.0, "replay_capacity": 400_000,
 }  # fmt: skip
 MYOPIC = {"gamma": 0.0}
 CLASSICAL = {"form": "single", "loss": "huber", "target_tau": 1.0, "target_period": 200, "id_embedding": True}
@@ -70,6 +84,9 @@ CONTROL_ROLES: dict[str, Role] = {
 }  # fmt: skip
 
 
+Job = tuple[Callable[..., "Told"], tuple[Any, ...]]
+
+
 class Told(NamedTuple):
     """What one worker brings back for one seed."""
 
@@ -79,12 +96,7 @@ class Told(NamedTuple):
 
 
 def demo(
-    out: str | Path = "qurate-demo",
-    seed: int = 0,
-    progress: Progress | None = None,
-    seeds: int = 5,
-    customers: int = 2_000,
-    scale: float = 1.0,
+    out: str | Path = "qurate-demo", seed: int = 0, progress: Progress | None = None, seeds: int = 5, size: Size = DEMO
 ) -> dict[str, Any]:
     """Runs the demonstration and returns the contract's demo JSON.
 
@@ -95,8 +107,8 @@ def demo(
         out: directory; an earlier demo there is replaced.
         seed: of the first shop; shop i has seed + i.
         progress: called with (what is done now, done, total).
-        seeds: shops. customers: measured per policy and seed.
-        scale: of the numbers of customers logged, updates and decisions (tests use less than 1).
+        seeds: shops.
+        size: how much is logged, learned and measured.
 
     Raises:
         UserError: `out` is a file or holds something else. MachineError: it cannot be written.
@@ -104,19 +116,41 @@ def demo(
     began = time.monotonic()
     target = _clear(Path(out))
     wanted = [seed + i for i in range(seeds)]
-    told, control = _in_parallel(wanted, target, customers, scale, progress or (lambda what, done, total: None))
-    main_runs, control_runs = _runs(told, ROLES), _runs(control, CONTROL_ROLES)
-    result = summarise("shop", wanted, main_runs, subject="dqn_online")
-    without = summarise("shop, strength 0", wanted, control_runs, subject="dqn_online")
-    curves: dict[str, Curve] = {name: {s: told[i].curves[name] for i, s in enumerate(wanted)} for name in ("myopic_online", "dqn_online")}
-    report = Report(result, "qurate demo: a shop", notes(result, without), curves, main_runs)
+    folders = [target if s == seed else target / f".seed-{s}" for s in wanted]
+    jobs: list[Job] = [(serve_one_shop, (s, folder, size)) for s, folder in zip(wanted, folders)]
+    jobs += [(switch_off, (s, size)) for s in wanted] + [(best_list, (seed, wanted, size))]
+    try:
+        told = run_jobs(jobs, progress or (lambda what, done, total: None))
+    finally:
+        for folder in folders[1:]:
+            shutil.rmtree(folder, ignore_errors=True)
+    result, report = tell(wanted, told[:seeds], told[seeds : 2 * seeds], told[-1])
     report.save_html(target / "report.html")
     result |= {
-        "control": without, "report": str(target / "report.html"), "model": str(target / "model"),
-        "seconds": round(time.monotonic() - began, 1),
+        "report": str(target / "report.html"), "model": str(target / "model"), "seconds": round(time.monotonic() - began, 1)
     }  # fmt: skip
     (target / "report.json").write_bytes(msgspec.json.encode(result))
     return result
+
+
+def tell(seeds: list[int], main: list[Told], control: list[Told], static: Told) -> tuple[dict[str, Any], Report]:
+    """The compare JSON with its control, and the report."""
+    for seed, one in zip(seeds, main):
+        one.rollouts["static"] = static.rollouts[str(seed)]
+    main_runs, control_runs = _runs(main, ROLES), _runs(control, CONTROL_ROLES)
+    result = summarise("shop", seeds, main_runs, subject="dqn_online")
+    without = summarise("shop, strength 0", seeds, control_runs, subject="dqn_online")
+    # the classical form stands beside; what the control asks is whether DQN and myopic agree
+    agree = paired_t(_means(control_runs, "dqn_online"), _means(control_runs, "myopic_online"))
+    result["control"] = without | {"dqn_minus_myopic": agree.to_dict()}
+    curves: dict[str, Curve] = {
+        name: {s: one.curves[name] for s, one in zip(seeds, main)} for name in ("myopic_online", "dqn_online") if name in main[0].curves
+    }
+    return result, Report(result, "qurate demo: a shop", notes(result), curves, main_runs)
+
+
+def _means(runs: list[Runs], name: str) -> list[float]:
+    return next(r for r in runs if r.contender.name == name).means()
 
 
 def _clear(target: Path) -> Path:
@@ -130,18 +164,14 @@ def _clear(target: Path) -> Path:
     return target
 
 
-def _in_parallel(
-    seeds: list[int], target: Path, customers: int, scale: float, progress: Progress
-) -> tuple[list[Told], list[Told]]:  # fmt: skip
-    """One process per core; long tasks first."""
+def run_jobs(jobs: list[Job], progress: Progress) -> list[Told]:
+    """The answers of `jobs`, in order: one process per core, the first jobs first; a job that fails ends all."""
     context = multiprocessing.get_context("spawn")
     said = context.Queue()
-    total = len(seeds) * (MAIN_STAGES + CONTROL_STAGES)
     done, what = 0, "starting"
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, 2 * len(seeds)), context, _worker, (said,)) as pool:
-        main = [pool.submit(serve_one_shop, s, target if i == 0 else target / f".seed-{s}", customers, scale) for i, s in enumerate(seeds)]
-        control = [pool.submit(switch_off, s, customers, scale) for s in seeds]
-        waiting: list[Future[Told]] = [*main, *control]
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(jobs)), context, _worker, (said,)) as pool:
+        waiting: list[Future[Told]] = [pool.submit(function, *arguments) for function, arguments in jobs]
+        total = sum(STAGES[function.__name__] for function, _ in jobs)
         try:
             while any(not f.done() for f in waiting):
                 try:
@@ -150,14 +180,11 @@ def _in_parallel(
                     for failed in (f for f in waiting if f.done() and f.exception()):
                         failed.result()
                 progress(what, done, total)
-            return [f.result() for f in main], [f.result() for f in control]
+            return [f.result() for f in waiting]
         except BaseException:
             for process in list(pool._processes.values()):
                 process.terminate()
             raise
-        finally:
-            for s in seeds[1:]:
-                shutil.rmtree(target / f".seed-{s}", ignore_errors=True)
 
 
 _say: Callable[[str], None] = lambda what: None  # noqa: E731 - replaced in each worker process
@@ -171,54 +198,63 @@ def _worker(said: "multiprocessing.Queue[str]") -> None:
     _say = said.put
 
 
-MAIN_STAGES, CONTROL_STAGES = 6, 2
+STAGES = {"serve_one_shop": 5, "switch_off": 2, "best_list": 1}
 
 
-def serve_one_shop(seed: int, folder: Path, customers: int, scale: float) -> Told:
+def best_list(seed: int, seeds: list[int], size: Size) -> Told:
+    """The best static list, searched once on other customers (all seeds share the catalogue); rollouts by seed."""
+    engine = make_engine("shop", window=WINDOW)
+    policy = best_static(engine, random_policy(), customers_seed(seed, "bounds"))
+    rollouts = {str(s): measure(engine, {"static": policy}, ROLES, s, size.customers)["static"] for s in seeds}
+    _say("the best static list, searched on other customers")
+    return Told(rollouts, {}, {})
+
+
+def serve_one_shop(seed: int, folder: Path, size: Size) -> Told:
     """The whole road for one seed: log, validate, ingest, train, learn online, measure."""
     engine = make_engine("shop", window=WINDOW)
-    present = present_recommender(engine, seed, int(LOG_CUSTOMERS * scale))
+    present = present_recommender(engine, seed, size.log_customers)
+    dataset = _log_of_today(engine, present, seed, folder, size)
+    _say(f"seed {seed}: a log of {dataset.manifest['counts']['decisions']:,} decisions, written, validated, ingested")
+    data = str(folder / "dataset")
+    myopic_log = train(data, seed=seed, steps=size.log_updates, algorithm="myopic", **SETTINGS | MYOPIC)
+    dqn_log = train(data, seed=seed, steps=size.log_updates, **SETTINGS)
+    _say(f"seed {seed}: myopic and DQN learned from the log")
+    myopic_online = _online(myopic_log, engine, seed, size)
+    _say(f"seed {seed}: myopic learned online")
+    dqn_online = _online(dqn_log, engine, seed, size)
+    _say(f"seed {seed}: DQN learned online")
+    models = {"myopic_log": myopic_log, "dqn_log": dqn_log, "myopic_online": myopic_online, "dqn_online": dqn_online}
+    policies: dict[str, Policy] = {
+        "random": random_policy(), "popularity": present.parts[0], "item_knn": _in_shop("item_knn", dataset, engine),
+        **{name: as_policy(model, engine, name) for name, model in models.items()},
+        "true_myopic": true_myopic(engine), "far_sighted": far_sighted(engine),
+    }  # fmt: skip
+    rollouts = measure(engine, policies, ROLES, seed, size.customers)
+    if not folder.name.startswith("."):
+        dqn_online.save(folder / "model")
+    _say(f"seed {seed}: {len(policies)} policies met {size.customers:,} customers each")
+    curves = {name: [(p["step"], p["reward"]) for p in models[name].metrics["curve"]] for name in ("myopic_online", "dqn_online")}
+    logged = int(dataset.manifest["splits"]["train"])
+    steps = {name: logged + (size.online_decisions if name.endswith("online") else 0) for name in models}
+    return Told(rollouts, curves, steps)
+
+
+def _log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path, size: Size) -> Dataset:
+    """What the present recommender did, as an ordinary log, and the dataset made from it."""
     log = folder / "log" / "events.csv"
-    simulate(engine, present, int(LOG_CUSTOMERS * scale), engine.max_steps, customers_seed(seed, "train"), log)
+    simulate(engine, present, size.log_customers, engine.max_steps, customers_seed(seed, "train"), log)
     events = read_events(log)
     checks = validate(events)
     if not checks["ok"]:
         raise MachineError("a log that passes its own checks", str([c for c in checks["checks"] if not c["ok"]]), str(log))
-    dataset = build_dataset(events, rewards=rewards_of(engine), episode="user", churn_after="14d", out=folder / "dataset")
-    _say(f"seed {seed}: a log of {dataset.manifest['counts']['decisions']:,} decisions, written, validated, ingested")
-    updates, decisions = int(LOG_UPDATES * scale), int(ONLINE_DECISIONS * scale)
-    data = str(folder / "dataset")
-    myopic_log = train(data, seed=seed, steps=updates, algorithm="myopic", **SETTINGS | MYOPIC)
-    dqn_log = train(data, seed=seed, steps=updates, **SETTINGS)
-    _say(f"seed {seed}: myopic and DQN learned from the log")
-    myopic_online = _online(myopic_log, engine, seed, decisions)
-    _say(f"seed {seed}: myopic learned online")
-    dqn_online = _online(dqn_log, engine, seed, decisions)
-    _say(f"seed {seed}: DQN learned online")
-    policies: dict[str, Policy] = {
-        "random": random_policy(),
-        "static": best_static(engine, random_policy(), customers_seed(seed, "bounds"), StaticSearch(length=4, pool=12, customers=128)),
-        "popularity": present.parts[0],
-        "item_knn": _in_shop("item_knn", dataset, engine),
-        **{name: as_policy(model, engine, name) for name, model in
-           {"myopic_log": myopic_log, "dqn_log": dqn_log, "myopic_online": myopic_online, "dqn_online": dqn_online}.items()},
-        "true_myopic": true_myopic(engine), "far_sighted": far_sighted(engine),
-    }  # fmt: skip
-    _say(f"seed {seed}: the best static list was searched")
-    rollouts = measure(engine, policies, ROLES, seed, customers)
-    if not folder.name.startswith("."):
-        dqn_online.save(folder / "model")
-    _say(f"seed {seed}: {len(policies)} policies met {customers:,} customers each")
-    curves = {name: [(p["step"], p["reward"]) for p in m.metrics["curve"]] for name, m in
-              {"myopic_online": myopic_online, "dqn_online": dqn_online}.items()}  # fmt: skip
-    logged = int(dataset.manifest["splits"]["train"])
-    steps = {"myopic_log": logged, "dqn_log": logged, "myopic_online": logged + decisions, "dqn_online": logged + decisions}
-    return Told(rollouts, curves, steps)
+    return build_dataset(events, rewards=rewards_of(engine), episode="user", churn_after="7d", out=folder / "dataset")
 
 
-def _online(model: Model, engine: BatchedEngine, seed: int, decisions: int) -> Model:
-    settings = msgspec.structs.replace(model.settings, **ONLINE)
-    return train_in_engine(model, engine, customers_seed(seed, "train") + 1, decisions, settings=settings)
+def _online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
+    settings = msgspec.structs.replace(model.settings, **ONLINE, update_every=size.update_every)
+    customers = customers_seed(seed, "train") + 1
+    return train_in_engine(model, engine, customers, size.online_decisions, settings=settings, lanes=LANES)
 
 
 def _in_shop(baseline: str, dataset: Dataset, engine: BatchedEngine) -> ScoredPolicy:
@@ -235,21 +271,20 @@ def measure(engine: BatchedEngine, policies: dict[str, Policy], roles: dict[str,
     }
 
 
-def switch_off(seed: int, customers: int, scale: float) -> Told:
+def switch_off(seed: int, size: Size) -> Told:
     """The control: the same learning online, from nothing, in a shop where nothing shown changes anything later."""
     engine = make_engine("shop", window=WINDOW, strength=0.0)
-    decisions = int(CONTROL_DECISIONS * scale)
     ways: dict[str, dict[str, Any]] = {"myopic_online": MYOPIC, "dqn_online": {}, "dqn_classical": CLASSICAL}
     policies: dict[str, Policy] = {}
     for name, change in ways.items():
-        settings = Settings(**SETTINGS | ONLINE | {"epsilon_start": 1.0, "epsilon_steps": decisions // 2} | change)
-        model = fresh_model(engine, settings, name, seed, "shop")
-        policies[name] = as_policy(train_in_engine(model, engine, customers_seed(seed, "train"), decisions), engine, name)
+        model = fresh_model(engine, Settings(**SETTINGS | ONLINE | {"update_every": size.update_every} | change), name, seed, "shop")
+        learned = train_in_engine(model, engine, customers_seed(seed, "train"), size.control_decisions, lanes=LANES)
+        policies[name] = as_policy(learned, engine, name)
     _say(f"seed {seed}: control, learned with long-term effects off")
     policies |= {"true_myopic": true_myopic(engine), "far_sighted": far_sighted(engine)}
-    rollouts = measure(engine, policies, CONTROL_ROLES, seed, customers)
+    rollouts = measure(engine, policies, CONTROL_ROLES, seed, size.customers)
     _say(f"seed {seed}: control, measured")
-    return Told(rollouts, {}, dict.fromkeys(ways, decisions))
+    return Told(rollouts, {}, dict.fromkeys(ways, size.control_decisions))
 
 
 def _runs(told: list[Told], roles: dict[str, Role]) -> list[Runs]:
@@ -259,27 +294,21 @@ def _runs(told: list[Told], roles: dict[str, Role]) -> list[Runs]:
     return [Runs(contender(name, role), [t.rollouts[name] for t in told]) for name, role in roles.items()]
 
 
-def notes(result: dict[str, Any], control: dict[str, Any]) -> list[str]:
+def notes(result: dict[str, Any]) -> list[str]:
     """Why the rows differ, and what the control says, in plain words with the figures of this run."""
-    row = {p["name"]: p for p in result["policies"]}
-    off = {p["name"]: p for p in control["policies"]}
-    far, near = row["dqn_online"], row["myopic_online"]
+    row, control = {p["name"]: p for p in result["policies"]}, result["control"]
+    off, gap = {p["name"]: p["mean"] for p in control["policies"]}, control["dqn_minus_myopic"]
+    interval = "" if gap["ci"][0] is None else f", 95 % interval {gap['ci'][0]:+.1f} to {gap['ci'][1]:+.1f}"
     return [
-        "Why looking ahead pays here: bargains of low quality are clicked and bought now and cost trust; a category shown "
+        "Why looking ahead can pay here: bargains of low quality are clicked and bought now and cost trust; a category shown "
         "again and again tires; customers who trust the shop stay longer and come back. A recommender that maximises the next "
-        f"reward cannot see this: its customers made {near['visits']:.1f} visits, those of DQN {far['visits']:.1f}.",
-        f"Control, long-term effects switched off: DQN {off['dqn_online']['mean']:.1f}, myopic {off['myopic_online']['mean']:.1f} "
-        f"(difference {_span(off['dqn_online'], off)}), the classical single-head form with Huber loss, hard target updates and "
-        f"free item ids {off['dqn_classical']['mean']:.1f}, true-myopic {off['true_myopic']['mean']:.1f}. "
-        "Where nothing shown changes anything later, looking ahead must neither win nor lose.",
+        f"reward cannot see this: its customers stayed for {row['myopic_online']['decisions']:.1f} decisions in "
+        f"{row['myopic_online']['visits']:.1f} visits, those of DQN for {row['dqn_online']['decisions']:.1f} in "
+        f"{row['dqn_online']['visits']:.1f}.",
+        f"Control, long-term effects switched off: DQN {off['dqn_online']:.1f}, myopic {off['myopic_online']:.1f} (difference "
+        f"{gap['mean']:+.1f}{interval}), the classical form with one head, Huber loss, hard target updates and free item ids "
+        f"{off['dqn_classical']:.1f}, true-myopic {off['true_myopic']:.1f}. Where nothing shown changes anything later, looking "
+        "ahead must neither win nor lose.",
         "Everything here is simulated: the parameters and their sources stand in docs/scenarios/shop.md. A figure from a "
         "simulator says what the method can do, not what your customers will do.",
-    ]  # fmt: skip
-
-
-def _span(judged: dict[str, Any], rows: dict[str, Any]) -> str:
-    """The control's paired difference; the best baseline there may be either myopic or the classical form."""
-    if judged["lift"] is None or judged["lift_ci"][0] is None:
-        return "without interval"
-    best = max(("myopic_online", "dqn_classical"), key=lambda name: float(rows[name]["mean"]))
-    return f"{judged['lift']:+.1f} to {best}, 95 % interval {judged['lift_ci'][0]:+.1f} to {judged['lift_ci'][1]:+.1f}"
+    ]

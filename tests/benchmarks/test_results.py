@@ -95,7 +95,10 @@ def test_the_words_say_what_won() -> None:
     rows["behaviour"] = row(0.3, 0.28, 0.32)
     assert "behaviour head (cross-entropy, not Q-learning) wins over Q" in results_page.verdict(rows, "NDCG@20")
     rows["behaviour"] = row(0.1, 0.09, 0.11)
-    assert results_page.verdict(rows | {"item_knn": row(0.21, 0.2, 0.22)}, "NDCG@20").startswith("not enough evidence")
+    near = rows | {"item_knn": row(0.21, 0.2, 0.22)}
+    assert results_page.verdict(near, "NDCG@20").startswith("not enough evidence")
+    paired = {"metric": "NDCG@20", "over": "item_knn", "mean": -0.01, "ci": [-0.015, -0.005]}
+    assert "item-kNN wins over Q" in results_page.verdict(near, "NDCG@20", paired)
 
 
 def test_unknown_log_and_absent_folder(tmp_path: Path) -> None:

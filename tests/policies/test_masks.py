@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from policies.data import observe
@@ -119,6 +119,8 @@ def test_contradictory_rules_are_refused() -> None:
 def test_propensities_over_all_slates_sum_to_one(
     block: set[int], pin: tuple[int, int] | None, group: set[int], least: int, most: int, greedy: bool
 ) -> None:
+    open_items = set(range(1, 6)) - block
+    assume(len(open_items - group) + min(most, len(open_items & group)) >= 3)  # else no slate of three exists
     rules = Rules((Pin(*pin),) if pin else (), tuple(block), (Quota(tuple(group), least, most),))
     slates = np.array(list(itertools.permutations(range(-1, 5), 3)) + [(a, -1, -1) for a in range(5)], np.int64)
     # only slates that are filled from the top can come about

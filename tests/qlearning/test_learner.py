@@ -52,7 +52,7 @@ def make_batch(seed: int = 0, n: int = 6, items: int = ITEMS, components: int = 
 
 def make_learner(net: QNetwork | None = None, **settings: Any) -> Learner:
     """A learner whose target network differs from the online one."""
-    chosen: dict[str, Any] = {"double": False, "aux_weight": 0.0, "support_threshold": 0.0, "lr": 1e-3, **settings}
+    chosen: dict[str, Any] = {"double": False, "aux_weight": 0.0, "support_threshold": 0.0, "lr": 1e-3, "later_weight": 1.0, **settings}
     net = make_network(form=chosen.get("form", "now_later")) if net is None else net
     learner = Learner(net, Settings(**chosen))
     with torch.no_grad():
@@ -192,8 +192,8 @@ def scalar_copy(net: QNetwork) -> QNetwork:
     with torch.no_grad():
         own, state = one.state_dict(), net.state_dict()
         for name, value in state.items():
-            if name.startswith("value"):
-                own[name] = value.view(kinds, r, *value.shape[1:]).sum(1)
+            if name.startswith(("value", "later_value")):
+                own[name] = value.view(1, r, *value.shape[1:]).sum(1)
             elif "direction" in name:
                 own[name] = value.view(-1, r, d, *value.shape[1:]).sum(1).flatten(0, 1)
             elif name.endswith("match"):

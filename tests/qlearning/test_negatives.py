@@ -29,7 +29,7 @@ def batch(seed: int = 0) -> Batch:
 
 
 def learner(**settings: object) -> Learner:
-    s = Settings(**{"embedding_dim": 5, "hidden": 8, "window": L, **settings})  # type: ignore[arg-type]
+    s = Settings(**{"embedding_dim": 5, "hidden": 8, "window": L, "later_weight": 1.0, **settings})  # type: ignore[arg-type]
     features = np.zeros((N + 1, 0), np.float32)
     net = build_network(features, s, n_types=2, user_dim=0, n_components=R, behaviour=s.aux_weight > 0, seed=1)
     with torch.no_grad():

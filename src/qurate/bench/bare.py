@@ -7,7 +7,6 @@ squared loss on a log of what was shown. `first_losses_agree` holds it to that.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,10 +31,7 @@ def bare_learner(learner: Learner, seed: int) -> Callable[[Batch], Tensor]:
     online: Parameters = {name: value.clone().requires_grad_() for name, value in learner.network.state_dict().items()}
     target: Parameters = {name: value.detach().clone() for name, value in online.items()}
     average: Parameters = {name: value.detach().clone() for name, value in online.items()}
-    slow = [value for name, value in online.items() if name.startswith("later_")]
-    fast = [value for name, value in online.items() if not name.startswith("later_")]
-    groups: list[dict[str, Any]] = [{"params": fast}, {"params": slow, "lr": s.lr / 3}]
-    adam = torch.optim.Adam(groups, lr=s.lr, fused=True)
+    adam = torch.optim.Adam(list(online.values()), lr=s.lr, fused=True)
     generator, updates = torch.Generator().manual_seed(seed), 0
     everything, targets, averages = list(online.values()), list(target.values()), list(average.values())
 
@@ -81,15 +77,24 @@ def _heads(p: Parameters, state: State, vectors: Tensor) -> tuple[Tensor, Tensor
     weights = torch.cat([of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None]], 1)
     sums = torch.bmm(weights, vectors.index_select(0, items.reshape(-1)).view(batch, length, dim))
     x = torch.cat([sums.flatten(1), weights.sum(2), user, context], 1)
-    x = torch.relu(F.linear(x, p["encoder.layers.0.weight"], p["encoder.layers.0.bias"]))
-    hidden = torch.relu(F.linear(x, p["encoder.layers.2.weight"], p["encoder.layers.2.bias"]))
+    hidden = _layers(p, "encoder", x)
     z = torch.cat([hidden, user, context], 1)
     matched = torch.einsum("bgd,hgd->bhd", sums, p["match"])
     now = F.linear(z, p["direction.weight"], p["direction.bias"]).view(batch, components, dim) + matched[:, :components]
-    later = F.linear(z, p["later_direction.weight"], p["later_direction.bias"]).view(batch, components, dim)
+    ahead = _layers(p, "later_encoder", x)
+    later = F.linear(torch.cat([ahead, user, context], 1), p["later_direction.weight"], p["later_direction.bias"]).view(
+        batch, components, dim
+    )
     later = later + torch.einsum("bgd,hgd->bhd", sums, p["later_match"])
     behaviour = F.linear(z, p["behaviour.weight"], p["behaviour.bias"]) + matched[:, -1]
-    return F.linear(hidden, p["value.weight"], p["value.bias"]), torch.cat([now, later], 1), behaviour
+    value = [F.linear(hidden, p["value.weight"], p["value.bias"]), F.linear(ahead, p["later_value.weight"], p["later_value.bias"])]
+    return torch.cat(value, 1), torch.cat([now, later], 1), behaviour
+
+
+def _layers(p: Parameters, name: str, x: Tensor) -> Tensor:
+    for i in (0, 2):
+        x = torch.relu(F.linear(x, p[f"{name}.layers.{i}.weight"], p[f"{name}.layers.{i}.bias"]))
+    return x
 
 
 def _loss(p: Parameters, target: Parameters, features: Tensor, s: Settings, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -114,7 +119,8 @@ def _loss(p: Parameters, target: Parameters, features: Tensor, s: Settings, batc
         later = torch.from_numpy(batch.later_reward) + torch.from_numpy(batch.discount)[:, None] * following
         wanted = torch.cat([torch.from_numpy(batch.reward), later], 1)
         counts = torch.cat([torch.ones_like(later), torch.from_numpy(batch.bootstrap)[:, None].expand_as(later)], 1)
-    error = ((wanted - q) * counts).square().sum(1).mean() * 0.5
+        weights = torch.cat([torch.ones_like(later), torch.full_like(later, s.later_weight)], 1)
+    error = (((wanted - q) * counts).square() * weights).sum(1).mean() * 0.5
     logits = torch.cat([behaviour, only_last], 1) @ centred.T
     return error + s.aux_weight * F.cross_entropy(logits[:, 1:], action - 1)
 

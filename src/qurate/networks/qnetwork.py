@@ -6,12 +6,12 @@ In the now-and-later form, `now` predicts the reward of this step and `later` th
 The network is linear in e_a behind z, so the weighted sum over components and both heads costs one matrix product.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from qurate.networks.encoders import ENCODERS, HistoryViews
+from qurate.networks.encoders import ENCODERS, HistoryViews, MeanEncoder
 from qurate.networks.items import ItemTable, ItemTower
 
 
@@ -43,7 +43,10 @@ class QNetwork(nn.Module):
         self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, id_embedding, id_dropout)
         self.views = HistoryViews(n_types)
         self.encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
-        self.value = nn.Linear(hidden, self.n_heads)
+        # `later` errors are many times larger than those of `now`; on shared layers they would drown it
+        self.later_encoder = MeanEncoder(dim, n_types, self.views.n_views, user_dim, context_dim, hidden) if form == "now_later" else None
+        self.value = nn.Linear(hidden, n_components)
+        self.later_value = nn.Linear(hidden, n_components) if form == "now_later" else None
         known = hidden + user_dim + context_dim  # who the customer is also reaches the items straight, past the layers
         self.direction = nn.Linear(known, n_components * dim)
         self.later_direction = nn.Linear(known, n_components * dim) if form == "now_later" else None
@@ -51,9 +54,13 @@ class QNetwork(nn.Module):
         # an item compared with what was seen before, straight: e_a . D e_j for each view, D diagonal and learned
         self.match = nn.Parameter(torch.zeros(n_components + int(behaviour), self.views.n_views, dim))
         self.later_match = nn.Parameter(torch.zeros(n_components, self.views.n_views, dim)) if form == "now_later" else None
-        if self.later_direction is not None:  # the correction starts at zero: at first Q is the myopic policy
+        if (
+            self.later_direction is not None and self.later_value is not None
+        ):  # the correction starts at zero: at first Q is the myopic policy
             nn.init.zeros_(self.later_direction.weight)
             nn.init.zeros_(self.later_direction.bias)
+            nn.init.zeros_(self.later_value.weight)
+            nn.init.zeros_(self.later_value.bias)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
@@ -65,18 +72,19 @@ class QNetwork(nn.Module):
         """Head outputs for B states."""
         sums, counts = self.views(state, table.vectors)
         hidden = self.encoder(state, table.vectors, sums, counts)
-        z = torch.cat([hidden, state[4], state[5]], dim=1)
+        known = [state[4], state[5]]
+        z, value = torch.cat([hidden, *known], dim=1), self.value(hidden)
         matched = torch.einsum("bgd,hgd->bhd", sums, self.match)
         direction = self.direction(z).view(len(z), -1, self.dim) + matched[:, : self.n_components]
-        if self.later_direction is not None and self.later_match is not None:
-            later = self.later_direction(z).view(len(z), -1, self.dim) + torch.einsum("bgd,hgd->bhd", sums, self.later_match)
+        if self.later_encoder and self.later_direction and self.later_value and self.later_match is not None:
+            hidden = self.later_encoder(state, table.vectors, sums, counts)
+            value = torch.cat([value, self.later_value(hidden)], dim=1)
+            later = self.later_direction(torch.cat([hidden, *known], dim=1)).view(len(z), -1, self.dim) + torch.einsum(
+                "bgd,hgd->bhd", sums, self.later_match
+            )
             direction = torch.cat([direction, later], dim=1)
         behaviour = self.behaviour(z) + matched[:, -1] if self.behaviour is not None else None
-        return Heads(self.value(hidden), direction, behaviour)
-
-    def slow_parameters(self) -> list[nn.Parameter]:
-        """The advantage of `later`, which learns at a third of the rate."""
-        return [] if self.later_direction is None else [*self.later_direction.parameters(), cast(nn.Parameter, self.later_match)]
+        return Heads(value, direction, behaviour)
 
     def by_head(self, heads: Heads, table: ItemTable, items: Tensor) -> Tensor:
         """Q of chosen items by head, [B, K, H] for items [B, K]."""

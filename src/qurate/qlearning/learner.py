@@ -68,10 +68,7 @@ class Learner:
         self.target, self.ema = copy.deepcopy(network), copy.deepcopy(network)
         for frozen in (self.target, self.ema):
             frozen.requires_grad_(False).eval()
-        slow = network.slow_parameters()
-        fast = [p for p in network.parameters() if all(p is not s for s in slow)]
-        groups = [{"params": fast}] + ([{"params": slow, "lr": settings.lr / 3}] if slow else [])
-        self.optimiser = torch.optim.Adam(groups, lr=settings.lr, fused=True)
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
         self._parameters: list[Tensor] = list(network.parameters())
@@ -108,15 +105,17 @@ class Learner:
     def _counts(self, rows: int) -> Tensor:
         """How much each row's error counts in each head, [B, H].
 
-        On organic logs an eighth of the rows learns `later`, eight times as much each: the maximum over the whole
-        catalogue, twice per row, would otherwise cost more than all the rest of an update.
+        `later` counts `later_weight` times: its errors are those of a whole visit, and on the shared item tower they
+        would drown what `now` learns from single rewards. On organic logs an eighth of the rows learns `later`, eight
+        times as much each: the maximum over the whole catalogue, twice per row, would otherwise cost more than all the
+        rest of an update.
         """
         net = self.network
         counts = torch.ones(rows, net.n_heads)
-        if self.organic and net.form == "now_later":
-            some = max(rows // LATER_SHARE, 1)
+        if net.form == "now_later":
+            some = max(rows // LATER_SHARE, 1) if self.organic else rows
             counts[:, net.n_components :] = 0
-            counts[:some, net.n_components :] = rows / some
+            counts[:some, net.n_components :] = self.settings.later_weight * rows / some
         return counts
 
     @torch.no_grad()
