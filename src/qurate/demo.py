@@ -294,6 +294,13 @@ def _runs(told: list[Told], roles: dict[str, Role]) -> list[Runs]:
     return [Runs(contender(name, role), [t.rollouts[name] for t in told]) for name, role in roles.items()]
 
 
+SMALL = (
+    "This run is small, so that it ends in two minutes. What the learners reach with twenty times the decisions stands in "
+    "docs/proof.md (`make proof`). The static list was searched with some 300 rounds of simulated customers, far more than "
+    "any learner here has met."
+)
+
+
 def notes(result: dict[str, Any]) -> list[str]:
     """Why the rows differ, and what the control says, in plain words with the figures of this run."""
     row, control = {p["name"]: p for p in result["policies"]}, result["control"]
@@ -309,9 +316,7 @@ def notes(result: dict[str, Any]) -> list[str]:
         f"{gap['mean']:+.1f}{interval}), the classical form with one head, Huber loss, hard target updates and free item ids "
         f"{off['dqn_classical']:.1f}, true-myopic {off['true_myopic']:.1f}. Where nothing shown changes anything later, looking "
         "ahead must neither win nor lose.",
-        "This run is small, so that it ends in two minutes. What the learners reach with twenty times the decisions stands in "
-        "docs/proof.md (`make proof`). The static list was searched with some 300 rounds of simulated customers, far more than "
-        "any learner here has met.",
+        *([SMALL] if row["dqn_online"]["steps_trained"] < PROOF.online_decisions else []),
         "Everything here is simulated: the parameters and their sources stand in docs/scenarios/shop.md. A figure from a "
         "simulator says what the method can do, not what your customers will do.",
     ]

@@ -210,7 +210,7 @@ def _curves(curves: Mapping[str, Curve]) -> str:
                 clean(name), steps, [float(np.mean(at[s])) for s in steps], [min(at[s]) for s in steps], [max(at[s]) for s in steps]
             )
         )
-    return charts.lines(drawn, "decisions trained on", "value")
+    return charts.lines(drawn, "decisions trained on", "reward per decision, while exploring")
 
 
 def _shown_runs(report: Report) -> list[Runs]:
