@@ -60,7 +60,7 @@ UNITS = {
     "encoder": "how the history becomes a vector",
     "window": "events of history a state holds",
     "embedding_dim": "dimensions of an item vector",
-    "form": "Q as now + later on one encoder, or one head (classical)",
+    "form": "Q as now + later, each with layers of its own, or one head (classical)",
     "loss": "of the reward and TD errors",
     "later_weight": "share with which errors of `later` count beside those of `now`",
     "double": "online network picks, target network values the next item",
