@@ -107,7 +107,8 @@ def markdown(result: dict[str, Any]) -> str:
             "# The claim in full", "",
             f"Written by `make proof`: seeds {result['seeds']}, {result['customers']:,} fresh customers per policy and seed, "
             "Student t over seeds, lifts paired by seed. "
-            "`qurate demo` runs the same at a twentieth of the size, where DQN has not learned enough to pass the static list.", "",
+            f"{demo.PROOF.log_customers:,} logged customers, {demo.PROOF.online_decisions:,} decisions online; `qurate demo` runs the same "
+            f"with {demo.DEMO.log_customers:,} and {demo.DEMO.online_decisions:,}.", "",
             "## The shop", "", result["sentence"], "", *table(result), "",
             f"Headroom, far-sighted minus true-myopic: {room['mean']:+.2f} [{room['ci'][0]:+.2f}, {room['ci'][1]:+.2f}].", "",
             "## Control: long-term effects switched off", "",

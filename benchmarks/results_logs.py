@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 ALGORITHMS = ("dqn", "myopic")
 
-SHARED: dict[str, Any] = {"target_period": 10, "target_tau": 0.1}
+SHARED: dict[str, Any] = {"target_period": 10, "target_tau": 0.1, "double": True, "gamma": 0.5}
 """Beside the defaults of `config.Settings`, on every log."""
 
 
@@ -39,8 +39,8 @@ LOGS: tuple[Log, ...] = (
         "trivago_100k",
         "trivago_100k/sessions.parquet",
         "hotel search; a shown list of up to 25 hotels is re-ranked, the click on one of them is the reward",
-        steps=300,
-        settings={"window": 20, "embedding_dim": 32, "lr": 1e-3, "batch_size": 1024},
+        steps=400,
+        settings={"window": 20, "embedding_dim": 32, "lr": 5e-4, "batch_size": 1024},
         notes=(
             "HR@20 says little here: lists hold at most 25 hotels. MRR of the re-ranked list is the figure to read. No learned row sees "
             "the place of a hotel in the list (it is no feature of the hotel), which is all that the site's own order has.",
@@ -50,8 +50,8 @@ LOGS: tuple[Log, ...] = (
         "globo_news",
         "globo_news/clicks.parquet",
         "news clicks",
-        steps=700,
-        settings={"window": 20, "embedding_dim": 32, "lr": 1e-2, "negatives": 4000},
+        steps=1500,
+        settings={"window": 20, "embedding_dim": 32, "lr": 5e-3, "negatives": 4000},
         episode="session",
         newest=300_000,
         visits=20_000,
@@ -65,9 +65,9 @@ LOGS: tuple[Log, ...] = (
         "kuairand",
         "kuairand/like_hate_27k_core15.parquet",
         "short videos shown one at a time; reward .01 per second watched (at most 60), 1 for a like, -1 for a hide",
-        steps=400,
+        steps=1500,
         rewards={"watch": {"weight": 0.01, "per": "value", "cap": 60}, "like": 1, "hide": -1},
-        settings={"window": 50, "embedding_dim": 32, "lr": 1e-2},
+        settings={"window": 50, "embedding_dim": 32, "lr": 3e-3},
         notes=(
             "Only liked or hidden rows were published: its rates are not population rates. A target is a video that the platform "
             "showed and the customer rewarded, ranked among all 9,359.",
@@ -77,41 +77,35 @@ LOGS: tuple[Log, ...] = (
         "retailrocket_sessions",
         "retailrocket_sessions/retailrocket.parquet",
         "shop sessions as item sequences, no time",
-        steps=900,
-        settings={"window": 20, "embedding_dim": 32, "lr": 1e-2},
+        steps=2500,
+        settings={"window": 20, "embedding_dim": 32, "lr": 5e-3},
         notes=("In 38 % of the test rows the answer stands earlier in the row, so that own items most recent first is hard to beat.",),
     ),
     Log(
         "movielens_small",
         "movielens_small/ratings.parquet",
         "film ratings with genres as item features; reward = the rating",
-        steps=600,
-        settings={"window": 20, "embedding_dim": 64, "lr": 5e-3, "gamma": 0.5},
+        steps=2000,
+        settings={"window": 20, "embedding_dim": 64, "lr": 2e-3},
         notes=("Split by time: 91 % of the test targets are of customers who rated nothing in the training period.",),
     ),
 )
 
 TRIED: tuple[str, ...] = (
-    "Few runs, no grid: each line is one or two runs of one seed on validation targets (HR@20; trivago: MRR of the list) after 200 to 600 "
-    "updates, mostly with 256 transitions. Small differences mean nothing. Nothing was chosen on the test split.",
-    "Code changed between these runs, and but for trivago_100k the exact combination of the table was never run on validation targets: the "
-    "number of updates was set by the time at hand, and DQN's gamma was varied on movielens_small alone. On retailrocket_sessions, where "
-    "myopic's Q is far above DQN's, gamma .9 at rate .01 is such a combination; it was left as it was after the test figures were seen.",
-    "movielens_small (item-kNN .108). With the mean encoder alone and 64 sampled negatives Q stayed at .033 and the behaviour "
-    "head at .030, "
-    "at rates .001 and .005. The mean over the whole catalogue through the Gram matrix in place of sampled negatives, and items "
-    "compared with the history directly (`match` in networks/qnetwork.py), gave myopic's Q .075 and the behaviour head .098 at rate .005; "
-    "window 50 with a wider layer the same (.073, .097). A GRU without either: behaviour head .048. DQN after 500 updates: gamma .9 .038; "
-    "gamma .5 with rate .01 .064; gamma .5 with rate .005 and 16 negatives .068; gamma .9 with rate .01 and 300 negatives .043.",
-    "retailrocket_sessions (own items most recent first .683 there): myopic's Q after 400 updates at rates .005, .01, .02: .227, "
-    ".279, .289; "
-    "at .01 with 1,000 negatives .246. DQN with 4,000 negatives and gamma .5: .224.",
-    "globo_news (item-kNN .095), with episodes by user: myopic trained on all decisions with 64 negatives .002; on the newest 300,000 with "
-    "1,000 negatives .074; DQN on these with 4,000 negatives .093. One click is worth 1, so that without an end of visits the Bellman "
-    "solution would be constant and `train` refuses: the table uses episodes by session, for which nothing was tuned again.",
-    "trivago_100k (last touched first .598): batch 256 at rate .005 rose to .366 and fell back to .290; batch 1,024 at .001 rose to .400.",
-    "kuairand (item-kNN .027), with the default rewards: behaviour head at rates .002 and .01 .007 and .027 (myopic, window 50); "
-    "DQN at .005 with window 20 .013.",
+    "Few runs, no grid: each figure is one run of one seed on up to 3,000 validation targets (HR@20; trivago: MRR of the list), with the "
+    "network of this page. Small differences mean nothing. Nothing was chosen on the test split, but RetailRocket's had been looked at "
+    "with an earlier network.",
+    "An earlier network without the term for repeating, trained for 300 to 900 updates, reached on the test split: trivago .411, "
+    "RetailRocket .125, MovieLens .057, KuaiRand .005, Globo .001.",
+    "The support: .3 (the paper's) against .01. Q within the support on kuairand .032 against .012, on movielens_small .104 against .089; "
+    "on retailrocket_sessions .394 against .425.",
+    "The discount, .9 against .5, DQN's Q: retailrocket_sessions .399 and .493 (myopic .512) after 1,000 updates; movielens_small .055 and "
+    ".086 (myopic .093) after 1,500. Looking ahead costs agreement with the next choice; .5 was taken on every log.",
+    "Rates and lengths: retailrocket_sessions at .005 and .01 after 2,500 updates: Q .540 and .535, behaviour head .636 and .638 (own "
+    "items most recent first .682). trivago_100k: rates .005, .001, .0005: .420, .446, .450 (more updates at higher rates fell: 107,000 "
+    "free vectors and 11,000 answers). kuairand 600 and 1,500 updates: behaviour head .039 and .061, Q within the support .032 and .039 "
+    "(own items most recent first .034). movielens_small 1,500 and 3,000 updates: Q .086 and .092, behaviour head .126 both (item-kNN "
+    ".108). globo_news at .005 after 700 updates: Q .069, myopic .067; the table trains 1,500.",
 )
 """What was tried on the validation splits, as sentences of the page."""
 

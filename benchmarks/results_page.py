@@ -44,7 +44,7 @@ def page(results: Mapping[str, Entry], k: int) -> str:
 
 
 def _head(k: int) -> str:
-    shared = ", ".join(f"{name} {value:g}" for name, value in SHARED.items())
+    shared = ", ".join(f"{name} {value}" for name, value in SHARED.items())
     return f"""# Results on real logs
 
 Made by `make results` (resumable; figures also in [results.json](results.json)). Every figure ranks what customers chose in the
@@ -60,23 +60,22 @@ What is worth more is told by simulated customers (README) or by a log with prob
   row; "HR open" is HR@{k} among the others.
 * Settings were chosen on the validation split only, from few runs ("What was tried"), the same for DQN and myopic (but for gamma). On
   every log: {shared}; the rest are defaults or stand at the log. The number of updates follows the time at hand. Each log's
-  figures carry the digest of the learning code that made them in results.json; the committed ones were made before `later` got
-  layers of its own (docs/proof.md was made after).
+  figures carry the digest of the learning code that made them in results.json.
 """
 
 
 def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
     """One line per log: the learner beside the best row."""
     metric = f"NDCG@{k}"
-    out = ["## In short", "", "| log | kind | DQN (Q) | myopic | best row | in words |", "|---|---|---|---|---|---|"]
+    out = ["## In short", "", "| log | kind | DQN (Q) | Q in support | myopic | best row | in words |", "|---|---|---|---|---|---|---|"]
     for name, entry in results.items():
         metric = headline(entry, k)
         rows = _rows(entry)
         best = _best(rows, metric)
         words = verdict(rows, metric, entry["ranking"]["lift"])
         figure = f"{rows[best][metric]['mean']:.4f} {LABELS[best]}"
-        mine, myopic = (rows[row][metric]["mean"] for row in ("q", "myopic"))
-        out.append(f"| {name} | {entry['kind']} | {metric} {mine:.4f} | {myopic:.4f} | {figure} | {words} |")
+        mine, inside, myopic = (rows[row][metric]["mean"] for row in ("q", "q_in_support", "myopic"))
+        out.append(f"| {name} | {entry['kind']} | {metric} {mine:.4f} | {inside:.4f} | {myopic:.4f} | {figure} | {words} |")
     return [*out, ""]
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from qurate import cli
+from qurate.errors import UserError
 from qurate.mdp import storage as dataset_storage
+from qurate.mdp.rewards import parse_rewards
 from test_cli import one_error, run
 from test_commands import SMALL, write_log
 
@@ -128,7 +130,7 @@ def test_duplicates_are_dropped_and_mentioned(tmp_path: Path, capsys: Capture) -
     assert "note: " in err and "40" in err
 
 
-@pytest.mark.parametrize("value", ["NaN", "inf", "-inf", "1e999", "-1e999"])
+@pytest.mark.parametrize("value", ["NaN", "inf", "-inf", "1e999", "-1e999", "1e39", "-1e39"])
 def test_values_that_are_no_numbers_never_reach_training(value: str, tmp_path: Path, capsys: Capture) -> None:
     lines = [f"u{i % 10},i{i % 5},watch,{T0 + i * 60},{value if i % 200 == 7 else i % 30}" for i in range(1_000)]
     log = write(tmp_path / "log.csv", lines, header="user_id,item_id,type,timestamp,value\n")
@@ -230,6 +232,10 @@ def test_a_constant_bellman_solution_is_refused_with_its_value(tmp_path: Path, c
         (["ingest", "LOG", "-o", "NEW", "--rewards", "clik=1"], "did you mean click?"),
         (["ingest", "LOG", "-o", "NEW", "--rewards", "click=much"], "got much"),
         (["ingest", "LOG", "-o", "NEW", "--rewards", "click"], "TYPE=WEIGHT"),
+        (["ingest", "LOG", "-o", "NEW", "--rewards", "click=1,click=2"], "click twice"),
+        (["ingest", "LOG", "-o", "NEW", "--rewards", '{"click": 1, "click": 2}'], "click twice"),
+        (["ingest", "LOG", "-o", "NEW", "--rewards", "click=1e39"], "got 1e39"),
+        (["ingest", "LOG", "-o", "NEW", "--rewards", '{"click": {"weight": 1, "per": "value", "cap": -5}}'], "a cap above 0, got -5"),
         (["ingest", "LOG", "-o", "NEW", "--map", "item_id=itm"], "itm"),
         (["ingest", "LOG", "-o", "NEW", "--map", "itm_id=item_id"], "did you mean item_id?"),
         (["ingest", "LOG", "-o", "NEW", "--layout", "trivag"], "did you mean trivago?"),
@@ -249,6 +255,11 @@ def test_unknown_names_name_the_nearest(args: list[str], word: str, tmp_path: Pa
     places = {"LOG": str(log), "NEW": str(tmp_path / "new"), "NEW.csv": str(tmp_path / "new.csv")}
     assert word in refused(capsys, *[places.get(arg, arg) for arg in args])
     assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_rewards_that_are_no_mapping() -> None:
+    with pytest.raises(UserError, match="weights by event type"):
+        parse_rewards(["click"])  # type: ignore[arg-type]
 
 
 def test_a_log_whose_columns_nobody_knows(tmp_path: Path, capsys: Capture) -> None:

@@ -23,6 +23,7 @@ from qurate.mdp.storage import Dataset
 from qurate.mdp.transitions import constant_solution
 from qurate.mdp.types import TRAIN, Engine, FloatArray
 from qurate.policies.choose import epsilon_greedy
+from qurate.policies.histories import Histories
 from qurate.policies.model import Model, build_network
 from qurate.policies.storage import load, read_checked, read_manifest
 from qurate.policies.translate import TranslatedEngine, Translation
@@ -76,6 +77,8 @@ def train(
     """
     if (data is None) == (env is None) and resume is None:
         raise UserError("a dataset or --env", "both" if data is not None else "neither", "train", "give one of them", "bad_train")
+    if steps is not None and steps < 1:
+        raise UserError("at least one step", str(steps), "--steps", "", "bad_steps")
     if resume is not None:
         ours = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm if algorithm != "dqn" else None}
         return _resume(Path(resume), data, ours, steps, budget, progress)
@@ -87,11 +90,18 @@ def train(
             model = replace(model, weights=_reweighted(model.components, rewards, env))
         return train_in_engine(model, engine, seed, steps or ONLINE_STEPS, progress, budget, resumable=True)
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
-    return _train_on_log(dataset, _where(data), chosen, algorithm, seed, steps, budget, None, rewards, progress)
+    return _with_histories(_train_on_log(dataset, _where(data), chosen, algorithm, seed, steps, budget, None, rewards, progress), data)
 
 
 def _where(data: Dataset | str | Path | None) -> str | None:
-    return str(Path(data).absolute()) if isinstance(data, str | Path) else None
+    if isinstance(data, Dataset):
+        return data.path
+    return None if data is None else str(Path(data).absolute())
+
+
+def _with_histories(model: Model, data: Dataset | str | Path | None) -> Model:
+    """A model trained from a dataset in memory knows its users from there: it may stand in no directory."""
+    return replace(model, histories=Histories(data)) if isinstance(data, Dataset) else model
 
 
 def _train_on_log(
@@ -126,7 +136,7 @@ def _train_on_log(
         learner.ema, settings, algorithm, dataset.vocabulary, dataset.components, weights, _popularity(dataset, weights),
         dataset.n_ever_available, dataset.user_features.shape[1], dataset.kind, dataset.manifest["history"] == "events+shown",
         dict(dataset.manifest["rewards"]), dataset.item_spec, dataset.user_spec, where, dataset.sha256 or None, None, metrics,
-        answers_newcomers=_meets_newcomers(dataset),
+        answers_newcomers=_meets_newcomers(dataset), upcoming=dataset.upcoming,
     )  # fmt: skip
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     model.checkpoint.update(checkpoint.to_files(learner, rng, state))
@@ -162,7 +172,8 @@ def _resume(
         raise UserError("the dataset the model was trained from", "another one", place, f"--resume {path}", "other_dataset")
     weights = dict(zip(model.components, state["weights"]))
     where, seed = _where(data) or model.dataset, int(state["seed"])
-    return _train_on_log(dataset, where, model.settings, model.algorithm, seed, wanted, budget, saved, weights, progress)
+    trained = _train_on_log(dataset, where, model.settings, model.algorithm, seed, wanted, budget, saved, weights, progress)
+    return _with_histories(trained, data)
 
 
 class Run(msgspec.Struct):

@@ -34,8 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     form: Literal["now_later", "single"] = "now_later"
     loss: Literal["squared", "huber"] = "squared"
     later_weight: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.3
-    double: bool = True
-    support_threshold: Fraction = 0.01
+    double: bool = False
+    support_threshold: Fraction = 0.3
     aux_weight: NonNegative = 1.0
     negatives: Whole = 64
     ema: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999
@@ -88,7 +88,7 @@ def parse_settings(values: dict[str, Any]) -> Settings:
     out: dict[str, Any] = {}
     for name, value in values.items():
         try:
-            out[name] = msgspec.convert({name: value}, Settings, strict=False).__getattribute__(name)
+            out[name] = getattr(msgspec.convert({name: value}, Settings, strict=False), name)
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at")[0]
             raise UserError(f"{name}: {expected}", repr(value), f"--set {name}", UNITS[name], "bad_setting") from None

@@ -6,34 +6,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from event_files import GOOD, HEADER, T0, lines, refused, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qurate.errors import UserError
 from qurate.events.companions import read_features
 from qurate.events.readers import read_events
-from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS
-
-T0 = 1_700_000_000
-HEADER = "user_id,item_id,type,timestamp,value\n"
-GOOD = [{"user_id": f"u{i % 7}", "item_id": f"i{i % 5}", "type": "click", "timestamp": T0 + i, "value": float(i)} for i in range(400)]
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def lines(rows: list[dict[str, object]]) -> str:
-    return HEADER + "".join(",".join(str(v) for v in row.values()) + "\n" for row in rows)
-
-
-def refused(path: object, **options: object) -> UserError:
-    with pytest.raises(UserError) as caught:
-        read_events(path, **options)  # type: ignore[arg-type]
-    assert caught.value.exit_code == 2
-    assert "\n" not in str(caught.value)
-    return caught.value
+from qurate.events.schema import DUPLICATE, EVENT_COLUMNS
 
 
 def test_every_format_gives_the_same_log(tmp_path: Path) -> None:
@@ -67,6 +47,7 @@ def test_bad_rows_are_set_aside_with_line_reason_and_text(tmp_path: Path) -> Non
         50: ("u1,i1,click,1700000000,much", "value is not a number"),
         60: ("u1,i1,click,1700000000,NaN", "value is NaN or infinite"),
         70: ("u1,i1,click,1700000000,-inf", "value is NaN or infinite"),
+        75: ("u1,i1,click,1700000000,-1e39", "value is beyond float32"),
         80: ("u1,i1,click,1700000000,1,surplus", "more fields than the header"),
         90: ("u1,i1", "missing type"),
         95: ("u1,i1,click", "missing timestamp"),
@@ -107,6 +88,7 @@ def test_bom_blank_lines_crlf_and_spaces_in_the_header(tmp_path: Path) -> None:
     assert kept["user_id"].to_list() == ["u1", "u2"]
     assert kept["item_id"].to_list() == ["i1", "i2"]
     assert log.rejects.height == 0
+    assert log.notes == ["log.csv begins with a byte order mark, which is not read"]
 
 
 def test_quotes_and_separators_inside_fields(tmp_path: Path) -> None:
@@ -124,11 +106,6 @@ def test_an_unclosed_quote_costs_one_row(tmp_path: Path) -> None:
     assert any("line by line" in note for note in log.notes)
 
 
-def test_invalid_utf8_does_not_stop_the_reader(tmp_path: Path) -> None:
-    text = lines(GOOD).encode().replace(b"u3,i3,click,1700000003", b"u\xff3,i3,click,1700000003")
-    assert read_events(write(tmp_path / "log.csv", text)).events.collect().height == 400
-
-
 def test_broken_json_lines_are_bad_rows(tmp_path: Path) -> None:
     rows = [json.dumps(row) for row in GOOD]
     rows[10], rows[20], rows[30] = "{not json", "[1, 2]", rows[30].replace("30.0", "NaN")
@@ -143,17 +120,6 @@ def test_json_null_and_absent_are_the_same(tmp_path: Path) -> None:
     text = '{"user_id":"a","item_id":null,"type":"search","timestamp":1700000000}\n{"user_id":"b","type":"search","timestamp":1700000000}\n'
     kept = read_events(write(tmp_path / "log.jsonl", text)).events.collect()
     assert kept["item_id"].to_list() == [None, None]
-
-
-def test_ids_are_text_and_keep_their_zeros(tmp_path: Path) -> None:
-    text = HEADER + "007,1.0,click,1700000000,\n7,1,click,1700000001,\n"
-    kept = read_events(write(tmp_path / "log.csv", text)).events.collect()
-    assert kept["user_id"].to_list() == ["007", "7"]
-    assert kept["item_id"].to_list() == ["1.0", "1"]
-    pl.DataFrame({"user_id": [1.0, None], "item_id": [2.0, 3.0], "timestamp": [T0, T0]}).write_parquet(tmp_path / "f.parquet")
-    log = read_events(tmp_path / "f.parquet", max_bad=1.0)
-    assert log.events.collect()["user_id"].to_list() == ["1"]
-    assert log.rejects["reason"].to_list() == ["missing user_id"]
 
 
 def test_duplicates_are_dropped_once_and_reported(tmp_path: Path) -> None:
@@ -235,12 +201,18 @@ def test_map_mistakes_name_the_nearest(tmp_path: Path) -> None:
     assert lacking.code == "unknown_columns"
     assert "who, what, when" in str(lacking)
     assert "--map" in str(lacking)
+    assert "nearest is" not in str(refused(write(tmp_path / "time.csv", "who,what,time\nu1,i1,1700000000\n")))
+    assert "nearest is movielens, which lacks rating" in str(refused(write(tmp_path / "ml.csv", "userId,movieId,timestamp\n1,2,3\n")))
+    twice = refused(path, map={"user_id": "who", "item_id": "who", "timestamp": "when"})
+    assert "got who twice" in str(twice) and "--map" in str(twice)
 
 
 def test_paths_that_are_no_log(tmp_path: Path) -> None:
     assert refused(tmp_path / "absent.csv").code == "not_found"
     assert refused(write(tmp_path / "empty.csv", "")).code == "empty_file"
-    assert refused(write(tmp_path / "header.csv", HEADER)).code in ("empty_file", "bad_time")
+    for header in (HEADER, HEADER.strip(), "userID,artistID,weight\n", HEADER + "\n\n"):
+        empty = refused(write(tmp_path / "header.csv", header))
+        assert empty.code == "empty_file" and "a file with a header only" in str(empty) and "--map" not in str(empty)
     assert refused(write(tmp_path / "log.xlsx", "PK")).code == "bad_extension"
     (tmp_path / "folder").mkdir()
     assert refused(tmp_path / "folder").code == "empty_directory"
@@ -248,6 +220,7 @@ def test_paths_that_are_no_log(tmp_path: Path) -> None:
     assert refused(write(tmp_path / "fake.jsonl", "user,item\n1,2\n")).code == "unreadable_file"
     assert refused(write(tmp_path / "binary.csv", bytes(range(256)) * 20)).code in ("unknown_columns", "unreadable_file")
     assert refused([]).code == "not_found"
+    assert refused(None).code == "bad_path"
     assert refused(write(tmp_path / "ok.csv", lines(GOOD)), max_bad=2.0).code == "bad_option"
 
 
@@ -276,68 +249,6 @@ def test_a_directory_of_parts_is_one_log(tmp_path: Path) -> None:
     several = read_events([part / "p1.csv", part / "p3.parquet"])
     assert several.events.collect().height == 300
     assert len(several.source) == 2
-
-
-def test_flat_rows_become_decisions(tmp_path: Path) -> None:
-    rows = [
-        {"user_id": "u", "timestamp": T0, "item_id": "a", "type": "click", "shown": ["a", "b"], "propensity": [0.5, 0.25]},
-        {"user_id": "u", "timestamp": T0 + 5, "item_id": None, "type": None, "shown": ["c"], "propensity": [1.0]},
-        {"user_id": "u", "timestamp": T0 + 9, "item_id": "a", "type": "purchase"},
-    ]
-    log = read_events(write(tmp_path / "flat.jsonl", "\n".join(json.dumps(row) for row in rows)))
-    assert log.kind == "logged"
-    assert log.decisions is not None
-    decisions = log.decisions.collect()
-    assert dict(decisions.schema) == DECISION_COLUMNS
-    assert decisions.select("decision_id", "shown", "propensity").rows() == [("d1", ["a", "b"], [0.5, 0.25]), ("d2", ["c"], [1.0])]
-    assert log.events.select("type", "item_id", "decision_id").collect().rows() == [("click", "a", "d1"), ("purchase", "a", None)]
-
-
-def test_flat_csv_with_one_item_per_row(tmp_path: Path) -> None:
-    text = "user_id,item_id,type,timestamp,propensity\nu,a,click,1700000000,0.5\nu,b,shown,1700000001,0.25\n"
-    log = read_events(write(tmp_path / "flat.csv", text))
-    assert log.kind == "logged"
-    assert log.decisions is not None
-    assert log.decisions.select("shown", "propensity").collect().rows() == [(["a"], [0.5]), (["b"], [0.25])]
-    assert log.events.select("item_id", "decision_id").collect().rows() == [("a", "d2")]
-
-
-def test_lists_in_csv_are_read_from_either_notation(tmp_path: Path) -> None:
-    text = 'user_id,item_id,type,timestamp,shown\nu,a,click,1700000000,a|b\nu,b,click,1700000001,"[""a"", ""b c""]"\n'
-    log = read_events(write(tmp_path / "flat.csv", text))
-    assert log.decisions is not None
-    assert log.kind == "exposure"
-    assert log.decisions.collect()["shown"].to_list() == [["a", "b"], ["a", "b c"]]
-
-
-def test_two_tables_and_impossible_propensities(tmp_path: Path) -> None:
-    write(tmp_path / "events.csv", HEADER.replace("value", "decision_id") + "u,a,click,1700000001,d1\n")
-    decisions = [
-        {"decision_id": f"d{i}", "user_id": "u", "timestamp": T0, "shown": ["a", "b"], "propensity": [0.5, 0.5]} for i in range(200)
-    ]
-    decisions[5]["propensity"] = [0.5, 0.0]
-    decisions[6]["propensity"] = [0.5]
-    write(tmp_path / "decisions.jsonl", "\n".join(json.dumps(row) for row in decisions))
-    write(tmp_path / "items.csv", "item_id,price,available_from\na,1.5,2020-01-01\nb,2.5,2021-01-01\n")
-    log = read_events(tmp_path / "events.csv")
-    assert log.kind == "logged"
-    assert log.decisions is not None
-    assert log.decisions.collect().height == 198
-    assert log.rejects["line"].to_list() == [6, 7]
-    assert "propensity outside (0, 1]" in log.rejects["reason"][0]
-    assert log.items is not None
-    items = log.items.collect()
-    assert items["available_from"][1] == datetime(2021, 1, 1, tzinfo=UTC)
-    assert read_events(tmp_path).layout == "qurate"
-
-
-def test_a_large_share_of_bad_decisions_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "events.csv", HEADER + "u,a,click,1700000001,\n")
-    write(
-        tmp_path / "decisions.jsonl", json.dumps({"decision_id": "d", "user_id": "u", "timestamp": T0, "shown": ["a"], "propensity": [1.5]})
-    )
-    error = refused(tmp_path / "events.csv")
-    assert "decisions: propensity outside (0, 1]" in str(error)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -416,6 +327,12 @@ def test_features_given_beside_or_by_path(tmp_path: Path) -> None:
     assert table.to_dicts() == [{"item_id": "1", "genres": ["Drama", "War"], "available_from": datetime(2020, 1, 1, tzinfo=UTC)}]
     with pytest.raises(UserError, match="a column user_id"):
         read_features(tmp_path / "films.csv", "user_id")
+    write(tmp_path / "films.csv", "movieId,available_from\n1,2020-01-01\n2,soon\n")
+    with pytest.raises(UserError, match=r"got 'soon', at .*films.csv, column available_from"):
+        read_features(tmp_path / "films.csv", "item_id")
+    write(tmp_path / "films.csv", b"movieId,length\ncaf\xe9,1\ncaf\xe8,2\n")
+    with pytest.raises(UserError, match="ids in UTF-8"):
+        read_features(tmp_path / "films.csv", "item_id")
     with pytest.raises(UserError, match="existing file"):
         read_features(tmp_path / "none.csv", "item_id")
 

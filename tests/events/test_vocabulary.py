@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qurate.errors import UserError
+from qurate.events.schema import OTHER
 from qurate.events.vocabulary import SMALL, Vocabulary
 
 IDS = st.lists(st.text(min_size=1, max_size=8), unique=True, min_size=1, max_size=30)
@@ -30,6 +31,12 @@ def test_many_ids_give_the_same_as_few() -> None:
     assert many.tolist() == few
     names = pl.Series(["cart", "click", "other", None] * SMALL)
     assert vocabulary.type_index(names).tolist() == [2, 1, 0, 0] * SMALL
+
+
+def test_an_unknown_type_is_the_one_of_rare_types_where_there_is_one() -> None:
+    vocabulary = Vocabulary(("a",), ("click", OTHER))
+    assert vocabulary.type_index(["click", "type137", None, OTHER]).tolist() == [1, 2, 0, 2]
+    assert vocabulary.type_index(pl.Series(["click", "type137", None, OTHER] * SMALL)).tolist() == [1, 2, 0, 2] * SMALL
 
 
 @given(IDS)

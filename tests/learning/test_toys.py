@@ -38,7 +38,7 @@ def test_looking_ahead_reaches_the_optimum_and_the_next_reward_alone_does_not(en
 
 @pytest.mark.slow
 def test_satiation_is_planned_around() -> None:
-    """Sixteen states, of which many differ by little: 40,000 decisions reached 98.9 and 97.8 % on seeds 0 and 1, not yet 99 %."""
+    """Sixteen states, of which many differ by little: 80,000 decisions reached 98.4, 99.1 and 99.4 % on seeds 0, 1 and 2."""
     longer: dict[str, Any] = {
         "gamma": 0.9, "window": 4, "hidden": 64, "update_every": 8, "target_tau": 0.05, "epsilon_end": 0.1, "epsilon_steps": 20_000,
         "replay_capacity": 40_000,

@@ -9,12 +9,12 @@ from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, Kind
 SECOND = 1_000_000
 
 
-def event(user: str, item: str | None, at: float, type: str = "click", **more: Any) -> dict[str, Any]:
+def event(user: str | None, item: str | None, at: float, type: str = "click", **more: Any) -> dict[str, Any]:
     """One event, `at` seconds after 1970."""
     return {"user_id": user, "item_id": item, "timestamp": round(at * SECOND), "type": type, **more}
 
 
-def decision(name: str, user: str, shown: list[str], at: float, **more: Any) -> dict[str, Any]:
+def decision(name: str, user: str | None, shown: list[str], at: float, **more: Any) -> dict[str, Any]:
     """One decision, `at` seconds after 1970."""
     return {"decision_id": name, "user_id": user, "shown": shown, "timestamp": round(at * SECOND), **more}
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mdp_logs import decision, event, make_log
 
 from qurate.errors import UserError
+from qurate.events.validate import validate
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards
 
@@ -40,6 +41,25 @@ def test_other_events_go_to_the_last_decision_that_showed_the_item_within_the_wi
 def test_another_customers_event_is_not_credited():
     rewards, _ = rewards_of([event("w", "a", 1)], [decision("d1", "u", ["a", "b"], 0)], {"click": 1})
     assert rewards == [[0], [0]]
+
+
+def test_another_customers_decision_cannot_be_named():
+    decisions = [decision("d1", "u", ["a", "b"], 0), decision("d3", "v", ["a", "b"], 60), decision("d2", "u", ["a", "b"], 90)]
+    rows = [event("v", "a", 61, decision_id="d1"), event("w", None, 62, "rating", value=5.0, decision_id="d1")]
+    rows += [event("w", "a", 63, decision_id="d2"), event("u", "b", 91, decision_id="d2")]
+    dataset = build_dataset(make_log(rows, [*decisions, *REST], "exposure"), {"click": 1, "no_response": 1, "rating": 1})
+    steps = dataset.transitions
+    assert steps.reward[:6].tolist() == [[0, 1, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]]  # u: d1, d2; v: d3
+    assert dataset.manifest["notes"] == ["3 events name another user's decision and are credited as if they named none"]
+    assert dataset.manifest["credit"]["events"] == {"credited": 2, "after_the_cut": 0, "no_decision": 2, "not_among_the_shown": 0}
+
+
+def test_validate_names_answers_of_another_user():
+    decisions = [decision("d1", "u", ["a"], 0), decision("d2", None, ["a"], 0, session_id="s")]
+    rows = [event("u", "a", 1, decision_id="d1"), event("v", "a", 2, decision_id="d1")]
+    rows += [event(None, "a", 3, session_id="s", decision_id="d2")]  # the session stands for a missing user
+    check = next(c for c in validate(make_log(rows, decisions, "exposure"))["checks"] if c["name"] == "same user")
+    assert (check["ok"], check["count"], check["rows"]) == (False, 1, [1])
 
 
 def test_an_item_that_was_not_in_the_list_is_reported():

@@ -281,6 +281,51 @@ def test_a_session_cut_in_two_is_censored():
     assert steps.end[-1] == TERMINATED
 
 
+@pytest.mark.parametrize("back", [None, 62 * DAY])
+def test_a_customer_silent_at_the_cut_is_gone_for_training_also_if_the_test_period_sees_a_return(back: float | None):
+    rows = [event(f"u{user}", "abca"[i], 6 * DAY * user + i) for user in range(10) for i in range(4)]
+    rows += [event("z", "ab"[i % 2], (60 + i) * DAY) for i in range(12)]
+    rows[-1]["user_id"] = "u0" if back else "z"
+    rows[-1]["timestamp"] = round((back or 71 * DAY) * 1e6)
+    steps = build_dataset(make_log(rows), {"click": 1, "leave": -3}, episode="user", churn_after="10d").transitions
+    mine = (steps.user == 0) & (steps.split == TRAIN)
+    assert steps.end[mine].tolist() == [CONTINUES, CONTINUES, TERMINATED]
+    assert steps.next_state[mine].tolist() == [1, 2, -1]
+    assert steps.reward[mine, 1].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_visit_is_over_for_training_where_it_was_at_the_cut(returns: bool):
+    """Session s0 had been silent for a long time at the cut and s1 for a minute; what they do afterwards changes nothing."""
+    rows = [event("v", "ab"[i % 2], 60 * i, session_id="s0") for i in range(5)]
+    rows += [event("w", "ab"[i % 2], 20_000 + 60 * i, session_id="s1") for i in range(5)]
+    late = [event("x", "ab"[i % 2], 20_300 + 60 * i, session_id="s2") for i in range(4)]
+    if returns:
+        late[2] |= {"user_id": "v", "session_id": "s0"}
+        late[3] |= {"user_id": "w", "session_id": "s1"}
+    steps = build_dataset(make_log([*rows, *late]), episode="session").transitions
+    assert np.count_nonzero(steps.split == TRAIN) == 8
+    assert steps.end[steps.split == TRAIN].tolist() == [CONTINUES] * 3 + [TERMINATED] + [CONTINUES] * 3 + [CENSORED]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("validation", "did you mean valid"), ("Test", "did you mean test"), ("dev", "known: history")])
+def test_a_split_of_another_name_is_refused(name: str, hint: str):
+    """Its rows would train."""
+    rows = [event("u", "abcd"[i % 4], i, split=name if i > 6 else "train" if i else None) for i in range(9)]
+    decisions = [decision(f"d{i}", "u", ["a"], i, split=name if i > 6 else "train") for i in range(9)]
+    for log in (make_log(rows), make_log([event("u", "b", 1)], decisions, "exposure")):
+        with pytest.raises(UserError, match=f"got '{name}', at column split; {hint}"):
+            build_dataset(log)
+
+
+def test_a_split_by_column_has_no_cut_in_time():
+    rows = [event("u", "abcd"[i], i, split=s) for i, s in enumerate(["train", "train", "train", "test"])]
+    rows += [event("v", "abc"[i], i, split="train") for i in range(3)]
+    rows += [event("w", "ab"[i], 50 * DAY + i, split="train") for i in range(2)]
+    steps = build_dataset(make_log(rows), episode="user", churn_after="10d").transitions
+    assert steps.end.tolist() == [CONTINUES, CENSORED, TERMINATED, CONTINUES, TERMINATED, CENSORED]
+
+
 def test_repeated_event_ids_count_once():
     rows = [event("u", "a", 0, event_id="1"), event("u", "b", 1, event_id="2"), event("u", "b", 1, event_id="2")]
     rows += [event("u", "a", 2), event("u", "a", 2)]  # without ids both count

@@ -6,7 +6,7 @@ import torch
 
 from qurate.mdp.types import State
 from qurate.networks.encoders import to_tensors
-from qurate.networks.qnetwork import QNetwork
+from qurate.networks.qnetwork import STRIDE, QNetwork
 
 N, L, TYPES, R = 37, 12, 3, 2
 
@@ -71,12 +71,35 @@ def test_padding_says_nothing(encoder: str) -> None:
 
 
 def test_the_value_is_the_mean_over_the_catalogue() -> None:
+    """But for what repeating brings the few items of the window."""
     net = network()
     with torch.no_grad():
+        net.repeat.zero_()
         table = net.items()
         heads = net.heads(to_tensors(states()), table)
         mean = net.q(heads, table)[:, 1:].mean(1)
         assert torch.allclose(mean, heads.value.sum(1), atol=1e-4)
+
+
+def test_repeating_adds_to_the_items_of_the_window_alone() -> None:
+    net, batch = network(), states()
+    items = torch.arange(1, N + 1).expand(9, N)
+    with torch.no_grad():
+        table = net.items()
+        heads = net.heads(to_tensors(batch), table)
+        with_repeat, with_logits = net.by_head(heads, table, items), net.behaviour_logits(heads, table)
+        repeat, weights = STRIDE * net.repeat, net.views(to_tensors(batch), table.vectors)[1]
+        net.repeat.zero_()
+        heads = net.heads(to_tensors(batch), table)
+        bare, bare_logits = net.by_head(heads, table, items), net.behaviour_logits(heads, table)
+    wanted = torch.zeros(9, N + 1, 2 * R + 1)
+    for row in range(9):
+        for place, item in enumerate(batch.history_items[row].tolist()):
+            if item:
+                wanted[row, item] += repeat @ weights[row, :, place]
+    assert torch.allclose(with_repeat - bare, wanted[:, 1:, :-1], atol=1e-5)
+    assert torch.allclose((with_logits - bare_logits)[:, 1:], wanted[:, 1:, -1], atol=1e-5)
+    assert float(wanted.abs().max()) > 0.1
 
 
 def test_later_starts_at_the_same_value_for_all_items() -> None:

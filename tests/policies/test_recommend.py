@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from mdp_logs import event, make_log
 
 from qurate.build import train
 from qurate.errors import UserError
 from qurate.evaluation.ranking import observations, rank_all, ranking_targets, top_items
+from qurate.mdp.dataset import build_dataset
 from qurate.mdp.decision import Decision, HistoryRows
 from qurate.mdp.storage import Dataset
 from qurate.policies.choose import UNIFORM, epsilon_greedy_rule
-from qurate.policies.histories import histories_of, recommend_all
+from qurate.policies.histories import Histories, histories_of, recommend_all
 from qurate.policies.model import Model
 from qurate.policies.recommend import decide
+from qurate.policies.storage import load
 
 
 def ids(decision: Decision) -> list[str]:
@@ -36,25 +39,27 @@ def test_now_and_later_and_their_components_add_up_to_the_score(model: Model) ->
         assert isinstance(item.now, float) and isinstance(item.later, float) and isinstance(item.components, dict)
         assert item.now + item.later == pytest.approx(item.score, abs=1e-4)
         assert set(item.components) == {"click", "purchase"}
-        assert sum(worth.now for worth in item.components.values()) == pytest.approx(item.now, abs=1e-5)
+        assert sum(worth.now or 0 for worth in item.components.values()) == pytest.approx(item.now, abs=1e-5)
         assert sum(worth.later for worth in item.components.values()) == pytest.approx(item.later, abs=1e-5)
     assert any(abs(item.later) > 1e-3 for item in decision.items)
     assert [item.score for item in decision.items] == sorted((item.score for item in decision.items), reverse=True)
     assert not isinstance(model.recommend("u3", 1).items[0].now, float), "only where an explanation was asked for"
 
 
-def test_the_classical_form_explains_everything_as_later(saved: Path) -> None:
+def test_the_classical_form_does_not_tell_now_from_later(saved: Path) -> None:
     single = train(saved.with_name("dataset"), steps=5, form="single", hidden=8, embedding_dim=4, window=4, batch_size=16)
     for item in single.recommend("u3", 3, explain=True).items:
-        assert item.now == 0 and item.later == pytest.approx(item.score, abs=1e-4)
+        assert item.now is None and item.later == pytest.approx(item.score, abs=1e-4)
+        assert isinstance(item.components, dict) and {worth.now for worth in item.components.values()} == {None}
 
 
 def test_more_than_the_catalogue_is_the_catalogue(model: Model) -> None:
     decision = model.recommend("u3", 1_000)
     assert sorted(ids(decision)) == sorted(model.vocabulary.items) and decision.degraded is None
     assert all(item.propensity == 1 and item.source == "q" for item in decision.items)
-    with pytest.raises(UserError, match="k of at least 1"):
-        model.recommend("u3", 0)
+    for k in (0, "3"):
+        with pytest.raises(UserError, match=f"k of at least 1, got {k!r}"):
+            model.recommend("u3", k)  # type: ignore[arg-type]
 
 
 def test_excluded_items_are_gone_and_the_others_stay_in_order(model: Model) -> None:
@@ -171,6 +176,58 @@ def test_histories_of_another_dataset_are_not_used(model: Model) -> None:
     with pytest.raises(UserError, match="another one"):
         replace(model, dataset_sha256="0" * 64).recommend("u1")
     assert histories_of(replace(model, dataset="/no/such/place")) is None
+
+
+def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
+    end = 1.7e9 + 39 * 60
+    rows = [event(f"u{i % 4}", "abc"[i % 3], 1.7e9 + 60 * i, "purchase" if i % 5 else "click") for i in range(40)]
+    since = [datetime.fromtimestamp(t, UTC) for t in (1.7e9, end + 60, end + 120)]
+    items = pl.DataFrame({"item_id": ["d", "soon", "later"], "available_from": since})
+    data = build_dataset(make_log(rows, items=items), episode="user")
+    train(data, steps=2, hidden=8, embedding_dim=4, window=4, batch_size=8).save(tmp_path / "m")
+    model = replace(load(tmp_path / "m"), histories=Histories(data))
+    assert set(ids(model.recommend("u1", 9))) == set("abcd")
+    assert set(pl.concat(list(recommend_all(model, 9)))["item_id"]) == set("abcd")
+    assert model.recommend("u1", 9, candidates=["later"]).degraded == "no_candidates"
+    for seconds, more in ((-1e9, set()), (59, set()), (60, {"soon"}), (119, {"soon"}), (121, {"soon", "later"})):
+        click = {"type": "click", "item_id": "a", "timestamp": round((end + seconds) * 1e6)}
+        assert set(ids(model.recommend(None, 9, history=[click]))) == {*"abcd", *more}
+    nothing = replace(model, n_available=2)
+    assert nothing.recommend("u1").degraded == "empty_catalogue"
+
+
+def test_a_model_trained_from_a_dataset_in_memory_knows_its_users(dataset: Dataset, saved: Path, tmp_path: Path) -> None:
+    assert dataset.path == str(saved.with_name("dataset"))
+    settings: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
+    kept = train(saved.with_name("dataset"), **settings)
+    for data in (dataset, replace(dataset, path=None)):
+        trained = train(data, **settings)
+        for user in ("u3", "u4"):
+            decision = trained.recommend(user, 15)
+            assert decision.degraded is None and decision.items == kept.recommend(user, 15).items
+        assert trained.recommend("u3", 15).items != trained.recommend("u4", 15).items
+        assert trained.recommend("nobody").degraded == "unknown_user"
+        assert pl.concat(list(recommend_all(trained, 4))).equals(pl.concat(list(recommend_all(kept, 4))))
+        trained.save(tmp_path / "m")
+        again = train(data, resume=tmp_path / "m", steps=6)
+        assert again.recommend("u3").degraded is None
+        loaded = load(tmp_path / "m")
+        if data.path is not None:
+            assert loaded.recommend("u3", 15).items == kept.recommend("u3", 15).items
+        else:
+            with pytest.raises(UserError, match="got one that was never written to a directory"):
+                next(recommend_all(loaded, 4))
+
+
+def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = replace(model, dataset=str(tmp_path / "moved"))
+    for user in ("u3", "u4"):
+        assert moved.recommend(user, 3).degraded == "unknown_user"
+    assert capsys.readouterr().err == (
+        f"note: no user of the training log is known: expected the training dataset, got no such directory, at {tmp_path / 'moved'}\n"
+    )
+    assert moved.recommend(None, 3, history=[]).degraded == "unknown_user" and model.recommend("nobody", 3).degraded == "unknown_user"
+    assert capsys.readouterr().err == ""
 
 
 def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from qurate.networks.items import ItemTable
 from qurate.networks.qnetwork import QNetwork
 from qurate.qlearning import learner as learning
 from qurate.qlearning.learner import BAD_STEPS_BEFORE_ROLLBACK, Learner
+from qurate.qlearning.variants import VARIANTS
 
 ITEMS, TYPES, WINDOW = 7, 2, 4
 
@@ -29,6 +30,7 @@ def make_network(seed: int = 0, items: int = ITEMS, components: int = 2, form: s
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.5)
+        net.repeat.mul_(0.1)  # it counts ten times
     return net
 
 
@@ -70,7 +72,11 @@ def by_head(net: QNetwork, state: State) -> torch.Tensor:
     advantage = torch.einsum("bhd,kd->bkh", heads.direction, vectors - mean)
     bias = table.centred[1:, net.dim : net.dim + net.n_heads]
     assert torch.allclose(bias.mean(0), torch.zeros(net.n_heads), atol=1e-6)
-    return heads.value[:, None] + advantage + bias
+    again = torch.zeros_like(advantage)
+    for row, window in enumerate(torch.as_tensor(state.history_items).tolist()):
+        for place, item in enumerate(window):
+            again[row, item - 1] += heads.repeat[row, :, place]
+    return heads.value[:, None] + advantage + bias + again
 
 
 def targets(learner: Learner, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,6 +106,12 @@ def test_targets_of_the_single_form(double: bool) -> None:
     learner, batch = make_learner(form="single", double=double), make_batch()
     following = best_by_hand(learner.network if double else learner.target, learner.target, batch)
     assert torch.allclose(targets(learner, batch)[0], torch.as_tensor(batch.reward) + 0.9 * following, atol=1e-5)
+
+
+def test_every_algorithm_has_settings_of_its_own() -> None:
+    rows = [Settings(**row) for row in VARIANTS.values()]
+    assert len({str(row) for row in rows}) == len(rows)
+    assert (Settings().double, Settings(**VARIANTS["double_dqn"]).double) == (False, True)
 
 
 def test_double_and_single_estimates_differ_as_they_should() -> None:
@@ -196,8 +208,8 @@ def scalar_copy(net: QNetwork) -> QNetwork:
                 own[name] = value.view(1, r, *value.shape[1:]).sum(1)
             elif "direction" in name:
                 own[name] = value.view(-1, r, d, *value.shape[1:]).sum(1).flatten(0, 1)
-            elif name.endswith("match"):
-                own[name] = value.sum(0, keepdim=True)
+            elif name in ("match", "repeat"):
+                own[name] = value.view(kinds, r, -1).sum(1)
             elif name == "tower.id_bias":
                 own[name] = value.view(-1, kinds, r).sum(2)
             elif name == "tower.from_features.2.weight":

@@ -81,6 +81,22 @@ def test_n_step_equals_the_sum_along_the_episode(n: int) -> None:
         assert batch.bootstrap[i] == (0 if censored else 1)
 
 
+def test_n_step_returns_stop_before_an_exploratory_action() -> None:
+    """Rewards 1, 2, 3, 4 at discount .9; the third action was drawn at random."""
+    world = TwoRowWorld(1, 0)
+    writer = OnlineWriter(1, 20, 4, np.ones(1, np.float32), N, 1, 0.9, 1e5)
+    writer.begin(world.observation(), world.clock)
+    none = np.zeros(1, np.bool_)
+    for i in range(6):
+        feedback = world.step(np.array([1]))
+        feedback = feedback._replace(components=np.array([[i + 1]], np.float32), terminated=none, truncated=none)
+        writer.add(np.array([1]), feedback, np.array([i == 2]))
+    batch = writer.store.batch(np.arange(4), 4)
+    assert batch.reward[:, 0].tolist() == [1, 2, 3, 4], "its own reward counts wherever the action came from"
+    assert batch.later_reward[:, 0] == pytest.approx([0.9 * 2, 0, 0.9 * 4 + 0.81 * 5 + 0.729 * 6, 0.9 * 5 + 0.81 * 6])
+    assert batch.discount == pytest.approx([0.9**2, 0.9, 0.9**4, 0.9**3], abs=1e-6)
+
+
 def test_one_step_is_n_step_of_one() -> None:
     events, t, features = random_log()
     store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10)

@@ -22,8 +22,9 @@ class KnownModel:
         window: int = 6,
         shown_in_history: bool = True,
         past: dict[str, HistoryRows] | None = None,
+        types: tuple[str, ...] = TYPES,
     ) -> None:
-        self.vocabulary = Vocabulary(tuple(f"i{n}" for n in range(1, items + 1)), TYPES)
+        self.vocabulary = Vocabulary(tuple(f"i{n}" for n in range(1, items + 1)), types)
         self.epsilon, self.window, self.shown_in_history, self.past = epsilon, window, shown_in_history, past or {}
         self.histories: list[HistoryRows] = []
         self.clocks: list[int] = []

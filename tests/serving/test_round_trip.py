@@ -12,9 +12,11 @@ from double import KnownModel
 
 from qurate.config import Settings
 from qurate.events.readers import read_events
+from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.decision import HistoryRows
+from qurate.mdp.encode import encode
 from qurate.policies.choose import GREEDY, epsilon_greedy_rule
 from qurate.policies.model import Model, build_network
 from qurate.serving.messages import Event, RecommendRequest
@@ -67,6 +69,24 @@ def test_training_sees_the_states_that_were_served(tmp_path: Path) -> None:
     for user, clock, rows in served:
         items, types = [names.items[i - 1] for i in rows.items], [names.types[i - 1] for i in rows.types]
         assert trained[user, clock] == (items, types, rows.times.tolist())
+
+
+def test_any_number_of_event_types_can_be_ingested(tmp_path: Path) -> None:
+    service = Service(KnownModel(), tmp_path, seed=0, clock=lambda: NOW)
+    for step in range(20):
+        service.recommend(RecommendRequest(user_id=f"u{step % 4}"))
+    kinds = [*(f"type{n}" for n in range(300)), *["type299"] * 3, "click", "hide"]
+    sent = [Event(event_id=f"e{n}", type=kind, user_id=f"u{n % 4}", item_id="i1", timestamp=NOW // 1000) for n, kind in enumerate(kinds)]
+    assert service.accept(list(enumerate(sent))).accepted == 305
+    service.close()
+
+    log = read_events(tmp_path)
+    dataset = build_dataset(log)
+    types = dataset.vocabulary.types
+    assert dataset.manifest["counts"]["events"] == 305
+    assert len(set(types) - {"shown"}) == 254 and {"click", "hide", "type299", OTHER} <= set(types)
+    assert "49 rare event types stand as one, (other): at most 254 are told apart" in dataset.manifest["notes"]
+    assert "type99" not in types and "type99" in encode(log, None, None, rewarded=["type99"]).types
 
 
 def network_model(**changes: Any) -> Model:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from double import KnownModel
+from double import TYPES, KnownModel
 
 from qurate.errors import MachineError
+from qurate.events.schema import OTHER
 from qurate.mdp.decision import Decision, HistoryRows
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.service import Service
@@ -268,6 +269,7 @@ def test_without_a_store_the_answer_goes_out_and_leaves_no_trace(start: Any, mon
         (event("x", ago=-301), "timestamp", "5 minutes ahead"),
         (event("x", ago=(NOW - 1_800_000_000_000) / SECOND), "timestamp", "integers are milliseconds, not seconds"),
         (event("x", type="shown"), "type", "reserved"),
+        (event("x", type=OTHER), "type", "reserved"),
         (event("x", props={"t": "x" * 20_000}), "props", "16384"),
     ],
 )
@@ -279,6 +281,18 @@ def test_what_cannot_have_happened_is_rejected_with_its_reason(start: Any, bad: 
     assert (rejected.index, rejected.code, rejected.path) == (1, "invalid_field", f"$.events[1].{field}")
     assert reason in rejected.message
     assert table(service, "SELECT event_id FROM events ORDER BY seq") == [("a",), ("b",)]
+
+
+def test_a_type_without_a_name_in_training_is_what_rare_types_were_there(start: Any) -> None:
+    for types, expected in (((*TYPES, OTHER), [4, 1]), (TYPES, [1])):
+        service, model = start(types=types, shown_in_history=False)
+        service.recommend(RecommendRequest(user_id="u"))
+        accept(service, event("rare", type="type137"), event("b"))  # sent again it is a duplicate: the store knows both
+        service.recommend(RecommendRequest(user_id="u"))
+        assert model.histories[-1].types.tolist() == expected
+    service, model = start(types=(*TYPES, OTHER), shown_in_history=False)
+    service.recommend(RecommendRequest(user_id="u"))
+    assert model.histories[-1].types.tolist() == [4, 1]  # loaded from the store, as it was live
 
 
 def test_strange_ids_are_kept_to_the_letter(start: Any) -> None:

@@ -1,6 +1,6 @@
 """The learner's arithmetic as one flat function over a dictionary of tensors: what an update costs without our classes.
 
-Written out once more on purpose: same views of the history, layers, heads, double targets inside the support, losses,
+Written out once more on purpose: same views of the history, layers, heads, targets inside the support, losses,
 clipping, fused Adam, soft target and averaged weights as `Learner` with the mean encoder, the now-and-later form and
 squared loss on a log of what was shown. `first_losses_agree` holds it to that.
 """
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from qurate.config import Settings
 from qurate.mdp.types import SESSION_GAP_US, Batch, State
+from qurate.networks.qnetwork import STRIDE
 from qurate.qlearning.learner import Learner
 
 Parameters = dict[str, Tensor]
@@ -63,11 +64,11 @@ def _table(p: Parameters, features: Tensor, dropout: float, generator: torch.Gen
     return out[:, :dim].contiguous(), (out + out.sum(0, keepdim=True) * (-1 / (rows - 1))) * real
 
 
-def _heads(p: Parameters, state: State, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values [B, 2R], directions [B, 2R, d] and the behaviour head's direction [B, d]."""
+def _heads(p: Parameters, state: State, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Values [B, 2R], directions [B, 2R, d], the behaviour head's direction [B, d], and repeats of all heads [B, 2R + 1, L]."""
     items, types, gaps, values, user, context = (torch.from_numpy(part) for part in state)
     batch, length = items.shape
-    components, _, dim = p["later_match"].shape
+    dim = vectors.shape[1]
     kinds = (p["match"].shape[1] - 1) // 3
     place = torch.arange(1, length + 1)
     decay = torch.exp(-torch.exp(p["views.log_rates"])[:, None] * (length - place))
@@ -75,53 +76,61 @@ def _heads(p: Parameters, state: State, vectors: Tensor) -> tuple[Tensor, Tensor
     of_type = (types[:, None] == torch.arange(1, kinds + 1)[:, None]).float()
     scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
     weights = torch.cat([of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None]], 1)
-    sums = torch.bmm(weights, vectors.index_select(0, items.reshape(-1)).view(batch, length, dim))
-    x = torch.cat([sums.flatten(1), weights.sum(2), user, context], 1)
-    hidden = _layers(p, "encoder", x)
+    sums = torch.bmm(weights, vectors.index_select(0, items.reshape(-1)).view(batch, length, dim)) * p["views.scale"]
+    matched = torch.bmm(p["match"].expand(batch, -1, -1), sums)
+    counts = weights.sum(2)
+    hidden, ahead = (_layers(p, name, sums, counts, user, context) for name in ("encoder", "later_encoder"))
     z = torch.cat([hidden, user, context], 1)
-    matched = torch.einsum("bgd,hgd->bhd", sums, p["match"])
-    now = F.linear(z, p["direction.weight"], p["direction.bias"]).view(batch, components, dim) + matched[:, :components]
-    ahead = _layers(p, "later_encoder", x)
-    later = F.linear(torch.cat([ahead, user, context], 1), p["later_direction.weight"], p["later_direction.bias"]).view(
-        batch, components, dim
-    )
-    later = later + torch.einsum("bgd,hgd->bhd", sums, p["later_match"])
+    now = F.linear(z, p["direction.weight"], p["direction.bias"]).view(batch, -1, dim)
+    later = F.linear(torch.cat([ahead, user, context], 1), p["later_direction.weight"], p["later_direction.bias"]).view(batch, -1, dim)
     behaviour = F.linear(z, p["behaviour.weight"], p["behaviour.bias"]) + matched[:, -1]
     value = [F.linear(hidden, p["value.weight"], p["value.bias"]), F.linear(ahead, p["later_value.weight"], p["later_value.bias"])]
-    return torch.cat(value, 1), torch.cat([now, later], 1), behaviour
+    repeat = torch.bmm((p["repeat"] * STRIDE).expand(batch, -1, -1), weights)
+    return torch.cat(value, 1), torch.cat([now, later], 1) + matched[:, :-1], behaviour, repeat
 
 
-def _layers(p: Parameters, name: str, x: Tensor) -> Tensor:
+def _layers(p: Parameters, name: str, sums: Tensor, counts: Tensor, user: Tensor, context: Tensor) -> Tensor:
+    x = torch.cat([F.linear(sums, p[f"{name}.narrow.weight"]).flatten(1), counts, user, context], 1)
     for i in (0, 2):
         x = torch.relu(F.linear(x, p[f"{name}.layers.{i}.weight"], p[f"{name}.layers.{i}.bias"]))
     return x
 
 
+def _again(repeat: Tensor, items: Tensor, action: Tensor) -> Tensor:
+    """What repeating brings one item per row, [B, H] from [B, H, L]."""
+    return torch.bmm(repeat, (items == action[:, None]).float()[:, :, None])[:, :, 0]
+
+
 def _loss(p: Parameters, target: Parameters, features: Tensor, s: Settings, batch: Batch, generator: torch.Generator) -> Tensor:
     vectors, centred = _table(p, features, s.id_dropout, generator)
-    value, direction, behaviour = _heads(p, batch.state, vectors)
+    value, direction, behaviour, repeat = _heads(p, batch.state, vectors)
     heads, dim = direction.shape[1:]
-    action = torch.from_numpy(batch.action)
+    action, window = torch.from_numpy(batch.action), torch.from_numpy(batch.state.history_items).long()
     row = centred[action]
-    q = (direction @ row[:, :dim, None])[:, :, 0] + value + row[:, dim : dim + heads]
+    q = (direction @ row[:, :dim, None])[:, :, 0] + value + row[:, dim : dim + heads] + _again(repeat[:, :-1], window, action)
     only_last = torch.zeros(len(q), heads + 1)
     only_last[:, -1] = 1
     with torch.no_grad():
         their_vectors, their_centred = _table(target, features, 0.0, None)
-        their_value, their_direction, _ = _heads(target, batch.next_state, their_vectors)
-        _, pick, support = _heads(p, batch.next_state, vectors)
-        scores = torch.cat([pick.sum(1), 1 - only_last], 1) @ centred[1:].T
-        logits = torch.cat([support, only_last], 1) @ centred[1:].T
-        scores.masked_fill_(logits < logits.amax(1, keepdim=True) + math.log(s.support_threshold), -1e30)
-        row = their_centred[scores.argmax(1) + 1]
+        their_value, their_direction, support, their_repeat = _heads(target, batch.next_state, their_vectors)
+        pick, again, picking = their_direction, their_repeat, their_centred
+        if s.double:
+            picking = centred
+            _, pick, support, again = _heads(p, batch.next_state, vectors)
+        after = torch.from_numpy(batch.next_state.history_items).long()
+        scores = (torch.cat([pick.sum(1), 1 - only_last], 1) @ picking.T).scatter_add_(1, after, again[:, :-1].sum(1))[:, 1:]
+        logits = (torch.cat([support, only_last], 1) @ picking.T).scatter_add_(1, after, again[:, -1])[:, 1:]
+        scores = scores.masked_fill(logits < logits.amax(1, keepdim=True) + math.log(s.support_threshold), -1e30)
+        best = scores.argmax(1) + 1
+        row = their_centred[best]
         following = (their_direction @ row[:, :dim, None])[:, :, 0] + their_value + row[:, dim : dim + heads]
-        following = following.view(len(q), 2, -1).sum(1)
+        following = (following + _again(their_repeat[:, :-1], after, best)).view(len(q), 2, -1).sum(1)
         later = torch.from_numpy(batch.later_reward) + torch.from_numpy(batch.discount)[:, None] * following
         wanted = torch.cat([torch.from_numpy(batch.reward), later], 1)
         counts = torch.cat([torch.ones_like(later), torch.from_numpy(batch.bootstrap)[:, None].expand_as(later)], 1)
         weights = torch.cat([torch.ones_like(later), torch.full_like(later, s.later_weight)], 1)
     error = (((wanted - q) * counts).square() * weights).sum(1).mean() * 0.5
-    logits = torch.cat([behaviour, only_last], 1) @ centred.T
+    logits = (torch.cat([behaviour, only_last], 1) @ centred.T).scatter_add(1, window, repeat[:, -1])
     return error + s.aux_weight * F.cross_entropy(logits[:, 1:], action - 1)
 
 

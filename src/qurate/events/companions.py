@@ -1,13 +1,14 @@
 """Tables of items and users that stand beside a log or are given by `--items` and `--users`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
+from qurate.events.problems import REPLACEMENT
 from qurate.events.sources import Table, beside, find_files, open_table, unreadable
 from qurate.events.times import parse_time
 
@@ -27,7 +28,7 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     whose id has the name of a published layout (movieId, ITEM_ID) is understood.
 
     Raises:
-        UserError: no such file, no id column, an unreadable `available_from`, more than one file.
+        UserError: no such file, no id column, an id that is not UTF-8, an unreadable `available_from`, more than one file.
     """
     files = find_files(path)
     if len(files) != 1:
@@ -46,16 +47,32 @@ def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
     if name is None:
         raise UserError(f"a column {owner}", ", ".join(list(columns)[:20]), str(table.path), nearest(owner, columns), "unknown_columns")
     picked = [ident(columns, name).alias(owner)]
+    if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
+        raise UserError("ids in UTF-8", repr(broken), f"{table.path}, column {name}", "convert the file to UTF-8", "bad_encoding")
     for column, dtype in columns.items():
-        if column == name:
-            continue
         if column == "available_from":
-            sample = table.frame.select(column).drop_nulls().head(SAMPLE_ROWS).collect().to_series()
-            if len(sample):
-                picked.append(parse_time(column, dtype, sample, f"{table.path}, column {column}")[0].alias(column))
-            continue
-        picked.append(_feature(column, dtype))
+            picked += _available_from(table, dtype)
+        elif column != name:
+            picked.append(_feature(column, dtype))
     return table.frame.filter(pl.col(name).is_not_null()).select(picked)
+
+
+def _available_from(table: Table, dtype: pl.DataType) -> list[pl.Expr]:
+    """The column as times; nothing where it is empty. An unreadable time would count as available from the beginning."""
+    raw, where = pl.col("available_from"), f"{table.path}, column available_from"
+    sample = table.frame.select(raw).drop_nulls().head(SAMPLE_ROWS).collect().to_series()
+    if len(sample) == 0:
+        return []
+    moment = parse_time("available_from", dtype, sample, where)[0]
+    if (bad := _first(table, raw, raw.is_not_null() & moment.is_null())) is not None:
+        raise UserError("a time, or nothing", repr(bad), where, "write 2024-05-31T12:00:00Z", "bad_available_from")
+    return [moment.alias("available_from")]
+
+
+def _first(table: Table, value: pl.Expr, where: pl.Expr) -> Any:
+    """The first value for which `where` holds, or None."""
+    found = table.frame.filter(where).select(value).head(1).collect()
+    return found.item() if found.height else None
 
 
 def _feature(column: str, dtype: pl.DataType) -> pl.Expr:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from qurate.errors import UserError
 from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, Kind
 
 Columns = dict[str, pl.DataType]
@@ -74,11 +75,28 @@ def first(columns: Columns, *names: str) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
+def flat(columns: Columns, name: str) -> None:
+    """Refuses a column of lists or records where text or numbers belong.
+
+    Raises:
+        UserError: the column is there and nested.
+    """
+    if name in columns and columns[name].is_nested():
+        got = "a list" if isinstance(columns[name], pl.List | pl.Array) else "an object"
+        raise UserError("text or a number", got, f"column {name}", "write one value a row, or name another column with --map", "bad_column")
+
+
 def ident(columns: Columns, name: str) -> pl.Expr:
-    """An id as text, null where empty; floats that pandas made of integers lose their `.0`."""
+    """An id as text, null where empty; floats that pandas made of integers lose their `.0`.
+
+    Raises:
+        UserError: the column holds lists or objects.
+    """
+    flat(columns, name)
     raw, dtype = pl.col(name), columns[name]
     if dtype.is_float():
-        return raw.cast(pl.Int64, strict=False).cast(pl.String)
+        whole = pl.when(raw == raw.floor()).then(raw.cast(pl.Int64, strict=False).cast(pl.String))
+        return pl.when(raw.is_finite()).then(pl.coalesce(whole, raw.cast(pl.String)))
     if dtype.is_integer() or dtype == pl.Categorical:
         return raw.cast(pl.String)
     text = raw.cast(pl.String)
@@ -101,8 +119,13 @@ def flag(name: str) -> pl.Expr:
 
 
 def text_list(columns: Columns, name: str) -> pl.Expr:
-    """A list of text: a list, JSON-like text `["a", "b"]`, or text with `|`, commas or blanks; null where empty."""
+    """A list of text: a list, JSON-like text `["a", "b"]`, or text with `|`, commas or blanks; null where empty.
+
+    Raises:
+        UserError: the column holds objects, or lists of lists or of objects.
+    """
     raw, dtype = pl.col(name), columns[name]
+    flat({name: getattr(dtype, "inner", dtype)}, name)
     if isinstance(dtype, pl.List | pl.Array):
         listed = raw.cast(pl.List(pl.String))
     else:

@@ -22,6 +22,10 @@ SHOP_TYPES = {
 """Other names of the contract's event types; taobao's pv and OTTO's clicks are opened pages: click."""
 
 
+SHOWINGS = ("shown", "impression", "none")
+"""Types of rows that say what was shown, and no more."""
+
+
 def _movielens(c: Columns) -> Fields:
     return {"user_id": ident(c, "userId"), "item_id": ident(c, "movieId"), "type": pl.lit("rating"), "value": number("rating")}
 
@@ -133,20 +137,22 @@ def _qurate(c: Columns) -> Fields:
     fields |= optional(c, {name: name for name in names})
     if "value" in c:
         fields["value"] = number("value")
+    if "propensity" in c:
+        listed = isinstance(c["propensity"], pl.List | pl.Array) or c["propensity"] == pl.String
+        numbers = text_list(c, "propensity").cast(pl.List(pl.Float64), strict=False) if listed else pl.concat_list(number("propensity"))
+        fields["_propensity_list"] = pl.when(pl.col("propensity").is_not_null()).then(numbers)
     if "shown" in c:
         fields["_shown"] = text_list(c, "shown")
     elif "propensity" in c and "item_id" in c:
-        fields["_shown"] = pl.concat_list(ident(c, "item_id"))
+        # An answer shows nothing: its row has no probability.
+        showing = fields["_propensity_list"].is_not_null() | fields["type"].is_in(SHOWINGS)
+        fields["_shown"] = pl.when(showing).then(pl.concat_list(ident(c, "item_id")))
     if "_shown" in fields:
-        if "propensity" in c:
-            listed = isinstance(c["propensity"], pl.List | pl.Array) or c["propensity"] == pl.String
-            numbers = text_list(c, "propensity").cast(pl.List(pl.Float64), strict=False) if listed else pl.concat_list(number("propensity"))
-            fields["_propensity_list"] = numbers
         if "candidates" in c:
             fields["_candidates"] = text_list(c, "candidates")
-        own = fields.get("decision_id", pl.lit(None, pl.String))
-        fields["decision_id"] = pl.coalesce(own, pl.when(fields["_shown"].is_not_null()).then(pl.format("d{}", "row")))
-        fields["type"] = fields["type"].fill_null("shown")
+        shown, own = fields["_shown"].is_not_null(), fields.get("decision_id", pl.lit(None, pl.String))
+        fields["decision_id"] = pl.coalesce(own, pl.when(shown).then(pl.format("d{}", "row")))
+        fields["type"] = pl.coalesce(fields["type"], pl.when(shown).then(pl.lit("shown")))
     return fields
 
 
@@ -158,7 +164,7 @@ def _expand_qurate(rows: pl.LazyFrame) -> Tables:
     names = rows.collect_schema().names()
     if "_shown" not in names:
         return Tables(rows)
-    return recorded(rows, events=~pl.col("type").is_in(["shown", "impression", "none"]))
+    return recorded(rows, events=~pl.col("type").is_in(SHOWINGS))
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -238,7 +244,7 @@ def unknown_columns(columns: Columns, where: str, name: str | None = None) -> Us
     options = [layout for layout in LAYOUTS if name in (None, layout.name)]
     best = max(options, key=lambda layout: 1 - len(layout.missing(columns)) / len(layout.needs))
     lacking = best.missing(columns)
-    hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if len(lacking) < len(best.needs) else ""
+    hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if 2 * len(lacking) <= len(best.needs) else ""
     hint += "say which column is which: "
     hint += "--map user_id=COL --map item_id=COL --map type=COL --map timestamp=COL"
     return UserError(f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where, hint, "unknown_columns")

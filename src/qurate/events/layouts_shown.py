@@ -26,15 +26,25 @@ DAY_US = 86_400_000_000
 
 
 def recorded(rows: pl.LazyFrame, events: pl.Expr | None = None) -> Tables:
-    """Rows that may carry a shown list: those with one become decisions too, and `events` says which are events."""
+    """Rows that may carry a shown list: those with one become decisions too, and `events` says which are events.
+
+    A column without a single list or probability is as good as none: the kind says what the log really holds.
+    """
+    happened = rows if events is None else rows.filter(events)
     names = rows.collect_schema().names()
+    if not _any(rows, "_shown"):
+        return Tables(happened)
     shown = rows.filter(pl.col("_shown").is_not_null()).with_columns(pl.col("_shown").alias("shown"))
     if "_candidates" in names:
         shown = shown.with_columns(pl.col("_candidates").alias("candidates"))
-    logged = "_propensity_list" in names
+    logged = "_propensity_list" in names and _any(rows, "_propensity_list")
     if logged:
         shown = shown.with_columns(pl.col("_propensity_list").alias("propensity"))
-    return Tables(rows if events is None else rows.filter(events), shown, "logged" if logged else "exposure")
+    return Tables(happened, shown, "logged" if logged else "exposure")
+
+
+def _any(rows: pl.LazyFrame, name: str) -> bool:
+    return rows.select(name).drop_nulls().head(1).collect(engine="streaming").height > 0
 
 
 ITEM_ACTIONS = ("clickout item", "search for item")

@@ -10,12 +10,13 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import UserError, nearest
-from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events
+from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events, flat
 from qurate.events.layouts import DECISIONS, recognise, unknown_columns
+from qurate.events.problems import problem
 from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
 from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, raw_lines, read_by_line, unreadable
 from qurate.events.store import read_store
-from qurate.events.times import EARLIEST, LATEST, ORDER_EPOCH, parse_time
+from qurate.events.times import ORDER_EPOCH, parse_time
 
 DEFAULT_MAX_BAD = 0.01
 SAMPLE_ROWS = 10_000
@@ -58,6 +59,8 @@ def read_events(
         MachineError: the machine could not read a file.
     """
     if isinstance(path, str | Path) and (store := _store_of(Path(path))) is not None:
+        if decisions is not None:
+            raise UserError("no --decisions beside a store, which holds its own", str(decisions), str(store), "leave it out", "bad_option")
         return read_store(store)
     if not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), "--max-bad", "1% is 0.01", "bad_option")
@@ -69,7 +72,7 @@ def read_events(
     notes = [note for part in read for note in part.notes]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
     log = _assemble(main, groups[0][1][0].path, read, notes, [str(t.path) for _, members in groups for t in members])
-    if main.name == "qurate":
+    if main.name == "qurate" or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions)
     _refuse_if_bad(log, max_bad)
     return log
@@ -127,6 +130,9 @@ def _mapped(columns: Columns, map: dict[str, str] | None, where: str) -> Columns
         if source not in columns:
             raise UserError("a column of the log", source, f"--map {target}={source}, {where}", nearest(source, columns), "unknown_column")
     sources = {source: target for target, source in map.items()}
+    if len(sources) < len(map):
+        twice = next(source for target, source in map.items() if sources[source] != target)
+        raise UserError("a column of its own for each name", f"{twice} twice", f"--map, {where}", "leave one of them out", "bad_map")
     kept = {name: dtype for name, dtype in columns.items() if name not in map or name in sources}
     return {sources.get(name, name): dtype for name, dtype in kept.items()}
 
@@ -163,11 +169,13 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     columns = dict(frame.collect_schema())
     where = str(tables[0].path)
     moment, unit = _time_of(layout, frame, columns, where)
+    for name in layout.numbers:
+        flat(columns, name)
     fields = layout.fields(columns)
     rows = frame.with_columns(moment.alias("_moment")).select(
         "row",
         pl.col("_moment").alias("timestamp"),
-        _problem(layout, fields, columns).alias("_problem"),
+        problem(layout, fields, columns, any(table.separator for table in tables)).alias("_problem"),
         *([_digest(columns).alias("_digest")] if layout.dedupe else []),
         *(expr.alias(name) for name, expr in fields.items()),
     )
@@ -175,13 +183,14 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     wanted = ["row", "_problem", *(["_digest"] if layout.dedupe else []), *(["event_id"] if event_id else [])]
     seen = rows.select(wanted).collect(engine="streaming")
     if seen.height == 0:
-        raise UserError("at least one row", "a file with a header only", where, "check how it was written", "empty_file")
+        raise _no_rows(where)
     doubles = _doubles(seen, layout, rows)
     clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", "_digest", strict=False)
     if len(doubles):
         clean = clean.filter(~pl.col("row").is_in(doubles.implode()))
     rejects = _rejects(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
     notes = [layout.note] if layout.note else []
+    notes += [f"{table.path.name} begins with a byte order mark, which is not read" for table in tables if table.bom]
     if len(doubles):
         notes.append(f"{len(doubles):,} duplicate rows dropped")
     if unit == "order":
@@ -194,49 +203,13 @@ def _time_of(layout: Layout, frame: pl.LazyFrame, columns: Columns, where: str) 
     if name is None:
         return (ORDER_EPOCH + pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000).cast(TIME), "order"
     sample = frame.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
+    if len(sample) == 0 and frame.head(1).collect().height == 0:
+        raise _no_rows(where)
     return parse_time(name, columns[name], sample, f"{where}, column {name}")
 
 
-def _problem(layout: Layout, fields: dict[str, pl.Expr], columns: Columns) -> pl.Expr:
-    """Why a row is bad, or null. The first reason that holds is given."""
-    found: list[pl.Expr] = []
-
-    def say(condition: pl.Expr, reason: str) -> None:
-        found.append(pl.when(condition).then(pl.lit(reason)))
-
-    if BROKEN in columns:
-        found.append(pl.col(BROKEN))
-    if EXTRA in columns:
-        say(pl.col(EXTRA).is_not_null(), "more fields than the header")
-    for name in layout.required:
-        say(fields[name].is_null(), f"missing {name.removeprefix('_')}")
-    time = next((one for one in layout.time if one in columns), None)
-    if time is not None:
-        moment = pl.col("_moment").cast(pl.Int64)
-        say(pl.col(time).is_null(), "missing timestamp")
-        say(moment.is_null(), "unreadable timestamp")
-        say(moment < EARLIEST, "timestamp in 1970 (never set, or a wrong unit)")
-        say(moment >= LATEST, "timestamp after 2199 (a wrong unit)")
-    for name in layout.numbers:
-        if name in columns:
-            parsed = pl.col(name).cast(pl.Float64, strict=False)
-            say(pl.col(name).is_not_null() & parsed.is_null(), f"{name} is not a number")
-            say(parsed.is_not_null() & ~parsed.is_finite(), f"{name} is NaN or infinite")
-    if "_propensity" in fields:
-        share = fields["_propensity"]
-        say(~((share > 0) & (share <= 1)).fill_null(False), "propensity outside (0, 1]")
-    if "_propensity_list" in fields:
-        found += propensity_problems(fields["_shown"], fields["_propensity_list"])
-    return pl.coalesce(found) if found else pl.lit(None, pl.String)
-
-
-def propensity_problems(shown: pl.Expr, propensity: pl.Expr) -> list[pl.Expr]:
-    """Reasons why a decision's propensities are bad: another number than items, or values outside (0, 1]."""
-    inside = propensity.list.eval(((pl.element() > 0) & (pl.element() <= 1)).fill_null(False)).list.all()
-    return [
-        pl.when(propensity.list.len() != shown.list.len()).then(pl.lit("as many propensities as items shown are needed")),
-        pl.when(~inside).then(pl.lit("propensity outside (0, 1]")),
-    ]
+def _no_rows(where: str) -> UserError:
+    return UserError("at least one row", "a file with a header only", where, "check how it was written", "empty_file")
 
 
 def _digest(columns: Columns) -> pl.Expr:
@@ -315,14 +288,12 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> 
         got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}"
         raise UserError("the decisions table of the contract", got, str(table.path), hint, "unknown_columns")
     read = _read_group(DECISIONS, [table], len(log.source), None)
-    known = pl.col("_propensity_list").is_not_null().any()
-    logged = "propensity" in table.columns and read.rows.select(known).collect(engine="streaming").item()
     rejects = read.rejects.with_columns(("decisions: " + pl.col("reason")).alias("reason"))
     decided = conform_decisions(read.tables.decisions) if read.tables.decisions is not None else None
     return replace(
         log,
         decisions=decided if log.decisions is None or decided is None else pl.concat([log.decisions, decided]),
-        kind="logged" if logged else "exposure",
+        kind=read.tables.kind,
         rejects=pl.concat([log.rejects, rejects]),
         rows=log.rows + read.total,
         notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],

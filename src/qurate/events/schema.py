@@ -58,6 +58,12 @@ STANDARD_TYPES = (
 )
 """Event types with a meaning of their own; any other name is allowed."""
 
+OTHER = "(other)"
+"""What the rarest types become where a log has more than a dataset can number; no type that anybody sends."""
+
+FLOAT32_MAX = 3.4028234663852886e38
+"""Values from here on are rejected where they enter: as float32 they are infinite, and a state with one is NaN."""
+
 FILE_ROWS = 2**40
 """`row` = file number * 2**40 + line, so that the first file's rows are plain line numbers and order is total."""
 

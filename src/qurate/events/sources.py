@@ -5,6 +5,7 @@ for the fast parser (an unclosed quote, a line that is no JSON), it is read agai
 """
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,7 @@ class Table:
     separator: str = ""  # of text tables other than JSONL
     headerless: bool = False
     by_line: bool = False
+    bom: bool = False  # the file begins with a byte order mark
 
     @property
     def is_text(self) -> bool:
@@ -56,6 +58,8 @@ def find_files(path: Paths) -> list[Path]:
     Raises:
         UserError: nothing there, an empty file, a directory without logs, an unknown extension.
     """
+    if not isinstance(path, str | Path | Iterable):
+        raise UserError("a path or several", repr(path), "path", "name the log", "bad_path")
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
     found: list[Path] = []
     for one in paths:
@@ -95,9 +99,9 @@ def open_table(path: Path) -> Table:
     try:
         if suffix in PARQUET_SUFFIXES:
             return _open_parquet(path)
-        if suffix in JSON_SUFFIXES:
-            return _open_json(path)
-        return _open_csv(path, TEXT_SEPARATOR[suffix])
+        table = _open_json(path) if suffix in JSON_SUFFIXES else _open_csv(path, TEXT_SEPARATOR[suffix])
+        with path.open("rb") as file:
+            return replace(table, bom=file.read(len(BOM_UTF8)) == BOM_UTF8)
     except PolarsError as error:
         raise unreadable(path, error) from None
     except OSError as error:
@@ -282,7 +286,7 @@ def _json_rows(table: Table) -> Iterator[list[Any]]:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            record = _decode(line.removeprefix(b"\xef\xbb\xbf"))
+            record = _decode(line.removeprefix(BOM_UTF8))
             broken = "not a JSON object" if record is None else None
             yield [number, broken, *(_as_text((record or {}).get(name), dtype) for name, dtype in columns)]
 

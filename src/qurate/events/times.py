@@ -44,11 +44,14 @@ def parse_time(column: str, dtype: pl.DataType, sample: pl.Series, where: str) -
         where: file and column, for the error.
 
     Raises:
-        UserError: numbers that are no time since 1970 in any unit, or text in no known format.
+        UserError: numbers that are no time since 1970 in any unit, text in no known format, or neither.
     """
     raw = pl.col(column)
     known = sample.drop_nulls()
-    if dtype.is_temporal() and dtype != pl.Duration and dtype != pl.Time:
+    if dtype.is_nested() or dtype in (pl.Duration, pl.Time):
+        got, hint = f"a column of type {dtype}", "name the right column with --map timestamp=COLUMN"
+        raise UserError("timestamps", got, where, hint, "bad_time")
+    if dtype.is_temporal():
         zone = getattr(dtype, "time_zone", None)
         moment = raw.cast(pl.Datetime("us", zone))
         return (moment.dt.convert_time_zone("UTC") if zone else moment.dt.replace_time_zone("UTC")), "datetime"

@@ -54,7 +54,8 @@ def _rejected(log: EventLog, max_bad: float) -> list[dict[str, Any]]:
         ("readable rows", r"fields than the header|unbalanced quotes|JSON object", "every row has its columns", "ragged or broken rows"),
         ("missing ids", r"missing (user_id|item_id|decision_id|type|shown)", "no id is missing", "rows without an id"),
         ("timestamps", r"timestamp", "every row has a time after 1970", "no time, or one of another unit"),
-        ("numbers", r"not a number|NaN or infinite", "numbers are finite", "text, NaN or infinity instead of a number"),
+        ("numbers", r"not a number|NaN or infinite|float32", "numbers are finite", "text, NaN or infinity instead of a number"),
+        ("text", r"not UTF-8", "ids are UTF-8", "another encoding; convert the file to UTF-8"),
         ("propensities", r"propensit", "probabilities are in (0, 1]", "outside (0, 1], or not one per item"),
     )
     bad = log.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE))
@@ -122,17 +123,20 @@ def _order(log: EventLog) -> dict[str, Any]:
 def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[dict[str, Any]]:
     """The checks between what was shown and what happened."""
     twice = _count(decisions, ~pl.col("decision_id").is_first_distinct())
-    shown = decisions.select("decision_id", "shown", pl.col("timestamp").alias("decided")).unique("decision_id")
+    user = pl.coalesce("user_id", "session_id")  # the session stands for a missing user
+    shown = decisions.select("decision_id", "shown", pl.col("timestamp").alias("decided"), user.alias("asker")).unique("decision_id")
     named = log.events.filter(pl.col("decision_id").is_not_null()).join(shown, on="decision_id", how="left")
     known = named.filter(pl.col("shown").is_not_null())
     unknown = _count(named, pl.col("shown").is_null())
     outside = _count(known, pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(pl.col("shown")))
     early = _count(known, pl.col("timestamp") < pl.col("decided"))
+    foreign = _count(known, user != pl.col("asker"))
     repeats = _count(decisions, pl.col("shown").list.n_unique() < pl.col("shown").list.len())
     return [
         _check("decision ids", twice, max_bad, "every decision has its own id", "decision ids that stand twice"),
         _check("known decisions", unknown, max_bad, "events name decisions that exist", "events name a decision that is not in the log"),
         _check("clicked was shown", outside, max_bad, "answered items were in the shown list", "the item was not in the shown list"),
         _check("answers follow", early, max_bad, "events follow their decision", "events earlier than the decision they answer"),
+        _check("same user", foreign, max_bad, "answers come from the user who was asked", "events name another user's decision"),
         _check("shown once", repeats, max_bad, "no list shows an item twice", "lists that show an item twice"),
     ]

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import UserError
+from qurate.events.schema import OTHER
 
 SMALL = 2_000
 """Below this many ids a dictionary is faster than a hash join."""
@@ -69,11 +70,15 @@ class Vocabulary:
         return _enum_index(ids, self._item_enum).astype(np.int32)
 
     def type_index(self, names: Ids) -> NDArray[np.uint8]:
-        """Indices uint8 [n] of event types; 0 for unknown names and None."""
+        """Indices uint8 [n] of event types; 0 for None and for unknown names, which are OTHER where training had such a type."""
+        look = self._type_of
+        other = look.get(OTHER, 0)
         if len(names) < SMALL or not self.types:
-            look = self._type_of
-            return np.fromiter((look.get(i, 0) if i is not None else 0 for i in names), np.uint8, len(names))
-        return _enum_index(names, pl.Enum(self.types)).astype(np.uint8)
+            return np.fromiter((look.get(i, other) if i is not None else 0 for i in names), np.uint8, len(names))
+        series = names if isinstance(names, pl.Series) else pl.Series(names, dtype=pl.String)
+        index = _enum_index(series, pl.Enum(self.types)).astype(np.uint8)
+        index[(index == 0) & series.is_not_null().to_numpy()] = other
+        return index
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able: {"items": [...], "types": [...]}."""

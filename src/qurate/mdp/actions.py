@@ -38,6 +38,7 @@ class Decided:
     candidates_start: IntArray  # [D + 1]
     types: list[str]  # names of types 1..M
     history: str  # events | events+shown
+    foreign: int = 0  # events that named another customer's decision
     organic: bool = False  # every decision is an event of the customer, which is all that it can be credited with
 
     def renumber_items(self, number: NDArray[np.int32]) -> "Decided":
@@ -91,7 +92,8 @@ def _organic(encoded: Encoded, gap_us: int) -> Decided:
 
 
 def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int) -> Decided:
-    events, n = encoded.events, len(encoded.events.user)
+    events, foreign = _own_decisions(encoded.events, decisions)
+    n = len(events.user)
     user = np.concatenate([events.user, decisions.user])
     time = np.concatenate([events.time, decisions.time])
     by_arrival = decisions.size > 0 and bool(np.all(decisions.as_of >= 0))
@@ -135,7 +137,18 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
         candidates_start=pool_start,
         types=types,
         history="events+shown" if single else "events",
+        foreign=foreign,
     )
+
+
+def _own_decisions(events: EventColumns, decisions: DecisionColumns) -> tuple[EventColumns, int]:
+    """The events without the names of other customers' decisions, and how many named one.
+
+    A decision is one answer to one customer: whoever else names it is credited as if naming none.
+    """
+    foreign = events.decision >= 0
+    foreign[foreign] = decisions.user[events.decision[foreign]] != events.user[foreign]
+    return replace(events, decision=np.where(foreign, np.int32(-1), events.decision)), int(np.count_nonzero(foreign))
 
 
 def _candidates(decisions: DecisionColumns, kind: str, single: bool) -> tuple[NDArray[np.int32], IntArray]:

@@ -2,21 +2,22 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from qurate.errors import UserError
+from qurate.errors import UserError, nearest
 from qurate.events.catalogue import feature_matrix
 from qurate.events.schema import EventLog
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.actions import Decided, decide, repeat_states
 from qurate.mdp.availability import ALWAYS, Availability, order_catalogue
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
-from qurate.mdp.encode import NO_SPLIT, Encoded, encode
-from qurate.mdp.rewards import resolve_rewards, weights_of
+from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
+from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weights_of
 from qurate.mdp.splits import FOREVER, Split, split_by_column, split_by_time
 from qurate.mdp.storage import SCHEMA_VERSION, Dataset
 from qurate.mdp.transitions import Links, link
@@ -65,58 +66,94 @@ def build_dataset(
     if episode not in (None, "session", "user"):
         raise UserError("session or user", str(episode), "--episode", "leave it out for the default", "bad_episode")
     churn_us = None if churn_after is None else parse_duration(churn_after, "--churn-after")
+    tau_us = parse_duration(tau, "tau")
     items = _declared(log.items if items is None else items, "item_id", "items")
     users = _declared(log.users if users is None else users, "user_id", "users")
-    encoded = encode(log, items, users)
+    _refuse_unknown_splits(log)
+    encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
     decided = decide(encoded, log.kind, session_gap_us)
     _refuse_untrainable(decided, encoded, log)
     components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
-    rule = episode or _default_episode(log, decided)
-    parts = _split(decided, split)
+    ends = _Ends(episode or _default_episode(log, decided), session_gap_us, churn_us, tau_us)
+    dataset = _assemble(log, encoded, decided, _split(decided, split), components, ends, items, users)
+    return dataset if out is None else dataset.write(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Where episodes end and what a pause costs; microseconds."""
+
+    rule: Literal["session", "user"]
+    session_gap_us: int
+    churn_after_us: int | None
+    tau_us: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As in the manifest, in seconds."""
+        churn_after_s = None if self.churn_after_us is None else self.churn_after_us / 1e6
+        gap_s, tau_s = self.session_gap_us / 1e6, self.tau_us / 1e6
+        return {"rule": self.rule, "session_gap_s": gap_s, "churn_after_s": churn_after_s, "tau_s": tau_s}
+
+
+def _assemble(
+    log: EventLog,
+    encoded: Encoded,
+    decided: Decided,
+    parts: Split,
+    components: dict[str, Reward],
+    ends: _Ends,
+    items: pl.DataFrame | None,
+    users: pl.DataFrame | None,
+) -> Dataset:
+    """The dataset of decisions: catalogue order, successors and ends, credit."""
     shelf = order_catalogue(decided, parts, encoded.items, items, log.time_unit == "order")
     decided = decided.renumber_items(shelf.number)
     log_end = int(max(decided.events.time.max(initial=0), decided.clock.max()))
-    links = link(decided, parts, rule, churn_us, log_end)
+    links = link(decided, parts, ends.rule, ends.churn_after_us, ends.session_gap_us, log_end)
     credited = credit(decided, components, parts.horizon(log_end), links.gone)
-    vocabulary = Vocabulary(tuple(_in_order(encoded.items, shelf)), tuple(decided.types))
-    item_table = _item_table(vocabulary, shelf, items)
-    user_table = _joined(pl.DataFrame({"user_id": encoded.users}, schema={"user_id": pl.String}), users, "user_id")
-    item_features, item_spec = feature_matrix(item_table.drop("available_from"))
-    user_features, user_spec = feature_matrix(user_table)
     transitions = _transitions(decided, parts, links, credited.reward, shelf)
-    dataset = Dataset(
+    manifest = {
+        **_origin(log, encoded, decided.foreign),
+        "rewards": {name: reward.to_json() for name, reward in components.items()},
+        "credit": credited.report,
+        "credit_window_s": CREDIT_WINDOW_US / 1e6,
+        "episode": ends.to_json(),
+        "splits": {"rule": parts.rule, "cuts_us": parts.cuts, **_sizes(transitions)},
+        "history": decided.history,
+        "n_ever_available": shelf.ever,
+        "counts": _counts(decided, encoded, log),
+    }
+    return Dataset(
         arrays=decided.arrays,
         transitions=transitions,
-        vocabulary=vocabulary,
-        items=item_table,
-        users=user_table,
-        item_features=np.concatenate([np.zeros((1, item_features.shape[1]), np.float32), item_features]),
-        item_spec=item_spec,
-        user_features=user_features,
-        user_spec=user_spec,
         components=list(components),
         weights=weights_of(components),
         row_visit=decided.row_visit,
         state_visit=decided.visit,
         rejects=log.rejects,
-        manifest={
-            **_origin(log, encoded),
-            "rewards": {name: reward.to_json() for name, reward in components.items()},
-            "credit": credited.report,
-            "credit_window_s": CREDIT_WINDOW_US / 1e6,
-            "episode": {
-                "rule": rule,
-                "session_gap_s": session_gap_us / 1e6,
-                "churn_after_s": None if churn_us is None else churn_us / 1e6,
-                "tau_s": parse_duration(tau, "tau") / 1e6,
-            },
-            "splits": {"rule": parts.rule, "cuts_us": parts.cuts, **_sizes(transitions)},
-            "history": decided.history,
-            "n_ever_available": shelf.ever,
-            "counts": _counts(decided, encoded, log),
-        },
+        manifest=manifest,
+        **_entities(encoded, decided.types, shelf, items, users),
     )
-    return dataset if out is None else dataset.write(out)
+
+
+def _entities(
+    encoded: Encoded, types: list[str], shelf: Availability, items: pl.DataFrame | None, users: pl.DataFrame | None
+) -> dict[str, Any]:
+    """The fields of a dataset about its items and users: names, tables and encoded features."""
+    vocabulary = Vocabulary(tuple(_in_order(encoded.items, shelf)), tuple(types))
+    item_table = _item_table(vocabulary, shelf, items)
+    user_table = _joined(pl.DataFrame({"user_id": encoded.users}, schema={"user_id": pl.String}), users, "user_id")
+    item_features, item_spec = feature_matrix(item_table.drop("available_from"))
+    user_features, user_spec = feature_matrix(user_table)
+    return {
+        "vocabulary": vocabulary,
+        "items": item_table,
+        "users": user_table,
+        "item_features": np.concatenate([np.zeros((1, item_features.shape[1]), np.float32), item_features]),
+        "item_spec": item_spec,
+        "user_features": user_features,
+        "user_spec": user_spec,
+    }
 
 
 def parse_duration(given: Duration, where: str) -> int:
@@ -150,6 +187,17 @@ def _declared(table: pl.DataFrame | pl.LazyFrame | None, key: str, where: str) -
             raise UserError("times in available_from", got, where, "write RFC 3339 with a zone, 2026-01-31T00:00:00Z", "bad_available_from")
         frame = frame.with_columns(since)
     return frame.unique(key, keep="last", maintain_order=True)
+
+
+def _refuse_unknown_splits(log: EventLog) -> None:
+    """A held-out row under another name (`val`, `Test`) would train."""
+    known = list(SPLIT_NAMES.values())
+    for table in (log.events, log.decisions):
+        if table is None or "split" not in table.collect_schema():
+            continue
+        named = table.select(pl.col("split").drop_nulls().unique()).collect(engine="streaming")["split"]
+        for name in sorted(set(named) - set(known)):
+            raise UserError(f"one of {', '.join(known)}", repr(name), "column split", nearest(name, known), "unknown_split")
 
 
 def _refuse_untrainable(decided: Decided, encoded: Encoded, log: EventLog) -> None:
@@ -218,14 +266,15 @@ def _sizes(transitions: Transitions) -> dict[str, int]:
     return {name: int(np.count_nonzero(transitions.split == code)) for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST))}
 
 
-def _origin(log: EventLog, encoded: Encoded) -> dict[str, Any]:
+def _origin(log: EventLog, encoded: Encoded, n_foreign: int) -> dict[str, Any]:
+    foreign = [f"{n_foreign} events name another user's decision and are credited as if they named none"] if n_foreign else []
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": log.kind,
         "layout": log.layout,
         "time_unit": log.time_unit,
         "source": [Path(name).name for name in log.source],
-        "notes": [*log.notes, *encoded.notes],
+        "notes": [*log.notes, *encoded.notes, *foreign],
     }
 
 

@@ -25,9 +25,10 @@ class HistoryRows(NamedTuple):
 
 
 class Worth(msgspec.Struct, frozen=True):
-    """What one reward component of an item is expected to bring, in reward units."""
+    """What one reward component of an item is expected to bring, in reward units; `now` is null where it is not told
+    from `later` (single-head form)."""
 
-    now: float
+    now: float | None
     later: float
 
 
@@ -35,14 +36,14 @@ class DecisionItem(msgspec.Struct, frozen=True):
     """One item of an answer.
 
     `propensity` is its conditional probability at its position given the items above it, after all masks, in (0, 1].
-    `now`, `later` and `components` are there only where an explanation was asked for.
+    `now`, `later` and `components` are there only where an explanation was asked for; `now` is null as in `Worth`.
     """
 
     item_id: str
     score: float
     propensity: float
     source: Source
-    now: float | UnsetType = UNSET
+    now: float | UnsetType | None = UNSET
     later: float | UnsetType = UNSET
     components: dict[str, Worth] | UnsetType = UNSET
 

@@ -3,6 +3,7 @@
 Ids become codes through polars categoricals, the only pass over the text; everything after this file works on numpy.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import uuid4
@@ -12,11 +13,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import UserError
-from qurate.events.schema import EventLog
+from qurate.events.schema import OTHER, STANDARD_TYPES, EventLog
 from qurate.mdp.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
 
 NO_SPLIT = 255
 """The row names no split."""
+
+MAX_TYPES = 254
+"""Types are numbered from 1 in one byte, and `shown` may come to those of the log."""
 
 SPLIT_NAMES = {TRAIN: "train", VALID: "valid", TEST: "test", HISTORY: "history"}
 SPLIT = pl.col("split").cast(pl.Enum([SPLIT_NAMES[code] for code in range(4)]), strict=False).to_physical().fill_null(NO_SPLIT)
@@ -101,16 +105,17 @@ def ragged_take(start: IntArray, index: NDArray[Any]) -> tuple[IntArray, IntArra
     return flat, new_start
 
 
-def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None) -> Encoded:
+def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None, rewarded: Collection[str] = ()) -> Encoded:
     """Read the lazy tables once and give every id a number.
 
     Args:
         log: the event log; events without user and session, or without time, are left out (readers reject them).
         items: declared items (`item_id`), known even where no event names them.
         users: declared users (`user_id`).
+        rewarded: event types that keep their names however rare they are, beside the standard ones.
 
     Raises:
-        UserError: the log is empty or has more than 255 event types.
+        UserError: the log is empty.
     """
     user_ids, item_ids, session_ids, decision_ids = everything = [pl.Categories.random() for _ in range(4)]
     # polars forgets categories as soon as no series has them; these empty ones keep them until the codes are resolved.
@@ -127,16 +132,16 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
         raise UserError("at least one event", "an empty log", ", ".join(log.source) or "the log", "check the path", "no_events")
     user_names, user_rank = _ranks(user_ids)
     item_names, item_rank = _ranks(item_ids)
-    type_names = sorted(frame["type"].unique().to_list())
-    if len(type_names) > 254:
-        raise UserError("at most 254 event types", str(len(type_names)), "column type", "merge rare types", "too_many_types")
+    kinds, folded = _fold_rare(frame["type"].cast(pl.String), {*rewarded, *STANDARD_TYPES})
+    notes += [f"{folded} rare event types stand as one, {OTHER}: at most {MAX_TYPES} are told apart"] if folded else []
+    type_names = sorted(kinds.unique().to_list())
     row_of_decision = np.full(_size(decision_ids), -1, np.int32)
     alive.clear()
     coded = None
     if decisions is not None:
         row_of_decision[_numbers(decisions["decision"])] = np.arange(decisions.height, dtype=np.int32)
         coded = _decision_columns(decisions, user_rank, item_rank)
-    type_code = frame["type"].cast(pl.Enum(type_names)).to_physical().cast(pl.UInt8) + 1
+    type_code = kinds.cast(pl.Enum(type_names)).to_physical().cast(pl.UInt8) + 1
     named = frame["decision"].fill_null(-1).cast(pl.Int64).to_numpy() if decisions is not None else None
     events = EventColumns(
         user=user_rank[_numbers(frame["user"])],
@@ -152,6 +157,18 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     if np.any(np.diff(events.order) < 0):
         events = events.take(np.argsort(events.order, kind="stable"))
     return Encoded(events, coded, user_names, item_names, type_names, notes)
+
+
+def _fold_rare(types: pl.Series, kept: Collection[str]) -> tuple[pl.Series, int]:
+    """The types with the rarest as OTHER where there are more than MAX_TYPES, and how many became it.
+
+    A service stores whatever types its clients send, so their number must never make its log unreadable.
+    """
+    counts = types.value_counts(name="n").with_columns(pl.col("type").is_in(list(kept)).alias("first"))
+    if counts.height <= MAX_TYPES:
+        return types, 0
+    rare = counts.sort("first", "n", "type", descending=[True, True, False])["type"][MAX_TYPES - 1 :]
+    return types.replace(rare.to_list(), OTHER), len(rare)
 
 
 def _collect_events(

@@ -1,15 +1,15 @@
 """What an event is worth: `{type: weight}` or `{type: {weight, per: value, cap}}`, kept as separate components."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qurate.errors import UserError, nearest
-from qurate.events.schema import STANDARD_TYPES
+from qurate.events.schema import FLOAT32_MAX, STANDARD_TYPES
 from qurate.mdp.types import FloatArray
 
 DERIVED = ("no_response", "leave")
@@ -59,12 +59,13 @@ def parse_rewards(spec: str | Mapping[str, Any]) -> dict[str, Reward]:
     """Rewards from `click=1,purchase=10`, from JSON text, or from a mapping.
 
     Raises:
-        UserError: not a number, an unknown key, `per` other than value, or a cap without `per`.
+        UserError: not a number, an unknown key, `per` other than value, a cap without `per` or not above 0, a type twice.
     """
-    if isinstance(spec, str):
-        spec = _parse_text(spec)
+    weights: Any = _parse_text(spec) if isinstance(spec, str) else spec
+    if not isinstance(weights, Mapping):
+        raise UserError("weights by event type", repr(spec)[:60], "rewards", "write for example click=1,purchase=10", "bad_reward")
     rewards = {}
-    for name, given in spec.items():
+    for name, given in weights.items():
         where = f"rewards, {name}"
         if isinstance(given, Reward):
             rewards[name] = given
@@ -79,7 +80,11 @@ def parse_rewards(spec: str | Mapping[str, Any]) -> dict[str, Reward]:
         if cap is not None and per is None:
             raise UserError("cap together with per: value", "cap alone", where, "add per: value", "bad_reward")
         weight = _number(parts.get("weight"), where)
-        rewards[name] = Reward(weight, per == "value", None if cap is None else _number(cap, where))
+        limit = None if cap is None else _number(cap, where)
+        if limit is not None and limit <= 0:
+            # The cap is the most that one event may count: below 0 it would be worth the same whatever its value.
+            raise UserError("a cap above 0", str(cap), where, "give the largest value that counts", "bad_reward")
+        rewards[name] = Reward(weight, per == "value", limit)
     if not rewards:
         raise UserError("at least one reward", "none", "rewards", "write for example click=1,purchase=10", "bad_reward")
     return rewards
@@ -130,19 +135,28 @@ def weights_of(rewards: Mapping[str, Reward]) -> FloatArray:
 def _parse_text(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
-            parsed: dict[str, Any] = msgspec.json.decode(text.encode(), type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise UserError(
-                "a JSON object", str(error), "rewards", 'for example {"watch": {"weight": 0.01, "per": "value"}}', "bad_reward"
-            ) from None
+            parsed: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            hint = 'for example {"watch": {"weight": 0.01, "per": "value"}}'
+            raise UserError("a JSON object", str(error), "rewards", hint, "bad_reward") from None
         return parsed
-    parsed = {}
+    pairs = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, weight = part.partition("=")
         if not equals:
             raise UserError("TYPE=WEIGHT", part, "rewards", "write for example click=1,purchase=10", "bad_reward")
-        parsed[name.strip()] = weight.strip()
-    return parsed
+        pairs.append((name.strip(), weight.strip()))
+    return _once(pairs)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as a dict; of a name given twice one would be lost without a word."""
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in named:
+            raise UserError("each name once", f"{name} twice", "rewards", "leave one of them out", "bad_reward")
+        named[name] = value
+    return named
 
 
 def _number(given: Any, where: str) -> float:
@@ -150,6 +164,6 @@ def _number(given: Any, where: str) -> float:
         number = float(given) if not isinstance(given, bool) else float("nan")
     except (TypeError, ValueError):
         number = float("nan")
-    if not np.isfinite(number):
+    if not abs(number) < FLOAT32_MAX:  # NaN too
         raise UserError("a finite number", str(given), where, "write for example click=1", "bad_reward")
     return number

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from qurate.errors import MachineError, UserError
 from qurate.events.catalogue import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
-from qurate.mdp.types import EventArrays, FloatArray, Transitions
+from qurate.mdp.types import EventArrays, FloatArray, IntArray, Transitions
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
 TABLES = ("events", "decisions", "candidates", "items", "users")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
     """What training and evaluation read, made by `build_dataset` and kept in a directory.
 
@@ -49,6 +49,11 @@ class Dataset:
     state_visit: NDArray[np.int32]  # [D] visit of each decision
     rejects: pl.DataFrame
     manifest: dict[str, Any]
+    path: str | None = field(default=None, compare=False)  # absolute; None: in memory only
+
+    def __repr__(self) -> str:
+        counts = {name: self.manifest["counts"][name] for name in ("events", "decisions", "users", "items")}
+        return f"Dataset({self.kind}, {', '.join(f'{n} {name}' for name, n in counts.items())}, path={self.path!r})"
 
     @property
     def user_ids(self) -> list[str]:
@@ -70,11 +75,22 @@ class Dataset:
         """Items 1..n were declared or seen in training; the others are unknown to any policy."""
         return int(self.manifest["n_ever_available"])
 
+    @property
+    def log_end(self) -> int:
+        """Time of the last event or decision, microseconds."""
+        return int(max(self.arrays.time.max(initial=0), self.transitions.clock.max(initial=0)))
+
+    @property
+    def upcoming(self) -> IntArray:
+        """Declared times after the log's end, ascending, microseconds: of the last items among 1..n_ever_available."""
+        since = self.items["available_from"].head(self.n_ever_available).cast(pl.Int64).drop_nulls().to_numpy()
+        return np.asarray(since[since > self.log_end], np.int64)
+
     def write(self, path: str | Path) -> "Dataset":
         """Write the directory; what is at `path` is replaced as one, or stays as it was.
 
         Returns:
-            The dataset with the digests in its manifest.
+            The dataset with the digests in its manifest and its place.
 
         Raises:
             UserError: `path` is a file, or a directory that is not a dataset.
@@ -117,7 +133,7 @@ def _write(dataset: Dataset, path: Path) -> Dataset:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-    return replace(dataset, manifest=manifest)
+    return replace(dataset, manifest=manifest, path=str(path))
 
 
 def _write_files(dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -179,6 +195,7 @@ def _read(path: Path) -> Dataset:
         state_visit=state_visit,
         rejects=pl.read_csv(path / "rejects.csv", schema_overrides={"line": pl.UInt64, "reason": pl.String, "raw": pl.String}),
         manifest=manifest,
+        path=str(path.absolute()),
     )
 
 

@@ -1,8 +1,11 @@
 """From one decision to the next: successors, pauses, and where an episode ends.
 
 `session`: the end of a session terminates. `user`: transitions cross sessions, with the pause in seconds; a customer
-silent longer than `churn_after` before the end of what the split may know has terminated, any other is censored: the
-successor was never observed. A successor beyond the cut of a split is censored too.
+silent longer than `churn_after` has terminated, any other is censored: the successor was never observed.
+
+What a transition says depends only on what was known at its split's horizon. A customer who was silent for long enough
+at the cut is gone for training, also if the test period sees a return; a visit that was still going on, or may have
+been, is censored.
 """
 
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ class Links:
     gone: NDArray[np.bool_]  # silent longer than churn_after: the customer left
 
 
-def link(decided: Decided, split: Split, rule: str, churn_after_us: int | None, log_end: int) -> Links:
+def link(decided: Decided, split: Split, rule: str, churn_after_us: int | None, session_gap_us: int, log_end: int) -> Links:
     """Successors and ends of the decisions.
 
     Args:
@@ -33,22 +36,33 @@ def link(decided: Decided, split: Split, rule: str, churn_after_us: int | None, 
         split: their split; a training decision never learns what came after the cut.
         rule: session | user.
         churn_after_us: silence in microseconds after which a customer counts as gone; None: nobody does.
+        session_gap_us: silence in microseconds after which a visit counts as over at a cut; the log's end ends them all.
         log_end: last time in the log, microseconds.
     """
-    last_of_user = _next_in(decided.user) < 0
+    horizon = split.horizon(log_end)
     gone = np.zeros(len(decided.user), bool)
     if churn_after_us is not None:
-        silence = split.horizon(log_end) - _last_seen(decided)[decided.user]
-        gone = last_of_user & (silence > churn_after_us)
+        last_of_user = ~_known(_next_in(decided.user), decided, horizon)
+        gone = last_of_user & (horizon - _last_seen(decided, decided.user, _row_user(decided), horizon) > churn_after_us)
+    over = gone
+    if rule == "session":
+        over = horizon > log_end
+        if not over.all():
+            over |= horizon - _last_seen(decided, decided.visit, decided.row_visit, horizon) >= session_gap_us
     following = _next_in(decided.visit if rule == "session" else decided.user)
-    end = np.full(len(following), CONTINUES, np.uint8)
-    stops = following < 0
-    end[stops] = TERMINATED if rule == "session" else np.where(gone[stops], TERMINATED, CENSORED)
-    beyond = ~stops & (split.of != split.of[following]) & ((split.of == TRAIN) | (split.of == VALID))
-    end[beyond], following[beyond] = CENSORED, -1
-    crosses = (following >= 0) & (decided.visit[following] != decided.visit)
+    known = _known(following, decided, horizon)
+    # a split by column has no cut in time: that a successor follows is known, but another split's is not learnt from
+    taught = known & ((split.of == split.of[following]) | ((split.of != TRAIN) & (split.of != VALID)))
+    following[~taught] = -1
+    end = np.where(taught, CONTINUES, np.where(over & ~known, TERMINATED, CENSORED)).astype(np.uint8)
+    crosses = taught & (decided.visit[following] != decided.visit)
     pause = np.where(crosses, np.maximum(decided.when[following] - decided.when, 0) * 1e-6, 0.0)
     return Links(following, end, pause.astype(np.float32), gone)
+
+
+def _known(following: NDArray[np.int32], decided: Decided, horizon: IntArray) -> NDArray[np.bool_]:
+    """[D] whether there is a next decision before the horizon."""
+    return (following >= 0) & (decided.when[following] < horizon)
 
 
 def _next_in(group: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -60,12 +74,30 @@ def _next_in(group: NDArray[np.int32]) -> NDArray[np.int32]:
     return following
 
 
-def _last_seen(decided: Decided) -> IntArray:
-    """[U] last time at which anything of a user is in the log."""
-    last = np.full(len(decided.arrays.user_start) - 1, np.iinfo(np.int64).min // 2, np.int64)
-    np.maximum.at(last, decided.events.user, decided.events.time)
-    np.maximum.at(last, decided.user, decided.clock)
-    return last
+def _row_user(decided: Decided) -> NDArray[np.int32]:
+    """[E] the user of each history row."""
+    start = decided.arrays.user_start
+    return np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
+
+
+def _last_seen(decided: Decided, group: NDArray[np.int32], row_group: NDArray[np.int32], horizon: IntArray) -> IntArray:
+    """[D] last time before its horizon at which anything of a decision's group (user or visit) is in the log.
+
+    Args:
+        decided: D decisions and E history rows.
+        group: [D].
+        row_group: [E].
+        horizon: [D] microseconds, with as many values as there are splits.
+    """
+    seen = np.empty(len(group), np.int64)
+    for limit in np.unique(horizon):
+        last = np.full(int(max(group.max(initial=0), row_group.max(initial=0))) + 1, np.iinfo(np.int64).min // 2, np.int64)
+        for who, when in ((row_group, decided.arrays.time), (group, decided.clock)):
+            before = when < limit
+            np.maximum.at(last, who[before], when[before])
+        here = horizon == limit
+        seen[here] = last[group[here]]
+    return seen
 
 
 def constant_solution(transitions: Transitions, weights: FloatArray) -> str | None:

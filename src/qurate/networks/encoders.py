@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from qurate.mdp.types import SESSION_GAP_US, State
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
+NARROW = 16
+"""Dimensions in which the layers see an item of the history: with all of them the first layer is most of an update."""
 
 
 def to_tensors(state: State) -> tuple[Tensor, ...]:
@@ -19,16 +21,18 @@ class HistoryViews(nn.Module):
 
     Each event type m has three views of the history: a fast and a slow exponential decay over positions (both rates
     are learned) and "this visit only"; one more sum is weighted by the event's value. Sums of one-hot categories are
-    counts, so tiring of a category, which a recommender must see, is linear in them.
+    counts, so tiring of a category, which a recommender must see, is linear in them. Each view weighs the dimensions of
+    the item vectors anew: what is like a purchase need not be like what was only seen.
     """
 
-    def __init__(self, n_types: int) -> None:
+    def __init__(self, n_types: int, dim: int) -> None:
         super().__init__()
         self.n_types, self.n_views = n_types, 3 * n_types + 1
         self.log_rates = nn.Parameter(torch.tensor([-0.4, -2.5]))  # decay e^-0.67 and e^-0.08 per event at the start
+        self.scale = nn.Parameter(torch.ones(self.n_views, dim))
 
     def forward(self, state: tuple[Tensor, ...], vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums [B, G, d] and the sums of their weights [B, G], from a state's tensors and the item vectors [N + 1, d]."""
+        """Sums [B, G, d] and their weights [B, G, L] (0 on padding), from a state's tensors and the item vectors [N + 1, d]."""
         items, types, gaps, values, _, _ = state
         length = items.shape[1]
         place = torch.arange(1, length + 1)
@@ -40,21 +44,23 @@ class HistoryViews(nn.Module):
         weights = torch.cat(views, dim=1)  # [B, 3M + 1, L]
         # `index_select`, not `vectors[items]`: its gradient adds whole rows, which is several times faster
         history = vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)  # [B, L, d]
-        return torch.bmm(weights, history), weights.sum(2)
+        return torch.bmm(weights, history) * self.scale, weights
 
 
 class MeanEncoder(nn.Module):
-    """Two layers over the views of the history."""
+    """Two layers over the views of the history, each view narrowed first: the heads see the full sums on a path of their own."""
 
     def __init__(self, dim: int, n_types: int, n_views: int, user_dim: int, context_dim: int, hidden: int) -> None:
         super().__init__()
+        width = min(dim, NARROW)
+        self.narrow = nn.Linear(dim, width, bias=False)
         self.layers = nn.Sequential(
-            nn.Linear(n_views * (dim + 1) + user_dim + context_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+            nn.Linear(n_views * (width + 1) + user_dim + context_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
 
     def forward(self, state: tuple[Tensor, ...], vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
         """z [B, hidden] from a state's tensors, the item vectors [N + 1, d] and the views (`HistoryViews`)."""
-        return self.layers(torch.cat([sums.flatten(1), counts, state[4], state[5]], dim=1))  # type: ignore[no-any-return]
+        return self.layers(torch.cat([self.narrow(sums).flatten(1), counts, state[4], state[5]], dim=1))  # type: ignore[no-any-return]
 
 
 class GRUEncoder(nn.Module):

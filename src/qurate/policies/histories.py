@@ -1,6 +1,7 @@
 """Histories of the training log's users, and answers for them one by one or all at once."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -54,12 +55,26 @@ def histories_of(model: Model) -> Histories | None:
     Raises:
         UserError: another dataset stands in its place.
     """
+    if model.histories is not None:
+        return model.histories
     if model.dataset is None or not Path(model.dataset).is_dir():
         return None
     found = _histories(model.dataset, model.dataset_sha256)
     if found.dataset.sha256 != model.dataset_sha256:
         raise UserError("the dataset the model was trained from", "another one", str(model.dataset), "ingest it again", "other_dataset")
     return found
+
+
+@lru_cache  # once for a model, not once for a user
+def _note_once(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _missing(model: Model) -> str:
+    """What stands where the training dataset should."""
+    if model.dataset is not None:
+        return "no such directory"
+    return "a model that was not trained from one" if model.kind == "environment" else "one that was never written to a directory"
 
 
 def clock_for(model: Model, rows: HistoryRows, log_end: int) -> int:
@@ -83,10 +98,14 @@ def recommend(
     explain: bool,
 ) -> Decision:
     """See `Model.recommend`."""
-    if k < 1:
-        raise UserError("k of at least 1", str(k), "-k", "ask for one item or more", "bad_k")
+    _check_k(k)
     known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
-    past = histories_of(model) if user is not None and history is None else None
+    past = None
+    if user is not None and history is None:
+        past = histories_of(model)
+        if past is None and model.kind != "environment":
+            where = model.dataset or "model"
+            _note_once(f"note: no user of the training log is known: expected the training dataset, got {_missing(model)}, at {where}")
     if past is not None and user in past.index:
         number = past.index[user]
         known, rows, features, log_end = True, past.rows(number), past.features(number), past.log_end
@@ -99,6 +118,11 @@ def recommend(
     return decide(
         model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain
     )  # fmt: skip
+
+
+def _check_k(k: int) -> None:
+    if not isinstance(k, int | np.integer) or k < 1:  # text is the caller's mistake, not a fault of ours
+        raise UserError("k of at least 1", repr(k), "-k", "ask for one item or more", "bad_k")
 
 
 def encode_context(model: Model, context: dict[str, Any]) -> FloatArray:
@@ -166,15 +190,15 @@ def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
         UserError: the dataset is gone, or k below 1.
     """
     past = histories_of(model)
-    if k < 1:
-        raise UserError("k of at least 1", str(k), "-k", "ask for one item or more", "bad_k")
+    _check_k(k)
     if past is None:
-        got = "no such directory" if model.dataset else "a model that was not trained from one"
-        raise UserError("the training dataset", got, str(model.dataset or "model"), "--all-users needs its histories", "no_dataset")
-    if model.n_available == 0:
+        where = str(model.dataset or "model")
+        raise UserError("the training dataset", _missing(model), where, "--all-users needs its histories", "no_dataset")
+    available = model.available_at(past.log_end)
+    if available == 0:
         raise UserError("an item that may be shown", "an empty catalogue", str(model.dataset), "see qurate inspect", "empty_catalogue")
-    k = min(k, model.n_available)
-    catalogue = np.arange(1, model.n_available + 1, dtype=np.int64)
+    k = min(k, available)
+    catalogue = np.arange(1, available + 1, dtype=np.int64)
     names = np.array(["", *model.vocabulary.items], dtype=object)
     users = past.dataset.user_ids
     for first in range(0, len(users), BATCH):

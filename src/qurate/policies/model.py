@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,10 +16,13 @@ from qurate.config import Settings
 from qurate.events.catalogue import Spec
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.decision import Decision
-from qurate.mdp.types import FloatArray, Observation
+from qurate.mdp.types import FloatArray, IntArray, Observation
 from qurate.networks.encoders import to_tensors
 from qurate.networks.items import ItemTable
 from qurate.networks.qnetwork import Heads, QNetwork
+
+if TYPE_CHECKING:
+    from qurate.policies.histories import Histories
 
 By = Literal["q", "q_in_support", "behaviour"]
 """Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head."""
@@ -35,10 +38,14 @@ class Model:
     Attributes:
         weights: float32 [R], reward weight per component (for explanations; Q is already weighted).
         popularity: float32 [N + 1], the fallback's score of each item: credited reward in training.
-        n_available: items 1..n_available may be shown.
+        n_available: items 1..n_available may be shown, the last of them from a day to come: see `upcoming`.
+        upcoming: int64 [n], ascending microseconds from which the last n of them may be shown: declared for a time after
+            the end of the training log. Whatever was available before it ended still is.
         answers_newcomers: training has met states without any history, so that the model knows what to show a stranger.
         shown_in_history: decisions of one item leave a `shown` row in the history (mdp/encode.py).
-        dataset: directory the model was trained from, for the histories of its users; None = an environment.
+        dataset: directory the model was trained from, for the histories of its users; None = an environment, or a
+            dataset that was never written.
+        histories: of the dataset in memory that the model was trained from; a loaded model reads `dataset` instead.
         checkpoint: file name -> content, what `train --resume` needs.
     """
 
@@ -64,6 +71,8 @@ class Model:
     by: By = "q"
     answers_newcomers: bool = False
     checkpoint: dict[str, bytes] = field(default_factory=dict, repr=False)
+    upcoming: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    histories: "Histories | None" = field(default=None, repr=False)
     _tables: list[ItemTable] = field(default_factory=list, repr=False)
 
     @property
@@ -75,6 +84,10 @@ class Model:
     def window(self) -> int:
         """L, history rows in a state."""
         return self.settings.window
+
+    def available_at(self, clock_us: int) -> int:
+        """Items 1..n may be shown at this time, microseconds."""
+        return self.n_available - len(self.upcoming) + int(np.searchsorted(self.upcoming, clock_us, "right"))
 
     def ranked_by(self, by: By) -> "Model":
         """The same model whose `scores` are another score; networks are shared.

@@ -78,7 +78,7 @@ def decide(
         The decision; `degraded` names what stood in the way, and the items may be none.
     """
     rng = rng or np.random.default_rng()
-    items, degraded = _allowed_items(model, candidates, exclude)
+    items, degraded = _allowed_items(model, clock_us, candidates, exclude)
     stranger = not known or (len(history.items) == 0 and user is None)
     fallback = degraded is not None or (stranger and not model.answers_newcomers)
     if degraded is None and stranger:
@@ -99,15 +99,18 @@ def decide(
     return Decision(uuid.uuid4().hex, user_id, out, policy, model.version, degraded)
 
 
-def _allowed_items(model: Model, candidates: Sequence[str] | None, exclude: Sequence[str]) -> tuple[NDArray[np.int64], Degraded | None]:
-    """Indices [K] that may be shown, and the reason where there are none."""
-    if model.n_available == 0:
+def _allowed_items(
+    model: Model, clock_us: int, candidates: Sequence[str] | None, exclude: Sequence[str]
+) -> tuple[NDArray[np.int64], Degraded | None]:
+    """Indices [K] that may be shown at this time, and the reason where there are none."""
+    available = model.available_at(clock_us)
+    if available == 0:
         return np.zeros(0, np.int64), "empty_catalogue"
     if candidates is None:
-        items = np.arange(1, model.n_available + 1, dtype=np.int64)
+        items = np.arange(1, available + 1, dtype=np.int64)
     else:
         index = model.vocabulary.item_index(list(dict.fromkeys(candidates))).astype(np.int64)
-        items = index[(index > 0) & (index <= model.n_available)]
+        items = index[(index > 0) & (index <= available)]
         if not len(items):
             return items, "no_candidates"
     if len(exclude):
@@ -119,15 +122,20 @@ def _allowed_items(model: Model, candidates: Sequence[str] | None, exclude: Sequ
 
 def _worths(model: Model, observation: Observation, items: NDArray[np.int64]) -> list[dict[str, Any]]:
     """`now`, `later` and `components` of chosen items (contract, Decision)."""
-    by_head = np.nan_to_num(model.explain(observation, items[None]))[0].astype(float)  # [K, 2, R]
+    by_head = model.explain(observation, items[None])[0].astype(float)  # [K, 2, R]
     return [
         {
-            "now": float(now.sum()),
+            "now": _told(now.sum()),
             "later": float(later.sum()),
-            "components": {name: Worth(float(now[i]), float(later[i])) for i, name in enumerate(model.components)},
+            "components": {name: Worth(_told(now[i]), float(later[i])) for i, name in enumerate(model.components)},
         }
         for now, later in by_head
     ]
+
+
+def _told(now: float) -> float | None:
+    """A number, or None where the network does not tell now from later."""
+    return None if np.isnan(now) else float(now)
 
 
 def golden_answers(model: Model) -> list[dict[str, Any]]:

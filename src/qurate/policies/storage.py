@@ -89,7 +89,7 @@ def _contents(model: Model) -> dict[str, bytes]:
         "settings": msgspec.structs.asdict(model.settings), "algorithm": model.algorithm, "kind": model.kind, "user_dim": model.user_dim,
         "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
         "environment": model.environment, "behaviour": model.network.behaviour is not None,
-        "answers_newcomers": model.answers_newcomers,
+        "answers_newcomers": model.answers_newcomers, "upcoming": model.upcoming.tolist(),
     }  # fmt: skip
     rewards = {"components": model.components, "weights": [float(w) for w in model.weights], "rewards": model.rewards}
     return {
@@ -125,7 +125,7 @@ def load(path: str | Path) -> Model:
             np.asarray(rewards["weights"], np.float32), tensors["popularity"].numpy(), config["n_available"], config["user_dim"],
             config["kind"], config["shown_in_history"], rewards["rewards"], features["items"], features["users"], config["dataset"],
             manifest["dataset_sha256"], config["environment"], json.loads(data["metrics.json"]), manifest["version"],
-            answers_newcomers=config.get("answers_newcomers", False),
+            answers_newcomers=config.get("answers_newcomers", False), upcoming=np.asarray(config.get("upcoming", ()), np.int64),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
         raise UserError("a model of this version of qurate", f"{type(error).__name__}: {error}", str(source), code="bad_model") from None

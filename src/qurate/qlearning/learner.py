@@ -11,7 +11,7 @@ from qurate.config import Settings
 from qurate.mdp.types import Batch, State
 from qurate.networks.encoders import to_tensors
 from qurate.networks.items import ItemTable
-from qurate.networks.qnetwork import Heads, QNetwork
+from qurate.networks.qnetwork import Heads, QNetwork, repeats
 from qurate.qlearning import td
 from qurate.qlearning.select import best_item
 
@@ -155,8 +155,8 @@ class Learner:
 
     def _best_in_catalogue(self, net: QNetwork, heads: Heads, table: ItemTable, available: Tensor) -> Tensor:
         """The state's value is the same for all items and stays out of the comparison."""
-        behaviour = None if heads.behaviour is None else net.behaviour_direction(heads)
-        return best_item(net.q_direction(heads), table.centred, available, behaviour, self.settings.support_threshold)
+        behaviour = None if heads.behaviour is None else net.behaviour_scores(heads)
+        return best_item(net.q_scores(heads), table.centred, available, behaviour, self.settings.support_threshold)
 
     def _best_candidate(self, net: QNetwork, heads: Heads, table: ItemTable, batch: Batch) -> Tensor:
         """Among explicit candidates. What was on an explicit list is inside the support by construction."""
@@ -189,30 +189,38 @@ class Learner:
             error = net.by_head(heads, table, items.expand(len(target), -1)) - target[:, None]
             unchosen = (items[None] != torch.as_tensor(batch.action)[:, None])[:, :, None]
             return (td.error_loss(error, self.settings.loss) * unchosen * counts[:, None]).sum((1, 2)).mean()
-        everything = td.error_loss(heads.value - target, "squared") + 0.5 * self._spread(heads, table)
+        everything = td.error_loss(heads.value - target, "squared") + 0.5 * self._spread(heads, table, heads.value - target)
         chosen = td.error_loss(q_tm1 - target, "squared") / (table.vectors.shape[0] - 1)
         return self.settings.negatives * ((everything - chosen) * counts).sum(1).mean()
 
-    def _spread(self, heads: Heads, table: ItemTable) -> Tensor:
-        """Variance of Q over the catalogue by head, [B, H]."""
-        net = self.network
-        gram = table.centred.T @ table.centred / (table.vectors.shape[0] - 1)
-        biases = torch.eye(net.n_heads, table.centred.shape[1] - net.dim).expand(len(heads.value), -1, -1)
+    def _spread(self, heads: Heads, table: ItemTable, off: Tensor) -> Tensor:
+        """Mean over the catalogue of (off + x + r)^2 - off^2 by head, [B, H], where x is linear in the centred item rows
+        and r is what repeating brings the few items of the window; `off` [B, H] is the same for all items."""
+        net, items = self.network, table.vectors.shape[0] - 1
+        gram = table.centred.T @ table.centred / items
+        biases = torch.eye(net.n_heads, table.centred.shape[1] - net.dim).expand(len(off), -1, -1)
         direction = torch.cat([heads.direction, biases], dim=2)
-        return ((direction @ gram) * direction).sum(2)
+        linear = ((direction @ gram) * direction).sum(2)
+        there = torch.bmm(direction, table.centred[heads.history].transpose(1, 2))  # x of the window's items, [B, H, L]
+        same = (heads.history[:, :, None] == heads.history[:, None]).float()
+        twice = 2 * (off[:, :, None] + there) + torch.bmm(heads.repeat, same)  # an item may stand there more than once
+        return linear + (heads.repeat * twice).sum(2) / items
 
     def _behaviour_loss(self, heads: Heads, table: ItemTable, action: Tensor) -> Tensor:
         """Cross-entropy of what was shown (or chosen); sampled with log-q correction over large catalogues."""
         items = table.vectors.shape[0] - 1
         if items <= FULL_SOFTMAX_ITEMS:
             return torch.nn.functional.cross_entropy(self.network.behaviour_logits(heads, table)[:, 1:], action - 1)
-        sample = torch.randint(1, items + 1, (SOFTMAX_SAMPLES,), generator=self.generator)
+        sample = 1 + torch.randperm(items, generator=self.generator)[:SOFTMAX_SAMPLES]
+        scores, action = self.network.behaviour_scores(heads), action[:, None]
         # one look-up for both: each would cost a gradient over the whole catalogue
-        rows = table.centred.index_select(0, torch.cat([sample, action]))
-        direction = self.network.behaviour_direction(heads)
-        negative = direction @ rows[: len(sample)].T + float(np.log(items / SOFTMAX_SAMPLES))
-        negative = negative.masked_fill(sample[None] == action[:, None], td.NEVER)
-        positive = (direction * rows[len(sample) :]).sum(1, keepdim=True)
+        rows = table.centred.index_select(0, torch.cat([sample, action[:, 0]]))
+        negative = scores.direction @ rows[: len(sample)].T
+        place = torch.full((items + 1,), -1).scatter_(0, sample, torch.arange(len(sample)))[scores.history]
+        negative = negative.scatter_add(1, place.clamp(min=0), scores.repeat * (place >= 0)) + float(np.log(items / SOFTMAX_SAMPLES))
+        negative = negative.masked_fill(sample[None] == action, td.NEVER)
+        again = repeats(scores.repeat[:, None], scores.history, action)[:, :, 0]
+        positive = (scores.direction * rows[len(sample) :]).sum(1, keepdim=True) + again
         return (torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive[:, 0]).mean()
 
     def _target_items(self) -> ItemTable:

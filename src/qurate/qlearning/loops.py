@@ -104,7 +104,7 @@ def train_online(
         feedback = engine.step(position)
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
-        writer.add(observation.candidates[lanes, position], feedback)
+        writer.add(observation.candidates[lanes, position], feedback, position != best)
         observation = feedback.obs
         due = max(steps + writer.lanes - unused, 0) // s.update_every - max(steps - unused, 0) // s.update_every
         steps += writer.lanes

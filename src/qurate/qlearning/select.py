@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from qurate.networks.qnetwork import Scores
 from qurate.qlearning.td import NEVER
 
 BLOCK = 2_048
@@ -17,30 +18,31 @@ ROWS = 64
 
 
 @torch.no_grad()
-def best_item(q: Tensor, vectors: Tensor, available: Tensor, behaviour: Tensor | None = None, threshold: float = 0.0) -> Tensor:
-    """argmax of q . vectors[a] over items 1..available[b], int64 [B]; ties go to the lowest index.
+def best_item(q: Scores, rows: Tensor, available: Tensor, behaviour: Scores | None = None, threshold: float = 0.0) -> Tensor:
+    """argmax of q over items 1..available[b], int64 [B]; ties go to the lowest index.
 
     Args:
-        q: directions [B, d]; scores are linear in the item vectors, biases are columns of them.
-        vectors: [N + 1, d], row 0 padding.
+        q: of B states.
+        rows: [N + 1, d + H], `ItemTable.centred`; row 0 is padding.
         available: int64 [B], at least 1.
-        behaviour: directions [B, d] of the logits of pi_b. Only items with pi_b(a) / max pi_b >= threshold count, the maximum over
+        behaviour: the logits of pi_b. Only items with pi_b(a) / max pi_b >= threshold count, the maximum over
             the available ones (discrete BCQ, Fujimoto et al. 2019, arXiv:1910.01708).
         threshold: in [0, 1]; 0 = no support.
     """
-    if len(q) > ROWS:
-        cuts = [slice(i, i + ROWS) for i in range(0, len(q), ROWS)]
-        return torch.cat([best_item(q[c], vectors, available[c], None if behaviour is None else behaviour[c], threshold) for c in cuts])
+    if len(available) > ROWS:
+        cuts = [slice(i, i + ROWS) for i in range(0, len(available), ROWS)]
+        supports = [None if behaviour is None else behaviour.rows(c) for c in cuts]
+        return torch.cat([best_item(q.rows(c), rows, available[c], b, threshold) for c, b in zip(cuts, supports)])
     blocks = -(-int(available.max()) // BLOCK)
-    parts = [vectors[1 + i * BLOCK : 1 + min((i + 1) * BLOCK, int(available.max()))].T for i in range(blocks)]
+    ends = [(1 + i * BLOCK, 1 + min((i + 1) * BLOCK, int(available.max()))) for i in range(blocks)]
     support: list[Tensor] = []
     if behaviour is not None and threshold > 0:
-        support = [_hide(behaviour @ part, i, available) for i, part in enumerate(parts)]
+        support = [_block(behaviour, rows, first, last, available) for first, last in ends]
         peak = torch.stack([block.amax(1) for block in support]).amax(0)
         limit = peak[:, None] + math.log(threshold)
     scores, peaks = [], []
-    for i, part in enumerate(parts):
-        block = _hide(q @ part, i, available)
+    for i, (first, last) in enumerate(ends):
+        block = _block(q, rows, first, last, available)
         if support:
             block.masked_fill_(support[i] < limit, NEVER)
         scores.append(block)
@@ -48,14 +50,16 @@ def best_item(q: Tensor, vectors: Tensor, available: Tensor, behaviour: Tensor |
     where = torch.stack(peaks).argmax(0)
     best = torch.ones(len(available), dtype=torch.int64)
     for i in torch.unique(where).tolist():
-        rows = torch.nonzero(where == i)[:, 0]
-        best[rows] = scores[i][rows].argmax(1) + i * BLOCK + 1
+        at = torch.nonzero(where == i)[:, 0]
+        best[at] = scores[i][at].argmax(1) + i * BLOCK + 1
     return best
 
 
-def _hide(scores: Tensor, block: int, available: Tensor) -> Tensor:
-    """Items beyond `available` get NEVER, in place."""
-    first, last = 1 + block * BLOCK, block * BLOCK + scores.shape[1]
-    if last > int(available.min()):
-        scores.masked_fill_(torch.arange(first, last + 1)[None] > available[:, None], NEVER)
-    return scores
+def _block(scores: Scores, rows: Tensor, first: int, last: int, available: Tensor) -> Tensor:
+    """Scores of items first..last - 1, [B, last - first]; items beyond `available` get NEVER."""
+    out = scores.direction @ rows[first:last].T
+    inside = (scores.history >= first) & (scores.history < last)
+    out.scatter_add_(1, torch.where(inside, scores.history - first, 0), torch.where(inside, scores.repeat, 0))
+    if last - 1 > int(available.min()):
+        out.masked_fill_(torch.arange(first, last)[None] > available[:, None], NEVER)
+    return out

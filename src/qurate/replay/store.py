@@ -29,6 +29,7 @@ class Tables(NamedTuple):
     discount: FloatArray  # [S] of the successor; 0 = terminated
     next_state: NDArray[np.int32]  # [S] -1 = none
     censored: NDArray[np.bool_]  # [S] the successor was never observed
+    explored: NDArray[np.bool_]  # [S] the action was not the policy's own: n-step returns stop before it
     state_reward: FloatArray  # [S, R] reward of the whole decision (the same array as `reward` for single items)
     state: NDArray[np.int32]  # [T] which state
     action: NDArray[np.int32]  # [T] item shown
@@ -77,8 +78,9 @@ class Store:
         return State(columns[ITEM], types, gaps, values, t.user_features[t.user[index]], derive_context(types, gaps))
 
     def batch(self, index: NDArray[np.int64], n_step: int = 1) -> Batch:
-        """Transitions `index` [B] with n-step returns that stop where an episode does.
+        """Transitions `index` [B] with n-step returns that stop where an episode does and before an exploratory action.
 
+        What followed such an action says what exploring earned, not what the policy would have (Watkins 1989, Q(lambda)).
         The discount of step t is `discount[t]`; rewards of steps 2..n are kept apart from the first one because the
         now-and-later form fits them with different heads.
         """
@@ -89,7 +91,7 @@ class Store:
         later = np.zeros((len(index), t.reward.shape[1]), np.float32)
         for _ in range(n_step - 1):
             go = (discount > 0) & ~censored & (following >= 0)
-            go &= t.next_state[following] != NO_ACTION
+            go &= (t.next_state[following] != NO_ACTION) & ~t.explored[following]
             later += np.where(go[:, None], discount[:, None] * t.state_reward[following], 0)
             censored |= go & t.censored[following]
             discount = np.where(go, discount * t.discount[following], discount)
@@ -119,6 +121,7 @@ class Store:
         """Bytes beside the history rows, user features and candidate lists, per transition."""
         t = self.tables
         per_state: list[NDArray[Any]] = [t.hi, t.depth, t.last_gap, t.user, t.n_available, t.discount, t.next_state, t.censored]
+        per_state += [t.explored] if t.explored.strides[0] else []
         per_state += [] if t.state_reward is t.reward else [t.state_reward]
         return sum(a.nbytes for a in [*per_state, t.state, t.action, t.reward]) / max(len(t.action), 1)
 

@@ -55,7 +55,8 @@ def store_from_log(
         state_reward = np.zeros((states, reward.shape[1]), np.float32)
         np.add.at(state_reward, t.state, reward)
     tables = Tables(
-        rows, t.hi, depth, last_gap, t.user, t.n_available, discount, following, censored, state_reward,
+        rows, t.hi, depth, last_gap, t.user, t.n_available, discount, following, censored,
+        np.broadcast_to(np.False_, states), state_reward,
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start,
     )  # fmt: skip
     return Store(tables, window)
@@ -90,7 +91,8 @@ class OnlineWriter:
             rows=np.zeros((lanes * (self.lane_rows + window), 4), np.int32),
             hi=np.zeros(slots, np.int64), depth=np.zeros(slots, np.uint16), last_gap=np.zeros(slots, np.float32),
             user=np.zeros(slots, np.int32), n_available=np.full(slots, n_items, np.int32), discount=np.zeros(slots, np.float32),
-            next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), state_reward=reward,
+            next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), explored=np.zeros(slots, np.bool_),
+            state_reward=reward,
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
             user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(0, np.int32),
             candidates_start=np.zeros(0, np.int64),
@@ -127,10 +129,14 @@ class OnlineWriter:
         t.next_state[slot] = NO_ACTION
         self.written[lanes] += 1
 
-    def add(self, action: NDArray[np.int64], feedback: Feedback) -> None:
-        """Closes the open slots with `action` [lanes] (item indices) and `feedback`, and opens the next ones."""
+    def add(self, action: NDArray[np.int64], feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> None:
+        """Closes the open slots with `action` [lanes] (item indices) and `feedback`, and opens the next ones.
+
+        `explored` [lanes]: the policy itself would have shown something else; None = nowhere.
+        """
         t, slot = self.tables, self._slot(self.written - 1, self._lane)
         t.action[slot] = action
+        t.explored[slot] = False if explored is None else explored
         t.reward[slot] = feedback.components * self.weights
         t.discount[slot] = np.where(feedback.terminated, 0, step_discount(feedback.pause, self.gamma, self.tau_s))
         self._append_rows(feedback.rows)
@@ -171,7 +177,20 @@ class OnlineWriter:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that changes, by name; not copied."""
-        changing = ("rows", "hi", "depth", "last_gap", "user", "discount", "next_state", "censored", "reward", "action", "user_features")
+        changing = (
+            "rows",
+            "hi",
+            "depth",
+            "last_gap",
+            "user",
+            "discount",
+            "next_state",
+            "censored",
+            "explored",
+            "reward",
+            "action",
+            "user_features",
+        )
         own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "episodes", "newest_time")}
         return own | {f"tables.{name}": getattr(self.tables, name) for name in changing}
 

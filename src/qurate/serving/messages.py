@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from qurate.events.schema import FLOAT32_MAX
+
 MAX_ID_BYTES = 256
 MAX_CANDIDATES = 10_000
 MAX_BATCH = 1_000
@@ -14,7 +16,8 @@ Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1-2
 Time = (
     Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone")] | Annotated[int, Meta(description="milliseconds since 1970 UTC")]
 )
-Feature = str | float | bool | Annotated[list[Id], Meta(max_length=100)]
+Number = Annotated[float, Meta(gt=-FLOAT32_MAX, lt=FLOAT32_MAX, description="within float32, as states hold it")]
+Feature = str | Number | bool | Annotated[list[Id], Meta(max_length=100)]
 Code = Literal[
     "invalid_json",
     "invalid_field",
@@ -51,7 +54,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user_id: Id
     timestamp: Time
     item_id: Id | None = None
-    value: float | None = None
+    value: Number | None = None
     session_id: Id | None = None
     decision_id: Id | None = None
     props: dict[str, Any] | None = None

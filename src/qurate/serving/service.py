@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from qurate.errors import MachineError, UserError
+from qurate.events.schema import OTHER
 from qurate.mdp.decision import Decision, DecisionItem, HistoryRows
 from qurate.serving.boundary import rejection
 from qurate.serving.messages import Check, Event, EventsAnswer, Ready, RecommendRequest, Rejection
@@ -36,7 +37,12 @@ FUTURE_US = 5 * 60 * 1_000_000
 EARLIEST_US = 365 * 86_400 * 1_000_000
 """Times in 1970 are seconds sent as milliseconds, or no clock at all."""
 
-RESERVED_TYPES = {"shown": "decisions add these rows themselves", "no_response": "a derived reward", "leave": "a derived reward"}
+RESERVED_TYPES = {
+    "shown": "decisions add these rows themselves",
+    "no_response": "a derived reward",
+    "leave": "a derived reward",
+    OTHER: "what rare types are in training",
+}
 MAX_PROPS_BYTES = 16_384
 
 
@@ -259,7 +265,8 @@ class Service:
         the same rows, and they must not stand twice.
         """
         names = self.decider.vocabulary
-        stored, first, as_of = self._store.history(user_id, self.decider.window, names.types, bool(self._shown_type))
+        types = None if OTHER in names.types else names.types  # what has no name of its own is OTHER
+        stored, first, as_of = self._store.history(user_id, self.decider.window, types, bool(self._shown_type))
         rows = _indexed(stored, names)
         known = self.decider.user_history(user_id) if len(stored) < self.decider.window else None
         if known is not None:

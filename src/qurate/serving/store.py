@@ -169,13 +169,13 @@ class Store:
             self._connection.close()
             self._lock_file.close()
 
-    def history(self, user_id: str, window: int, types: Sequence[str], shown: bool) -> tuple[list[StoredRow], int | None, int]:
+    def history(self, user_id: str, window: int, types: Sequence[str] | None, shown: bool) -> tuple[list[StoredRow], int | None, int]:
         """A customer's newest rows, from one snapshot.
 
         Args:
             user_id: whose.
             window: how many rows at most.
-            types: event types that count.
+            types: event types that count; None: all.
             shown: whether a decision that showed one item is a row of type `shown`.
 
         Returns:
@@ -189,10 +189,10 @@ class Store:
         first = None
         with self._reader:
             rows = run(
-                "SELECT 2 * seq, seq, item_id, type, timestamp_us, value FROM events WHERE user_id = ?"
-                " AND type IN (SELECT value FROM json_each(?)) ORDER BY seq DESC LIMIT ?",
+                "SELECT 2 * seq, seq, item_id, type, timestamp_us, value FROM events WHERE user_id = ?1"
+                " AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3",
                 user_id,
-                json.dumps(list(types)),
+                None if types is None else json.dumps(list(types)),
                 window,
             )
             if shown:

@@ -1,0 +1,77 @@
+"""Reading ids: text that stays itself, bytes and columns that are no ids."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from event_files import GOOD, HEADER, T0, lines, refused, write
+
+from qurate.events.readers import read_events
+from qurate.events.validate import validate
+
+
+def test_an_id_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
+    text = lines(GOOD).encode().replace(b"u3,i3,click,1700000003", b"u\xff3,i3,click,1700000003")
+    log = read_events(write(tmp_path / "log.csv", text))
+    assert log.rejects.select("line", "reason").rows() == [(5, "user_id is not UTF-8")]
+    quote = read_events(write(tmp_path / "quote.csv", text.replace(b"u4,i4,click,1700000004", b'"u4,i4,click,1700000004', 1)))
+    assert quote.rejects.select("line", "reason").rows() == [(5, "user_id is not UTF-8"), (6, "unbalanced quotes")]
+    latin = HEADER.encode() + b"".join(b"caf\xe9,i%d,click,170000000%d,\ncaf\xe8,i%d,click,170000000%d,\n" % (i, i, i, i) for i in range(5))
+    assert "user_id is not UTF-8" in str(refused(write(tmp_path / "latin.csv", latin)))
+    checks = validate(read_events(tmp_path / "latin.csv", max_bad=1.0))["checks"]
+    assert [check["count"] for check in checks if check["name"] == "text"] == [10]
+    flat = b"user_id,item_id,type,timestamp,shown\nu,a,click,1700000000,a|b\xe9\n"
+    assert "shown is not UTF-8" in str(refused(write(tmp_path / "flat.csv", flat)))
+
+
+def test_a_replacement_character_that_the_source_holds_is_kept_where_bytes_are_checked(tmp_path: Path) -> None:
+    row = {**GOOD[0], "user_id": "caf\ufffd"}
+    pl.DataFrame([row]).write_parquet(tmp_path / "a.parquet")
+    write(tmp_path / "b.jsonl", json.dumps(row))
+    for name in ("a.parquet", "b.jsonl"):
+        assert read_events(tmp_path / name).events.collect()["user_id"].to_list() == ["caf\ufffd"]
+
+
+def test_ids_are_text_and_keep_their_zeros(tmp_path: Path) -> None:
+    text = HEADER + "007,1.0,click,1700000000,\n7,1,click,1700000001,\n"
+    kept = read_events(write(tmp_path / "log.csv", text)).events.collect()
+    assert kept["user_id"].to_list() == ["007", "7"]
+    assert kept["item_id"].to_list() == ["1.0", "1"]
+    pl.DataFrame({"user_id": [1.0, None], "item_id": [2.0, 3.0], "timestamp": [T0, T0]}).write_parquet(tmp_path / "f.parquet")
+    log = read_events(tmp_path / "f.parquet", max_bad=1.0)
+    assert log.events.collect()["user_id"].to_list() == ["1"]
+    assert log.rejects["reason"].to_list() == ["missing user_id"]
+
+
+def test_ids_that_are_fractions_stay_different(tmp_path: Path) -> None:
+    ids = [0.025, 0.05, 2.0, float("nan"), 1e300]
+    pl.DataFrame({"user_id": ids, "item_id": ["a"] * 5, "timestamp": [T0 + i for i in range(5)]}).write_parquet(tmp_path / "f.parquet")
+    log = read_events(tmp_path / "f.parquet", max_bad=1.0)
+    assert log.events.collect()["user_id"].to_list() == ["0.025", "0.05", "2", "1e+300"]
+    assert log.rejects["reason"].to_list() == ["missing user_id"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("user_id", ["u1"]), ("item_id", ["i1"]), ("type", {"a": 1}), ("value", [1.0]), ("timestamp", [T0]), ("shown", {"a": 1})],
+)
+def test_a_list_where_one_value_belongs_is_refused(tmp_path: Path, column: str, value: object) -> None:
+    rows = [{**row, column: value} for row in GOOD[:3]]
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    paths = [tmp_path / "log.parquet"]
+    if isinstance(value, list):
+        paths.append(write(tmp_path / "log.jsonl", "\n".join(json.dumps(row) for row in rows)))
+    for path in paths:
+        error = refused(path)
+        assert f"column {column}" in str(error) and "damaged" not in str(error)
+
+
+def test_a_shown_list_of_objects_is_refused(tmp_path: Path) -> None:
+    pl.DataFrame([{**row, "shown": [{"id": "a"}]} for row in GOOD[:3]]).write_parquet(tmp_path / "log.parquet")
+    assert "column shown" in str(refused(tmp_path / "log.parquet"))
+
+
+def test_a_duration_is_no_timestamp(tmp_path: Path) -> None:
+    pl.DataFrame(GOOD).with_columns(pl.duration(seconds="timestamp").alias("timestamp")).write_parquet(tmp_path / "log.parquet")
+    assert "got a column of type Duration" in str(refused(tmp_path / "log.parquet"))
