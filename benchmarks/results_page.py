@@ -59,8 +59,9 @@ What is worth more is told by simulated customers (README) or by a log with prob
 * "Missed": share of targets that could not be ranked (items that did not exist, or were never seen, in training). They count as 0 in every
   row; "HR open" is HR@{k} among the others.
 * Settings were chosen on the validation split only, from few runs ("What was tried"), the same for DQN and myopic (but for gamma). On
-  every log: {shared}; the rest are defaults or stand at the log. The number of updates follows the time at hand. Each log's
-  figures carry the digest of the learning code that made them in results.json.
+  every log: {shared}; the rest are defaults or stand at
+  the log. The number of updates follows the time at hand. Each log's figures carry the digest of the learning code that made them in
+  results.json.
 """
 
 
