@@ -1,8 +1,15 @@
 """How much each simulated customer explores."""
 
+import numpy as np
 import pytest
 
-from qurate.qlearning.loops import epsilon_at, lane_epsilons
+from qurate.build import fresh_model
+from qurate.config import Settings
+from qurate.policies.choose import epsilon_greedy
+from qurate.qlearning.learner import Learner
+from qurate.qlearning.loops import epsilon_at, lane_epsilons, train_online
+from qurate.replay.writers import OnlineWriter
+from qurate.simulators.gym import make_engine
 
 
 def test_epsilon_falls_linearly_and_stays() -> None:
@@ -12,3 +19,16 @@ def test_epsilon_falls_linearly_and_stays() -> None:
 def test_customers_explore_alike_or_from_epsilon_to_one_in_equal_ratios() -> None:
     assert lane_epsilons(0.01, 3, spread=False) == pytest.approx([0.01, 0.01, 0.01])
     assert lane_epsilons(0.01, 3, spread=True) == pytest.approx([0.01, 0.1, 1.0])
+
+
+@pytest.mark.parametrize(("epsilon", "least", "most"), [(0.0, 0.0, 0.0), (0.5, 0.4, 0.6), (1.0, 0.95, 1.0)])
+def test_the_replay_knows_which_actions_were_exploration(epsilon: float, least: float, most: float) -> None:
+    settings = Settings(window=4, epsilon_start=epsilon, epsilon_end=epsilon)
+    engine = make_engine("shop", window=4)
+    model = fresh_model(engine, settings, "dqn", 0, "shop")
+    writer = OnlineWriter(32, 3_200, 4, engine.component_weights, engine.n_items, model.user_dim, 0.9, 1e5)
+    loop = train_online(Learner(model.network, settings), engine, writer, epsilon_greedy, np.random.default_rng(0), 0, warmup=10_000)
+    for _ in range(20):
+        next(loop)
+    explored = writer.tables.explored[writer.tables.action > 0]
+    assert len(explored) >= 600 and least <= explored.mean() <= most

@@ -377,6 +377,16 @@ def test_the_sampled_softmax_agrees_with_the_full_one_at_1000_items(monkeypatch:
     assert np.mean([behaviour_gradient(learner, batch)[0] for _ in range(300)]) == pytest.approx(loss, rel=0.1)
 
 
+def test_the_sampled_softmax_over_every_item_is_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, batch = make_learner(make_network(behaviour=True), aux_weight=1.0), make_batch(n=16)
+    loss, gradient = behaviour_gradient(learner, batch)
+    monkeypatch.setattr(learning, "FULL_SOFTMAX_ITEMS", 0)
+    monkeypatch.setattr(learning, "SOFTMAX_SAMPLES", ITEMS)
+    sampled, sampled_gradient = behaviour_gradient(learner, batch)
+    assert sampled == pytest.approx(loss, rel=1e-5)
+    assert torch.allclose(sampled_gradient, gradient, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["now_later", "single"])
 def test_unchosen_items_of_an_organic_log_are_pulled_to_the_value_of_staying(form: str) -> None:
     """As many items as `negatives`, in expectation: reward 0, and the customer stays in the state she was in."""
