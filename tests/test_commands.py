@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -327,3 +328,13 @@ def test_simulate_by_a_model_and_with_a_trace(tmp_path: Path, capsys: pytest.Cap
         capsys, "simulate", "shop", "-o", str(log), "--users", "20", "--steps", "6", "--slate", "3", "--policy", "popularity"
     )
     assert code == 0
+
+
+def test_workers_run_nothing_that_lies_in_the_current_folder(tmp_path: Path) -> None:
+    folder, script = tmp_path / "folder", tmp_path / "script.py"
+    folder.mkdir()
+    (folder / "re.py").write_text("raise SystemExit('a module of the folder was run')")
+    run = "    demo.STAGES['index'] = 1\n    print(demo.run_jobs([(operator.index, (7,))], lambda *a: None))\n"
+    script.write_text("import operator\nfrom qurate import demo\nif __name__ == '__main__':\n" + run)
+    result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert result.stdout.endswith("[7]\n"), result.stderr

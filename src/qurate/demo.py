@@ -166,6 +166,7 @@ def _clear(target: Path) -> Path:
 
 def run_jobs(jobs: list[Job], progress: Progress) -> list[Told]:
     """The answers of `jobs`, in order: one process per core, the first jobs first; a job that fails ends all."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # else a re.py in the user's folder would be run by every worker
     context = multiprocessing.get_context("spawn")
     said = context.Queue()
     done, what = 0, "starting"
