@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,6 +284,19 @@ def test_figures_that_are_not_finite_do_not_lose_a_training(tmp_path: Path) -> N
     assert model.metrics["skipped"] > 0 and json.dumps(model.metrics, allow_nan=False)
     assert np.isfinite(model.scores(make_engine("toy_chain", window=4).reset(0, 3))).all()
     assert equal(load(model.save(tmp_path / "m") and tmp_path / "m"), model)
+
+
+def test_a_model_of_an_earlier_network_is_refused_in_one_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(*args: Any, **options: Any) -> torch.nn.Module:
+        net = build(*args, **options)
+        net.added = torch.nn.Parameter(torch.zeros(3))
+        return net
+
+    build = storage.build_network
+    monkeypatch.setattr(storage, "build_network", other)
+    with pytest.raises(UserError, match="got the weights of another network") as caught:
+        load(saved)
+    assert caught.value.code == "bad_model" and "\n" not in str(caught.value)
 
 
 def test_golden_answers_do_not_depend_on_what_ran_before(model: Model) -> None:

@@ -109,6 +109,7 @@ def load(path: str | Path) -> Model:
     put_in_order(source.absolute())
     manifest = read_manifest(source)
     data = {name: read_checked(source, name, manifest) for name in FILES}
+    versions = f"saved with qurate {manifest['qurate']}, torch {manifest['torch']}; here {qurate.__version__}, {torch.__version__}"
     try:
         config, features, rewards = (json.loads(data[n]) for n in ("config.json", "features.json", "rewards.json"))
         vocabulary = Vocabulary.from_json(json.loads(data["vocabulary.json"]))
@@ -128,9 +129,10 @@ def load(path: str | Path) -> Model:
             answers_newcomers=config.get("answers_newcomers", False), upcoming=np.asarray(config.get("upcoming", ()), np.int64),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
-        raise UserError("a model of this version of qurate", f"{type(error).__name__}: {error}", str(source), code="bad_model") from None
+        # torch names every tensor of a network that was built otherwise, over many lines
+        got = "the weights of another network" if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+        raise UserError("a model of this version of qurate", got, str(source), f"train it again ({versions})", "bad_model") from None
     if golden_answers(model) != manifest["golden"]:
-        versions = f"saved with qurate {manifest['qurate']}, torch {manifest['torch']}; here {qurate.__version__}, {torch.__version__}"
         raise UserError("the answers recorded in the manifest", "other answers", str(source), versions, "golden_mismatch")
     return model
 
