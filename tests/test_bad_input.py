@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from qurate import cli
+from qurate.build import train
 from qurate.errors import UserError
 from qurate.mdp import storage as dataset_storage
 from qurate.mdp.rewards import parse_rewards
@@ -257,9 +258,11 @@ def test_unknown_names_name_the_nearest(args: list[str], word: str, tmp_path: Pa
     assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
 
 
-def test_rewards_that_are_no_mapping() -> None:
+def test_rewards_that_are_no_mapping_and_seeds_below_zero() -> None:
     with pytest.raises(UserError, match="weights by event type"):
         parse_rewards(["click"])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="a seed of 0 or more, got -1"):
+        train(env="toy_chain", seed=-1)
 
 
 def test_a_log_whose_columns_nobody_knows(tmp_path: Path, capsys: Capture) -> None:

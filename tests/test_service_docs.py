@@ -35,7 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [Path(sys.executable).with_name("qurate"), "serve", folder / "model", "--data", folder / "data", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    line = process.stderr.readline()
+    line = next((line for line in process.stderr if not line.startswith("note: ")), "")
     assert " at http://" in line, line + process.stderr.read()
     yield line.rsplit(" at ", 1)[1].strip()
     process.send_signal(signal.SIGTERM)

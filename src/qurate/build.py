@@ -79,6 +79,8 @@ def train(
         raise UserError("a dataset or --env", "both" if data is not None else "neither", "train", "give one of them", "bad_train")
     if steps is not None and steps < 1:
         raise UserError("at least one step", str(steps), "--steps", "", "bad_steps")
+    if seed < 0:
+        raise UserError("a seed of 0 or more", str(seed), "--seed", "", "bad_seed")
     if resume is not None:
         ours = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm if algorithm != "dqn" else None}
         return _resume(Path(resume), data, ours, steps, budget, progress)

@@ -209,7 +209,9 @@ def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
 
     payload = msgspec.to_builtins(decision)
     if payload["degraded"]:
-        terminal.note(f"note: the answer is a fallback ({payload['degraded']})")
+        learned = any(item["source"] == "q" for item in payload["items"])
+        what = "the model's, for a customer without a history" if learned else "a fallback"
+        terminal.note(f"note: the answer is {what} ({payload['degraded']})")
     elif len(payload["items"]) < k:
         terminal.note(f"note: {len(payload['items'])} items can be shown, {k} were asked for")
     extra = ["now", "later"] if payload["items"] and payload["items"][0].get("now") is not None else []

@@ -340,11 +340,20 @@ def test_features_given_beside_or_by_path(tmp_path: Path) -> None:
 def test_a_column_named_row_and_nested_columns(tmp_path: Path) -> None:
     table = pl.DataFrame([{**GOOD[0], "row": 9, "props": {"a": 1, "b": [1, 2]}}, {**GOOD[1], "row": 8, "props": {"a": 1, "b": []}}])
     table.write_parquet(tmp_path / "log.parquet")
-    assert read_events(tmp_path / "log.parquet").events.collect()["row"].to_list() == [1, 2]
+    log = read_events(tmp_path / "log.parquet").events.collect()
+    assert log["row"].to_list() == [1, 2]
+    assert log["props"].to_list() == ['{"a":1,"b":[1,2]}', '{"a":1,"b":[]}']
     table.drop("props").write_csv(tmp_path / "log.csv")
     assert read_events(tmp_path / "log.csv").events.collect()["row"].to_list() == [2, 3]
     table.write_ndjson(tmp_path / "log.jsonl")
-    assert read_events(tmp_path / "log.jsonl").events.collect()["row"].to_list() == [1, 2]
+    lines = read_events(tmp_path / "log.jsonl").events.collect()
+    assert lines["row"].to_list() == [1, 2]
+    assert [json.loads(text) for text in lines["props"]] == [{"a": 1, "b": [1, 2]}, {"a": 1, "b": []}]
+    table.with_columns(pl.col("props").alias("item_id")).write_parquet(tmp_path / "nested.parquet")
+    with pytest.raises(UserError, match=r"got an object, at .*nested\.parquet, column item_id"):
+        read_events(tmp_path / "nested.parquet")
+    table.with_columns(pl.Series("props", [1, 2])).write_parquet(tmp_path / "other.parquet")
+    assert read_events(tmp_path / "other.parquet").events.collect()["props"].to_list() == [None, None]  # a column of the shop's own
 
 
 def test_order_stands_for_time_whatever_rows_are_bad(tmp_path: Path) -> None:

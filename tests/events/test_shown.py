@@ -87,18 +87,19 @@ def test_lists_in_csv_are_read_from_either_notation(tmp_path: Path) -> None:
 def test_two_tables_and_impossible_propensities(tmp_path: Path) -> None:
     write(tmp_path / "events.csv", HEADER.replace("value", "decision_id") + "u,a,click,1700000001,d1\n")
     decisions = [
-        {"decision_id": f"d{i}", "user_id": "u", "timestamp": T0, "shown": ["a", "b"], "propensity": [0.5, 0.5]} for i in range(200)
+        {"decision_id": f"d{i}", "user_id": "u", "timestamp": T0, "shown": ["a", "b"], "propensity": [0.5, 0.5]} for i in range(300)
     ]
     decisions[5]["propensity"] = [0.5, 0.0]
     decisions[6]["propensity"] = [0.5]
+    decisions[7]["propensity"] = [0.5, 1e-39]  # 0 or nearly as float32, in which training holds it
     write(tmp_path / "decisions.jsonl", "\n".join(json.dumps(row) for row in decisions))
     write(tmp_path / "items.csv", "item_id,price,available_from\na,1.5,2020-01-01\nb,2.5,2021-01-01\n")
     log = read_events(tmp_path / "events.csv")
     assert log.kind == "logged"
     assert log.decisions is not None
-    assert log.decisions.collect().height == 198
-    assert log.rejects["line"].to_list() == [6, 7]
-    assert "propensity outside (0, 1]" in log.rejects["reason"][0]
+    assert log.decisions.collect().height == 297
+    assert log.rejects["line"].to_list() == [6, 7, 8]
+    assert all("propensity outside (0, 1]" in log.rejects["reason"][i] for i in (0, 2))
     assert log.items is not None
     items = log.items.collect()
     assert items["available_from"][1] == datetime(2021, 1, 1, tzinfo=UTC)

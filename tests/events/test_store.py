@@ -36,10 +36,8 @@ def make_store(folder: Path, decisions: int = 2) -> apsw.Connection:
         )
         names = "decision_id, user_id, session_id, timestamp_us, as_of, shown, propensity, candidates, policy"
         store.execute(f"INSERT INTO decisions({names}) VALUES(?,?,?,?,?,?,?,?,?)", row)
-    store.execute(
-        "INSERT INTO events(event_id, user_id, item_id, type, timestamp_us, value, decision_id) VALUES('e1','u0','b','click',?,NULL,'d0')",
-        (T0 + 9,),
-    )
+    names = "event_id, user_id, item_id, type, timestamp_us, decision_id, props"
+    store.execute(f"INSERT INTO events({names}) VALUES('e1', 'u0', 'b', 'click', ?, 'd0', ?)", (T0 + 9, '{"a":1}'))
     return store
 
 
@@ -51,7 +49,7 @@ def test_a_store_is_a_logged_log_even_while_it_is_open(tmp_path: Path) -> None:
     picked = log.decisions.select("decision_id", "user_id", "shown", "propensity", "candidates", "policy").collect()
     assert picked.rows() == [("d0", "u0", ["a", "b"], [0.5, 1e-6], ["a", "b", "c"], "q"), ("d1", "u1", ["a", "b"], [0.5, 1e-6], None, "q")]
     events = log.events.collect()
-    assert events.select("event_id", "item_id", "type", "decision_id").rows() == [("e1", "b", "click", "d0")]
+    assert events.select("event_id", "item_id", "type", "decision_id", "props").rows() == [("e1", "b", "click", "d0", '{"a":1}')]
     assert int(events["timestamp"].dt.epoch("us")[0]) == T0 + 9
     assert read_events(tmp_path / "events.sqlite").decisions is not None
     assert log.decisions.collect()["as_of"].to_list() == [0, 1]

@@ -1,7 +1,9 @@
 """The HTTP shell in process: routes, statuses, problems, who may ask."""
 
 import asyncio
+import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from qurate.serving import http
 from qurate.serving.http import is_loopback, make_app, run
 from qurate.serving.messages import EventsAnswer, Problem, Ready
 from qurate.serving.service import Service, now_us
+from qurate.serving.transport import MAX_WAITING
 
 JSON = {"content-type": "application/json"}
 
@@ -218,3 +221,50 @@ def test_other_hosts_and_taken_ports_are_refused_in_one_line(tmp_path: Path) -> 
         port = taken.getsockname()[1]
         with pytest.raises(MachineError, match=f"a free port, got Address already in use, at 127.0.0.1:{port}"):
             run(never, "127.0.0.1", port, print)
+
+
+@contextlib.contextmanager
+def listening(service: Service) -> Iterator[int]:
+    """The port of a real server around `service`, in a thread."""
+    listener = http._listen("127.0.0.1", 0)
+    server = http._server(service, [])
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def test_who_is_too_many_is_told_at_once_and_the_others_are_served(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    commit = service._store._commit
+    monkeypatch.setattr(service._store, "_commit", lambda group: gate.wait(20) and commit(group))
+
+    async def ask(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        answer = await client.post("/v1/events", json={"events": [event(f"e{number}")]})
+        if answer.status_code == 503:
+            assert not gate.is_set()  # while the others still wait for the disk
+        return answer
+
+    async def crowd(port: int) -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=MAX_WAITING + 72)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=20) as client:
+            asked = [asyncio.create_task(ask(client, number)) for number in range(MAX_WAITING + 70)]
+            while sum(task.done() for task in asked) < 70:
+                await asyncio.sleep(0.01)
+            assert (await client.get("/livez")).json() == {"live": True}
+            assert (await client.get("/readyz")).status_code == 200
+            gate.set()
+            return await asyncio.gather(*asked)
+
+    with listening(service) as port:
+        answers = asyncio.run(asyncio.wait_for(crowd(port), 20))
+        served = [answer for answer in answers if answer.status_code == 200]
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert (len(served), len(refused)) == (MAX_WAITING, 70)
+        assert all(problem(answer, 503, "overloaded") and answer.headers["retry-after"] == "1" for answer in refused)
+        again = httpx.post(f"http://127.0.0.1:{port}/v1/events", json={"events": [event("later")]}, timeout=20)
+        assert again.json()["accepted"] == 1

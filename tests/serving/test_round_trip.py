@@ -127,10 +127,11 @@ def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:
             assert np.isclose(item.now + item.later, item.score, rtol=1e-5) and worth.now == item.now  # type: ignore[operator]
 
 
-def test_a_model_without_its_training_data_still_serves(tmp_path: Path) -> None:
-    served = ServedModel(network_model(dataset=str(tmp_path / "gone"), dataset_sha256="0"), GREEDY)
+def test_a_model_without_its_training_data_still_serves_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    served = ServedModel(network_model(kind="logged", dataset=str(tmp_path / "gone"), dataset_sha256="0"), GREEDY)
     assert served.user_history("u") is None
     served.warm_up()
+    assert f"got no such directory, at {tmp_path / 'gone'}" in capsys.readouterr().err
 
 
 def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

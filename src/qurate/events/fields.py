@@ -108,6 +108,14 @@ def optional(columns: Columns, names: dict[str, str]) -> Fields:
     return {target: ident(columns, name) for target, name in names.items() if name in columns}
 
 
+def json_text(columns: Columns, name: str) -> pl.Expr:
+    """A column of objects as JSON text, text as it stands; null where empty."""
+    raw = pl.col(name)
+    if isinstance(columns[name], pl.Struct):
+        return pl.when(raw.is_not_null()).then(raw.struct.json_encode())
+    return pl.when(raw != "").then(raw)
+
+
 def number(name: str) -> pl.Expr:
     """A number, null where unreadable (the reader rejects such rows through `Layout.numbers`)."""
     return pl.col(name).cast(pl.Float64, strict=False)

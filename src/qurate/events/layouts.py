@@ -6,7 +6,7 @@ import polars as pl
 
 from qurate.errors import UserError, nearest
 from qurate.events.companions import Owner, features_beside, read_features
-from qurate.events.fields import Columns, Fields, Layout, Tables, first, ident, number, optional, renamed, text_list
+from qurate.events.fields import Columns, Fields, Layout, Tables, first, ident, json_text, number, optional, renamed, text_list
 from qurate.events.layouts_shown import SHOWN_LAYOUTS, recorded
 
 SHOP_TYPES = {
@@ -137,6 +137,8 @@ def _qurate(c: Columns) -> Fields:
     fields |= optional(c, {name: name for name in names})
     if "value" in c:
         fields["value"] = number("value")
+    if isinstance(c.get("props"), pl.Struct | pl.String):
+        fields["props"] = json_text(c, "props")
     if "propensity" in c:
         listed = isinstance(c["propensity"], pl.List | pl.Array) or c["propensity"] == pl.String
         numbers = text_list(c, "propensity").cast(pl.List(pl.Float64), strict=False) if listed else pl.concat_list(number("propensity"))

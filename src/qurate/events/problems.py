@@ -9,6 +9,9 @@ from qurate.events.times import EARLIEST, LATEST
 
 IDS = ("user_id", "item_id", "type", "session_id", "decision_id", "event_id")
 ID_LISTS = ("_shown", "_candidates", "_clicked", "_history")
+FLOAT32_TINY = 1.1754943508222875e-38
+"""Least propensity, as training holds it: below, its inverse is infinite."""
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -46,7 +49,7 @@ def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl
         say(fields["_shown"].list.eval(pl.element().is_null()).list.any(), "missing item_id in the shown list")
     if "_propensity" in fields:
         share = fields["_propensity"]
-        say(~((share > 0) & (share <= 1)).fill_null(False), "propensity outside (0, 1]")
+        say(~share.is_between(FLOAT32_TINY, 1).fill_null(False), "propensity outside (0, 1]")
     if "_propensity_list" in fields:
         found += _propensity_problems(fields["_shown"], fields["_propensity_list"])
     return pl.coalesce(found) if found else pl.lit(None, pl.String)
@@ -84,7 +87,7 @@ def _text_problems(fields: Fields) -> list[pl.Expr]:
 
 def _propensity_problems(shown: pl.Expr, propensity: pl.Expr) -> list[pl.Expr]:
     """Reasons why a decision's propensities are bad: another number than items, or values outside (0, 1]."""
-    inside = propensity.list.eval(((pl.element() > 0) & (pl.element() <= 1)).fill_null(False)).list.all()
+    inside = propensity.list.eval(pl.element().is_between(FLOAT32_TINY, 1).fill_null(False)).list.all()
     return [
         pl.when(propensity.list.len() != shown.list.len()).then(pl.lit("as many propensities as items shown are needed")),
         pl.when(~inside).then(pl.lit("propensity outside (0, 1]")),

@@ -141,6 +141,10 @@ def _read_group(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     """All files of one layout as one frame; where the fast parser gives up, once more line by line."""
     try:
         return _check_rows(layout, tables, start, map)
+    except UserError as error:
+        if not error.where.startswith("column "):
+            raise
+        raise UserError(error.expected, error.got, f"{tables[0].path}, {error.where}", error.hint, error.code) from None
     except PolarsError as error:
         if not any(table.is_text for table in tables):
             raise unreadable(tables[0].path, error) from None

@@ -18,10 +18,12 @@ EVENT_COLUMNS: dict[str, pl.DataType] = {
     "value": pl.Float64(),
     "session_id": pl.String(),
     "decision_id": pl.String(),
+    "props": pl.String(),
     "split": pl.String(),
     "row": pl.UInt64(),
 }
-"""One event per row. `split` is train | valid | test | history or null; `row` is the line of the source file."""
+"""One event per row. `split` is train | valid | test | history or null; `row` is the line of the source file; `props` is a
+JSON object as text, because each log's has fields of its own and a table has one type per column."""
 
 DECISION_COLUMNS: dict[str, pl.DataType] = {
     "decision_id": pl.String(),

@@ -15,7 +15,9 @@ from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, empt
 BATCH = 50_000
 BUSY_MS = 5_000
 
-EVENTS_SQL = """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, seq FROM events ORDER BY seq"""
+EVENTS_SQL = (
+    """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, props, seq FROM events ORDER BY seq"""
+)
 DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of
 FROM decisions ORDER BY seq"""
 CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""

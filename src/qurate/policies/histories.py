@@ -77,6 +77,12 @@ def _missing(model: Model) -> str:
     return "a model that was not trained from one" if model.kind == "environment" else "one that was never written to a directory"
 
 
+def nobody_known(model: Model) -> str:
+    """The note for a model whose training dataset is not there."""
+    where = model.dataset or "model"
+    return f"note: no user of the training log is known: expected the training dataset, got {_missing(model)}, at {where}"
+
+
 def clock_for(model: Model, rows: HistoryRows, log_end: int) -> int:
     """When a decision for this history is made, in microseconds.
 
@@ -104,8 +110,7 @@ def recommend(
     if user is not None and history is None:
         past = histories_of(model)
         if past is None and model.kind != "environment":
-            where = model.dataset or "model"
-            _note_once(f"note: no user of the training log is known: expected the training dataset, got {_missing(model)}, at {where}")
+            _note_once(nobody_known(model))
     if past is not None and user in past.index:
         number = past.index[user]
         known, rows, features, log_end = True, past.rows(number), past.features(number), past.log_end

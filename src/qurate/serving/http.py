@@ -26,7 +26,7 @@ from qurate.serving.boundary import MAX_BODY, MAX_EVENTS_BODY, parse_events, par
 from qurate.serving.messages import Code, Live, Problem
 from qurate.serving.openapi import openapi
 from qurate.serving.service import Service
-from qurate.serving.transport import BoundedProtocol
+from qurate.serving.transport import MAX_WAITING, BoundedProtocol
 
 if TYPE_CHECKING:
     from qurate.policies.choose import Rule
@@ -96,10 +96,12 @@ def make_app(service: Service) -> Starlette:
     description = msgspec.json.encode(openapi())
 
     async def recommend(request: Request) -> Response:
+        _check_room(request)
         asked = parse_recommend(await bodies.read(request, MAX_BODY))
         return _json(encode(await service.recommend_async(asked)))
 
     async def events(request: Request) -> Response:
+        _check_room(request)
         good, rejected = parse_events(await bodies.read(request, MAX_EVENTS_BODY))
         return _json(encode(await service.accept_async(good, rejected)))
 
@@ -277,6 +279,16 @@ def _check_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
         raise UserError("a request from this service's own pages", origin[:100], "header origin", code="forbidden")
+
+
+def _check_room(request: Request) -> None:
+    """Turns away who came while too many were waiting: at twice the capacity the others must not wait ever longer.
+
+    Raises:
+        MachineError: code overloaded.
+    """
+    if request.scope.get("state", {}).get("too_many"):
+        raise MachineError(f"at most {MAX_WAITING} requests at once", "more", "$", "try again", "overloaded")
 
 
 def _too_large(limit: int) -> UserError:

@@ -12,7 +12,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.decision import Decision, HistoryRows
 from qurate.mdp.types import FloatArray
 from qurate.policies.choose import Rule
-from qurate.policies.histories import Histories, histories_of
+from qurate.policies.histories import Histories, histories_of, nobody_known
 from qurate.policies.model import Model
 from qurate.policies.recommend import EMPTY_HISTORY, decide
 
@@ -102,7 +102,10 @@ class ServedModel:
 def _past(model: Model) -> Histories | None:
     """What the training data holds of its customers; a service also starts without."""
     try:
-        return histories_of(model)
+        past = histories_of(model)
+        if past is None and model.kind != "environment":
+            print(nobody_known(model), file=sys.stderr)
+        return past
     except UserError as error:
         print(f"note: customers' histories from before the service are not used: {error}", file=sys.stderr)
         return None

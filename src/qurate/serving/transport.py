@@ -1,12 +1,17 @@
-"""uvicorn's protocol with a bound it lacks: on bytes that are neither a body nor a complete head."""
+"""uvicorn's protocol with two bounds it lacks: on bytes that are neither a body nor a complete head, and on requests at once."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 << 10
+MAX_WAITING = 128
+"""Requests under way at once, over all connections: they bound how long each waits. The application turns away the others."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends a connection whose request line, headers or trailers grow beyond MAX_HEAD."""
+    """Ends a connection whose request line, headers or trailers grow beyond MAX_HEAD; marks the requests that are too many.
+
+    That is decided as the head arrives (`scope["state"]["too_many"]`): who waits already keeps the place, whatever comes after.
+    """
 
     _unfinished = 0
 
@@ -20,6 +25,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._unfinished = 0
+        self.scope["state"]["too_many"] = len(self.tasks) >= MAX_WAITING
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
