@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from qurate import cli
+from qurate.events.readers import read_events
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
 from test_cli import COMPARISON, QURATE, one_error, run
 
 
@@ -206,7 +209,7 @@ def test_ctrl_c_in_training_saves_a_checkpoint_that_goes_on(dataset: Path, tmp_p
     assert code == 0 and json.loads(out)["steps"] == steps and json.loads(out)["stopped"] == "steps"
 
 
-def test_serve_answers_and_stops_with_0(model: Path, tmp_path: Path) -> None:
+def test_serve_answers_and_stops_with_0(model: Path, dataset: Path, tmp_path: Path) -> None:
     import httpx
 
     command = [*QURATE, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live")]
@@ -214,10 +217,16 @@ def test_serve_answers_and_stops_with_0(model: Path, tmp_path: Path) -> None:
         assert process.stderr
         url = process.stderr.readline().split()[-1]
         answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 3}, timeout=20)
+        ghosts = {"user_id": "u1", "k": 1, "candidates": [*(f"ghost{n}" for n in range(50)), "i1"]}
+        assert httpx.post(f"{url}/v1/recommend", json=ghosts, timeout=20).status_code == 200
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert answer.status_code == 200 and len(answer.json()["items"]) == 3
     assert process.returncode == 0 and out == "" and "Traceback" not in err
+    again = build_dataset(read_events(tmp_path / "live"), rewards="click=1")
+    first = Dataset.read(dataset)
+    assert set(again.vocabulary.items) == set(first.vocabulary.items), "items never shown are known, and what was only asked for is not"
+    assert again.item_spec == first.item_spec and again.item_features.shape == first.item_features.shape
 
 
 def test_simulate_writes_a_log_that_ingest_reads_as_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from qurate.mdp.transitions import constant_solution
 from qurate.mdp.types import TRAIN, Engine, FloatArray
 from qurate.policies.choose import epsilon_greedy
 from qurate.policies.histories import Histories
-from qurate.policies.model import Model, build_network
+from qurate.policies.model import By, Model, build_network
 from qurate.policies.storage import load, read_checked, read_manifest
 from qurate.policies.translate import TranslatedEngine, Translation
 from qurate.qlearning import checkpoint
@@ -128,6 +128,9 @@ def _train_on_log(
     sampler = LogSampler(t, TRAIN)
     if not len(sampler.index):
         raise UserError("training decisions", "none in the train split", where or "dataset", "the log is too short", "no_train_split")
+    if not t.n_available[t.state[sampler.index]].any() and not len(t.candidates):
+        hint = "see available_from in the items table: a later time than every decision's leaves nothing to choose from"
+        raise UserError("an item that could be shown in training", "none", where or "dataset", hint, "empty_catalogue")
     wanted = steps or int(np.clip(3 * len(sampler.index) // settings.batch_size, *LOG_UPDATES))
     run = Run()
     if saved is not None:
@@ -139,10 +142,22 @@ def _train_on_log(
         dataset.n_ever_available, dataset.user_features.shape[1], dataset.kind, dataset.manifest["history"] == "events+shown",
         dict(dataset.manifest["rewards"]), dataset.item_spec, dataset.user_spec, where, dataset.sha256 or None, None, metrics,
         answers_newcomers=_meets_newcomers(dataset), upcoming=dataset.upcoming,
+        by=_ranks_by(dataset, settings),
     )  # fmt: skip
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     model.checkpoint.update(checkpoint.to_files(learner, rng, state))
     return model
+
+
+def _ranks_by(dataset: Dataset, settings: Settings) -> By:
+    """By which score a model of this dataset decides what to show.
+
+    Within the support, as its targets are, where the log never tried anything unusual on purpose: Q of what was not shown
+    is a guess. A log with probabilities has explored, and its models may leave what was usual; else a service that shows
+    one item nearly always could never learn to show another. On explicit lists all is inside by construction.
+    """
+    supported = settings.aux_weight > 0 and settings.support_threshold > 0
+    return "q_in_support" if supported and dataset.kind != "logged" and not len(dataset.transitions.candidates) else "q"
 
 
 def _resume(
@@ -350,7 +365,8 @@ def train_in_engine(
     loop = train_online(learner, world, writer, epsilon_greedy, rng, seed, order, steps=run.steps, observation=observation)
     metrics = _consume(loop, run, steps, budget, progress)
     trained = replace(
-        model, network=learner.ema, settings=s, metrics=metrics, answers_newcomers=True, version="unsaved", checkpoint={}, _tables=[]
+        model, network=learner.ema, settings=s, metrics=metrics, answers_newcomers=True, by="q", version="unsaved", checkpoint={},
+        _tables=[],
     )  # fmt: skip
     if resumable:
         arrays = {f"writer.{name}": a for name, a in writer.state().items()} | {f"engine.{name}": a for name, a in engine.state().items()}

@@ -69,8 +69,8 @@ def evaluate(
         raise UserError("the catalogue the model was trained on", "another one", str(data), "evaluate on its own dataset", "other_dataset")
     on = "dataset" if isinstance(data, Dataset) else str(data)
     result = evaluate_ranking(
-        name, on, dataset, {by: [loaded.ranked_by(by)] for by in scores_of(loaded)}, ranking_baselines(dataset), window=loaded.window,
-        visits=visits,
+        name, on, dataset, {by: [loaded.ranked_by(by)] for by in scores_of(loaded)}, ranking_baselines(dataset), loaded.by,
+        window=loaded.window, visits=visits,
     )  # fmt: skip
     return Report(result, f"{name} on {on}")
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import apsw
+import polars as pl
 import pytest
 
 from qurate.errors import UserError
@@ -14,7 +15,7 @@ SCHEMA = """
 CREATE TABLE events(seq INTEGER PRIMARY KEY, event_id TEXT UNIQUE, user_id TEXT, item_id TEXT, type TEXT, timestamp_us INTEGER,
   received_us INTEGER, value REAL, session_id TEXT, decision_id TEXT, props TEXT);
 CREATE TABLE decisions(seq INTEGER PRIMARY KEY, decision_id TEXT, user_id TEXT, session_id TEXT, timestamp_us INTEGER, as_of INTEGER,
-  shown TEXT, propensity TEXT, candidates TEXT, policy TEXT, model_version TEXT, context TEXT);
+  shown TEXT, propensity TEXT, candidates TEXT, policy TEXT, model_version TEXT, excluded TEXT, context TEXT);
 """
 
 
@@ -54,6 +55,16 @@ def test_a_store_is_a_logged_log_even_while_it_is_open(tmp_path: Path) -> None:
     assert read_events(tmp_path / "events.sqlite").decisions is not None
     assert log.decisions.collect()["as_of"].to_list() == [0, 1]
     store.close()
+
+
+def test_the_catalogue_beside_the_store_is_read_and_exclusions_are_told(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.execute("UPDATE decisions SET excluded = '[\"c\"]' WHERE decision_id = 'd1'")
+    store.close()
+    pl.DataFrame({"item_id": ["a", "b", "never shown"], "price": [1.0, 2.0, 3.0]}).write_parquet(tmp_path / "items.parquet")
+    log = read_events(tmp_path)
+    assert log.items is not None and log.items.collect().rows() == [("a", 1.0), ("b", 2.0), ("never shown", 3.0)]
+    assert log.notes == ["1 answers had items excluded: all that was available counts as their candidates"]
 
 
 def test_answers_without_items_are_left_out(tmp_path: Path) -> None:

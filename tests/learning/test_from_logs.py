@@ -1,14 +1,19 @@
 """What training from a log must find: the clicks to come, and what an item it never saw is worth."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from mdp_logs import decision, event, make_log
 
 from qurate.build import train
+from qurate.config import Settings
 from qurate.mdp.dataset import build_dataset
+from qurate.networks.qnetwork import QNetwork
 from qurate.policies.model import Model
+from qurate.qlearning.learner import Learner
 
 VISIT = 10
 
@@ -44,6 +49,23 @@ def test_q_tells_ten_clicks_to_come_from_one(tmp_path: Path) -> None:
         exact = sum(gamma**i for i in range(1, to_come))
         assert abs(later - exact) < 0.2 * max(exact, 1), (to_come, later, exact)
     assert values[-1][0] > values[0][0] + 4
+
+
+def test_the_alarm_s_bound_is_of_the_weighted_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Purchases of weight 5 at gamma .9 allow |Q| = 5 / (1 - .9) = 50; where only clicks count, 1 / (1 - .9) = 10."""
+    types = ["click", "click", "purchase", "click", "click"]
+    rows = [event(f"u{user}", "abc"[step % 3], 9000 * user + step, type) for user in range(9) for step, type in enumerate(types)]
+    dataset = build_dataset(make_log(rows), {"click": 1, "purchase": 5}, episode="session")  # type: ignore[arg-type]
+    bounds: list[float] = []
+
+    def noted(network: QNetwork, settings: Settings, *, q_bound: float, **more: Any) -> Learner:
+        bounds.append(q_bound)
+        return Learner(network, settings, q_bound=q_bound, **more)
+
+    monkeypatch.setattr("qurate.build.Learner", noted)
+    for rewards in (None, {"click": 1}):
+        train(dataset, steps=1, gamma=0.9, hidden=4, embedding_dim=2, window=2, batch_size=4, rewards=rewards)
+    assert bounds == pytest.approx([50, 10], rel=1e-5)
 
 
 def shop_log(rng: np.random.Generator, hidden: set[str]) -> tuple[list[dict[str, object]], list[dict[str, object]], pl.DataFrame]:

@@ -75,6 +75,23 @@ def test_an_event_of_a_whole_decision_is_shared_equally():
     assert report["rating"]["uncredited"] == 0
 
 
+def test_an_event_of_a_whole_decision_after_the_cut_is_not_known_to_training():
+    """The cut falls among the decisions of `REST`, at second 90,000; 80,000 is before it and 99,000 after."""
+    decisions = [decision("d1", "u", ["a", "b", "c"], 0)]
+    spec = {"rating": {"weight": 1, "per": "value"}}
+    rows = [event("u", None, at, "rating", value=6.0, decision_id="d1") for at in (80_000, 99_000)]
+    rewards, report = rewards_of(rows, decisions, spec)
+    assert rewards == [[2], [2], [2]]
+    assert report["rating"] == {"total": 12, "credited": 6, "uncredited": 6}
+
+
+def test_an_event_of_a_whole_decision_answers_for_all_its_items():
+    decisions = [decision("d1", "u", ["a", "b"], 0), decision("d2", "u", ["a", "b"], 60)]
+    rows = [event("u", None, 9, "rating", value=1.0, decision_id="d1")]
+    rewards, _ = rewards_of(rows, decisions, {"rating": 1, "no_response": -0.1})
+    assert rewards == [[0.5, 0], [0.5, 0], [0, 1], [0, 1]]
+
+
 def test_an_item_shown_twice_in_a_list_is_credited_once():
     rewards, _ = rewards_of([event("u", "a", 1, decision_id="d1")], [decision("d1", "u", ["a", "b", "a"], 0)], {"click": 1})
     assert rewards == [[1], [0], [0]]

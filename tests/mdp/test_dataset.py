@@ -326,6 +326,16 @@ def test_a_split_by_column_has_no_cut_in_time():
     assert steps.end.tolist() == [CONTINUES, CENSORED, TERMINATED, CONTINUES, TERMINATED, CENSORED]
 
 
+def test_outside_training_and_validation_a_successor_of_another_split_counts():
+    """By column, b is history, c test, d train, e valid, f test: only what could teach train or valid is cut off."""
+    split = ["history", "history", "test", "train", "valid", "test"]
+    rows = [event("u", "abcdef"[i], i, split=s) for i, s in enumerate(split)]
+    steps = build_dataset(make_log(rows), {"click": 1}, episode="session").transitions
+    assert steps.split.tolist() == [HISTORY, TEST, TRAIN, VALID, TEST]
+    assert steps.end.tolist() == [CONTINUES, CONTINUES, CENSORED, CENSORED, TERMINATED]
+    assert steps.next_state.tolist() == [1, 2, -1, -1, -1]
+
+
 def test_repeated_event_ids_count_once():
     rows = [event("u", "a", 0, event_id="1"), event("u", "b", 1, event_id="2"), event("u", "b", 1, event_id="2")]
     rows += [event("u", "a", 2), event("u", "a", 2)]  # without ids both count
@@ -364,6 +374,21 @@ def test_constant_solution_is_named():
     assert constant_solution(ends.transitions, ends.weights) is None  # clicks to come differ
     mixed = build_dataset(make_log([*rows, event("u", "a", 99, "purchase")]), {"click": 1, "purchase": 5}, episode="user")
     assert constant_solution(mixed.transitions, mixed.weights) is not None  # the purchase is in the test period
+
+
+def test_one_equally_rewarded_decision_per_visit_is_a_constant_solution():
+    """Two clicks a visit: every decision earns 1 and is the last of its episode, so Q = 1 whatever the item."""
+    rows = [event(f"u{i // 2}", "abc"[i % 3], 5000 * (i // 2) + i % 2) for i in range(40)]
+    dataset = build_dataset(make_log(rows), {"click": 1}, episode="session")
+    assert (dataset.transitions.end == TERMINATED).all() and (dataset.transitions.reward == 1).all()
+    why = constant_solution(dataset.transitions, dataset.weights)
+    assert why == "every training decision has reward 1 and nothing follows it, so that every item is worth 1"
+    assert "reward 3 and nothing follows" in (constant_solution(dataset.transitions, np.array([3], np.float32)) or "")
+    one_more = build_dataset(make_log([event("u0", "b", 2), *rows]), {"click": 1}, episode="session")
+    assert constant_solution(one_more.transitions, one_more.weights) is None  # one visit has two: 1 + gamma, then 1
+    unequal = dataset.transitions.reward.copy()
+    unequal[0] = 0
+    assert constant_solution(dataclasses.replace(dataset.transitions, reward=unequal), dataset.weights) is None
 
 
 def test_users_and_their_features():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qurate.mdp.types import State
-from qurate.networks.encoders import to_tensors
+from qurate.networks.encoders import HistoryViews, to_tensors
 from qurate.networks.qnetwork import STRIDE, QNetwork
 
 N, L, TYPES, R = 37, 12, 3, 2
@@ -68,6 +68,17 @@ def test_padding_says_nothing(encoder: str) -> None:
         table = net.items()
         short, long = (net.q(net.heads(to_tensors(s), table), table) for s in (batch, wide))
     assert torch.allclose(short, long, atol=1e-5)
+
+
+def test_this_visit_begins_after_the_last_pause() -> None:
+    """A gap stands at the row before it: 30 minutes at the second row put that row into the visit before."""
+    views = HistoryViews(n_types=1, dim=3)
+    gaps = torch.tensor([[5, 1800, 7, 9], [5, 1799, 7, 9], [5, 1800, 7, 1800]], dtype=torch.float32)
+    ones, nothing = torch.ones(3, 4, dtype=torch.int64), torch.zeros(3, 4)
+    with torch.no_grad():
+        _, weights = views((ones, ones, gaps, nothing, nothing[:, :0], nothing[:, :2]), torch.ones(2, 3))
+    wanted = torch.tensor([[0, 0, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2], [0, 0, 0, 0]])  # the last decision opens a visit of its own
+    assert torch.allclose(weights[:, 2], wanted)
 
 
 def test_the_value_is_the_mean_over_the_catalogue() -> None:

@@ -176,6 +176,20 @@ def test_the_maximum_stays_among_what_is_available() -> None:
         assert torch.allclose(got[b], q[b, best].view(2, 2).sum(0), atol=1e-5)
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_where_nothing_can_be_shown_nothing_is_to_come(double: bool) -> None:
+    learner = make_learner(double=double)
+    some, none = make_batch(n=4, next_available=np.array([0, 7, 0, 3])), make_batch(n=4, next_available=np.zeros(4, np.int64))
+    table = learner.network.items()
+    alone = learner.next_values(make_batch(n=4, next_available=np.array([7, 7, 7, 3])), table)
+    got = learner.next_values(some, table)
+    assert not got[[0, 2]].any() and torch.allclose(got[[1, 3]], alone[[1, 3]], atol=1e-6) and got[1].any()
+    assert not learner.next_values(none, table).any()
+    listed = np.array([[2], [0], [0], [0]])
+    listed_values = learner.next_values(none._replace(next_candidates=listed), table)
+    assert listed_values[0].any() and not listed_values[1:].any(), "what is on a list can be shown"
+
+
 def test_the_support_keeps_the_maximum_where_the_data_has_been() -> None:
     net = make_network(behaviour=True)
     learner, batch = make_learner(net, support_threshold=0.5), make_batch(n=32)

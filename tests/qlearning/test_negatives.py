@@ -38,11 +38,23 @@ def learner(**settings: object) -> Learner:
     return Learner(net, s, organic=True)
 
 
+def with_searches(drawn: Batch) -> Batch:
+    """Every third event of the history names no item."""
+    items = np.array(drawn.state.history_items)
+    items[:, ::3] = 0
+    return drawn._replace(state=drawn.state._replace(history_items=items))
+
+
 @pytest.mark.parametrize("form", ["now_later", "single"])
 @pytest.mark.parametrize("gamma", [0.0, 0.9])
-def test_every_unchosen_item_counts_once(form: str, gamma: float) -> None:
-    """negatives / N times half the squares of Q(s, a) - gamma V(s) over all a but the chosen one."""
+@pytest.mark.parametrize("searches", [False, True])
+def test_every_unchosen_item_counts_once(form: str, gamma: float, searches: bool) -> None:
+    """negatives / N times half the squares of Q(s, a) - gamma V(s) over all a but the chosen one.
+
+    Events without an item repeat none of the catalogue, though they have a type and so a weight in the views.
+    """
     subject, drawn = learner(form=form, gamma=gamma, negatives=7), batch()
+    drawn = with_searches(drawn) if searches else drawn
     net = subject.network
     table = net.items()
     heads = net.heads(to_tensors(drawn.state), table)
@@ -58,6 +70,20 @@ def test_every_unchosen_item_counts_once(form: str, gamma: float) -> None:
     unchosen = (torch.arange(1, N + 1)[None] != action[:, None])[:, :, None]
     wanted = (7 / N * 0.5 * (everything - target).square() * unchosen).sum(1)
     assert torch.allclose(found, (wanted * counts).sum(1).mean(), rtol=1e-4)
+
+
+def test_the_spread_is_the_plain_mean_over_the_catalogue() -> None:
+    """Mean of (off + x + r)^2 - off^2 over items 1 to N, also where events name no item."""
+    subject, drawn = learner(), with_searches(batch())
+    net = subject.network
+    with torch.no_grad():
+        table = net.items()
+        heads = net.heads(to_tensors(drawn.state), table)
+        off = heads.value - 0.5
+        found = subject._spread(heads, table, off)
+        moved = net.by_head(heads, table, torch.arange(1, N + 1).expand(B, -1)) - 0.5  # off + x + r, [B, N, H]
+    assert float((heads.repeat * (heads.history == 0)[:, None]).abs().max()) > 0.1, "or the test would say nothing"
+    assert torch.allclose(found, moved.square().mean(1) - off.square(), rtol=1e-3, atol=1e-4)
 
 
 def test_few_rows_learn_later_and_count_for_all() -> None:

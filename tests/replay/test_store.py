@@ -81,6 +81,22 @@ def test_n_step_equals_the_sum_along_the_episode(n: int) -> None:
         assert batch.bootstrap[i] == (0 if censored else 1)
 
 
+def test_a_later_list_counts_with_the_rewards_of_all_its_items() -> None:
+    """One customer: a list of two items, then a list of three that earned 1, 2 and 0, at weight 2 and discount .9."""
+    events = EventArrays(*(np.ones(1, kind) for kind in (np.int32, np.uint8, np.int64, np.float32)), np.array([0, 1]))  # type: ignore[arg-type]
+    state = np.array([0, 0, 1, 1, 1], np.int32)
+    t = Transitions(
+        np.zeros(2, np.int32), np.ones(2, np.int64), np.array([5, 10]) * 1_000_000, np.full(2, N, np.int32), np.zeros(0, np.int32),
+        np.zeros(3, np.int64), np.zeros(2, np.uint8), state, np.array([1, 2, 3, 4, 5], np.int32),
+        np.array([[0], [1], [1], [2], [0]], np.float32), np.zeros(5, np.float32), np.where(state == 0, 1, -1).astype(np.int32),
+        np.where(state == 0, CONTINUES, TERMINATED).astype(np.uint8), np.full(5, np.nan, np.float32),
+    )  # fmt: skip
+    store = store_from_log(events, t, np.array([2.0], np.float32), np.zeros((1, 0), np.float32), 0.9, 1e5, 4)
+    batch = store.batch(np.arange(5), 2)
+    assert batch.reward[:, 0].tolist() == [0, 2, 2, 4, 0], "each item with its own"
+    assert batch.later_reward[:, 0] == pytest.approx([0.9 * 6, 0.9 * 6, 0, 0, 0])
+
+
 def test_n_step_returns_stop_before_an_exploratory_action() -> None:
     """Rewards 1, 2, 3, 4 at discount .9; the third action was drawn at random."""
     world = TwoRowWorld(1, 0)

@@ -101,3 +101,18 @@ def newcomer() -> tuple[Any, ...]:
     from qurate.policies.recommend import EMPTY_HISTORY
 
     return EMPTY_HISTORY, NOW, 1, None, (), None, False, np.random.default_rng(0)
+
+
+def test_what_a_request_says_of_a_customer_leaves_the_rest_as_it_was_known(tmp_path: Path) -> None:
+    kinds = ("click", "click", "purchase")
+    lines = [f"u{user},i{(user + step) % 9},{kinds[step % 3]},{1_700_000_000 + 60 * step}" for user in range(8) for step in range(9)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
+    people = pl.DataFrame({"user_id": [f"u{n}" for n in range(8)], "band": ["low", "high"] * 4, "town": ["a", "a", "b", "b"] * 2})
+    dataset = build_dataset(read_events(tmp_path / "log.csv"), users=people)
+    served = ServedModel(train(dataset, steps=2, hidden=8, embedding_dim=4, window=4), GREEDY)
+    known = {(band, town): served._user_features(f"u{n}", None) for n, (band, town) in enumerate(people.select("band", "town").rows())}
+    assert len({str(one) for one in known.values()}) == 4
+    assert np.array_equal(served._user_features("u0", {"band": "low"}), known["low", "a"])
+    assert np.array_equal(served._user_features("u2", {"band": "high"}), known["high", "b"])
+    assert np.array_equal(served._user_features("u3", {"town": "a", "hat": 1}), known["high", "a"])
+    assert np.array_equal(served._user_features("nobody", {"band": "low", "town": "b"}), known["low", "b"])

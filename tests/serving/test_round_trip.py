@@ -27,20 +27,23 @@ NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
 
 
-def test_training_sees_the_states_that_were_served(tmp_path: Path) -> None:
-    """One-item answers, events that answer them, late events, requests at the same time: the same windows, row by row."""
+@pytest.mark.parametrize("lists", [0.0, 0.2, 1.0])
+def test_training_sees_the_states_that_were_served(lists: float, tmp_path: Path) -> None:
+    """One-item answers (they leave a row) and lists (they do not), events that answer them, late events, requests at the same
+    time: the same windows, row by row."""
     now, draw = NOW, random.Random(0)
     model = KnownModel(items=8, epsilon=0.5, window=6)
     service = Service(model, tmp_path, seed=0, clock=lambda: now)
 
-    async def at_once(users: list[str]) -> list[Any]:
-        return await asyncio.gather(*(service.recommend_async(RecommendRequest(user_id=user, k=1)) for user in users))
+    async def at_once(users: list[str], k: int) -> list[Any]:
+        return await asyncio.gather(*(service.recommend_async(RecommendRequest(user_id=user, k=k)) for user in users))
 
     served: list[tuple[str, int, HistoryRows]] = []
     for step in range(150):
         now += draw.choice([1, 900, 5 * SECOND, 2400 * SECOND])
-        users = [f"u{draw.randrange(6)}"] * draw.choice([1, 1, 2])
-        made = asyncio.run(at_once(users))
+        k = 3 if draw.random() < lists else 1
+        users = [f"u{draw.randrange(6)}"] * (draw.choice([1, 1, 2]) if k == 1 else 1)
+        made = asyncio.run(at_once(users, k))
         served += [(user, *seen) for user, *seen in zip(users, model.clocks[-len(users) :], model.histories[-len(users) :])]
         if draw.random() < 0.3:
             late = (now - draw.choice([1, 100]) * SECOND) // 1000

@@ -87,7 +87,9 @@ def test_a_new_event_changes_the_next_answer(start: Any) -> None:
 
 def test_a_decision_is_on_disk_as_it_was_answered(start: Any) -> None:
     service, _ = start(epsilon=0.5)
-    decision = service.recommend(RecommendRequest(user_id="u", session_id="s", k=3, candidates=["i3", "i1", "i2", "i1"], exclude=("i2",)))
+    decision = service.recommend(
+        RecommendRequest(user_id="u", session_id="s", k=3, candidates=["i3", "i1", "i2", "i1", "no such item"], exclude=("i2",))
+    )
     (row,) = table(service, "SELECT decision_id, user_id, session_id, timestamp_us, shown, propensity, candidates, policy FROM decisions")
     assert row[:4] == (decision.decision_id, "u", "s", NOW)
     assert json.loads(row[4]) == ids(decision) and len(ids(decision)) == 2

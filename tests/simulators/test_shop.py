@@ -8,7 +8,7 @@ from qurate.simulators.engine import BatchedEngine
 from qurate.simulators.gym import make_engine
 from qurate.simulators.headroom import UniformPolicy, episode_returns, measure
 from qurate.simulators.references import Latent, consequences, far_sighted, shop_of, true_myopic
-from qurate.simulators.shop import Shop, ShopParameters
+from qurate.simulators.shop import N_CATEGORIES, Shop, ShopParameters
 
 
 def traces(engine: BatchedEngine, items: list[int], n: int = 400) -> list[tuple]:
@@ -129,6 +129,36 @@ def test_postponed_purchases_are_paid_in_the_step_that_ends_the_visit() -> None:
             assert ((feedback.pause > 0) | feedback.terminated)[group.lanes].all()
             assert (feedback.components[group.lanes, 2] >= 1).all()
     assert seen > 5
+
+
+def test_at_strength_0_no_purchase_is_postponed() -> None:
+    """A quarter of the half that is paid, times min(strength, 1); at strength 0 no cart ever waits."""
+    shares = [Shop(strength=strength)._postponed for strength in (0.0, 0.5, 1.0, 2.0)]
+    assert shares == pytest.approx([0, 0.0625, 0.125, 0.125])
+    waiting = []
+    for strength in (0.0, 1.0):
+        shop = Shop(strength=strength)
+        engine = BatchedEngine(shop)
+        engine.reset(0, 1000)
+        waiting.append(0)
+        for item in range(10):
+            engine.step(np.full(1000, item))
+            waiting[-1] += int((shop.pending > 0).sum())
+    assert waiting[0] == 0 < waiting[1]
+
+
+def test_satiation_heals_from_step_to_step() -> None:
+    """Satiation 1 with categories that are not shown is 0.85 after a step of the same visit and 0.85^2 after two."""
+    shop = Shop()
+    engine = BatchedEngine(shop)
+    engine.reset(0, 200)
+    shop.satiation[:] = 1
+    here, others = np.ones(200, bool), np.arange(N_CATEGORIES) != shop.item_category[1]
+    for wanted in (0.85, 0.7225):
+        feedback = engine.step(np.zeros(200, np.int64))
+        here &= (feedback.pause == 0) & ~feedback.terminated
+        assert here.sum() > 100
+        assert np.allclose(shop.satiation[here][:, others], wanted, rtol=1e-6)
 
 
 def test_features_say_what_the_shop_shows_and_nothing_latent() -> None:

@@ -10,6 +10,7 @@ import apsw
 import polars as pl
 
 from qurate.errors import MachineError, UserError
+from qurate.events.companions import features_beside
 from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, empty_rejects
 
 BATCH = 50_000
@@ -20,6 +21,7 @@ EVENTS_SQL = (
 )
 DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of
 FROM decisions ORDER BY seq"""
+NARROWED_SQL = "SELECT 1 FROM decisions WHERE excluded IS NOT NULL"
 CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""
 
 
@@ -39,6 +41,7 @@ def read_store(path: Path) -> EventLog:
                 events = _read(store, EVENTS_SQL, _event, EVENT_COLUMNS)
                 answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS)
                 users, changed = _users(store)
+                narrowed = len(store.execute(NARROWED_SQL).fetchall())
         finally:
             store.close()
     except (apsw.NotADBError, apsw.SQLError, apsw.CorruptError, ValueError) as error:
@@ -52,12 +55,14 @@ def read_store(path: Path) -> EventLog:
         )
     empty = answers.height - decisions.height
     notes = [f"{empty:,} answers without an item left out"] if empty else []
+    if narrowed:
+        notes.append(f"{narrowed:,} answers had items excluded: all that was available counts as their candidates")
     if changed:
         notes.append(f"{changed:,} requests gave a customer other features than before: the first ones are kept")
     return EventLog(
         events=events.lazy(),
         decisions=decisions.lazy(),
-        items=None,
+        items=features_beside(path, items="items").get("items"),
         users=users,
         layout="qurate",
         kind="logged",

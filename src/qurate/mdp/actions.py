@@ -111,18 +111,16 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
     number[chosen] = np.arange(len(chosen), dtype=np.int32)
     events = events.take(sorted_rows[~is_decision])
     events = replace(events, decision=number[events.decision])  # -1 stays -1: it picks the spare last entry
-    single = bool(np.all(np.diff(decisions.shown_start) == 1))
-    if single:
-        arrays, types = _with_shown_rows(encoded, events, decisions, user[sorted_rows], is_decision)
-        hi, row_visit = place, visit
-    else:
-        arrays = EventArrays(events.item, events.type, events.time, events.value, _user_start(events.user, len(encoded.users)))
-        types, row_visit = encoded.types, visit[~is_decision]
-        hi = place - np.arange(len(place))
-    pool, pool_start = _candidates(decisions, kind, single)
+    # A decision that showed one item leaves a row in the history, a list does not: the service does the same.
+    alone = np.diff(decisions.shown_start) == 1
+    kept = ~is_decision
+    kept[place[alone]] = True
+    arrays, types = _with_shown_rows(encoded, events, decisions, user[sorted_rows][kept], is_decision[kept], alone)
+    hi: IntArray = (np.cumsum(kept) - kept)[place]
+    pool, pool_start = _candidates(decisions, kind, bool(alone.all()))
     return Decided(
         arrays=arrays,
-        row_visit=row_visit,
+        row_visit=visit[kept],
         events=events,
         user=decisions.user,
         hi=hi,
@@ -136,7 +134,7 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
         candidates=pool,
         candidates_start=pool_start,
         types=types,
-        history="events+shown" if single else "events",
+        history="events+shown" if alone.any() else "events",
         foreign=foreign,
     )
 
@@ -165,14 +163,26 @@ def _candidates(decisions: DecisionColumns, kind: str, single: bool) -> tuple[ND
 
 
 def _with_shown_rows(
-    encoded: Encoded, events: EventColumns, decisions: DecisionColumns, user: NDArray[np.int32], is_decision: NDArray[np.bool_]
+    encoded: Encoded,
+    events: EventColumns,
+    decisions: DecisionColumns,
+    user: NDArray[np.int32],
+    is_decision: NDArray[np.bool_],
+    alone: NDArray[np.bool_],
 ) -> tuple[EventArrays, list[str]]:
-    """The history with one row of type `shown` per decision, at its time, before the events that answer it."""
-    types = encoded.types if SHOWN in encoded.types else [*encoded.types, SHOWN]
+    """The history: events, and a row of type `shown` per decision of one item, at its time, before the events that answer it.
+
+    Args:
+        user: [E] whose each row of the history is. is_decision: [E] which of the rows are decisions.
+        alone: [D] which decisions showed one item.
+    """
+    types = encoded.types if SHOWN in encoded.types or not alone.any() else [*encoded.types, SHOWN]
     total = len(is_decision)
-    item, kind = np.empty(total, np.int32), np.full(total, types.index(SHOWN) + 1, np.uint8)
+    item, kind = np.empty(total, np.int32), np.empty(total, np.uint8)
     time, value = np.empty(total, np.int64), np.zeros(total, np.float32)
-    item[is_decision], time[is_decision] = decisions.shown, decisions.time
+    item[is_decision], time[is_decision] = decisions.shown[decisions.shown_start[:-1][alone]], decisions.time[alone]
+    if alone.any():
+        kind[is_decision] = types.index(SHOWN) + 1
     rest = ~is_decision
     item[rest], kind[rest], time[rest], value[rest] = events.item, events.type, events.time, events.value
     return EventArrays(item, kind, time, value, _user_start(user, len(encoded.users))), types

@@ -27,14 +27,15 @@ def order_rows(user: NDArray[np.int32], time: IntArray, order: IntArray) -> IntA
 
 
 def number_visits(user: NDArray[np.int32], time: IntArray, session: NDArray[np.int32], gap_us: int = SESSION_GAP_US) -> NDArray[np.int32]:
-    """Visit numbers int32 [E] of rows sorted by user and time; a visit belongs to one user.
+    """Visit numbers int32 [E] of rows sorted by user, then time or arrival; a visit belongs to one user.
 
     A row with a session id belongs to the visit of that id, also where two visits of a user interleave; rows without
-    one form visits that end with a pause of `gap_us` or more.
+    one form visits that end with a pause of `gap_us` or more. A row that arrives late, with a time older than that of
+    the rows before it, belongs to the visit that is under way and ends none.
 
     Args:
         user: [E] user numbers, ascending.
-        time: [E] microseconds.
+        time: [E] microseconds; within a user ascending but for late arrivals.
         session: [E] session codes, -1 where the log has none.
         gap_us: microseconds of silence that end a visit.
     """
@@ -43,8 +44,13 @@ def number_visits(user: NDArray[np.int32], time: IntArray, session: NDArray[np.i
     new = np.empty(len(user), bool)
     new[0] = True
     named = session >= 0
-    pause = np.diff(time) >= gap_us
-    new[1:] = (np.diff(user) != 0) | (np.diff(session) != 0) | (pause & ~named[1:])
+    same_user = user[1:] == user[:-1]
+    new[1:] = ~same_user | (session[1:] != session[:-1])
+    if not named.all():
+        silence = np.diff(time)
+        if np.any((silence < 0) & same_user):
+            silence = time[1:] - _newest(user, time)[:-1]
+        new[1:] |= (silence >= gap_us) & ~named[1:]
     run = np.cumsum(new) - 1
     starts = np.flatnonzero(new)
     if not named.any():
@@ -58,3 +64,13 @@ def number_visits(user: NDArray[np.int32], time: IntArray, session: NDArray[np.i
     number = np.cumsum(same == np.arange(len(starts))) - 1
     visit: NDArray[np.int32] = number[same][run].astype(np.int32)
     return visit
+
+
+def _newest(user: NDArray[np.int32], time: IntArray) -> IntArray:
+    """[E] microseconds: the largest time of each row's user up to that row, for ascending users."""
+    order = np.argsort(time, kind="stable")
+    rank = np.empty(len(time), np.int64)
+    rank[order] = np.arange(len(time))
+    base = user.astype(np.int64) * len(time)  # a later user's ranks are above all earlier ones, so that one maximum serves all
+    newest: IntArray = time[order[np.maximum.accumulate(base + rank) - base]]
+    return newest

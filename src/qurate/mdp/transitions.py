@@ -103,7 +103,8 @@ def _last_seen(decided: Decided, group: NDArray[np.int32], row_group: NDArray[np
 def constant_solution(transitions: Transitions, weights: FloatArray) -> str | None:
     """Why learning would be pointless: a sentence where the Bellman solution of the training data is one constant.
 
-    All rewards zero: Q = 0 everywhere. All rewards equal, no end and no pause: Q = r / (1 - gamma) everywhere.
+    All rewards zero: Q = 0 everywhere. All rewards equal and nothing follows any decision: Q = r everywhere. All rewards
+    equal, no end and no pause: Q = r / (1 - gamma) everywhere.
     """
     train = transitions.split[transitions.state] == TRAIN
     if not train.any():
@@ -112,6 +113,8 @@ def constant_solution(transitions: Transitions, weights: FloatArray) -> str | No
     if not reward.any():
         return "every training decision has reward 0, so that every item is worth 0"
     ends = transitions.end[train]
+    if np.ptp(reward) == 0 and not np.any(ends == CONTINUES):
+        return f"every training decision has reward {reward[0]:g} and nothing follows it, so that every item is worth {reward[0]:g}"
     if np.ptp(reward) == 0 and not np.any(ends == TERMINATED) and not np.any(transitions.pause[train] > 0):
         return (
             f"every training decision has reward {reward[0]:g} and no episode ends, so that every item is worth {reward[0]:g} / (1 - gamma)"

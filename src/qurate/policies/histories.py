@@ -210,7 +210,7 @@ def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
         chunk = range(first, min(first + BATCH, len(users)))
         rows = [past.rows(u, model.window) for u in chunk]
         clock = np.array([clock_for(model, r, past.log_end) for r in rows], np.int64)
-        scores = model.scores(observe(model, rows, clock, catalogue, past.dataset.user_features[chunk.start : chunk.stop]))
+        worth, scores = model.values(observe(model, rows, clock, catalogue, past.dataset.user_features[chunk.start : chunk.stop]))
         best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
         yield pl.DataFrame(
@@ -218,6 +218,6 @@ def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
                 "user_id": np.repeat(users[chunk.start : chunk.stop], k),
                 "rank": np.tile(np.arange(1, k + 1), len(chunk)),
                 "item_id": names[catalogue[best].reshape(-1)].tolist(),
-                "score": np.take_along_axis(scores, best, 1).reshape(-1),
+                "score": np.take_along_axis(worth, best, 1).reshape(-1),
             }
         )

@@ -19,16 +19,13 @@ from qurate.mdp.decision import Decision
 from qurate.mdp.types import FloatArray, IntArray, Observation
 from qurate.networks.encoders import to_tensors
 from qurate.networks.items import ItemTable
-from qurate.networks.qnetwork import Heads, QNetwork
+from qurate.networks.qnetwork import QNetwork
 
 if TYPE_CHECKING:
     from qurate.policies.histories import Histories
 
 By = Literal["q", "q_in_support", "behaviour"]
 """Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head."""
-
-OUTSIDE = np.float32(1e6)
-"""Taken off the score of items outside the support: they come after all others, in their own order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Model:
         dataset: directory the model was trained from, for the histories of its users; None = an environment, or a
             dataset that was never written.
         histories: of the dataset in memory that the model was trained from; a loaded model reads `dataset` instead.
+        by: which score decides what is shown (`build._ranks_by`).
         checkpoint: file name -> content, what `train --resume` needs.
     """
 
@@ -141,31 +139,27 @@ class Model:
         return self._tables[0]
 
     def scores(self, observation: Observation) -> FloatArray:
-        """float32 [B, K] of the observation's candidates; candidates that all rows share cost one matrix product."""
+        """float32 [B, K] of the observation's candidates: higher is shown first."""
+        return self.values(observation)[1]
+
+    def values(self, observation: Observation) -> tuple[FloatArray, FloatArray]:
+        """What the candidates are worth and the score by which they rank, float32 [B, K] each: the same, but for the support.
+
+        Candidates that all rows share cost one matrix product.
+        """
+        net, inside = self.network, None
         with torch.no_grad():
             table = self.table()
-            heads = self.network.heads(to_tensors(observation.state), table)
+            heads = net.heads(to_tensors(observation.state), table)
             shared = _shared_items(observation.candidates)
             items = torch.as_tensor(observation.candidates.copy()) if shared is None else None
-            scores = self._score(heads, table, items)
-        if shared is None:
-            return scores
-        first, last = int(shared[0]), int(shared[-1])
-        if last - first + 1 == len(shared) and bool((np.diff(shared) == 1).all()):
-            return scores[:, first : last + 1]
-        return scores[:, shared]
-
-    def _score(self, heads: Heads, table: ItemTable, items: torch.Tensor | None) -> FloatArray:
-        net = self.network
-        if self.by == "behaviour":
-            return cast(FloatArray, net.behaviour_logits(heads, table, items).numpy())
-        q = net.q(heads, table, items).numpy()
-        if self.by == "q":
-            return cast(FloatArray, q)
-        everything = net.behaviour_logits(heads, table)
-        limit = everything[:, 1:].amax(1, keepdim=True) + float(np.log(max(self.settings.support_threshold, 1e-30)))
-        logits = everything if items is None else everything.gather(1, items)
-        return cast(FloatArray, np.where((logits >= limit).numpy(), q, q - OUTSIDE))
+            worth = (net.behaviour_logits if self.by == "behaviour" else net.q)(heads, table, items).numpy()
+            if self.by == "q_in_support":
+                inside = net.behaviour_logits(heads, table, items).numpy()
+        worth = _columns(worth, shared)
+        if inside is None:
+            return worth, worth
+        return worth, supported_first(worth, _columns(inside, shared), observation.action_mask, self.settings.support_threshold)
 
     def explain(self, observation: Observation, items: NDArray[np.int64]) -> FloatArray:
         """Q of items [B, K] by head: float32 [B, K, 2, R], now and later of each component, in weighted reward units.
@@ -186,6 +180,28 @@ def _shared_items(candidates: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """The one list of candidates that all rows share, or None."""
     shared = len(candidates) == 1 or candidates.strides[0] == 0
     return np.asarray(candidates[0]) if shared else None
+
+
+def _columns(scores: FloatArray, shared: NDArray[np.int64] | None) -> FloatArray:
+    """Those of the shared candidates, [B, K], from scores of the catalogue; a view where they are a run."""
+    if shared is None:
+        return scores
+    first, last = int(shared[0]), int(shared[-1])
+    run = last - first + 1 == len(shared) and bool((np.diff(shared) == 1).all())
+    return scores[:, first : last + 1] if run else scores[:, shared]
+
+
+def supported_first(q: FloatArray, logits: FloatArray, mask: NDArray[np.int8], threshold: float) -> FloatArray:
+    """q, less its span and 1 where the log's policy lends no support: those come after all others, in their own order.
+
+    Args:
+        q: float32 [B, K]. logits: of the behaviour head, up to a constant a row. mask: [B, K], 0 = may not be shown.
+        threshold: least pi_b(a) / max pi_b inside, the maximum over what may be shown, as in the targets (`best_item`).
+    """
+    peak = np.where(mask != 0, logits, -np.inf).max(axis=1, keepdims=True)
+    outside = logits < peak + np.float32(np.log(max(threshold, 1e-30)))
+    span = q.max(axis=1, keepdims=True) - q.min(axis=1, keepdims=True) + np.float32(1)
+    return cast(FloatArray, np.where(outside, q - span, q))
 
 
 def build_network(

@@ -84,17 +84,17 @@ def decide(
     if degraded is None and stranger:
         degraded = "unknown_user"
     observation = observe(model, [history], np.array([clock_us]), items, user)
-    scores = model.popularity[None, items] if fallback else model.scores(observation)
+    worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation)
     slate, propensity = choose(rule, scores, observation.action_mask, rng, max(k, 1))
     chosen = slate[0][slate[0] >= 0]
     least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show
     sources: list[Source] = ["fallback" if fallback else ("q" if -score <= least else "explore") for score in scores[0, chosen]]
-    worth = _worths(model, observation, items[chosen]) if explain and not fallback and len(chosen) else None
+    heads = _worths(model, observation, items[chosen]) if explain and not fallback and len(chosen) else None
     out = []
     for j, position in enumerate(chosen):
-        extra: dict[str, Any] = {} if worth is None else worth[j]
+        extra: dict[str, Any] = {} if heads is None else heads[j]
         item_id = model.vocabulary.items[items[position] - 1]
-        out.append(DecisionItem(item_id, float(scores[0, position]), float(propensity[0, j]), sources[j], **extra))
+        out.append(DecisionItem(item_id, float(worth[0, position]), float(propensity[0, j]), sources[j], **extra))
     policy = f"{'popularity' if fallback else model.algorithm}/{rule.name}"
     return Decision(uuid.uuid4().hex, user_id, out, policy, model.version, degraded)
 

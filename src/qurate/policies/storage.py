@@ -33,7 +33,7 @@ from qurate.config import Settings
 from qurate.errors import MachineError, UserError
 from qurate.events.catalogue import feature_names
 from qurate.events.vocabulary import Vocabulary
-from qurate.policies.model import Model, build_network
+from qurate.policies.model import By, Model, build_network
 from qurate.policies.recommend import golden_answers
 
 FORMAT = 1
@@ -90,6 +90,7 @@ def _contents(model: Model) -> dict[str, bytes]:
         "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
         "environment": model.environment, "behaviour": model.network.behaviour is not None,
         "answers_newcomers": model.answers_newcomers, "upcoming": model.upcoming.tolist(),
+        "ranked_by": model.by,
     }  # fmt: skip
     rewards = {"components": model.components, "weights": [float(w) for w in model.weights], "rewards": model.rewards}
     return {
@@ -127,6 +128,7 @@ def load(path: str | Path) -> Model:
             config["kind"], config["shown_in_history"], rewards["rewards"], features["items"], features["users"], config["dataset"],
             manifest["dataset_sha256"], config["environment"], json.loads(data["metrics.json"]), manifest["version"],
             answers_newcomers=config.get("answers_newcomers", False), upcoming=np.asarray(config.get("upcoming", ()), np.int64),
+            by=msgspec.convert(config.get("ranked_by", "q"), By),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
         # torch names every tensor of a network that was built otherwise, over many lines

@@ -137,21 +137,28 @@ class Learner:
         return torch.cat([reward, later], 1), torch.cat([torch.ones_like(later), bootstrap.expand_as(later)], 1), q_next
 
     def next_values(self, batch: Batch, table: ItemTable) -> Tensor:
-        """Q of the successor by component, [B, R]: one common a* = argmax of the weighted sum, inside the support."""
+        """Q of the successor by component, [B, R]: one common a* = argmax of the weighted sum, inside the support.
+
+        It is 0 where nothing could be shown: all items were declared for a later time.
+        """
         following = to_tensors(batch.next_state)
         target_table = self._target_items()
         target_heads = self.target.heads(following, target_table)
         picker, picker_heads, picker_table = self.target, target_heads, target_table
+        available = torch.as_tensor(batch.next_available)
         if self.settings.double:
             picker, picker_table = self.network, table
             picker_heads = self.network.heads(following, table)
         if batch.next_candidates is None:
-            best = self._best_in_catalogue(picker, picker_heads, picker_table, torch.as_tensor(batch.next_available))
+            best = self._best_in_catalogue(picker, picker_heads, picker_table, available.clamp(min=1))
         else:
             best = self._best_candidate(picker, picker_heads, picker_table, batch)
         by_head = self.target.by_head(target_heads, target_table, best[:, None])[:, 0]
-        parts = by_head.view(len(best), -1, self.network.n_components)
-        return parts.sum(1)
+        parts = by_head.view(len(best), -1, self.network.n_components).sum(1)
+        if int(available.min()) > 0:
+            return parts
+        listed = 0 if batch.next_candidates is None else torch.as_tensor(batch.next_candidates).amax(1)
+        return parts * ((available > 0) | (listed > 0))[:, None]
 
     def _best_in_catalogue(self, net: QNetwork, heads: Heads, table: ItemTable, available: Tensor) -> Tensor:
         """The state's value is the same for all items and stays out of the comparison."""
@@ -166,7 +173,7 @@ class Learner:
         without = torch.nonzero((candidates > 0).sum(1) == 0)[:, 0]
         if len(without):
             rest = Heads(*(None if h is None else h[without] for h in heads))  # type: ignore[arg-type]
-            best[without] = self._best_in_catalogue(net, rest, table, torch.as_tensor(batch.next_available)[without])
+            best[without] = self._best_in_catalogue(net, rest, table, torch.as_tensor(batch.next_available)[without].clamp(min=1))
         return best
 
     def _negatives(self, batch: Batch, heads: Heads, table: ItemTable, q_tm1: Tensor, counts: Tensor) -> Tensor:
@@ -203,8 +210,9 @@ class Learner:
         linear = ((direction @ gram) * direction).sum(2)
         there = torch.bmm(direction, table.centred[heads.history].transpose(1, 2))  # x of the window's items, [B, H, L]
         same = (heads.history[:, :, None] == heads.history[:, None]).float()
-        twice = 2 * (off[:, :, None] + there) + torch.bmm(heads.repeat, same)  # an item may stand there more than once
-        return linear + (heads.repeat * twice).sum(2) / items
+        repeat = heads.repeat * (heads.history > 0)[:, None]  # an event may name no item (a search): none of the catalogue's repeats
+        twice = 2 * (off[:, :, None] + there) + torch.bmm(repeat, same)  # an item may stand there more than once
+        return linear + (repeat * twice).sum(2) / items
 
     def _behaviour_loss(self, heads: Heads, table: ItemTable, action: Tensor) -> Tensor:
         """Cross-entropy of what was shown (or chosen); sampled with log-q correction over large catalogues."""

@@ -169,8 +169,18 @@ def serve(
 
     served = ServedModel(model, rule or epsilon_greedy_rule(EPSILON))
     served.warm_up()
+
+    def opened() -> Service:
+        service = Service(served, directory, seed)  # the folder is ours from here on
+        try:
+            served.write_catalogue(directory)
+        except BaseException:
+            service.close()
+            raise
+        return service
+
     run(
-        lambda: Service(served, directory, seed),
+        opened,
         host,
         port,
         lambda url: print(f"serving {model.version} at {url}", file=sys.stderr, flush=True),

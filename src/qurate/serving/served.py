@@ -1,6 +1,7 @@
 """A trained model as the service sees it: with the rule it is served by, and what training knew of each customer."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,14 +90,32 @@ class ServedModel:
         )
 
     def _user_features(self, user_id: str, context: dict[str, Any] | None) -> FloatArray | None:
-        """float32 [1, U]: the request's context where it names a feature, else what training knew; None where neither."""
+        """float32 [1, U]: what the request's context names, the rest as training knew it; None where neither says anything."""
         if not self.model.user_dim:
             return None
-        if context is not None and any(column["name"] in context for column in self.model.user_spec["columns"]):
-            features, _ = feature_matrix(pl.DataFrame([context], strict=False), self.model.user_spec)
-            return features
         user = None if self._past is None else self._past.index.get(user_id)
+        if context is not None and any(column["name"] in context for column in self.model.user_spec["columns"]):
+            known = {} if user is None or self._past is None else self._past.dataset.users.row(user, named=True)
+            features, _ = feature_matrix(pl.DataFrame([known | context], strict=False), self.model.user_spec)
+            return features
         return None if user is None or self._past is None else self._past.features(user)
+
+    def write_catalogue(self, directory: Path) -> None:
+        """Puts the items with their features beside the store, so that `ingest DIR` knows more of them than their ids.
+
+        What was never shown to anybody is in no log; without this file the next model could not show it either.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        ids = pl.DataFrame({"item_id": self.vocabulary.items}, schema={"item_id": pl.String})
+        items = ids if self._past is None else self._past.dataset.items
+        target, beside = directory / "items.parquet", directory / ".items.parquet.tmp"
+        try:
+            items.write_parquet(beside)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _past(model: Model) -> Histories | None:

@@ -202,6 +202,7 @@ class Service:
         """What the log keeps of an answer; an empty one showed nothing and is not a decision."""
         if not decision.items:
             return None
+        known = () if candidates is None else self.decider.vocabulary.item_index(candidates) > 0  # nothing else could be chosen
         left_out = set(exclude)
         return DecisionRow(
             decision.decision_id,
@@ -211,7 +212,7 @@ class Service:
             as_of,
             _json([item.item_id for item in decision.items]),
             _json([item.propensity for item in decision.items]),
-            None if candidates is None else _json([item for item in candidates if item not in left_out]),
+            None if candidates is None else _json([item for item, there in zip(candidates, known) if there and item not in left_out]),
             decision.policy,
             decision.model_version,
             _json(exclude) if exclude and candidates is None else None,
