@@ -2,17 +2,23 @@
 
     python benchmarks/bench_http.py [--items 10000] [--seconds 5] [--double]
 
-More than `qurate bench http`: events too, one by one and a hundred at a time. `--double` serves the tests' model double
-instead of a network: the cost of all else.
+More than `qurate bench http`: events too, one by one and a hundred at a time; and recommendations at twice the rate that 32
+connections reached, whether they are answered or not. `--double` serves the tests' model double instead of a network: the
+cost of all else.
 """
 
 import argparse
+import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from qurate.bench.load import WINDOW, event_batch, measure, recommendations, serve, server
+import numpy as np
+
+from qurate.bench.load import CUSTOMERS, WINDOW, event_batch, measure, recommendations, serve, server
 
 
 def bodies_of(path: str, connections: int, seconds: float, items: int) -> Sequence[Iterable[bytes]]:
@@ -22,6 +28,66 @@ def bodies_of(path: str, connections: int, seconds: float, items: int) -> Sequen
         return recommendations(connections)
     per = int(seconds * (300 if count == "100" else 2000) / connections) + 50
     return [[event_batch(f"{path}{connections}-{c}-{i}", c, int(count), items) for i in range(per)] for c in range(connections)]
+
+
+class Line(asyncio.Protocol):
+    """One keep-alive connection of a client that does not wait for answers before others ask."""
+
+    def __init__(self, idle: list["Line"], took: dict[bytes, list[float]]) -> None:
+        self.idle, self.took, self.asked, self.buffer = idle, took, 0.0, b""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ready to ask."""
+        self.transport = transport
+        self.idle.append(self)
+
+    def ask(self, request: bytes) -> None:
+        """Sends one request; the line is idle again once it is answered."""
+        self.asked = time.perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        """Notes the status and the time of a whole answer."""
+        self.buffer += data
+        head, gap, body = self.buffer.partition(b"\r\n\r\n")
+        if gap and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+            self.took.setdefault(head[9:12], []).append(1e3 * (time.perf_counter() - self.asked))
+            self.buffer = b""
+            self.idle.append(self)
+
+
+async def overload(port: int, rate: float, seconds: float, lines: int = 1_000) -> dict[str, float]:
+    """Requests at a fixed rate, whatever becomes of them; what the admitted, the refused and /livez then meet."""
+    loop = asyncio.get_running_loop()
+    idle: list[Line] = []
+    took: dict[bytes, list[float]] = {}
+    lived: list[Line] = []
+    alive: dict[bytes, list[float]] = {}
+    for pool, answers, count in ((idle, took, lines), (lived, alive, 1)):
+        for _ in range(count):
+            await loop.create_connection(lambda pool=pool, answers=answers: Line(pool, answers), "127.0.0.1", port)  # type: ignore[misc]
+    head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+    requests = [head % len(body) + body for body, _ in zip(recommendations(1)[0], range(CUSTOMERS))]
+    asked, unsent, begun = 0, 0, time.perf_counter()
+    while (now := time.perf_counter() - begun) < seconds:
+        for _ in range(int(now * rate) - asked - unsent):
+            if idle:
+                idle.pop().ask(requests[asked % CUSTOMERS])
+                asked += 1
+            else:
+                unsent += 1
+        if lived and len(alive.get(b"200", ())) < now * 10:
+            lived.pop().ask(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await asyncio.sleep(0.0005)
+    while len(idle) < lines or not lived:
+        await asyncio.sleep(0.01)
+    served, refused = (np.array(took.get(status, [np.nan])) for status in (b"200", b"503"))
+    return {
+        "asked_per_s": asked / seconds, "unsent_per_s": unsent / seconds, "served_per_s": len(served) / seconds,
+        "refused_per_s": len(took.get(b"503", ())) / seconds, "served_p50_ms": float(np.percentile(served, 50)),
+        "served_p99_ms": float(np.percentile(served, 99)), "refused_p50_ms": float(np.percentile(refused, 50)),
+        "refused_p99_ms": float(np.percentile(refused, 99)), "livez_max_ms": max(alive[b"200"]),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -44,7 +110,11 @@ def main() -> None:
                 bodies = bodies_of(path, connections, arguments.seconds, arguments.items)
                 figures = measure(url, path.partition(" x")[0], bodies, arguments.seconds)
                 row = {"name": f"{path}, {connections} connections"} | {key: round(value, 3) for key, value in figures.items()}
-                print(json.dumps(row))
+                print(json.dumps(row), flush=True)
+                if path == "/v1/recommend" and connections == 32:
+                    twice = asyncio.run(overload(int(url.rsplit(":", 1)[1]), 2 * figures["per_s"], arguments.seconds))
+                    row = {"name": f"{path}, twice the rate of {connections} connections"}
+                    print(json.dumps(row | {key: round(value, 3) for key, value in twice.items()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""`make proof`: the claims in full, resumable. Every seed of every part is kept in proof-cache/ and not run again.
+"""`make proof`: the claims in full, resumable. Every seed of every part is kept in proof-cache/ and not run again
+while the code that decides it stays the same.
 
 The parts are those of `qurate demo` at the size `demo.PROOF`: the shop with its long-term effects, the control without
 them, and the best static list. Writes docs/proof.json, docs/proof.csv, docs/proof.md and docs/proof.html.
@@ -16,11 +17,19 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from digest import code_digest
 
 from qurate import demo
 from qurate.evaluation.rollouts import Rollout
 
 ARRAYS = [f.name for f in fields(Rollout) if f.name not in ("component_names", "trace")]
+
+
+CODE = (
+    "build.py", "config.py", "demo.py", "judge.py", "simulators", "events", "mdp", "replay", "networks", "qlearning", "policies",
+    "evaluation/bounds.py", "evaluation/rollouts.py",
+)  # fmt: skip
+"""Where a change can move a figure of the proof."""
 
 
 def keep(told: demo.Told, path: Path) -> None:
@@ -47,7 +56,7 @@ def kept(path: Path) -> demo.Told:
 
 def run(cache: Path, seeds: list[int], size: demo.Size) -> list[demo.Told]:
     """All parts, those already in the cache without running them: main per seed, control per seed, static."""
-    config = json.dumps([size, demo.SETTINGS, demo.ONLINE, demo.CLASSICAL], sort_keys=True)
+    config = json.dumps([size, demo.SETTINGS, demo.ONLINE, demo.MYOPIC, demo.CLASSICAL, code_digest(CODE)], sort_keys=True)
     folder = cache / hashlib.sha256(config.encode()).hexdigest()[:12]
     places = [folder / f"main-{s}.npz" for s in seeds] + [folder / f"control-{s}.npz" for s in seeds]
     places.append(folder / f"static-{'-'.join(map(str, seeds))}.npz")
@@ -127,7 +136,7 @@ def main() -> None:
     told = run(options.cache, seeds, demo.PROOF)
     n = len(seeds)
     result, report = demo.tell(seeds, told[:n], told[n : 2 * n], told[-1])
-    write(result, options.docs)
+    write(result | {"code": code_digest(CODE)}, options.docs)
     report.save_html(options.docs / "proof.html")
     print(result["sentence"])
 

@@ -13,13 +13,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small products lose to the barrier
 
 import numpy as np
+from digest import code_digest
 from results_logs import ALGORITHMS, LOGS, Log, log_named
 from results_page import page
 
@@ -40,7 +40,7 @@ from qurate.policies.storage import load
 from qurate.qlearning.variants import variant_settings
 
 K = 20
-LEARNING = ("config.py", "mdp", "replay", "networks", "qlearning", "policies/model.py")
+LEARNING = ("build.py", "config.py", "events", "mdp", "replay", "networks", "qlearning", "policies/model.py")
 """Where a change can move a trained model's figures: their digest stands beside each figure."""
 
 
@@ -85,7 +85,7 @@ def figures(log: Log, data: Path, kept: Path, seeds: int) -> dict[str, Any]:
     found = _cached(place)
     if found is not None and found["key"] == key and found["seeds"] >= seeds:
         print(f"{log.name}: from {place}", flush=True)
-        if found["code"] != code_digest():
+        if found["code"] != code_digest(LEARNING):
             print(f"note: {log.name} was trained by other code than today's; delete {kept} to train again", flush=True)
         return found | {"what": log.what, "notes": list(log.notes)}  # words may change without training again
     began = time.monotonic()
@@ -94,7 +94,8 @@ def figures(log: Log, data: Path, kept: Path, seeds: int) -> dict[str, Any]:
     learnt = dataset if log.newest is None else newest_decisions(dataset, log.newest)
     models = {(a, seed): trained(log, a, seed, learnt, kept, key) for seed in range(seeds) for a in ALGORITHMS}
     entry = {
-        "key": key, "code": code_digest(), "qurate": qurate.__version__, "log": log.name, "what": log.what, "notes": list(log.notes),
+        "key": key, "code": code_digest(LEARNING), "qurate": qurate.__version__, "log": log.name, "what": log.what,
+        "notes": list(log.notes),
         **_counts(dataset, log), "seeds": seeds,
         "training": {f"{a}/{seed}": _run(model) for (a, seed), model in models.items()},
         **judged(log, dataset, models, seeds),
@@ -111,13 +112,13 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
     folder, note = kept / f"{log.name}-{algorithm}-{seed}", kept / f"{log.name}-{algorithm}-{seed}.json"
     wanted = {name: value for name, value in key.items() if name != "visits"}
     found = _cached(note)
-    if found is not None and found["key"] == wanted and found["code"] == code_digest() and folder.is_dir():
+    if found is not None and found["key"] == wanted and found["code"] == code_digest(LEARNING) and folder.is_dir():
         return load(folder)
     settings = log.all_settings | variant_settings(algorithm)  # a log's own gamma is DQN's: myopic stays myopic
     model = train(dataset, algorithm=algorithm, seed=seed, steps=log.steps, **settings)
     model.checkpoint.clear()  # a result needs no optimiser
     model = model.save(folder)
-    _write(note, json.dumps({"key": wanted, "code": code_digest()}))
+    _write(note, json.dumps({"key": wanted, "code": code_digest(LEARNING)}))
     run = _run(model)
     print(f"{log.name}: {algorithm} seed {seed}: {run['steps']:,} updates in {run['seconds']:.0f} s", flush=True)
     return model
@@ -180,16 +181,6 @@ def digest(file: Path) -> str:
     """sha256 of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-@cache
-def code_digest() -> str:
-    """First 12 digits of the sha256 over the sources that decide what training gives."""
-    root, total = Path(qurate.__file__).parent, hashlib.sha256()
-    for name in LEARNING:
-        for file in sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]:
-            total.update(file.read_bytes())
-    return total.hexdigest()[:12]
 
 
 def _cached(file: Path) -> dict[str, Any] | None:

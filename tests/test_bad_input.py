@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from qurate import cli
@@ -246,6 +247,8 @@ def test_a_constant_bellman_solution_is_refused_with_its_value(tmp_path: Path, c
         (["train", "--env", "toy_chain", "-o", "NEW", "--rewards", '{"watch": {"weight": 1, "per": "value"}}'], "ingest --rewards"),
         (["train", "--env", "toy_chain", "-o", "NEW", "--algorithm", "rainbw"], "--algorithm"),
         (["train", "--env", "toy_chain", "-o", "NEW", "--set", "encoder=grue"], "'grue'"),
+        (["train", "--env", "toy_chain", "-o", "NEW", "--set", "lr=inf"], "a finite number"),
+        (["train", "--env", "toy_chain", "-o", "NEW", "--set", "aux_weight=nan"], "'nan'"),
         (["simulate", "shop", "-o", "NEW.csv", "--policy", "populrity"], "did you mean popularity?"),
         (["simulate", "shop", "-o", "NEW.csv", "--trace", "-1"], "--trace"),
         (["simulate", "toy_chain", "-o", "NEW.csv", "--slate", "3"], "slate_size"),
@@ -261,8 +264,9 @@ def test_unknown_names_name_the_nearest(args: list[str], word: str, tmp_path: Pa
 def test_rewards_that_are_no_mapping_and_seeds_below_zero() -> None:
     with pytest.raises(UserError, match="weights by event type"):
         parse_rewards(["click"])  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="a seed of 0 or more, got -1"):
-        train(env="toy_chain", seed=-1)
+    for seed in (-1, 2**63):
+        with pytest.raises(UserError, match=f"a seed of 0 or more, below 2.*, got {seed}"):
+            train(env="toy_chain", seed=seed)
 
 
 def test_a_log_whose_columns_nobody_knows(tmp_path: Path, capsys: Capture) -> None:
@@ -319,6 +323,13 @@ def test_a_damaged_checkpoint_is_not_resumed_and_the_model_still_answers(
 def test_options_that_belong_to_the_saved_run_are_not_ignored(toy: Path, tmp_path: Path, capsys: Capture) -> None:
     for options in (["--set", "lr=0.1"], ["--rewards", "watch=2"], ["--algorithm", "myopic"], ["--env", "shop"]):
         assert options[0] in refused(capsys, "train", "--resume", toy, "-o", tmp_path / "on", *options)
+    line = refused(capsys, "train", "--resume", toy, "-o", tmp_path / "on", "--seed", "5")
+    assert "the saved run's seed, 0, got 5" in line and not (tmp_path / "on").exists()
+    with pytest.raises(UserError, match="got 5"):
+        train(resume=toy, seed=5)
+    assert train(resume=toy, seed=0, steps=192).metrics["steps"] == train(resume=toy, steps=192).metrics["steps"] == 192
+    train(env="toy_chain", seed=5, steps=64, hidden=8, embedding_dim=4).save(tmp_path / "five")
+    assert "got 0" in refused(capsys, "train", "--resume", tmp_path / "five", "-o", tmp_path / "on", "--seed", "0")
 
 
 def test_a_damaged_dataset_is_refused_by_every_command(tmp_path: Path, capsys: Capture) -> None:
@@ -359,6 +370,19 @@ def test_a_full_disk_is_exit_code_1_and_what_was_there_stays(tmp_path: Path, cap
     code, out, err = run(capsys, "ingest", str(log), "-o", str(dataset))
     assert code == 1 and out == "" and "No space left" in one_error(err)
     assert {p.name: p.read_bytes() for p in dataset.iterdir()} == before
+
+
+@pytest.mark.parametrize("error", [OSError("No space left (os error 28)"), pl.exceptions.ComputeError("parquet: No space left")])
+def test_a_log_cut_by_a_full_disk_leaves_no_part(
+    error: Exception, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_table: pl.DataFrame, path: Path) -> None:
+        path.write_bytes(b"PAR1")
+        raise error
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    code, _, err = run(capsys, "simulate", "toy_chain", "-o", str(tmp_path / "ev.parquet"), "--users", "2", "--steps", "2")
+    assert code == 1 and "a place to write the log" in one_error(err) and not list(tmp_path.iterdir())
 
 
 def test_where_nothing_can_be_written(tmp_path: Path, capsys: Capture) -> None:

@@ -1,16 +1,19 @@
 """The command line: streams, exit codes, JSON and one-line errors, whatever a user types."""
 
 import errno
+import io
 import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 from qurate import cli
 from qurate.cli_arguments import arrange, duration, ids, pairs, share
-from qurate.cli_output import Terminal, clean, machine_error, number, print_comparison, print_evaluation
+from qurate.cli_output import Terminal, clean, machine_error, number, print_comparison, print_evaluation, write_tables
 from qurate.config import Settings
 from qurate.errors import MachineError, UserError
 
@@ -70,6 +73,11 @@ def test_without_arguments_it_explains_itself(capsys: pytest.CaptureFixture[str]
         (["--device", "cud", "demo"], ["'cud'", "did you mean cuda?"]),
         (["--seed", "x", "demo"], ["--seed"]),
         (["demo", "--seed"], ["a value after --seed", "nothing"]),
+        (["train", "d", "-o"], ["a value after -o", "nothing"]),
+        (["train", "d", "--steps"], ["a value after --steps", "nothing"]),
+        (["recommend", "m", "--user"], ["a value after --user", "nothing"]),
+        (["train", "d", "-o", "m", "--set"], ["a value after --set", "nothing"]),
+        (["demo", "--seed", str(2**63)], ["--seed"]),
         (["recommend"], ["MODEL", "nothing"]),
         (["ingest", "log.csv"], ["--output", "nothing"]),
         (["recommend", "m", "--user", "u", "-k", "0"], ["-k"]),
@@ -175,6 +183,41 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         process.stdin.close()
         assert process.wait(30) == 1
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_closed_stdout_is_one_line(option: list[str]) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *QURATE, "train", "--set", "help", *option]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and "expected a standard output, got a closed one" in one_error(result.stderr)
+
+
+def written(path: Path, *users: str) -> tuple[int, int]:
+    return write_tables(iter([pl.DataFrame({"user_id": [user, user], "rank": [1, 2]}) for user in users]), path, lambda done: None)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_that_cannot_be_written_is_called_by_its_own_name(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"dir.{kind}").mkdir()
+    for place in (tmp_path / f"dir.{kind}", tmp_path / "none" / f"out.{kind}"):
+        with pytest.raises(OSError) as caught:
+            written(place, "a")
+        error = machine_error(caught.value)
+        assert (error.exit_code, error.where, error.code) == (2, str(place), "no_such_file")
+    assert written(tmp_path / f"out.{kind}", "a", "b") == (4, 2)
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = (tmp_path / f"out.{kind}").read_bytes()
+    monkeypatch.setattr(Path, "open", lambda self, mode: Full())
+    with pytest.raises(OSError) as caught:
+        written(tmp_path / f"out.{kind}", "c")
+    monkeypatch.undo()
+    error = machine_error(caught.value)
+    assert (error.exit_code, error.where, error.code) == (1, str(tmp_path / f"out.{kind}"), "disk_full")
+    assert (tmp_path / f"out.{kind}").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_port_that_is_taken_names_the_option() -> None:

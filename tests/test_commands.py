@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qurate import cli
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
+from qurate.policies.storage import load as load_model
 from test_cli import COMPARISON, QURATE, one_error, run
 
 
@@ -162,8 +165,46 @@ def test_fallbacks_are_notes_not_errors(model: Path, capsys: pytest.CaptureFixtu
     assert code == 0 and json.loads(out)["degraded"] == "unknown_user" and "the answer is a fallback (unknown_user)" in err
     code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "99", "--json")
     assert code == 0 and len(json.loads(out)["items"]) == 9 and "99 were asked for" in err
+    for user, k in (("u1", "100000"), ("nobody", str(10**30))):
+        code, out, err = run(capsys, "recommend", str(model), "--user", user, "-k", k, "--json")
+        assert code == 0 and len(json.loads(out)["items"]) == 9 and f"note: 9 items can be shown, {k} were asked for" in err
     code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "99", "--quiet")
     assert code == 0 and err == "" and "item_id" in out
+
+
+def test_everybody_gets_the_catalogue_and_a_note_where_it_is_small(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["recommend", str(model), "--all-users", "-o", str(tmp_path / "all.csv")]
+    code, out, err = run(capsys, *command, "-k", "1000", "--json")
+    assert code == 0 and json.loads(out)["rows"] == 540 and "note: 9 items can be shown, 1000 were asked for" in err
+    assert "note" not in run(capsys, *command, "-k", "9")[2] and run(capsys, *command, "-k", "1000", "--quiet")[2] == ""
+
+
+def test_ties_fall_by_the_seed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = load_model(model)
+    even = replace(loaded, popularity=np.ones_like(loaded.popularity), answers_newcomers=False)
+    even.save(tmp_path / "even")
+
+    def first(*options: str) -> list[str]:
+        _, out, _ = run(capsys, "recommend", str(tmp_path / "even"), "--user", "nobody", "-k", "5", "--json", *options)
+        return [item["item_id"] for item in json.loads(out)["items"]]
+
+    assert first() == first() == first("--seed", "0") == [item.item_id for item in even.recommend("nobody", 5).items]
+    assert first("--seed", "1") == first("--seed", "1") == [item.item_id for item in even.recommend("nobody", 5, seed=1).items] != first()
+
+
+def test_a_model_and_its_dataset_move_together(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop, moved = tmp_path / "shop", tmp_path / "moved"
+    shutil.copytree(dataset, shop / "dataset")
+    assert run(capsys, "train", str(shop / "dataset"), "-o", str(shop / "model"), "--steps", "5", *SMALL)[0] == 0
+    _, before, _ = run(capsys, "recommend", str(shop / "model"), "--user", "u1", "--json")
+    shop.rename(moved)
+    code, out, _ = run(capsys, "recommend", str(moved / "model"), "--user", "u1", "--json")
+    assert code == 0 and json.loads(out)["degraded"] is None and json.loads(out)["items"] == json.loads(before)["items"]
+    (moved / "dataset").rename(tmp_path / "elsewhere")
+    code, out, err = run(capsys, "recommend", str(moved / "model"), "--user", "u1", "--json")
+    assert code == 0 and json.loads(out)["degraded"] == "unknown_user" and str(shop / "dataset") in err
+    code, out, err = run(capsys, "recommend", str(moved / "model"), "--user", "u2", "--json", "--quiet")
+    assert code == 0 and json.loads(out)["degraded"] == "unknown_user" and err == ""
 
 
 @pytest.mark.parametrize("name", ["all.csv", "all.jsonl", "all.parquet"])

@@ -43,6 +43,8 @@ DEFAULT_TAU_S = 30 * 86_400.0
 ONLINE_LANES = 64
 ONLINE_STEPS = 60_000
 CURVE_POINTS = 100
+SEEDS = 2**63
+"""Above all seeds: torch takes no larger ones."""
 LOG_UPDATES = (1_000, 6_000)
 """Without `steps`: three passes over the training transitions, but at least and at most so many updates."""
 
@@ -51,7 +53,7 @@ def train(
     data: Dataset | str | Path | None = None,
     env: str | None = None,
     algorithm: str = "dqn",
-    seed: int = 0,
+    seed: int | None = None,
     steps: int | None = None,
     budget: float | None = None,
     resume: str | Path | None = None,
@@ -64,7 +66,7 @@ def train(
     Args:
         data: a dataset or its directory. env: the name of an environment instead.
         algorithm: a row of `qlearning/variants.py`.
-        seed: of first weights, batches, exploration and simulated customers.
+        seed: of first weights, batches, exploration and simulated customers. None = 0, or the saved run's with `resume`.
         steps: updates (dataset) or decisions (environment); None = a default by size.
         budget: seconds after which training stops.
         resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm, settings and rewards.
@@ -79,11 +81,12 @@ def train(
         raise UserError("a dataset or --env", "both" if data is not None else "neither", "train", "give one of them", "bad_train")
     if steps is not None and steps < 1:
         raise UserError("at least one step", str(steps), "--steps", "", "bad_steps")
-    if seed < 0:
-        raise UserError("a seed of 0 or more", str(seed), "--seed", "", "bad_seed")
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise UserError("a seed of 0 or more, below 2**63", str(seed), "--seed", "", "bad_seed")
     if resume is not None:
         ours = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm if algorithm != "dqn" else None}
-        return _resume(Path(resume), data, ours, steps, budget, progress)
+        return _resume(Path(resume), data, ours, seed, steps, budget, progress)
+    seed = seed or 0
     chosen = parse_settings({**variant_settings(algorithm), **settings})
     if env is not None:
         engine = make_engine(env, window=chosen.window)
@@ -96,9 +99,8 @@ def train(
 
 
 def _where(data: Dataset | str | Path | None) -> str | None:
-    if isinstance(data, Dataset):
-        return data.path
-    return None if data is None else str(Path(data).absolute())
+    path = data.path if isinstance(data, Dataset) else data
+    return None if path is None else str(Path(path).absolute())
 
 
 def _with_histories(model: Model, data: Dataset | str | Path | None) -> Model:
@@ -137,6 +139,7 @@ def _train_on_log(
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
     loop = train_from_log(learner, store, sampler, rng)
     metrics = _consume(loop, run, wanted, budget, progress)
+    metrics["decisions"] = len(np.unique(t.state[sampler.index]))
     model = Model(
         learner.ema, settings, algorithm, dataset.vocabulary, dataset.components, weights, _popularity(dataset, weights),
         dataset.n_ever_available, dataset.user_features.shape[1], dataset.kind, dataset.manifest["history"] == "events+shown",
@@ -161,8 +164,9 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> By:
 
 
 def _resume(
-    path: Path, data: Dataset | str | Path | None, ours: Mapping[str, Any], steps: int | None, budget: float | None, progress: Report | None
-) -> Model:
+    path: Path, data: Dataset | str | Path | None, ours: Mapping[str, Any], seed: int | None, steps: int | None, budget: float | None,
+    progress: Report | None,
+) -> Model:  # fmt: skip
     """Goes on from a checkpoint; `ours` are options that belong to the saved run and must not be given again."""
     model, manifest = load(path), read_manifest(path)
     same = {"--algorithm": model.algorithm, "--env": model.environment}
@@ -174,12 +178,14 @@ def _resume(
         raise UserError("a model with a checkpoint", "one without", f"--resume {path}", "train it again", "no_checkpoint")
     saved = {name: read_checked(path, name, manifest) for name in names}
     state = checkpoint.read_progress(saved)
-    wanted = steps or int(state["wanted"])
+    wanted, began = steps or int(state["wanted"]), int(state["seed"])
+    if seed not in (None, began):
+        raise UserError(f"the saved run's seed, {began}", str(seed), f"--resume {path}", "leave --seed out", "bad_resume")
     if model.environment is not None:
         if data is not None:
             raise UserError("no dataset", str(data), f"--resume {path}", f"it was trained in {model.environment}", "bad_resume")
         engine = make_engine(model.environment, window=model.window)
-        return train_in_engine(model, engine, int(state["seed"]), wanted, progress, budget, resumable=True, saved=saved)
+        return train_in_engine(model, engine, began, wanted, progress, budget, resumable=True, saved=saved)
     if data is None and model.dataset is None:
         raise UserError("the dataset the model was trained from", "none", f"--resume {path}", "give its directory", "no_dataset")
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data or model.dataset))
@@ -188,8 +194,8 @@ def _resume(
         place = _where(data) or str(model.dataset)
         raise UserError("the dataset the model was trained from", "another one", place, f"--resume {path}", "other_dataset")
     weights = dict(zip(model.components, state["weights"]))
-    where, seed = _where(data) or model.dataset, int(state["seed"])
-    trained = _train_on_log(dataset, where, model.settings, model.algorithm, seed, wanted, budget, saved, weights, progress)
+    where = _where(data) or model.dataset
+    trained = _train_on_log(dataset, where, model.settings, model.algorithm, began, wanted, budget, saved, weights, progress)
     return _with_histories(trained, data)
 
 

@@ -29,6 +29,7 @@ from qurate.cli_output import (
     Terminal,
     file_format,
     innermost,
+    library_notes,
     lines,
     listed,
     machine_error,
@@ -81,7 +82,7 @@ def version(show: bool) -> None:
 def options(
     ctx: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="the result as one JSON object")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="of everything random", show_default="0")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**63 - 1, help="of everything random", show_default="0")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="threads of tensor work")] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress and no notes on stderr")] = False,
@@ -94,6 +95,7 @@ def options(
         raise UserError("auto or cpu", "cuda", "--device", "this version computes on the CPU; leave the option out", "no_device")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read by torch when a command imports it
         os.environ[name] = str(threads)
+    library_notes(quiet)
     ctx.obj = Terminal(json, quiet, seed, threads, device)
 
 
@@ -248,7 +250,7 @@ def train(
             dataset,
             env,
             algorithm,
-            seed=terminal.seed or 0,
+            seed=terminal.seed,
             steps=steps,
             budget=seconds,
             resume=resume,
@@ -259,7 +261,7 @@ def train(
     model.save(output)
     measured = dict(model.metrics)
     curve = measured.pop("curve")
-    figures = {"alarms": measured.pop("alarms"), "skipped": measured.pop("skipped"), **(curve[-1] if curve else {})}
+    figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions") if name in measured} | (curve[-1] if curve else {})
     result = {"model": str(output), "algorithm": model.algorithm, **measured, "metrics": figures}
     terminal.result(result, lambda: lines({k: listed(v) for k, v in result.items()}))
     if measured["stopped"] == "interrupted":
@@ -312,7 +314,7 @@ def recommend(
     ctx: typer.Context,
     model: ModelPath,
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="whom to recommend to")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many items")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="how many items")] = 10,
     candidates: Annotated[
         list[str] | None, typer.Option("--candidates", metavar="IDS", help="choose among these; comma-separated or repeated")
     ] = None,
@@ -331,8 +333,8 @@ def recommend(
     if output is None:
         from qurate.policies.storage import load
 
-        decision = load(model).recommend(user, k, None if candidates is None else ids(candidates), ids(exclude or ()), explain=explain)
-        return print_decision(terminal, decision, k)
+        among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
+        return print_decision(terminal, load(model).recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed), k)
     file_format(output)
     from qurate.policies.histories import recommend_all
     from qurate.policies.storage import load
@@ -340,6 +342,8 @@ def recommend(
     with terminal.progress() as progress:
         loaded = load(model)
         rows, users = write_tables(recommend_all(loaded, k), output, lambda done: progress("recommending", done, 0))
+    if rows < k * users:
+        terminal.note(f"note: {rows // users} items can be shown, {k} were asked for")
     result = {"file": str(output), "users": users, "rows": rows, "model_version": loaded.version}
     terminal.result(result, lambda: lines(result))
 

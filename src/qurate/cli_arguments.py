@@ -97,7 +97,10 @@ def usage_error(error: Any) -> UserError:
     ctx = getattr(error, "ctx", None)
     where = ctx.command_path if ctx else "qurate"
     hint = f"see {where} --help"
-    if name := getattr(error, "option_name", None):
+    name = getattr(error, "option_name", None)
+    if name and error.message.endswith("requires an argument."):
+        return UserError(f"a value after {name}", "nothing", where, hint, "missing_value")
+    if name:
         known = [o for p in ctx.command.params for o in p.opts] if ctx else []
         if name not in (*known, *GLOBAL_VALUES):
             return UserError(

@@ -4,12 +4,14 @@ Nothing here imports a heavy module: `qurate --help` must answer in half a secon
 """
 
 import errno
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -46,6 +48,22 @@ def number(value: object) -> str:
     return clean(value)
 
 
+class _Notes(logging.Handler):
+    """What the library logs, as lines on stderr: whichever stderr is at that moment, for bars replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(*map(clean, self.format(record).splitlines()), sep="\n", file=sys.stderr, flush=True)
+
+
+NOTES = _Notes()
+
+
+def library_notes(quiet: bool) -> None:
+    """Sends the library's notes to stderr, with `--quiet` only its errors; from Python they get there by themselves."""
+    NOTES.setLevel(logging.ERROR if quiet else logging.WARNING)
+    logging.getLogger("qurate").addHandler(NOTES)  # again and again it is still one
+
+
 @dataclass(frozen=True, slots=True)
 class Terminal:
     """The global options, and the two streams."""
@@ -62,7 +80,13 @@ class Terminal:
             print(clean(text), file=sys.stderr, flush=True)
 
     def result(self, payload: Mapping[str, Any], render: Callable[[], None]) -> None:
-        """The result on stdout: one JSON object without NaN, or what `render` prints for people."""
+        """The result on stdout: one JSON object without NaN, or what `render` prints for people.
+
+        Raises:
+            MachineError: stdout was closed before the command started; Python then prints nothing and says nothing.
+        """
+        if sys.stdout is None:
+            raise MachineError("a standard output", "a closed one", "stdout", "redirect it to a file or to /dev/null", "no_stdout")
         if self.json:
             import msgspec
 
@@ -212,7 +236,7 @@ def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
         learned = any(item["source"] == "q" for item in payload["items"])
         what = "the model's, for a customer without a history" if learned else "a fallback"
         terminal.note(f"note: the answer is {what} ({payload['degraded']})")
-    elif len(payload["items"]) < k:
+    if len(payload["items"]) < k:
         terminal.note(f"note: {len(payload['items'])} items can be shown, {k} were asked for")
     extra = ["now", "later"] if payload["items"] and payload["items"][0].get("now") is not None else []
     columns = ["item_id", "score", "propensity", "source", *extra]
@@ -245,27 +269,38 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
 
     Returns:
         Rows and users written.
+
+    Raises:
+        OSError: it cannot be written; it names `path`, whatever was being written.
     """
     import polars as pl
 
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind, rows, users, kept = file_format(path), 0, 0, []
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
             for frame in tables:
                 rows, users = rows + frame.height, users + frame["user_id"].n_unique()
+                # Bytes first: of a full disk polars itself tells no more than a text.
                 if kind == ".csv":
-                    frame.write_csv(file, include_header=rows == frame.height)
+                    file.write(frame.write_csv(include_header=rows == frame.height).encode())
                 elif kind == ".jsonl":
-                    frame.write_ndjson(file)
+                    file.write(frame.write_ndjson().encode())
                 else:
                     kept.append(frame)  # Parquet is written in one piece
                 progress(users)
             if kept:
-                pl.concat(kept).write_parquet(file)
+                pl.concat(kept).write_parquet(whole := BytesIO())
+                file.write(whole.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(beside)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         beside.unlink(missing_ok=True)
     return rows, users

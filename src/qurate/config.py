@@ -1,5 +1,6 @@
 """Training settings: one flat frozen struct; an unknown key is an error that names the nearest known one."""
 
+import math
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -92,6 +93,8 @@ def parse_settings(values: dict[str, Any]) -> Settings:
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at")[0]
             raise UserError(f"{name}: {expected}", repr(value), f"--set {name}", UNITS[name], "bad_setting") from None
+        if isinstance(out[name], float) and not math.isfinite(out[name]):
+            raise UserError(f"{name}: a finite number", repr(value), f"--set {name}", UNITS[name], "bad_setting")
     return Settings(**out)
 
 

@@ -227,7 +227,7 @@ def serve_one_shop(seed: int, folder: Path, size: Size) -> Told:
     _say(f"seed {seed}: DQN learned online")
     models = {"myopic_log": myopic_log, "dqn_log": dqn_log, "myopic_online": myopic_online, "dqn_online": dqn_online}
     policies: dict[str, Policy] = {
-        "random": random_policy(), "popularity": present.parts[0], "item_knn": _in_shop("item_knn", dataset, engine),
+        "random": random_policy(), "popularity": ScoredPolicy(present.parts[0].scorer), "item_knn": _in_shop("item_knn", dataset, engine),
         **{name: as_policy(model, engine, name) for name, model in models.items()},
         "true_myopic": true_myopic(engine), "far_sighted": far_sighted(engine),
     }  # fmt: skip

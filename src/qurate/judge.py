@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from qurate.build import train
+from qurate.build import ONLINE_STEPS, train
 from qurate.errors import UserError, nearest
 from qurate.evaluation.bounds import best_static
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
@@ -24,6 +25,7 @@ from qurate.policies.model import By, Model
 from qurate.policies.scored import MixturePolicy, ScoredPolicy
 from qurate.policies.storage import load
 from qurate.policies.translate import TranslatedScorer, Translation
+from qurate.qlearning.variants import variant_settings
 from qurate.simulators.engine import BatchedEngine
 from qurate.simulators.gym import environment_name, make_engine
 from qurate.simulators.references import far_sighted, true_myopic
@@ -107,7 +109,8 @@ def compare(
     known = [name for name in named if name in BASELINES]
     models = [_model_row(name, env) for name in named if name not in BASELINES]
     window = max([m.window for _, m in models], default=20)
-    rows = [contender for contender, _ in models] + _contenders(known, env, "baseline") + _references(env)
+    judged = next((model for _, model in models if model.environment is not None), None)
+    rows = [contender for contender, _ in models] + _contenders(known, env, "baseline", judged) + _references(env)
     runs = _play(rows, env, seeds, customers, window, progress, seed)
     return summarise(env, [seed + i for i in range(seeds)], runs)
 
@@ -143,11 +146,14 @@ def _references(env: str) -> list[Contender]:
 
 def _model_row(path: str, env: str) -> tuple[Contender, Model]:
     model = load(path)
-    steps = int(model.metrics.get("steps", 0))
+    steps = int(model.metrics.get("decisions", model.metrics.get("steps", 0)))
     return Contender(path, lambda seed: as_policy(model, make_engine(env, window=model.window), path), "candidate", steps), model
 
 
-def _contenders(names: Sequence[str], env: str, role: Any) -> list[Contender]:
+def _contenders(names: Sequence[str], env: str, role: Any, judged: Model | None = None) -> list[Contender]:
+    """Baselines by name; `judged`: a model trained in an environment, whose settings and steps the myopic learner gets too."""
+    settings = {} if judged is None else msgspec.structs.asdict(judged.settings) | variant_settings("myopic")
+    steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
     logs: dict[int, Dataset] = {}
 
     def log(seed: int) -> Dataset:
@@ -155,7 +161,17 @@ def _contenders(names: Sequence[str], env: str, role: Any) -> list[Contender]:
             logs[seed] = _random_log(env, seed)
         return logs[seed]
 
-    return [Contender(name, lambda seed, name=name: named_policy(name, env, seed, log), role) for name in names]  # type: ignore[misc]
+    def row(name: str) -> Contender:
+        if name != "myopic":
+            return Contender(name, lambda seed: named_policy(name, env, seed, log), role)
+        return Contender(name, lambda seed: _myopic(env, seed, steps, settings), role, steps)
+
+    return [row(name) for name in names]
+
+
+def _myopic(env: str, seed: int, steps: int, settings: dict[str, Any]) -> Policy:
+    model = train(env=env, algorithm="myopic", seed=seed, steps=steps, **{"window": 20} | settings)
+    return as_policy(model, make_engine(env, window=model.window), "myopic")
 
 
 def named_policy(name: str, env: str, seed: int, log: Callable[[int], Dataset]) -> Policy:
@@ -167,8 +183,6 @@ def named_policy(name: str, env: str, seed: int, log: Callable[[int], Dataset]) 
         return ScoredPolicy(popularity_in(engine, seed, LOG_CUSTOMERS))
     if name == "static":
         return best_static(engine, random_policy(), customers_seed(seed, "bounds"))
-    if name == "myopic":
-        return as_policy(train(env=env, algorithm="myopic", seed=seed, window=20), engine, name)
     dataset = log(seed)
     scorer = fit_baseline(name, dataset).scorer
     return ScoredPolicy(TranslatedScorer(scorer, Translation(engine, dataset.vocabulary, dataset.user_spec)), name=name)

@@ -1,5 +1,7 @@
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +106,20 @@ def test_discount_reaches_the_table(tiny_world, always) -> None:
     runs = collect(rows, play(rows, lambda seed: tiny_world(), [0, 1], customers=3, gamma=0.5, tau=86_400.0))
     discounted = summarise("tiny", [0, 1], runs)["policies"][0]["discounted"]
     assert discounted == pytest.approx((1 + 1.5 + 1.5 + 0.5 * math.exp(-1)) / 3)
+
+
+def test_the_myopic_row_has_the_settings_and_the_steps_of_the_model_it_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qurate.judge as judge
+    from qurate.build import train
+
+    given = {"hidden": 8, "embedding_dim": 4, "window": 3, "lr": 0.003, "n_step": 2}
+    train(env="toy_chain", steps=512, **given).save(tmp_path / "model")
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(judge, "train", lambda **what: asked.append(what) or train(**what))
+    result = judge.compare([tmp_path / "model", "myopic"], "toy_chain", seeds=2, customers=20)
+    rows = {p["name"]: p for p in result["policies"]}
+    assert rows["myopic"]["steps_trained"] == rows[str(tmp_path / "model")]["steps_trained"] == 512
+    assert [what["seed"] for what in asked] == [0, 1]
+    assert all(what["steps"] == 512 and what["gamma"] == 0 and given.items() <= what.items() for what in asked)

@@ -85,11 +85,21 @@ def test_seeds_do_not_shrink_the_spread_of_the_users_they_share() -> None:
 
 
 def test_the_seeds_own_spread_enters() -> None:
-    """Users all alike, seeds 0, 1, 2: the standard error is sd / sqrt(3) with the unbiased sd of 1."""
+    """Users all alike, seeds 0, 1, 2: the standard error is sd / sqrt(3) with the unbiased sd of 1, as wide as Student says."""
     sums = np.repeat(np.array([0.0, 1.0, 2.0])[None, :, None], 50, axis=2)
     draws = user_bootstrap(sums, np.ones((1, 50)), draws=6_000)[:, 0]
-    assert draws.mean() == pytest.approx(1.0, abs=0.03)
-    assert draws.std() == pytest.approx(1 / math.sqrt(3), rel=0.05)
+    assert draws.mean() == pytest.approx(1.0, abs=0.05)
+    assert draws.std() == pytest.approx(t_quantile(0.975, 2) / 1.96 / math.sqrt(3), rel=0.05)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_intervals_hold_what_they_promise_where_seeds_differ_more_than_users(seeds: int) -> None:
+    rng, hits, times = np.random.default_rng(1), 0, 300
+    for time in range(times):
+        values = rng.normal(0, 1, seeds)[:, None] + rng.normal(0, 0.1, (seeds, 100))
+        _, lo, hi = percentile(float(values.mean()), user_bootstrap(values[None], np.ones((1, 100)), draws=300, seed=time)[:, 0])
+        hits += lo <= 0 <= hi
+    assert 0.9 < hits / times < 0.99
 
 
 def test_two_calls_are_paired_and_ratios_weigh_users_by_their_targets() -> None:

@@ -34,14 +34,38 @@ def test_a_replacement_character_that_the_source_holds_is_kept_where_bytes_are_c
 
 
 def test_ids_are_text_and_keep_their_zeros(tmp_path: Path) -> None:
-    text = HEADER + "007,1.0,click,1700000000,\n7,1,click,1700000001,\n"
+    text = HEADER + "007,1.10,click,1700000000,\n7,1.1,click,1700000001,\n"
     kept = read_events(write(tmp_path / "log.csv", text)).events.collect()
     assert kept["user_id"].to_list() == ["007", "7"]
-    assert kept["item_id"].to_list() == ["1.0", "1"]
+    assert kept["item_id"].to_list() == ["1.10", "1.1"]
     pl.DataFrame({"user_id": [1.0, None], "item_id": [2.0, 3.0], "timestamp": [T0, T0]}).write_parquet(tmp_path / "f.parquet")
     log = read_events(tmp_path / "f.parquet", max_bad=1.0)
     assert log.events.collect()["user_id"].to_list() == ["1"]
     assert log.rejects["reason"].to_list() == ["missing user_id"]
+
+
+def test_whole_numbers_that_pandas_wrote_as_floats_are_the_same_ids(tmp_path: Path) -> None:
+    text = "user_id,item_id,type,timestamp,shown\n12.0,,shown,1700000000,7.0|8\n12,7,click,1700000001,\n1.0.0,v2.0,click,1700000002,\n"
+    log = read_events(write(tmp_path / "log.csv", text))
+    assert log.events.collect().select("user_id", "item_id").rows() == [("12", "7"), ("1.0.0", "v2.0")]
+    assert log.decisions is not None
+    assert log.decisions.collect().select("user_id", "shown").rows() == [("12", ["7", "8"])]
+    rows = [{**GOOD[0], "user_id": 12.0, "item_id": "7"}, {**GOOD[1], "user_id": 12, "item_id": 7.0}]
+    log = read_events(write(tmp_path / "log.jsonl", "\n".join(json.dumps(row) for row in rows)))
+    assert log.events.collect().select("user_id", "item_id").rows() == [("12", "7")] * 2
+
+
+def test_words_for_nothing_are_missing_ids(tmp_path: Path) -> None:
+    words = ["NULL", "null", "NaN", "nan", "None", r"\N", "", "NA", "N/A", "Nan"]
+    text = HEADER + "".join(f"{word},i,click,{T0},\nu,{word},search,{T0 + i},\n" for i, word in enumerate(words))
+    log = read_events(write(tmp_path / "log.csv", text), max_bad=1.0)
+    assert log.rejects["line"].to_list() == [2, 4, 6, 8, 10, 12, 14]
+    assert set(log.rejects["reason"]) == {"missing user_id"}
+    found = log.events.filter(pl.col("type") == "search").collect()["item_id"].to_list()
+    assert found == [None] * 7 + ["NA", "N/A", "Nan"]
+    flat = f"user_id,timestamp,shown\nu,{T0},a|NULL\nu,{T0 + 1},a|b\n"
+    bad = read_events(write(tmp_path / "flat.csv", flat), max_bad=1.0)
+    assert bad.rejects["reason"].to_list() == ["missing item_id in the shown list"]
 
 
 def test_ids_that_are_fractions_stay_different(tmp_path: Path) -> None:

@@ -226,6 +226,8 @@ def test_personalize(tmp_path: Path) -> None:
     plain = read_events(write(tmp_path / "a.csv", f"{head}\nu,i,{T0},Click,1.0\n"))
     assert (plain.layout, plain.kind) == ("personalize", "organic")
     assert plain.events.select("type", "value").collect().rows() == [("click", 1.0)]
+    typed = read_events(write(tmp_path / "c.csv", f"USER_ID,ITEM_ID,TYPE,TIMESTAMP\nu,i,Purchase,{T0}\nu,i,,{T0 + 1}\n"))
+    assert typed.events.collect()["type"].to_list() == ["purchase", "click"]
     exposed = read_events(write(tmp_path / "b.csv", f"{head},IMPRESSION\nu,i,{T0},Click,,i|j\n"))
     assert exposed.kind == "exposure"
     assert shown(exposed) == [["i", "j"]]

@@ -68,6 +68,20 @@ def test_an_item_that_was_not_in_the_list_is_reported():
     assert report["events"]["not_among_the_shown"] == 1
 
 
+def test_what_is_credited_to_nothing_is_told_when_the_dataset_is_made():
+    rows = [event("u", item, 1 + n, decision_id="d1") for n, item in enumerate(["a", "q", "q"])]
+    dataset = build_dataset(make_log(rows, [decision("d1", "u", ["a", "b"], 0), decision("d2", "u", ["a"], 9)], "exposure"))
+    assert dataset.manifest["notes"] == ["2 events name a decision that did not show their item, and are not credited"]
+
+
+def test_a_log_without_rewards_names_a_few_types_or_says_that_it_only_shows():
+    many = [event("u", "a", n, f"type{n:03d}") for n in range(300)]
+    with pytest.raises(UserError, match=r"give a weight to one of: type000, .*type009 and 290 more$"):
+        resolve_rewards(None, [row["type"] for row in many], "organic", False)
+    with pytest.raises(UserError, match="nothing of what came of it"):
+        resolve_rewards(None, [], "logged", False)
+
+
 def test_an_event_of_a_whole_decision_is_shared_equally():
     row = event("u", None, 9, "rating", value=6.0, decision_id="d1")
     rewards, report = rewards_of([row], [decision("d1", "u", ["a", "b", "c"], 0)], {"rating": {"weight": 1, "per": "value"}})
@@ -83,6 +97,7 @@ def test_an_event_of_a_whole_decision_after_the_cut_is_not_known_to_training():
     rewards, report = rewards_of(rows, decisions, spec)
     assert rewards == [[2], [2], [2]]
     assert report["rating"] == {"total": 12, "credited": 6, "uncredited": 6}
+    assert report["events"]["after_the_cut"] == 1 and report["events"]["not_among_the_shown"] == 0
 
 
 def test_an_event_of_a_whole_decision_answers_for_all_its_items():

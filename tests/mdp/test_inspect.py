@@ -86,3 +86,11 @@ def test_the_order_of_a_log_without_time_is_no_time():
     rows = [event("ab"[i // 25], "xyz"[i % 3], i) for i in range(50)]
     report = inspect(build_dataset(make_log(rows, time_unit="order")))
     assert report["time"] == {"first": None, "last": None, "days": None, "unit": "order"}
+
+
+def test_a_log_whose_every_last_word_is_open_cannot_be_told():
+    """All customers were seen until the log's end: no decision's later rewards are known."""
+    shown = [decision(f"d{u}", f"u{u}", ["ab"[u % 2]], 100 + u, propensity=[0.5]) for u in range(80)]
+    clicks = [event(f"u{u}", "ab"[u % 2], 101 + u, decision_id=f"d{u}") for u in range(0, 80, 3)]
+    found = inspect(build_dataset(make_log(clicks, shown, "logged"), episode="user", churn_after="7d"))
+    assert found["needs_rl"] == "cannot be told" and found["sentence"].startswith("Only 0 decisions")

@@ -5,6 +5,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,37 @@ def test_who_is_too_many_is_told_at_once_and_the_others_are_served(service: Serv
         assert all(problem(answer, 503, "overloaded") and answer.headers["retry-after"] == "1" for answer in refused)
         again = httpx.post(f"http://127.0.0.1:{port}/v1/events", json={"events": [event("later")]}, timeout=20)
         assert again.json()["accepted"] == 1
+
+
+def test_what_is_no_request_at_all_is_a_problem_too(service: Service) -> None:
+    import socket
+
+    post = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\n"
+    with listening(service) as port:
+        for raw, status, code in (
+            (post + b"content-length: many\r\n\r\n", 400, "invalid_json"),
+            (b"\x00" * 100, 400, "invalid_json"),
+            (post + b"x: y\r\n" * 15_000, 413, "too_large"),
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(raw)
+                response = HTTPResponse(connection)
+                response.begin()
+                body = response.read()
+            assert response.status == status and response.headers["content-type"] == "application/problem+json"
+            assert msgspec.json.decode(body, type=Problem).code == code
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/recommend"])
+def test_who_sends_too_much_still_reads_why(service: Service, path: str) -> None:
+    """http.client sends all of it before it looks for an answer."""
+    with listening(service) as port:
+        for mib in (6, 9):
+            connection = HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("POST", path, b" " * (mib << 20))
+            response = connection.getresponse()
+            assert response.status == 413 and msgspec.json.decode(response.read(), type=Problem).code == "too_large"
+            connection.close()
+        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("POST", path, headers={"content-length": str(6 << 20), "expect": "100-continue"})
+            assert connection.getresponse().status == 413, "before any of it is sent"

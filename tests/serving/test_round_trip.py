@@ -130,14 +130,14 @@ def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:
             assert np.isclose(item.now + item.later, item.score, rtol=1e-5) and worth.now == item.now  # type: ignore[operator]
 
 
-def test_a_model_without_its_training_data_still_serves_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_its_training_data_still_serves_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     served = ServedModel(network_model(kind="logged", dataset=str(tmp_path / "gone"), dataset_sha256="0"), GREEDY)
     assert served.user_history("u") is None
     served.warm_up()
-    assert f"got no such directory, at {tmp_path / 'gone'}" in capsys.readouterr().err
+    assert f"got no such directory, at {tmp_path / 'gone'}" in caplog.text
 
 
-def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = [f"u{user},i{1 + (user + step) % 9},click,{1_700_000_000 + 60 * step}" for user in range(8) for step in range(9)]
     (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
     dataset = build_dataset(read_events(tmp_path / "log.csv")).write(tmp_path / "dataset")
@@ -151,4 +151,4 @@ def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Pat
     assert service.recommend(RecommendRequest(user_id="nobody", k=1)).degraded == "unknown_user"
     service.close()
     assert ServedModel(network_model(**trained, dataset_sha256="other"), GREEDY).user_history("u3") is None
-    assert "note: customers' histories from before the service are not used" in capsys.readouterr().err
+    assert "note: customers' histories from before the service are not used" in caplog.text

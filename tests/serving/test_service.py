@@ -265,6 +265,25 @@ def test_without_a_store_the_answer_goes_out_and_leaves_no_trace(start: Any, mon
     assert model.histories[-1].types.tolist() == [1]  # the click; not the answer that is in no log
 
 
+def test_where_the_store_cannot_be_read_the_model_answers_from_its_training_data(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = HistoryRows(np.array([3]), np.array([1]), np.array([NOW - SECOND]), np.zeros(1, np.float32))
+    service, model = start(past={"u": known})
+
+    def damaged(*_: Any) -> Any:
+        raise MachineError("an intact store", "a malformed one", "events.sqlite", code="not_ready")
+
+    history = service._store.history
+    monkeypatch.setattr(service._store, "history", damaged)
+    for user, best in (("u", "i3"), ("other", "i1")):
+        decision = service.recommend(RecommendRequest(user_id=user, k=1))
+        assert decision.degraded == "store_unavailable" and ids(decision) == [best]
+    assert table(service, "SELECT count(*) FROM decisions") == [(0,)]
+    monkeypatch.setattr(service._store, "history", history)
+    assert service.recommend(RecommendRequest(user_id="u", k=1)).degraded is None
+    assert same(model.histories[-1], known), "the answers that are in no log left no trace"
+    assert table(service, "SELECT count(*) FROM decisions") == [(1,)]
+
+
 @pytest.mark.parametrize(
     ("bad", "field", "reason"),
     [

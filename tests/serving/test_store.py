@@ -205,3 +205,24 @@ def test_a_full_disk_loses_nothing_acknowledged_and_recovers_alone(disk: Disk, t
         one.store.close()
     rows = apsw.Connection(str(tmp_path / "events.sqlite")).execute("SELECT event_id FROM events ORDER BY seq").fetchall()
     assert rows == [("before",), ("during",), ("after",)]
+
+
+def test_a_store_damaged_inside_is_named(tmp_path: Path) -> None:
+    one = Opened(tmp_path)
+    one.write(*[event(f"e{n}") for n in range(500)])
+    one.store.close()
+    file = tmp_path / "events.sqlite"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4096] + b"\x7f" * (len(whole) - 4096))
+    with pytest.raises(MachineError, match=r"an intact store, got .*malformed.*events.sqlite"):
+        Opened(tmp_path)
+    file.write_bytes(whole)
+    two = Opened(tmp_path)  # the lock was released
+    with file.open("r+b") as pages:
+        pages.seek(4096)
+        pages.write(b"\x7f" * (len(whole) - 4096))
+    two.store._reader.execute("PRAGMA cache_size = 0; PRAGMA shrink_memory").fetchall()
+    with pytest.raises(MachineError) as caught:
+        two.store.history("u", 5, None, True)
+    assert caught.value.code == "not_ready"
+    two.store.close()

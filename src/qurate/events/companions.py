@@ -1,5 +1,6 @@
 """Tables of items and users that stand beside a log or are given by `--items` and `--users`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,8 +9,9 @@ from polars.exceptions import PolarsError
 
 from qurate.errors import UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
+from qurate.events.lines import raw_lines
 from qurate.events.problems import REPLACEMENT
-from qurate.events.sources import Table, beside, find_files, open_table, unreadable
+from qurate.events.sources import EXTRA, Table, beside, find_files, open_table, unreadable
 from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
@@ -25,36 +27,76 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     """A table of items (`item_id`) or users (`user_id`) from CSV, JSONL, Parquet or RecBole files.
 
     The id is text, `available_from` a time (UTC, microseconds); the other columns are features as they stand. A table
-    whose id has the name of a published layout (movieId, ITEM_ID) is understood.
+    whose id has the name of a published layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
 
     Raises:
-        UserError: no such file, no id column, an id that is not UTF-8, an unreadable `available_from`, more than one file.
+        UserError: no such file, no id column, an id that is missing, not UTF-8 or stands twice with other values, an
+            unreadable number or `available_from`, a row of too many fields, more than one file.
     """
     files = find_files(path)
     if len(files) != 1:
         raise UserError("one file", f"a directory with {len(files)}", str(path), "name the file", "bad_path")
     table = open_table(files[0])
     try:
-        return features_of(table, owner)
+        return features_of(_each_once(table, owner), owner)
     except PolarsError as error:
         raise unreadable(table.path, error) from None
 
 
 def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
     """The same of a table that is open already."""
-    columns = table.columns
-    name = first(columns, *ID_NAMES[owner])
-    if name is None:
-        raise UserError(f"a column {owner}", ", ".join(list(columns)[:20]), str(table.path), nearest(owner, columns), "unknown_columns")
-    picked = [ident(columns, name).alias(owner)]
-    if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
-        raise UserError("ids in UTF-8", repr(broken), f"{table.path}, column {name}", "convert the file to UTF-8", "bad_encoding")
+    columns, name = table.columns, _id_column(table, owner)
+    key = ident(columns, name)
+    picked = [key.alias(owner)]
     for column, dtype in columns.items():
         if column == "available_from":
             picked += _available_from(table, dtype)
         elif column != name:
             picked.append(_feature(column, dtype))
-    return table.frame.filter(pl.col(name).is_not_null()).select(picked)
+    return table.frame.filter(key.is_not_null()).select(picked)
+
+
+def _id_column(table: Table, owner: Owner) -> str:
+    name = first(table.columns, *ID_NAMES[owner])
+    if name is None:
+        got = ", ".join(list(table.columns)[:20])
+        raise UserError(f"a column {owner}", got, str(table.path), nearest(owner, table.columns), "unknown_columns")
+    if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
+        raise UserError("ids in UTF-8", repr(broken), f"{table.path}, column {name}", "convert the file to UTF-8", "bad_encoding")
+    return name
+
+
+def _each_once(table: Table, owner: Owner) -> Table:
+    """The table without repeated rows; refuses what would otherwise be lost without a word."""
+    name = _id_column(table, owner)
+    rest = [column for column in table.columns if column != name]
+    seen = table.frame.select(
+        "row",
+        ident(table.columns, name).alias("id"),
+        (pl.struct(rest).hash(seed=1) if rest else pl.lit(0)).alias("rest"),
+        (pl.col(EXTRA).is_not_null() if table.separator else pl.lit(False)).alias("ragged"),
+    ).collect()
+    once = seen.unique(["id", "rest"], keep="first", maintain_order=True)
+    faults = (
+        (seen.filter("ragged"), "as many fields as the header has", "more", "quote a field that holds the separator", "ragged_row"),
+        (
+            seen.filter(pl.col("id").is_null()),
+            f"the {owner} in every row",
+            "none",
+            "add it, or remove the row",
+            "missing_id",
+        ),
+        (once.filter(~pl.col("id").is_first_distinct()), f"one row per {owner}", "other values for {}", "keep one of them", "duplicate_id"),
+    )
+    for rows, expected, got, hint, code in faults:
+        if rows.height:
+            row, value = rows["row"][0], rows["id"][0]
+            line = raw_lines(table, [row]).get(row, (row, ""))[0]
+            raise UserError(expected, got.format(repr(value)), f"{table.path}, {'line' if table.is_text else 'row'} {line}", hint, code)
+    for column in (column for column in rest if column.endswith(":float")):
+        if (bad := _first(table, pl.col(column), pl.col(column).is_not_null() & number(column).is_null())) is not None:
+            raise UserError("a number, or nothing", repr(bad), f"{table.path}, column {column}", "repair it", "bad_number")
+    return table if once.height == seen.height else replace(table, frame=table.frame.filter(pl.col("row").is_in(once["row"].implode())))
 
 
 def _available_from(table: Table, dtype: pl.DataType) -> list[pl.Expr]:

@@ -15,6 +15,9 @@ Fields = dict[str, pl.Expr]
 STEM = "_stem"
 """Name of the file a row came from, without extension: KuaiLive keeps one event type per file."""
 
+MISSING = ("", "NULL", "null", "NaN", "nan", "None", "\\N")
+"""What databases, pandas and Python write for a missing value. `NA` and `N/A` are not among them: they can be names."""
+
 EMITS, EMIT_VALUE = "_emits_", "_emit_value_"
 """Helper columns of rows that hold several events, see `emit`."""
 
@@ -49,6 +52,7 @@ class Layout:
 
     `fields` gives the canonical columns of a row (`user_id`, `item_id`, `type`, `value`, ...); names starting with
     `item.` and `user.` are features, with `_` helpers for `expand`. The time comes from the first of `time` that exists.
+    Of a companion with such a helper column only the rows are kept whose value of it occurs in the log.
     """
 
     name: str
@@ -87,7 +91,10 @@ def flat(columns: Columns, name: str) -> None:
 
 
 def ident(columns: Columns, name: str) -> pl.Expr:
-    """An id as text, null where empty; floats that pandas made of integers lose their `.0`.
+    """An id as text, null where missing; floats that pandas made of integers lose their `.0`, also where they are text.
+
+    Value by value: pandas turns one part of a log to floats and leaves another. The ids of all published layouts are
+    whole numbers, hexadecimal, or begin with a letter, so none ends in `.0` by itself; versions such as `1.10` stay.
 
     Raises:
         UserError: the column holds lists or objects.
@@ -99,8 +106,13 @@ def ident(columns: Columns, name: str) -> pl.Expr:
         return pl.when(raw.is_finite()).then(pl.coalesce(whole, raw.cast(pl.String)))
     if dtype.is_integer() or dtype == pl.Categorical:
         return raw.cast(pl.String)
-    text = raw.cast(pl.String)
-    return pl.when(text != "").then(text)
+    return _tidy(raw.cast(pl.String))
+
+
+def _tidy(text: pl.Expr) -> pl.Expr:
+    # Null wherever `.0` does not end the text, so that the costly steps have nothing to do in nearly all rows.
+    whole = pl.when(text.str.ends_with(".0")).then(text).str.strip_suffix(".0")
+    return pl.when(whole.cast(pl.Int64, strict=False).is_not_null()).then(whole).when(~text.is_in(MISSING)).then(text)
 
 
 def optional(columns: Columns, names: dict[str, str]) -> Fields:
@@ -127,7 +139,9 @@ def flag(name: str) -> pl.Expr:
 
 
 def text_list(columns: Columns, name: str) -> pl.Expr:
-    """A list of text: a list, JSON-like text `["a", "b"]`, or text with `|`, commas or blanks; null where empty.
+    """A list of ids: a list, JSON-like text `["a", "b"]`, or text with `|`, commas or blanks; null where empty.
+
+    The ids become what `ident` makes of them elsewhere.
 
     Raises:
         UserError: the column holds objects, or lists of lists or of objects.
@@ -136,12 +150,13 @@ def text_list(columns: Columns, name: str) -> pl.Expr:
     flat({name: getattr(dtype, "inner", dtype)}, name)
     if isinstance(dtype, pl.List | pl.Array):
         listed = raw.cast(pl.List(pl.String))
+        listed = listed.list.eval(_tidy(pl.element())) if dtype.inner == pl.String else listed
     else:
-        text = raw.cast(pl.String).str.strip_chars().str.strip_chars("[]")
+        text = _tidy(raw.cast(pl.String).str.strip_chars()).str.strip_chars("[]")
         # Ids may hold blanks, so blanks separate only where nothing else does.
         by_bar, by_comma = text.str.contains("|", literal=True), text.str.contains(",", literal=True)
         split = pl.when(by_bar).then(text.str.split("|")).when(by_comma).then(text.str.split(",")).otherwise(text.str.split(" "))
-        listed = split.list.eval(pl.element().str.strip_chars("\"' ")).list.eval(pl.element().filter(pl.element() != ""))
+        listed = split.list.eval(pl.element().str.strip_chars("\"' ")).list.eval(_tidy(pl.element().filter(pl.element() != "")))
     return pl.when(listed.list.len() > 0).then(listed)
 
 

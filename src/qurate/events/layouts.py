@@ -121,8 +121,8 @@ def _recbole_files(path: Path) -> dict[str, pl.LazyFrame]:
 
 def _personalize(c: Columns) -> Fields:
     fields = {"user_id": ident(c, "USER_ID"), "item_id": ident(c, "ITEM_ID")}
-    kind = pl.col("EVENT_TYPE").cast(pl.String).str.to_lowercase() if "EVENT_TYPE" in c else pl.lit("click")
-    fields["type"] = kind.fill_null("click")
+    kind = first(c, "EVENT_TYPE", "TYPE")
+    fields["type"] = ident(c, kind).str.to_lowercase().fill_null("click") if kind else pl.lit("click")
     if "EVENT_VALUE" in c:
         fields["value"] = number("EVENT_VALUE")
     if "IMPRESSION" in c:

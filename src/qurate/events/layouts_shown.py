@@ -235,9 +235,10 @@ def _ad_items(path: Path) -> dict[str, pl.LazyFrame]:
     context = beside(path, "item_context")
     if context is None or not {"item_id", "campaign"} <= set(context.columns):
         return {}
-    item = pl.concat_str(ident(context.columns, "campaign"), ident(context.columns, "item_id"), separator=":")
+    campaign = ident(context.columns, "campaign")
+    item = pl.concat_str(campaign, ident(context.columns, "item_id"), separator=":")
     features = [name for name in context.columns if name.startswith("item_feature")]
-    return {"items": context.frame.select(item.alias("item_id"), *features)}
+    return {"items": context.frame.select(campaign.alias("_campaign"), item.alias("item_id"), *features)}
 
 
 def _ipinyou(c: Columns) -> Fields:

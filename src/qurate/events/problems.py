@@ -1,16 +1,22 @@
 """Why a row is bad: missing ids, no time, numbers that are none, bytes that are not text."""
 
+from datetime import UTC, datetime
+
 import polars as pl
 
 from qurate.events.fields import EMIT_VALUE, Columns, Fields, Layout
 from qurate.events.schema import FLOAT32_MAX
 from qurate.events.sources import BROKEN, EXTRA
-from qurate.events.times import EARLIEST, LATEST
+from qurate.events.times import EARLIEST, FUTURE_SLACK, LATEST
 
 IDS = ("user_id", "item_id", "type", "session_id", "decision_id", "event_id")
 ID_LISTS = ("_shown", "_candidates", "_clicked", "_history")
 FLOAT32_TINY = 1.1754943508222875e-38
 """Least propensity, as training holds it: below, its inverse is infinite."""
+
+UNREADABLE = "unreadable timestamp"
+FUTURE = "timestamp in the future"
+"""How the reason ends under which `validate` counts such rows."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -60,11 +66,13 @@ def _time_problems(layout: Layout, columns: Columns) -> list[pl.Expr]:
     if time is None:
         return []
     moment = pl.col("_moment").cast(pl.Int64)
+    soon = int((datetime.now(UTC) + FUTURE_SLACK).timestamp()) * 1_000_000
     return [
         pl.when(pl.col(time).is_null()).then(pl.lit("missing timestamp")),
-        pl.when(moment.is_null()).then(pl.lit("unreadable timestamp")),
+        pl.when(moment.is_null()).then(pl.lit(UNREADABLE)),
         pl.when(moment < EARLIEST).then(pl.lit("timestamp in 1970 (never set, or a wrong unit)")),
         pl.when(moment >= LATEST).then(pl.lit("timestamp after 2199 (a wrong unit)")),
+        pl.when(moment > soon).then(pl.lit(FUTURE)),
     ]
 
 

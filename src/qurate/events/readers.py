@@ -12,9 +12,10 @@ from polars.exceptions import PolarsError
 from qurate.errors import UserError, nearest
 from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events, flat
 from qurate.events.layouts import DECISIONS, recognise, unknown_columns
-from qurate.events.problems import problem
+from qurate.events.lines import raw_lines, read_by_line
+from qurate.events.problems import UNREADABLE, problem
 from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
-from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, raw_lines, read_by_line, unreadable
+from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, unreadable
 from qurate.events.store import read_store
 from qurate.events.times import ORDER_EPOCH, parse_time
 
@@ -62,8 +63,8 @@ def read_events(
         if decisions is not None:
             raise UserError("no --decisions beside a store, which holds its own", str(decisions), str(store), "leave it out", "bad_option")
         return read_store(store)
-    if not 0.0 <= max_bad <= 1.0:
-        raise UserError("a share from 0 to 1", repr(max_bad), "--max-bad", "1% is 0.01", "bad_option")
+    if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
+        raise UserError("a share from 0 to 1", repr(max_bad), "max_bad", "1% is 0.01", "bad_option")
     tables = [open_table(file) for file in find_files(path)]
     given = isinstance(path, str | Path) and Path(path).is_dir()
     groups, ignored = _group(tables, map, layout or ("qurate" if map else None), skip_unknown=given)
@@ -86,11 +87,18 @@ def _store_of(path: Path) -> Path | None:
 def _group(
     tables: list[Table], map: dict[str, str] | None, name: str | None, skip_unknown: bool
 ) -> tuple[list[tuple[Layout, list[Table]]], list[Path]]:
-    """Tables by layout; in a directory the files of other layouts are left out (items, users, tags)."""
+    """Tables by layout; in a directory the files of other layouts are left out (items, users, tags).
+
+    Raises:
+        UserError: columns of no layout; a file given by name that is no part of the first one's log.
+    """
     groups: dict[int, tuple[Layout, list[Table]]] = {}
     ignored: list[Path] = []
     for table in tables:
-        columns = _mapped(table.columns, map, str(table.path)) if map else table.columns
+        if skip_unknown and map and not set(map.values()) <= set(table.columns):
+            ignored.append(table.path)
+            continue
+        columns = _mapped(table.columns, map, str(table.path))
         found = recognise(columns, name)
         if found is not None and not (skip_unknown and table.path.stem.endswith("decisions")):
             groups.setdefault(id(found), (found, []))[1].append(table)
@@ -99,11 +107,16 @@ def _group(
         else:
             raise unknown_columns(columns, str(table.path), name)
     if not groups:
-        raise unknown_columns(tables[0].columns, str(tables[0].path), name)
-    found_groups = list(groups.values())
-    main = found_groups[0][0]
-    kept = [group for group in found_groups if group[0] is main or (group[0].name == main.name and main.merges)]
-    ignored += [table.path for group in found_groups if group not in kept for table in group[1]]
+        raise unknown_columns(_mapped(tables[0].columns, map, str(tables[0].path)), str(tables[0].path), name)
+    main = next(iter(groups.values()))[0]
+    kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
+    ours = {id(layout) for layout, _ in kept}
+    others = [(layout, table.path) for layout, members in groups.values() if id(layout) not in ours for table in members]
+    if others and not skip_unknown:
+        layout, path = others[0]
+        got, hint = f"one of {layout.name} after one of {main.name}", "ingest it on its own, or give it as --items or --users"
+        raise UserError("files of one log", got, str(path), hint, "mixed_layouts")
+    ignored += [path for _, path in others]
     return kept, ignored
 
 
@@ -168,11 +181,12 @@ def _frame(layout: Layout, tables: list[Table], start: int, map: dict[str, str] 
     return layout.spread(pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0])
 
 
-def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> _Rows:
+def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None, other_times: pl.Expr | None = None) -> _Rows:
     frame = _frame(layout, tables, start, map)
     columns = dict(frame.collect_schema())
     where = str(tables[0].path)
     moment, unit = _time_of(layout, frame, columns, where)
+    moment = moment if other_times is None else pl.coalesce(moment, other_times)
     for name in layout.numbers:
         flat(columns, name)
     fields = layout.fields(columns)
@@ -188,6 +202,10 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     seen = rows.select(wanted).collect(engine="streaming")
     if seen.height == 0:
         raise _no_rows(where)
+    if other_times is None and unit == "text" and (seen["_problem"] == UNREADABLE).any():
+        other_times = _other_times(layout, frame, columns, moment)
+        if other_times is not None:
+            return _check_rows(layout, tables, start, map, other_times)
     doubles = _doubles(seen, layout, rows)
     clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", "_digest", strict=False)
     if len(doubles):
@@ -209,7 +227,31 @@ def _time_of(layout: Layout, frame: pl.LazyFrame, columns: Columns, where: str) 
     sample = frame.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
     if len(sample) == 0 and frame.head(1).collect().height == 0:
         raise _no_rows(where)
+    if len(sample) == 0 and BROKEN in columns:
+        _refuse_broken(frame, where)
     return parse_time(name, columns[name], sample, f"{where}, column {name}")
+
+
+def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
+    """No row has a time: if that is because none could be read, that is the error."""
+    broken = frame.select("row", BROKEN).collect()
+    counts = broken[BROKEN].drop_nulls().value_counts(sort=True)
+    if counts.height:
+        reason, count = counts.row(0)
+        line = broken.filter(pl.col(BROKEN) == reason)["row"][0] % FILE_ROWS
+        got = f"{reason} in {count:,} of {broken.height:,} (first in line {line})"
+        raise UserError("rows that can be read", got, where, 'repair them; a quote within a field is written ""', "too_many_bad_rows")
+
+
+def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: pl.Expr) -> pl.Expr | None:
+    """How to read times whose format first occurs after the sample; None where they fit no format."""
+    name = next(one for one in layout.time if one in columns)
+    late = frame.filter(pl.col(name).is_not_null() & moment.is_null()).select(name).head(MAX_REJECTS).collect(engine="streaming")
+    try:
+        other, unit = parse_time(name, columns[name], late.to_series(), "")
+    except UserError:
+        return None
+    return other if unit == "text" else None
 
 
 def _no_rows(where: str) -> UserError:
@@ -253,7 +295,7 @@ def _rejects(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: 
 def _assemble(layout: Layout, path: Path, read: list[_Rows], notes: list[str], source: list[str]) -> EventLog:
     kinds: list[Kind] = [part.tables.kind for part in read]
     decisions = [conform_decisions(part.tables.decisions) for part in read if part.tables.decisions is not None]
-    beside_log = layout.companions(path)
+    beside_log = {key: _of_the_log(table, read) for key, table in layout.companions(path).items()}
     return EventLog(
         events=pl.concat([conform_events(part.tables.events) for part in read]),
         decisions=pl.concat(decisions) if decisions else None,
@@ -268,6 +310,16 @@ def _assemble(layout: Layout, path: Path, read: list[_Rows], notes: list[str], s
         rows=sum(part.total for part in read),
         has_users=layout.has_users,
     )
+
+
+def _of_the_log(table: pl.LazyFrame, read: list[_Rows]) -> pl.LazyFrame:
+    """A companion's rows whose helper columns (`_campaign`) have values that the log has."""
+    helpers = [name for name in table.collect_schema().names() if name.startswith("_")]
+    if not helpers:
+        return table
+    parts = [part.rows for part in read if set(helpers) <= set(part.rows.collect_schema().names())]
+    known = pl.concat([rows.select(helpers) for rows in parts]).unique().collect(engine="streaming") if parts else None
+    return (table if known is None else table.join(known.lazy(), on=helpers, how="semi")).drop(helpers)
 
 
 def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None:

@@ -1,12 +1,13 @@
 """Files to lazy tables: CSV, TSV, JSONL, Parquet and RecBole's atomic files, each with the line every row came from.
 
 Text formats are read as text, so that ids keep their zeros and one bad cell is one bad row. Where a file is too broken
-for the fast parser (an unclosed quote, a line that is no JSON), it is read again line by line.
+for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads it again line by line.
 """
 
 import csv
-from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
+import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,15 @@ STORE = "events.sqlite"
 
 EXTRA, BROKEN = "_extra", "_broken"
 """Helper columns of text tables: a field more than the header has; why a line could not be read."""
-CHUNK_LINES = 100_000
+HEAD_LINES = 100
+"""The header is looked for in so many lines; it may follow blank ones and hold line breaks in quotes."""
 SAMPLE_LINES = 1_000
 SAMPLE_PLACES, LINES_PER_PLACE = 50, 20
 """JSONL columns are looked for in the first lines and at places spread over the file: a rare field may come late."""
+
+COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
+COMPRESSED_SUFFIXES = (".gz", ".zip", ".zst", ".bz2", ".xz")
+HEAD_BYTES = 65_536
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -42,7 +48,7 @@ class Table:
     frame: pl.LazyFrame
     columns: dict[str, pl.DataType]
     separator: str = ""  # of text tables other than JSONL
-    headerless: bool = False
+    first_line: int = 1  # of text tables: where the rows begin
     by_line: bool = False
     bom: bool = False  # the file begins with a byte order mark
 
@@ -82,7 +88,8 @@ def find_files(path: Paths) -> list[Path]:
 def _checked(path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         got = path.suffix or "no extension"
-        raise UserError(f"a file ending in {' '.join(SUFFIXES)}", got, str(path), "convert or rename the file", "bad_extension")
+        hint = "decompress it" if path.suffix.lower() in COMPRESSED_SUFFIXES else "convert or rename the file"
+        raise UserError(f"a file ending in {' '.join(SUFFIXES)}", got, str(path), hint, "bad_extension")
     if path.stat().st_size == 0:
         raise UserError("a file with rows", "an empty file (0 bytes)", str(path), "check how it was written", "empty_file")
     return path
@@ -99,6 +106,7 @@ def open_table(path: Path) -> Table:
     try:
         if suffix in PARQUET_SUFFIXES:
             return _open_parquet(path)
+        _refuse_no_text(path)
         table = _open_json(path) if suffix in JSON_SUFFIXES else _open_csv(path, TEXT_SEPARATOR[suffix])
         with path.open("rb") as file:
             return replace(table, bom=file.read(len(BOM_UTF8)) == BOM_UTF8)
@@ -122,6 +130,23 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(
         f"a readable {path.suffix.lower()[1:]} file", line, str(path), "the file is damaged or of another format", "unreadable_file"
     )
+
+
+def _refuse_no_text(path: Path) -> None:
+    """Content that no text format is: compressed, of two bytes a character, without line ends that are ours.
+
+    Raises:
+        UserError: it is one of these.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    for magic, name in COMPRESSED.items():
+        if head.startswith(magic):
+            raise UserError("text", f"{name} data", str(path), "decompress it", "unreadable_file")
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head[1:4:2] == b"\0\0" or head[0:3:2] == b"\0\0":
+        raise UserError("text in UTF-8", "UTF-16", str(path), "convert the file to UTF-8", "bad_encoding")
+    if b"\r" in head and b"\n" not in head:
+        raise UserError(r"line ends \n or \r\n", r"\r alone", str(path), "save it with the line ends of Unix or Windows", "bad_line_ends")
 
 
 def _first_lines(path: Path, count: int) -> list[str]:
@@ -149,38 +174,58 @@ def _separator(line: str, usual: str) -> str:
     return max((usual, ";", "\t", "|"), key=line.count) if usual == "," else usual
 
 
+def _head(path: Path, usual: str) -> tuple[str, str, int, int]:
+    """The header (or first row), the separator, how many lines stand before it, and how many it takes.
+
+    Blank lines and the line `sep=;` that Excel writes may come first.
+    """
+    lines = _first_lines(path, HEAD_LINES)
+    before = next((number for number, line in enumerate(lines) if line), 0)
+    excel = re.fullmatch(r"sep=([,;|\t])", lines[before], re.IGNORECASE) if usual == "," else None
+    before += excel is not None
+    lines = lines[before:] or [""]
+    separator = excel[1] if excel else _separator(lines[0], usual)
+    quoted = separator != "\t" and lines[0].count('"') % 2
+    ends = (n for n in range(2, len(lines) + 1) if sum(line.count('"') for line in lines[:n]) % 2 == 0)
+    height = next(ends, 1) if quoted else 1
+    return "\n".join(lines[:height]), separator, before, height
+
+
 def _open_csv(path: Path, usual: str) -> Table:
-    lines = _first_lines(path, 1)
-    separator = _separator(lines[0], usual)
-    first = _fields(lines[0], separator)
+    header, separator, before, height = _head(path, usual)
+    try:
+        first = fields_of(header, separator)
+    except csv.Error as error:
+        got = "a carriage return within it" if "\r" in header else str(error)
+        raise UserError(r"a header with line ends \n or \r\n", got, f"{path}, line {before + 1}", "repair the line", "no_header") from None
     names = headerless_names(first)
     headerless = names is not None
     names = names or _unique([name.strip() for name in first])
     if not any(names):
-        raise UserError("a header line", repr(lines[0][:40]), f"{path}, line 1", "name the columns in the first line", "no_header")
-    first_row = 1 if headerless else 2
+        raise UserError("a header line", repr(header[:40]), f"{path}, line {before + 1}", "name the columns in the first line", "no_header")
+    skipped = before if headerless else before + height
     frame = pl.scan_csv(
         path,
         separator=separator,
         quote_char=None if separator == "\t" else '"',
         has_header=False,
-        skip_lines=first_row - 1,
+        skip_lines=skipped,
         schema=dict.fromkeys([*names, EXTRA], pl.String()),
         missing_columns="insert",
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
         row_index_name="row",
-        row_index_offset=first_row,
+        row_index_offset=before + (1 if headerless else 2),
         glob=False,
     )
     # A blank line is no row.
     frame = frame.filter(pl.any_horizontal(pl.col(names).is_not_null())).with_columns(pl.col("row").cast(pl.UInt64))
-    return Table(path, frame, dict.fromkeys(names, pl.String()), separator, headerless)
+    return Table(path, frame, dict.fromkeys(names, pl.String()), separator, skipped + 1)
 
 
-def _fields(line: str, separator: str) -> list[str]:
-    """The fields of one line; tab-separated files do not quote."""
-    return line.split(separator) if separator == "\t" else next(csv.reader([line], delimiter=separator), [])
+def fields_of(record: str, separator: str, strict: bool = False) -> list[str]:
+    """The fields of one record; tab-separated files do not quote. `strict`: nothing may follow a closing quote."""
+    return record.split(separator) if separator == "\t" else next(csv.reader([record], delimiter=separator, strict=strict), [])
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -208,7 +253,7 @@ def headerless_names(fields: list[str]) -> list[str] | None:
 def _open_json(path: Path) -> Table:
     sample: dict[str, list[Any]] = {}
     for line in [*_first_lines(path, SAMPLE_LINES), *_spread_lines(path)]:
-        record = _decode(line)
+        record = decode(line)
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
     if not sample:
@@ -218,7 +263,8 @@ def _open_json(path: Path) -> Table:
     return Table(path, frame.with_columns(pl.col("row").cast(pl.UInt64)), schema)
 
 
-def _decode(line: str | bytes) -> dict[str, Any] | None:
+def decode(line: str | bytes) -> dict[str, Any] | None:
+    """A line as a JSON object, None where it is none."""
     try:
         record = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -236,106 +282,6 @@ def json_type(values: list[Any]) -> pl.DataType:
         return pl.List(pl.String())
     names = dict.fromkeys(name for entry in records for name in entry)
     return pl.List(pl.Struct(dict.fromkeys(names, pl.String())))
-
-
-def read_by_line(table: Table) -> Table:
-    """The table again, each line parsed on its own: slower and held in memory, but one bad line is one bad row.
-
-    The reason a line could not be read stands in the column `BROKEN`.
-    """
-    if not table.is_text:
-        return table
-    parse = _json_rows if table.path.suffix.lower() in JSON_SUFFIXES else _csv_rows
-    schema: dict[str, pl.DataType] = {"row": pl.UInt64(), BROKEN: pl.String(), **table.columns}
-    chunks = [pl.DataFrame(rows, schema=schema, orient="row") for rows in _chunks(parse(table))]
-    frame = pl.concat(chunks) if chunks else pl.DataFrame(schema=schema)
-    return replace(table, frame=frame.lazy(), by_line=True)
-
-
-def _chunks(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
-    chunk: list[list[Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK_LINES:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _csv_rows(table: Table) -> Iterator[list[Any]]:
-    separator, width = table.separator, len(table.columns)
-    with table.path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            text = line.rstrip("\r\n")
-            if (number == 1 and not table.headerless) or not text:
-                continue
-            broken = "unbalanced quotes" if separator != "\t" and text.count('"') % 2 else None
-            try:
-                fields: list[str | None] = [] if broken else [field or None for field in _fields(text, separator)]
-            except csv.Error as error:
-                fields, broken = [], str(error)
-            if len(fields) > width:
-                broken = "more fields than the header"
-            yield [number, broken, *(fields + [None] * width)[:width]]
-
-
-def _json_rows(table: Table) -> Iterator[list[Any]]:
-    columns = list(table.columns.items())
-    with table.path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            record = _decode(line.removeprefix(BOM_UTF8))
-            broken = "not a JSON object" if record is None else None
-            yield [number, broken, *(_as_text((record or {}).get(name), dtype) for name, dtype in columns)]
-
-
-def _as_text(value: Any, dtype: pl.DataType) -> Any:
-    if value is None:
-        return None
-    if isinstance(dtype, pl.List):
-        return [_as_text(entry, dtype.inner) for entry in value] if isinstance(value, list) else None  # type: ignore[arg-type]
-    if isinstance(dtype, pl.Struct):
-        return {f.name: _as_text(value.get(f.name), pl.String()) for f in dtype.fields} if isinstance(value, dict) else None
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def raw_lines(table: Table, rows: list[int]) -> dict[int, tuple[int, str]]:
-    """Row number -> (line, text) of the given rows, for rejects.csv; of Parquet the row as JSON.
-
-    A row number counts records: it is the line unless quoted fields hold line breaks or a JSONL file has blank lines.
-    """
-    if not rows:
-        return {}
-    if not table.is_text:
-        found = table.frame.filter(pl.col("row").is_in(rows)).collect(engine="streaming")
-        texts = [msgspec.json.encode(record, enc_hook=str).decode() for record in found.drop("row").to_dicts()]
-        return {row: (row, text) for row, text in zip(found["row"].to_list(), texts)}
-    wanted, last, out = set(rows), max(rows), {}
-    with table.path.open("rb") as file:
-        for number, line, text in _records(table, file):
-            if number in wanted:
-                out[number] = (line, text.decode("utf-8", "replace").rstrip("\r\n"))
-            if number >= last:
-                break
-    return out
-
-
-def _records(table: Table, file: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Record number, line and text, counted as the parser that read the table counts."""
-    suffix = table.path.suffix.lower()
-    quoting = not table.by_line and table.separator not in ("", "\t")
-    number, pending, start = 0, b"", 1
-    for line, text in enumerate(file, 1):
-        if suffix in JSON_SUFFIXES and not table.by_line and not text.strip():
-            continue
-        start, pending = (start, pending + text) if pending else (line, text)
-        if quoting and pending.count(b'"') % 2:
-            continue  # inside a quoted field that goes on in the next line
-        number = line if table.by_line else number + 1
-        yield number, start, pending
-        pending = b""
 
 
 def beside(path: Path, name: str) -> Table | None:

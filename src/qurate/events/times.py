@@ -1,6 +1,6 @@
 """Timestamps: which unit or format a column has, and the expression that turns it into UTC microseconds."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -10,6 +10,9 @@ from qurate.events.schema import TIME
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """Microseconds; a time outside has the wrong unit or was never set."""
+
+FUTURE_SLACK = timedelta(days=1)
+"""A time later than this from now is a fault; a local time without its zone may be half a day ahead."""
 
 ORDER_EPOCH = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """Logs without time: their rows stand one second apart, from here."""
@@ -24,7 +27,7 @@ FORMATS = (
     "%m/%d/%Y %I:%M:%S %p",
     "%Y/%m/%dT%H:%M:%S%.f",
 )
-"""ISO 8601 with and without zone (without: UTC), a day, MIND's American form, slashes."""
+"""ISO 8601 with and without zone (without: UTC), a day, MIND's American form, slashes. No text fits two of them."""
 
 
 def unit_of(typical: float) -> str | None:

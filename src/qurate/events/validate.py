@@ -5,17 +5,18 @@ A check fails where more than `max_bad` of its rows are affected, the same limit
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
+from qurate.events.problems import FUTURE
 from qurate.events.schema import DUPLICATE, FILE_ROWS, STANDARD_TYPES, EventLog
+from qurate.events.times import FUTURE_SLACK
 
 FIRST = 5
 """So many row numbers stand in each check."""
 DAY_S = 86_400.0
-FUTURE_SLACK = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ def _check(name: str, found: _Found, max_bad: float, clean: str, fault: str) -> 
 def _rejected(log: EventLog, max_bad: float) -> list[dict[str, Any]]:
     """The checks on rows that the reader set aside already."""
     groups = (
-        ("readable rows", r"fields than the header|unbalanced quotes|JSON object", "every row has its columns", "ragged or broken rows"),
+        ("readable rows", r"fields? t|within a field|quotes|JSON object", "every row has its columns", "ragged or broken rows"),
         ("missing ids", r"missing (user_id|item_id|decision_id|type|shown)", "no id is missing", "rows without an id"),
         ("timestamps", r"timestamp", "every row has a time after 1970", "no time, or one of another unit"),
         ("numbers", r"not a number|NaN or infinite|float32", "numbers are finite", "text, NaN or infinity instead of a number"),
         ("text", r"not UTF-8", "ids are UTF-8", "another encoding; convert the file to UTF-8"),
         ("propensities", r"propensit", "probabilities are in (0, 1]", "outside (0, 1], or not one per item"),
     )
-    bad = log.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE))
+    bad = log.rejects.filter(~pl.col("reason").str.contains(f"({DUPLICATE}|{FUTURE})$"))
     checks = []
     for name, pattern, clean, fault in groups:
         if name == "propensities" and log.kind != "logged":
@@ -82,7 +83,10 @@ def _count(rows: pl.LazyFrame, wrong: pl.Expr) -> _Found:
 
 
 def _future(log: EventLog, max_bad: float, now: datetime) -> dict[str, Any]:
-    found = _count(log.events, pl.col("timestamp") > now + FUTURE_SLACK)
+    """Rows that the reader set aside by the clock, and those later than a `now` that the caller named."""
+    late = log.rejects.filter(pl.col("reason").str.ends_with(FUTURE))["line"]
+    kept = _count(log.events, pl.col("timestamp") > now + FUTURE_SLACK)
+    found = _Found(kept.count + len(late), sorted([*late.head(FIRST), *kept.rows])[:FIRST], kept.of + len(late))
     return _check("no future", found, max_bad, "no event lies in the future", f"later than {now:%Y-%m-%d}; a clock or a unit is wrong")
 
 

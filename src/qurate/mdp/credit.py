@@ -54,9 +54,8 @@ def credit(
         target[free] = _last_shown(decided, states, free, window_us)
     found = target >= 0
     known = events.time < horizon[states[target]]  # of no interest where nothing was found
-    shared = (events.decision >= 0) & (events.item == 0)
-    if shared.any():
-        shared &= events.time < horizon[events.decision]
+    whole = (events.decision >= 0) & (events.item == 0)
+    shared = whole & (events.time < horizon[events.decision]) if whole.any() else whole
     reward = np.zeros((total, len(rewards)))
     report: dict[str, dict[str, float]] = {}
     for column, (name, worth) in enumerate(rewards.items()):
@@ -73,9 +72,9 @@ def credit(
     _derived(reward, rewards, decided, states, gone, horizon, window_us, target[found & known], shared)
     report["events"] = {
         "credited": float(np.count_nonzero((found & known) | shared)),
-        "after_the_cut": float(np.count_nonzero(found & ~known)),
+        "after_the_cut": float(np.count_nonzero((found & ~known) | (whole & ~shared))),
         "no_decision": float(np.count_nonzero(~found & (events.decision < 0))),
-        "not_among_the_shown": float(np.count_nonzero(~found & (events.decision >= 0) & ~shared)),
+        "not_among_the_shown": float(np.count_nonzero(~found & (events.decision >= 0) & ~whole)),
     }
     return Credit(reward.astype(np.float32), report)
 

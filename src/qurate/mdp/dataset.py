@@ -113,7 +113,7 @@ def _assemble(
     credited = credit(decided, components, parts.horizon(log_end), links.gone)
     transitions = _transitions(decided, parts, links, credited.reward, shelf)
     manifest = {
-        **_origin(log, encoded, decided.foreign),
+        **_origin(log, encoded, decided.foreign, int(credited.report["events"]["not_among_the_shown"])),
         "rewards": {name: reward.to_json() for name, reward in components.items()},
         "credit": credited.report,
         "credit_window_s": CREDIT_WINDOW_US / 1e6,
@@ -266,15 +266,16 @@ def _sizes(transitions: Transitions) -> dict[str, int]:
     return {name: int(np.count_nonzero(transitions.split == code)) for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST))}
 
 
-def _origin(log: EventLog, encoded: Encoded, n_foreign: int) -> dict[str, Any]:
-    foreign = [f"{n_foreign} events name another user's decision and are credited as if they named none"] if n_foreign else []
+def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int) -> dict[str, Any]:
+    odd = [f"{n_foreign} events name another user's decision and are credited as if they named none"] if n_foreign else []
+    odd += [f"{n_elsewhere:,} events name a decision that did not show their item, and are not credited"] if n_elsewhere else []
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": log.kind,
         "layout": log.layout,
         "time_unit": log.time_unit,
         "source": [Path(name).name for name in log.source],
-        "notes": [*log.notes, *encoded.notes, *foreign],
+        "notes": [*log.notes, *encoded.notes, *odd],
     }
 
 

@@ -153,7 +153,7 @@ def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:
     window = gather_state(dataset.arrays, lo, steps.hi[usable], clock, WINDOW, dataset.user_features[user])
     covariates = _covariates(dataset, window.context, window.user, reward, usable)
     propensity = steps.propensity[first[usable]].astype(np.float64)
-    stratum = _strata(covariates, propensity)
+    stratum = _strata(covariates, propensity) if len(usable) else np.empty(0, np.int64)
     return _Sample(usable, reward[usable], later[usable], window.history_items, covariates, stratum)
 
 

@@ -106,9 +106,9 @@ def resolve_rewards(spec: str | Mapping[str, Any] | None, types: Sequence[str], 
     if spec is None:
         rewards = {name: reward for name, reward in DEFAULT_REWARDS.items() if name in types}
         if not rewards:
-            raise UserError(
-                "a reward", "no event type with a default", "rewards", f"give a weight to one of: {', '.join(types)}", "no_reward"
-            )
+            own = ", ".join(types[:10]) + (f" and {len(types) - 10:,} more" if len(types) > 10 else "")
+            hint = f"give a weight to one of: {own}" if types else "the log says what was shown, but nothing of what came of it"
+            raise UserError("a reward", "no event type with a default", "rewards", hint, "no_reward")
         return rewards
     rewards = parse_rewards(spec)
     known = set(types) | set(STANDARD_TYPES) | set(DERIVED)

@@ -1,7 +1,7 @@
 """Histories of the training log's users, and answers for them one by one or all at once."""
 
+import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,6 +19,8 @@ from qurate.mdp.storage import Dataset
 from qurate.mdp.types import FloatArray
 from qurate.policies.model import Model
 from qurate.policies.recommend import EMPTY_HISTORY, decide, observe
+
+log = logging.getLogger("qurate.policies")
 
 BATCH = 256
 
@@ -67,7 +69,7 @@ def histories_of(model: Model) -> Histories | None:
 
 @lru_cache  # once for a model, not once for a user
 def _note_once(text: str) -> None:
-    print(text, file=sys.stderr)
+    log.warning(text)
 
 
 def _missing(model: Model) -> str:
@@ -102,9 +104,13 @@ def recommend(
     context: dict[str, Any] | None,
     history: Sequence[dict[str, Any]] | None,
     explain: bool,
+    seed: int,
 ) -> Decision:
     """See `Model.recommend`."""
     _check_k(k)
+    for name, given in (("candidates", candidates), ("exclude", exclude)):
+        if isinstance(given, str):  # its letters would be the ids
+            raise UserError("a list of item ids", repr(given), name, f"write {name}=[{given!r}]", "bad_ids")
     known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
     past = None
     if user is not None and history is None:
@@ -121,7 +127,8 @@ def recommend(
         features, known = encode_context(model, context), True
     clock = clock_for(model, rows, log_end)
     return decide(
-        model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain
+        model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain,
+        rng=np.random.default_rng(seed),
     )  # fmt: skip
 
 

@@ -112,6 +112,7 @@ class Model:
         context: dict[str, Any] | None = None,
         history: Sequence[dict[str, Any]] | None = None,
         explain: bool = False,
+        seed: int = 0,
     ) -> Decision:
         """The k best items for a user of the training log, or for a given history.
 
@@ -122,13 +123,14 @@ class Model:
             context: the customer's features by name, in place of those in the log.
             history: events `{"item_id", "type", "timestamp" (ISO text or microseconds), "value"}`, oldest first, in
                 place of those in the log.
+            seed: of the order among items with the same score.
 
         Raises:
-            UserError: k below 1, or a history that cannot be read.
+            UserError: k below 1, one text in place of a list of ids, or a history that cannot be read.
         """
         from qurate.policies.histories import recommend
 
-        return recommend(self, user, k, candidates, exclude, context, history, explain)
+        return recommend(self, user, k, candidates, exclude, context, history, explain, seed)
 
     def table(self) -> ItemTable:
         """The item table, computed once."""

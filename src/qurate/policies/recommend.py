@@ -73,11 +73,12 @@ def decide(
         user: float32 [1, U] encoded features of the customer.
         rule: how scores become items; decides the propensities too, of the fallback as well: what is never explored is
             never learnt.
+        rng: of the exploration, and of ties; by default the same one for every call, so that an answer repeats.
 
     Returns:
         The decision; `degraded` names what stood in the way, and the items may be none.
     """
-    rng = rng or np.random.default_rng()
+    rng = rng or np.random.default_rng(0)
     items, degraded = _allowed_items(model, clock_us, candidates, exclude)
     stranger = not known or (len(history.items) == 0 and user is None)
     fallback = degraded is not None or (stranger and not model.answers_newcomers)
@@ -85,7 +86,7 @@ def decide(
         degraded = "unknown_user"
     observation = observe(model, [history], np.array([clock_us]), items, user)
     worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation)
-    slate, propensity = choose(rule, scores, observation.action_mask, rng, max(k, 1))
+    slate, propensity = choose(rule, scores, observation.action_mask, rng, max(min(k, len(items)), 1))
     chosen = slate[0][slate[0] >= 0]
     least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show
     sources: list[Source] = ["fallback" if fallback else ("q" if -score <= least else "explore") for score in scores[0, chosen]]

@@ -57,7 +57,7 @@ def save(model: Model, path: str | Path) -> Model:
     put_in_order(target)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):
         raise UserError("a new directory or a model to replace", str(target), "-o", "choose another name", "not_a_model")
-    contents = {**_contents(model), **model.checkpoint}
+    contents = {**_contents(model, target), **model.checkpoint}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
     version = files["weights.safetensors"]["sha256"][:12]  # type: ignore[index]
     model = replace(model, version=version)
@@ -81,7 +81,7 @@ def save(model: Model, path: str | Path) -> Model:
     return model
 
 
-def _contents(model: Model) -> dict[str, bytes]:
+def _contents(model: Model, target: Path) -> dict[str, bytes]:
     tensors = {f"network.{name}": value.contiguous() for name, value in model.network.state_dict().items()}
     tensors["item_features"] = model.network.tower.get_buffer("features").contiguous()
     tensors["popularity"] = torch.as_tensor(model.popularity)
@@ -90,7 +90,7 @@ def _contents(model: Model) -> dict[str, bytes]:
         "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
         "environment": model.environment, "behaviour": model.network.behaviour is not None,
         "answers_newcomers": model.answers_newcomers, "upcoming": model.upcoming.tolist(),
-        "ranked_by": model.by,
+        "ranked_by": model.by, "dataset_from_here": None if model.dataset is None else os.path.relpath(model.dataset, target),
     }  # fmt: skip
     rewards = {"components": model.components, "weights": [float(w) for w in model.weights], "rewards": model.rewards}
     return {
@@ -125,7 +125,7 @@ def load(path: str | Path) -> Model:
         model = Model(
             network.requires_grad_(False).eval(), settings, config["algorithm"], vocabulary, rewards["components"],
             np.asarray(rewards["weights"], np.float32), tensors["popularity"].numpy(), config["n_available"], config["user_dim"],
-            config["kind"], config["shown_in_history"], rewards["rewards"], features["items"], features["users"], config["dataset"],
+            config["kind"], config["shown_in_history"], rewards["rewards"], features["items"], features["users"], _dataset(config, source),
             manifest["dataset_sha256"], config["environment"], json.loads(data["metrics.json"]), manifest["version"],
             answers_newcomers=config.get("answers_newcomers", False), upcoming=np.asarray(config.get("upcoming", ()), np.int64),
             by=msgspec.convert(config.get("ranked_by", "q"), By),
@@ -137,6 +137,16 @@ def load(path: str | Path) -> Model:
     if golden_answers(model) != manifest["golden"]:
         raise UserError("the answers recorded in the manifest", "other answers", str(source), versions, "golden_mismatch")
     return model
+
+
+def _dataset(config: dict[str, Any], source: Path) -> str | None:
+    """Where the training dataset is: where it was, or as far from the model as it was, for both may have moved together."""
+    there: str | None = config["dataset"]
+    from_here = config.get("dataset_from_here")
+    if there is None or from_here is None or Path(there).is_dir():
+        return there
+    beside = os.path.abspath(source / from_here)
+    return beside if Path(beside).is_dir() else there
 
 
 def _fit_together(

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from qurate.policies.model import Model
 
 BODY_SECONDS = 10.0
+MAX_READ = 2 * MAX_EVENTS_BODY
+"""Bytes of a body that is too large which are read, and dropped, before it is refused: many a client that is still sending
+sees the end of the connection and never the answer."""
 BODIES_IN_FLIGHT = 64 << 20
 """Bytes of bodies being received at once, over all connections."""
 
@@ -68,24 +71,32 @@ class Bodies:
         headers = request.headers
         if headers.get("content-encoding", "identity") != "identity":
             raise UserError("a body that is not compressed", "a content-encoding", "header content-encoding", code="invalid_field")
-        if int(headers.get("content-length", "0")) > limit:
+        announced = int(headers.get("content-length", "0"))
+        if announced > MAX_READ or (announced > limit and "expect" in headers):  # who expects 100-continue has sent nothing yet
             raise _too_large(limit)
         parts: list[bytes] = []
-        size = 0
+        size = held = 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for part in request.stream():
                     size += len(part)
+                    if size > MAX_READ:
+                        break
+                    if max(size, announced) > limit:
+                        continue
+                    held += len(part)
                     self.held += len(part)
-                    if size > limit:
-                        raise _too_large(limit)
                     if self.held > BODIES_IN_FLIGHT:
                         raise MachineError(f"at most {BODIES_IN_FLIGHT} bytes of bodies at once", "more", "$", "try again", "overloaded")
                     parts.append(part)
         except TimeoutError:
+            if max(size, announced) > limit:
+                raise _too_large(limit) from None
             raise UserError(f"a complete body within {BODY_SECONDS:g} s", f"{size} bytes", "$", code="invalid_json") from None
         finally:
-            self.held -= size
+            self.held -= held
+        if size > limit:
+            raise _too_large(limit)
         return b"".join(parts)
 
 
@@ -94,14 +105,13 @@ def make_app(service: Service) -> Starlette:
     bodies = Bodies()
     encode = msgspec.json.Encoder().encode
     description = msgspec.json.encode(openapi())
+    full = _full()
 
     async def recommend(request: Request) -> Response:
-        _check_room(request)
         asked = parse_recommend(await bodies.read(request, MAX_BODY))
         return _json(encode(await service.recommend_async(asked)))
 
     async def events(request: Request) -> Response:
-        _check_room(request)
         good, rejected = parse_events(await bodies.read(request, MAX_EVENTS_BODY))
         return _json(encode(await service.accept_async(good, rejected)))
 
@@ -126,9 +136,13 @@ def make_app(service: Service) -> Starlette:
             start = time.perf_counter()
             try:
                 _check_origin(request)
-                response = await handler(request)
+                # At twice the capacity those who wait already must not wait ever longer.
+                turned_away = method == "POST" and request.scope.get("state", {}).get("too_many")
+                response = full if turned_away else await handler(request)
             except QurateError as error:
                 response = _problem(error)
+            except asyncio.CancelledError:  # by a second signal; uvicorn would call it a fault of ours
+                response = _problem(MachineError("a service that runs", "one that stops", "$", "send it again", "not_ready"))
             count = counts.get(response.status_code) or service.metrics.requests.labels(path, str(response.status_code))
             count.inc()
             seconds.observe(time.perf_counter() - start)
@@ -291,16 +305,6 @@ def _check_origin(request: Request) -> None:
         raise UserError("a request from this service's own pages", origin[:100], "header origin", code="forbidden")
 
 
-def _check_room(request: Request) -> None:
-    """Turns away who came while too many were waiting: at twice the capacity the others must not wait ever longer.
-
-    Raises:
-        MachineError: code overloaded.
-    """
-    if request.scope.get("state", {}).get("too_many"):
-        raise MachineError(f"at most {MAX_WAITING} requests at once", "more", "$", "try again", "overloaded")
-
-
 def _too_large(limit: int) -> UserError:
     return UserError(f"at most {limit} bytes", "more", "$", "send smaller batches", code="too_large")
 
@@ -316,6 +320,12 @@ def _problem(error: QurateError) -> Response:
     if error.code in RETRY_AFTER:
         headers["retry-after"] = RETRY_AFTER[error.code]
     return _problem_response(status, msgspec.convert(error.code, Code), str(error), error.where, headers)
+
+
+def _full() -> Response:
+    """The answer to all who are too many; their connections stay open."""
+    detail = f"expected at most {MAX_WAITING} requests at once, got more, at $; try again"
+    return _problem_response(503, "overloaded", detail, "$", {"retry-after": RETRY_AFTER["overloaded"]})
 
 
 def _problem_response(status: int, code: Code, detail: str, path: str, headers: dict[str, str]) -> Response:

@@ -1,6 +1,6 @@
 """A trained model as the service sees it: with the rule it is served by, and what training knew of each customer."""
 
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from qurate.policies.choose import Rule
 from qurate.policies.histories import Histories, histories_of, nobody_known
 from qurate.policies.model import Model
 from qurate.policies.recommend import EMPTY_HISTORY, decide
+
+log = logging.getLogger("qurate.serving")
 
 
 class ServedModel:
@@ -123,8 +125,8 @@ def _past(model: Model) -> Histories | None:
     try:
         past = histories_of(model)
         if past is None and model.kind != "environment":
-            print(nobody_known(model), file=sys.stderr)
+            log.warning(nobody_known(model))
         return past
     except UserError as error:
-        print(f"note: customers' histories from before the service are not used: {error}", file=sys.stderr)
+        log.warning("note: customers' histories from before the service are not used: %s", error)
         return None

@@ -167,7 +167,7 @@ class Service:
     def _decide(self, request: RecommendRequest) -> tuple[Decision, Write]:
         decision_id = uuid.uuid4().hex
         user_id = request.user_id or request.session_id or f"anonymous:{decision_id}"
-        record = self._users.get(user_id)
+        record, unread = self._record(user_id)
         rows = record.rows
         # Later than everything in the state, whatever the clocks say.
         clock_us = max(self._clock(), int(rows.times.max()) + 1) if len(rows.times) else self._clock()
@@ -188,7 +188,17 @@ class Service:
         if self._shown_type and len(decision.items) == 1:
             item = int(self.decider.vocabulary.item_index([decision.items[0].item_id])[0])
             self._users.show(NewRow(0, user_id, item, self._shown_type, clock_us, 0.0))
+        if unread is not None:  # what the store would hold of the state is not known, so the decision cannot be logged
+            return decision, Write(error=unread)
         return decision, Write(decision=self._decision_row(decision, request, record.as_of, clock_us, candidates, exclude))
+
+    def _record(self, user_id: str) -> tuple[Record, MachineError | None]:
+        """The customer's window; where the store cannot be read, what training knew of them, and why."""
+        try:
+            return self._users.get(user_id), None
+        except MachineError as error:
+            log.error("%s", error)
+            return Record(self.decider.user_history(user_id) or _indexed([], self.decider.vocabulary), 0), error
 
     def _decision_row(
         self,

@@ -141,8 +141,10 @@ class Store:
             self._connection = _open(self.path)
             self._reader = connect(self.path)
             self.last_seq = max(self._count("events"), self._count("decisions"))
-        except BaseException:
+        except BaseException as error:
             self._lock_file.close()
+            if isinstance(error, apsw.Error):
+                raise _machine_error(error, self.path) from None
             raise
         self.fault: MachineError | None = None
         self._queue: queue.Queue[Write | None] = queue.Queue(QUEUE_LIMIT)
@@ -181,32 +183,38 @@ class Store:
         Returns:
             The rows by arrival, the earliest time of the customer's rows or None (looked up only where there are fewer
             rows than `window`), and the sequence number up to which the snapshot is complete.
+
+        Raises:
+            MachineError: the file cannot be read.
         """
 
         def run(sql: str, *bindings: Any) -> list[Any]:
             return list(self._reader.execute(sql, bindings))
 
         first = None
-        with self._reader:
-            rows = run(
-                "SELECT 2 * seq, seq, item_id, type, timestamp_us, value FROM events WHERE user_id = ?1"
-                " AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3",
-                user_id,
-                None if types is None else json.dumps(list(types)),
-                window,
-            )
-            if shown:
-                rows += run(
-                    "SELECT 2 * as_of + 1, seq, json_extract(shown, '$[0]'), 'shown', timestamp_us, NULL FROM decisions"
-                    " WHERE user_id = ? AND json_array_length(shown) = 1 ORDER BY seq DESC LIMIT ?",
+        try:
+            with self._reader:
+                rows = run(
+                    "SELECT 2 * seq, seq, item_id, type, timestamp_us, value FROM events WHERE user_id = ?1"
+                    " AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3",
                     user_id,
+                    None if types is None else json.dumps(list(types)),
                     window,
                 )
-            if len(rows) < window:
-                tables = ("events", "decisions") if shown else ("events",)
-                firsts = [run(f"SELECT min(timestamp_us) FROM {table} WHERE user_id = ?", user_id)[0][0] for table in tables]
-                first = min((time_us for time_us in firsts if time_us is not None), default=None)
-            last = max(self._count("events"), self._count("decisions"))
+                if shown:
+                    rows += run(
+                        "SELECT 2 * as_of + 1, seq, json_extract(shown, '$[0]'), 'shown', timestamp_us, NULL FROM decisions"
+                        " WHERE user_id = ? AND json_array_length(shown) = 1 ORDER BY seq DESC LIMIT ?",
+                        user_id,
+                        window,
+                    )
+                if len(rows) < window:
+                    tables = ("events", "decisions") if shown else ("events",)
+                    firsts = [run(f"SELECT min(timestamp_us) FROM {table} WHERE user_id = ?", user_id)[0][0] for table in tables]
+                    first = min((time_us for time_us in firsts if time_us is not None), default=None)
+                last = max(self._count("events"), self._count("decisions"))
+        except apsw.Error as error:
+            raise _machine_error(error, self.path) from None
         stored = sorted((StoredRow((key, seq), *rest) for key, seq, *rest in rows), key=lambda row: row.place)
         return stored[-window:], first, last
 
@@ -387,6 +395,6 @@ def _is_disk(error: Exception) -> bool:
 def _machine_error(error: Exception, path: Path) -> MachineError:
     if isinstance(error, apsw.FullError):
         return MachineError("room on the disk", "none", str(path), "free some; writing goes on by itself", "storage_full")
-    return MachineError(
-        "a store that can be written", str(error)[:200], str(path), "see to the disk; writing goes on by itself", "not_ready"
-    )
+    if isinstance(error, apsw.CorruptError):
+        return MachineError("an intact store", str(error)[:200], str(path), "put a copy in its place or choose another --data", "not_ready")
+    return MachineError("a store that can be used", str(error)[:200], str(path), "see to the disk; writing goes on by itself", "not_ready")

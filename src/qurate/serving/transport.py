@@ -1,9 +1,14 @@
 """uvicorn's protocol with two bounds it lacks: on bytes that are neither a body nor a complete head, and on requests at once."""
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from http import HTTPStatus
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from qurate.serving.messages import Code, Problem
 
 MAX_HEAD = 64 << 10
-MAX_WAITING = 128
+MAX_WAITING = 64
 """Requests under way at once, over all connections: they bound how long each waits. The application turns away the others."""
 
 
@@ -20,7 +25,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unfinished += len(data)
         super().data_received(data)
         if self._unfinished > MAX_HEAD and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+            self._refuse(413, "too_large", f"expected at most {MAX_HEAD} bytes of request line and headers, got more", "the request's head")
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's answer to what is no HTTP, as a problem."""
+        self._refuse(400, "invalid_json", f"expected a request of HTTP/1.1, got bytes that are none: {msg}", "the request's head")
+
+    def _refuse(self, status: int, code: Code, detail: str, path: str) -> None:
+        body = msgspec.json.encode(Problem("about:blank", HTTPStatus(status).phrase, status, code, detail, path))
+        usual = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + usual + head + body)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         """The head is complete."""

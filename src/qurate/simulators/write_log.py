@@ -80,7 +80,7 @@ def simulate(
         files = {name: _write(table, path if name == "events" else _beside(path, name)) for name, table in tables.items()}
         if trace:
             files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), _beside(path, "trace").with_suffix(".jsonl"))
-    except OSError as error:
+    except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
         raise MachineError("a place to write the log", str(error), str(path), "choose another directory", "unwritable") from None
     return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
 
@@ -222,9 +222,18 @@ def _beside(path: Path, name: str) -> Path:
 def _write(table: pl.DataFrame, path: Path) -> str:
     """Writes beside and renames, so that no half-written file has the final name."""
     part = path.with_name(path.name + ".part")
-    if path.suffix == ".parquet":
+    try:
+        _write_as(table, part, path.suffix)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return str(path)
+
+
+def _write_as(table: pl.DataFrame, part: Path, suffix: str) -> None:
+    if suffix == ".parquet":
         table.write_parquet(part)
-    elif path.suffix == ".csv":
+    elif suffix == ".csv":
         texts = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
         if texts:
             table = table.with_columns(pl.Series(name, [json.dumps(row) for row in table[name].to_list()], pl.String) for name in texts)
@@ -232,5 +241,3 @@ def _write(table: pl.DataFrame, path: Path) -> str:
     else:
         stamps = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.Datetime)]
         table.with_columns(pl.col(stamps).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")).write_ndjson(part)
-    part.replace(path)
-    return str(path)
