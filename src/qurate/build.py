@@ -146,6 +146,7 @@ def _train_on_log(
         dict(dataset.manifest["rewards"]), dataset.item_spec, dataset.user_spec, where, dataset.sha256 or None, None, metrics,
         answers_newcomers=_meets_newcomers(dataset), upcoming=dataset.upcoming,
         by=_ranks_by(dataset, settings),
+        lists_inside=len(t.candidates) > 0,
     )  # fmt: skip
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     model.checkpoint.update(checkpoint.to_files(learner, rng, state))
@@ -157,10 +158,10 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> By:
 
     Within the support, as its targets are, where the log never tried anything unusual on purpose: Q of what was not shown
     is a guess. A log with probabilities has explored, and its models may leave what was usual; else a service that shows
-    one item nearly always could never learn to show another. On explicit lists all is inside by construction.
+    one item nearly always could never learn to show another.
     """
     supported = settings.aux_weight > 0 and settings.support_threshold > 0
-    return "q_in_support" if supported and dataset.kind != "logged" and not len(dataset.transitions.candidates) else "q"
+    return "q_in_support" if supported and dataset.kind != "logged" else "q"
 
 
 def _resume(

@@ -7,17 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from qurate.cli_arguments import (
-    GLOBAL_FLAGS,
-    GLOBAL_VALUES,
     arrange,
     declared,
     duration,
     ids,
+    known_command,
     model_place,
     one_of,
     pairs,
@@ -46,8 +45,6 @@ from qurate.cli_output import (
 from qurate.errors import MachineError, QurateError, UserError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
-if TYPE_CHECKING:
-    pass
 
 EPILOG = "Global options may stand anywhere: --json --seed N --threads N --device auto|cpu|cuda --quiet"
 
@@ -387,28 +384,13 @@ def bench(
     terminal.result(result, lambda: print(run.markdown(result)))
 
 
-def known_command(args: Sequence[str]) -> None:
-    """
-    Raises:
-        UserError: the first word is not a command; the nearest one is named.
-    """
-    position = 0
-    while position < len(args) and args[position].startswith((*GLOBAL_FLAGS, *GLOBAL_VALUES)):
-        position += 2 if args[position] in GLOBAL_VALUES else 1
-    if position < len(args) and args[position].startswith("-"):
-        return  # another option: the parser knows
-    names = [c.callback.__name__ for c in app.registered_commands if c.callback]
-    if position < len(args) and args[position] not in names:
-        raise UserError("a command", repr(args[position]), "qurate", nearest(args[position], names), "unknown_command")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. No exception leaves it."""
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     as_json = "--json" in args
     try:
         args = arrange(args)
-        known_command(args)
+        known_command(args, [command.callback.__name__ for command in app.registered_commands if command.callback])
         return int(app(args, prog_name="qurate", standalone_mode=False) or 0)
     except QurateError as error:
         return print_error(error, as_json)

@@ -149,3 +149,18 @@ def model_place(path: Path) -> None:
     """
     if path.exists() and not (path / "manifest.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError("a new directory or a model to replace", "something else", str(path), "choose another -o", "not_a_model")
+
+
+def known_command(args: Sequence[str], names: Sequence[str]) -> None:
+    """Checks the first word.
+
+    Raises:
+        UserError: it is not a command; the nearest one is named.
+    """
+    position = 0
+    while position < len(args) and args[position].startswith((*GLOBAL_FLAGS, *GLOBAL_VALUES)):
+        position += 2 if args[position] in GLOBAL_VALUES else 1
+    if position < len(args) and args[position].startswith("-"):
+        return  # another option: the parser knows
+    if position < len(args) and args[position] not in names:
+        raise UserError("a command", repr(args[position]), "qurate", nearest(args[position], names), "unknown_command")

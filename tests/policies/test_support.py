@@ -1,6 +1,7 @@
 """A model from a log that did not explore shows first what the log supports; what an item is worth stays Q."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.policies.histories import recommend_all
 from qurate.policies.model import supported_first
+from qurate.policies.storage import load
 from qurate.simulators.gym import make_engine
 
 SMALL = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
@@ -62,7 +64,22 @@ def test_who_is_ranked_within_the_support() -> None:
     assert train(data, steps=3, aux_weight=0.0, **SMALL).by == "q"
     assert train(env="toy_chain", steps=64, **SMALL).by == "q"
     assert train(shown(1, "logged"), steps=3, **SMALL).by == "q", "the log has explored"
-    assert train(shown(2), steps=3, **SMALL).by == "q", "what is on an explicit list is inside by construction"
+    lists = train(shown(2), steps=3, **SMALL)
+    assert (lists.by, lists.lists_inside, train(data, steps=3, **SMALL).lists_inside) == ("q_in_support", True, False)
+
+
+def test_on_an_explicit_list_everything_is_inside_and_in_the_catalogue_it_is_not(tmp_path: Path) -> None:
+    data = shown(2)
+    model = train(data, steps=150, lr=0.01, **SMALL).save(tmp_path / "m")
+    for one in (model, load(tmp_path / "m")):
+        free, every = one.ranked_by("q"), [f"i{i}" for i in range(8)]
+        for user in ("u1", "u7", "nobody"):
+            listed = one.recommend(user, 8, candidates=every)
+            assert [i.item_id for i in listed.items] == [i.item_id for i in free.recommend(user, 8, candidates=every).items]
+        assert {one.recommend(f"u{user}", 1).items[0].item_id for user in range(20)} <= {"i0", "i1"}
+        assert {free.recommend(f"u{user}", 1).items[0].item_id for user in range(20)} - {"i0", "i1"}
+    scores = evaluate(model, data).to_dict()["by_score"]
+    assert scores["q"]["HR@20"] == scores["q_in_support"]["HR@20"] and scores["q"]["MRR"] == scores["q_in_support"]["MRR"]
 
 
 def test_recommend_evaluate_and_batches_show_the_same_and_say_what_it_is_worth() -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -117,6 +119,8 @@ def test_a_compressed_body_is_refused_unread(client: Client) -> None:
         {"origin": "null"},
         {"host": "evil.example"},
         {"host": "127.0.0.1.evil.example:8000"},
+        {"host": "[::1"},
+        {"origin": "http://[nowhere"},
     ],
 )
 def test_web_pages_of_others_are_refused(client: Client, headers: dict[str, str]) -> None:
@@ -303,3 +307,14 @@ def test_who_sends_too_much_still_reads_why(service: Service, path: str) -> None
         with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
             connection.request("POST", path, headers={"content-length": str(6 << 20), "expect": "100-continue"})
             assert connection.getresponse().status == 413, "before any of it is sent"
+
+
+def test_bodies_that_do_not_come_keep_nobody_else_out(service: Service) -> None:
+    head = b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n"
+    with listening(service) as port, contextlib.ExitStack() as stack:
+        for _ in range(MAX_WAITING + 8):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
+        time.sleep(0.3)  # all of them are being read
+        assert httpx.post(f"http://127.0.0.1:{port}/v1/recommend", json={"user_id": "u"}, timeout=5).status_code == 200
+    with listening(service) as port:
+        assert httpx.post(f"http://127.0.0.1:{port}/v1/recommend", json={"user_id": "u"}, timeout=5).status_code == 200

@@ -133,6 +133,22 @@ class _Tally:
         each = np.repeat(reward, items.size // rows.size)
         self.earned += np.bincount(items.ravel(), each, minlength=self.shown.size)
 
+    def told(self, present: list[int], step_reward: list[float], names: list[str], moments: list[Moment]) -> Rollout:
+        return Rollout(
+            self.returns,
+            self.discounted,
+            self.length,
+            self.visits,
+            self.components,
+            self.terminated,
+            np.asarray(present),
+            np.asarray(step_reward),
+            self.shown,
+            self.earned,
+            names,
+            moments,
+        )
+
 
 def rollout(
     engine: Engine,
@@ -187,20 +203,7 @@ def rollout(
         step_reward.append(float(fb.reward[active].sum(dtype=np.float64)))
         active = active[~(fb.terminated[active] | fb.truncated[active])]
         observation = fb.obs
-    return Rollout(
-        tally.returns,
-        tally.discounted,
-        tally.length,
-        tally.visits,
-        tally.components,
-        tally.terminated,
-        np.asarray(present),
-        np.asarray(step_reward),
-        tally.shown,
-        tally.earned,
-        list(engine.component_names),
-        moments,
-    )
+    return tally.told(present, step_reward, list(engine.component_names), moments)
 
 
 def _new_tally(engine: Engine, n: int) -> _Tally:

@@ -44,6 +44,7 @@ class Model:
             dataset that was never written.
         histories: of the dataset in memory that the model was trained from; a loaded model reads `dataset` instead.
         by: which score decides what is shown (`build._ranks_by`).
+        lists_inside: training met explicit lists, on which everything is inside the support by construction.
         checkpoint: file name -> content, what `train --resume` needs.
     """
 
@@ -68,6 +69,7 @@ class Model:
     version: str = "unsaved"
     by: By = "q"
     answers_newcomers: bool = False
+    lists_inside: bool = False
     checkpoint: dict[str, bytes] = field(default_factory=dict, repr=False)
     upcoming: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     histories: "Histories | None" = field(default=None, repr=False)
@@ -144,19 +146,23 @@ class Model:
         """float32 [B, K] of the observation's candidates: higher is shown first."""
         return self.values(observation)[1]
 
-    def values(self, observation: Observation) -> tuple[FloatArray, FloatArray]:
+    def values(self, observation: Observation, listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
         """What the candidates are worth and the score by which they rank, float32 [B, K] each: the same, but for the support.
 
         Candidates that all rows share cost one matrix product.
+
+        Args:
+            listed: whether the candidates are explicit lists; by default they are where each row brings its own.
         """
         net, inside = self.network, None
+        listed = observation.candidates.strides[0] != 0 if listed is None else listed
         with torch.no_grad():
             table = self.table()
             heads = net.heads(to_tensors(observation.state), table)
             shared = _shared_items(observation.candidates)
             items = torch.as_tensor(observation.candidates.copy()) if shared is None else None
             worth = (net.behaviour_logits if self.by == "behaviour" else net.q)(heads, table, items).numpy()
-            if self.by == "q_in_support":
+            if self.by == "q_in_support" and not (listed and self.lists_inside):
                 inside = net.behaviour_logits(heads, table, items).numpy()
         worth = _columns(worth, shared)
         if inside is None:

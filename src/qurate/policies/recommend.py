@@ -85,7 +85,7 @@ def decide(
     if degraded is None and stranger:
         degraded = "unknown_user"
     observation = observe(model, [history], np.array([clock_us]), items, user)
-    worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation)
+    worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation, candidates is not None)
     slate, propensity = choose(rule, scores, observation.action_mask, rng, max(min(k, len(items)), 1))
     chosen = slate[0][slate[0] >= 0]
     least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show

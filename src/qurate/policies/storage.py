@@ -90,7 +90,8 @@ def _contents(model: Model, target: Path) -> dict[str, bytes]:
         "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
         "environment": model.environment, "behaviour": model.network.behaviour is not None,
         "answers_newcomers": model.answers_newcomers, "upcoming": model.upcoming.tolist(),
-        "ranked_by": model.by, "dataset_from_here": None if model.dataset is None else os.path.relpath(model.dataset, target),
+        "ranked_by": model.by, "lists_inside": model.lists_inside,
+        "dataset_from_here": None if model.dataset is None else os.path.relpath(model.dataset, target),
     }  # fmt: skip
     rewards = {"components": model.components, "weights": [float(w) for w in model.weights], "rewards": model.rewards}
     return {
@@ -129,6 +130,7 @@ def load(path: str | Path) -> Model:
             manifest["dataset_sha256"], config["environment"], json.loads(data["metrics.json"]), manifest["version"],
             answers_newcomers=config.get("answers_newcomers", False), upcoming=np.asarray(config.get("upcoming", ()), np.int64),
             by=msgspec.convert(config.get("ranked_by", "q"), By),
+            lists_inside=config.get("lists_inside", False),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
         # torch names every tensor of a network that was built otherwise, over many lines

@@ -52,7 +52,7 @@ STATUS: dict[str, int] = {
     "storage_full": 507,
 }
 STOP_SECONDS = 10
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[bytes], Awaitable[Response]]
 
 
 class Bodies:
@@ -107,28 +107,26 @@ def make_app(service: Service) -> Starlette:
     description = msgspec.json.encode(openapi())
     full = _full()
 
-    async def recommend(request: Request) -> Response:
-        asked = parse_recommend(await bodies.read(request, MAX_BODY))
-        return _json(encode(await service.recommend_async(asked)))
+    async def recommend(body: bytes) -> Response:
+        return _json(encode(await service.recommend_async(parse_recommend(body))))
 
-    async def events(request: Request) -> Response:
-        good, rejected = parse_events(await bodies.read(request, MAX_EVENTS_BODY))
-        return _json(encode(await service.accept_async(good, rejected)))
+    async def events(body: bytes) -> Response:
+        return _json(encode(await service.accept_async(*parse_events(body))))
 
-    async def livez(request: Request) -> Response:
+    async def livez(body: bytes) -> Response:
         return _json(encode(Live()))
 
-    async def readyz(request: Request) -> Response:
+    async def readyz(body: bytes) -> Response:
         state = service.ready()
         return _json(encode(state), 200 if state.ready else 503)
 
-    async def metrics(request: Request) -> Response:
+    async def metrics(body: bytes) -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def openapi_json(request: Request) -> Response:
+    async def openapi_json(body: bytes) -> Response:
         return _json(description)
 
-    def route(path: str, method: str, handler: Handler) -> Route:
+    def route(path: str, method: str, handler: Handler, limit: int = 0) -> Route:
         seconds = service.metrics.seconds.labels(path)
         counts = {status: service.metrics.requests.labels(path, str(status)) for status in (200, 400)}
 
@@ -136,9 +134,10 @@ def make_app(service: Service) -> Starlette:
             start = time.perf_counter()
             try:
                 _check_origin(request)
+                body = await bodies.read(request, limit) if limit else b""
                 # At twice the capacity those who wait already must not wait ever longer.
-                turned_away = method == "POST" and request.scope.get("state", {}).get("too_many")
-                response = full if turned_away else await handler(request)
+                turned_away = limit and request.scope.get("state", {}).get("too_many")
+                response = full if turned_away else await handler(body)
             except QurateError as error:
                 response = _problem(error)
             except asyncio.CancelledError:  # by a second signal; uvicorn would call it a fault of ours
@@ -151,8 +150,8 @@ def make_app(service: Service) -> Starlette:
         return Route(path, counted, methods=[method])
 
     routes = [
-        route("/v1/recommend", "POST", recommend),
-        route("/v1/events", "POST", events),
+        route("/v1/recommend", "POST", recommend, MAX_BODY),
+        route("/v1/events", "POST", events, MAX_EVENTS_BODY),
         route("/livez", "GET", livez),
         route("/readyz", "GET", readyz),
         route("/metrics", "GET", metrics),
@@ -239,7 +238,7 @@ def _server(service: Service, signals: list[int]) -> uvicorn.Server:
     config = uvicorn.Config(
         make_app(service),
         loop="uvloop",
-        http=BoundedProtocol,
+        http=type("Protocol", (BoundedProtocol,), {"waiting": set()}),
         ws="none",
         lifespan="off",
         log_level="warning",
@@ -297,11 +296,14 @@ def _check_origin(request: Request) -> None:
     Raises:
         UserError: code forbidden.
     """
-    host = request.headers.get("host", "")
-    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    try:
+        name, page = urlsplit(f"//{host}").hostname or "", None if origin is None else urlsplit(origin).netloc
+    except ValueError:  # brackets that hold no address
+        raise UserError("an address", f"{host[:100]} and origin {str(origin)[:100]}", "header host", code="forbidden") from None
+    if not is_loopback(name):
         raise UserError("a loopback name", host[:100], "header host", code="forbidden")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and page != host:
         raise UserError("a request from this service's own pages", origin[:100], "header origin", code="forbidden")
 
 

@@ -1,6 +1,7 @@
 """uvicorn's protocol with two bounds it lacks: on bytes that are neither a body nor a complete head, and on requests at once."""
 
 from http import HTTPStatus
+from typing import ClassVar
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -9,15 +10,18 @@ from qurate.serving.messages import Code, Problem
 
 MAX_HEAD = 64 << 10
 MAX_WAITING = 64
-"""Requests under way at once, over all connections: they bound how long each waits. The application turns away the others."""
+"""Requests that have come and are not answered, over all connections: they bound how long each waits. Others are turned away."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Ends a connection whose request line, headers or trailers grow beyond MAX_HEAD; marks the requests that are too many.
 
-    That is decided as the head arrives (`scope["state"]["too_many"]`): who waits already keeps the place, whatever comes after.
+    That is decided when a request has come whole (`scope["state"]["too_many"]`): a slow body keeps nobody else out, and who
+    waits already keeps the place, whatever comes after.
     """
 
+    waiting: ClassVar[set["BoundedProtocol"]]
+    """Connections of this server whose request has come and is neither answered nor too many."""
     _unfinished = 0
 
     def data_received(self, data: bytes) -> None:
@@ -41,8 +45,25 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._unfinished = 0
-        self.scope["state"]["too_many"] = len(self.tasks) >= MAX_WAITING
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request has come whole."""
+        too_many = len(self.waiting) >= MAX_WAITING
+        self.scope["state"]["too_many"] = too_many
+        if not too_many and not self.cycle.response_complete:
+            self.waiting.add(self)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """It is answered."""
+        self.waiting.discard(self)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits for the answer any more."""
+        self.waiting.discard(self)
+        super().connection_lost(exc)
 
     def on_body(self, body: bytes) -> None:
         """A piece of body."""
