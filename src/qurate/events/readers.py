@@ -319,18 +319,21 @@ def _of_the_log(table: pl.LazyFrame, read: list[_Rows]) -> pl.LazyFrame:
         return table
     parts = [part.rows for part in read if set(helpers) <= set(part.rows.collect_schema().names())]
     known = pl.concat([rows.select(helpers) for rows in parts]).unique().collect(engine="streaming") if parts else None
-    return (table if known is None else table.join(known.lazy(), on=helpers, how="semi")).drop(helpers)
+    return (table if known is None else table.join(known.lazy(), on=helpers, how="semi", maintain_order="left")).drop(helpers)
 
 
 def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None:
-    """Features that stand in the log itself: the first known value of each item or user."""
+    """Features that stand in the log itself: the first known value of each item or user.
+
+    Sorted, because the order of groups differs from run to run, and items are numbered in the order of this table.
+    """
     for part in read:
         names = [name for name in part.rows.collect_schema().names() if name.startswith(prefix)]
         if names:
             picked = part.rows.filter(pl.col(owner).is_not_null()).select(
                 owner, *(pl.col(name).alias(name[len(prefix) :]) for name in names)
             )
-            return picked.group_by(owner).agg(pl.all().drop_nulls().first())
+            return picked.group_by(owner).agg(pl.all().drop_nulls().first()).sort(owner)
     return None
 
 

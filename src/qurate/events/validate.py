@@ -100,7 +100,10 @@ def _values(log: EventLog, max_bad: float) -> dict[str, Any]:
 def _types(log: EventLog) -> dict[str, Any]:
     """Unknown event types are allowed: they are named so that a misspelt one is noticed."""
     counts = (
-        log.events.group_by("type").agg(pl.len().alias("n"), pl.col("row").min()).collect(engine="streaming").sort("n", descending=True)
+        log.events.group_by("type")
+        .agg(pl.len().alias("n"), pl.col("row").min())
+        .collect(engine="streaming")
+        .sort("n", "type", descending=[True, False])
     )
     other = counts.filter(~pl.col("type").is_in(STANDARD_TYPES))
     names = ", ".join(f"{name} ({n:,})" for name, n in zip(counts["type"], counts["n"]))
