@@ -61,3 +61,11 @@ def test_items_of_campaigns_that_the_log_lacks_are_left_out(tmp_path: Path) -> N
 def test_the_small_open_bandit_log_has_its_own_80_items(real_log: object) -> None:
     log = read_events(real_log("open_bandit_small/log.parquet"))  # type: ignore[operator]
     assert log.items is not None and log.items.select(pl.len()).collect().item() == 80
+
+
+@pytest.mark.parametrize("rows", ["a,1\na,2\n", ",1\n", "a,1,2\n", 'a,"1\nb,2\n'])
+def test_a_table_that_lies_beside_the_log_is_checked_as_a_named_one(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "ev.csv").write_text("user_id,item_id,type,timestamp\nu,a,click,1700000000\n")
+    (tmp_path / "ev.items.csv").write_text("item_id,price\n" + rows)
+    with pytest.raises(UserError, match=r"ev\.items\.csv"):
+        read_events(tmp_path / "ev.csv")

@@ -73,6 +73,8 @@ def test_order_and_new_types_are_notes(tmp_path: Path) -> None:
     assert checks["time order"]["ok"] and checks["time order"]["count"] > 0
     assert checks["event types"]["ok"] and checks["event types"]["count"] == 1
     assert "not standard: wishlist" in checks["event types"]["message"]
+    rows[50], rows[51] = f"u0,i1,clik,{T0 + 50},1", f"u0,i1,addtowishlist,{T0 + 51},1"
+    assert checked(tmp_path, rows)["event types"]["message"].endswith("not standard: addtowishlist, clik (did you mean click?)")
 
 
 def test_duplicates_pass_until_they_are_many(tmp_path: Path) -> None:

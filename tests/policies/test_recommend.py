@@ -90,6 +90,14 @@ def test_one_text_is_not_taken_for_a_list_of_letters(model: Model) -> None:
             model.recommend("u3", 3, **ids_in_one)  # type: ignore[arg-type]
 
 
+def test_arguments_of_the_wrong_kind_are_refused(model: Model) -> None:
+    assert model.recommend("u1", 3, exclude=None).items == model.recommend("u1", 3).items  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="a seed of 0 or more, got -1"):
+        model.recommend("u1", seed=-1)
+    with pytest.raises(UserError, match=r"an event as a dict, got 'i01', at history\[0\]"):
+        model.recommend("u1", history=["i01"])  # type: ignore[list-item]
+
+
 def test_ties_fall_the_same_way_again_and_by_the_seed(model: Model) -> None:
     even = replace(model, popularity=np.ones_like(model.popularity), answers_newcomers=False)
     answers = [tuple(ids(even.recommend("nobody", 3, seed=seed))) for seed in (0, 0, 1, 2, 3, 4)]

@@ -152,3 +152,11 @@ def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Pat
     service.close()
     assert ServedModel(network_model(**trained, dataset_sha256="other"), GREEDY).user_history("u3") is None
     assert "note: customers' histories from before the service are not used" in caplog.text
+
+
+def test_a_catalogue_that_cannot_be_written_does_not_stop_the_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    served = ServedModel(network_model(), GREEDY)
+    served.write_catalogue(tmp_path / "no such folder")
+    assert "give `ingest` the items with --items" in caplog.text
+    served.write_catalogue(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["items.parquet"]

@@ -37,6 +37,11 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     if len(files) != 1:
         raise UserError("one file", f"a directory with {len(files)}", str(path), "name the file", "bad_path")
     table = open_table(files[0])
+    return _checked(table, owner)
+
+
+def _checked(table: Table, owner: Owner) -> pl.LazyFrame:
+    """The features of an open table in which every row is one owner's."""
     try:
         return features_of(_each_once(table, owner), owner)
     except PolarsError as error:
@@ -44,7 +49,7 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
 
 
 def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
-    """The same of a table that is open already."""
+    """The features of a table that is open already, row by row as they stand."""
     columns, name = table.columns, _id_column(table, owner)
     key = ident(columns, name)
     picked = [key.alias(owner)]
@@ -139,7 +144,7 @@ def features_beside(path: Path, **names: str) -> dict[str, pl.LazyFrame]:
     for key, name in names.items():
         table = beside(path, name)
         if table is not None and has_id(table.columns, owners[key]):
-            out[key] = features_of(table, owners[key])
+            out[key] = _checked(table, owners[key])
     return out
 
 

@@ -6,6 +6,7 @@ A check fails where more than `max_bad` of its rows are affected, the same limit
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 import polars as pl
@@ -107,7 +108,10 @@ def _types(log: EventLog) -> dict[str, Any]:
     )
     other = counts.filter(~pl.col("type").is_in(STANDARD_TYPES))
     names = ", ".join(f"{name} ({n:,})" for name, n in zip(counts["type"], counts["n"]))
-    message = f"types: {names}" + (f"; not standard: {', '.join(other['type'])}" if other.height else "")
+    odd = [
+        name + "".join(f" (did you mean {near}?)" for near in get_close_matches(name, STANDARD_TYPES, 1, 0.75)) for name in other["type"]
+    ]
+    message = f"types: {names}" + (f"; not standard: {', '.join(odd)}" if odd else "")
     rows = [int(row) % FILE_ROWS for row in other["row"].head(FIRST)]
     return {"name": "event types", "ok": counts.height > 0, "count": int(other["n"].sum()), "rows": rows, "message": message or "no event"}
 

@@ -108,6 +108,9 @@ def recommend(
 ) -> Decision:
     """See `Model.recommend`."""
     _check_k(k)
+    if seed < 0:
+        raise UserError("a seed of 0 or more", str(seed), "seed", "", "bad_seed")
+    exclude = exclude or ()
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids
             raise UserError("a list of item ids", repr(given), name, f"write {name}=[{given!r}]", "bad_ids")
@@ -160,6 +163,8 @@ def parse_history(model: Model, events: Sequence[dict[str, Any]]) -> HistoryRows
     items, types, times, values = [], [], [], []
     for number, event in enumerate(events):
         where = f"history[{number}]"
+        if not isinstance(event, dict):
+            raise UserError("an event as a dict", repr(event)[:60], where, 'write {"item_id": ..., "type": ...}', "bad_history")
         kind = str(event.get("type", ""))
         if kind not in model.vocabulary.types:
             raise UserError("an event type of the training log", repr(kind), where, nearest(kind, model.vocabulary.types), "unknown_type")

@@ -105,10 +105,8 @@ class ServedModel:
     def write_catalogue(self, directory: Path) -> None:
         """Puts the items with their features beside the store, so that `ingest DIR` knows more of them than their ids.
 
-        What was never shown to anybody is in no log; without this file the next model could not show it either.
-
-        Raises:
-            OSError: it cannot be written.
+        What was never shown to anybody is in no log; without this file the next model could not show it either. Where it
+        cannot be written the service starts all the same, and says so.
         """
         ids = pl.DataFrame({"item_id": self.vocabulary.items}, schema={"item_id": pl.String})
         items = ids if self._past is None else self._past.dataset.items
@@ -116,6 +114,8 @@ class ServedModel:
         try:
             items.write_parquet(beside)
             beside.replace(target)
+        except (OSError, pl.exceptions.ComputeError) as error:  # polars tells a full disk as the latter
+            log.warning("note: %s was not written (%s): give `ingest` the items with --items", target, error)
         finally:
             beside.unlink(missing_ok=True)
 
