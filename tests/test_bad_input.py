@@ -11,6 +11,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -383,6 +384,15 @@ def test_a_log_cut_by_a_full_disk_leaves_no_part(
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     code, _, err = run(capsys, "simulate", "toy_chain", "-o", str(tmp_path / "ev.parquet"), "--users", "2", "--steps", "2")
     assert code == 1 and "a place to write the log" in one_error(err) and not list(tmp_path.iterdir())
+    whole = pl.DataFrame.write_csv
+
+    def cut(table: pl.DataFrame, path: Path, **more: Any) -> None:
+        full(table, path) if "decisions" in path.name else whole(table, path, **more)
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", cut)
+    code, _, err = run(capsys, "simulate", "toy_chain", "-o", str(tmp_path / "ev.csv"), "--users", "2", "--steps", "2")
+    assert code == 1 and "a place to write the log" in one_error(err)
+    assert not (tmp_path / "ev.csv").exists(), "no events without their decisions, which would be another kind of log"
 
 
 def test_where_nothing_can_be_written(tmp_path: Path, capsys: Capture) -> None:

@@ -209,6 +209,17 @@ def test_a_flat_log_keeps_the_order_of_its_rows_within_a_second():
     assert history(dataset, 1) == [("b", "look", 0), ("b", "click", 0), ("a", "look", 0)]
 
 
+def test_beside_a_single_item_stands_the_catalogue_also_where_other_decisions_showed_lists():
+    shown = [["a"], ["b", "c"], ["c"], ["a"]]
+    log = make_log(
+        [event("u", "a", 1, decision_id="d0")], [decision(f"d{i}", "u", items, 60 * i) for i, items in enumerate(shown)], "exposure"
+    )
+    dataset = build_dataset(log, items=pl.DataFrame({"item_id": ["a", "b", "c"]}))
+    t = dataset.transitions
+    assert np.diff(t.candidates_start).tolist() == [0, 2, 0, 0] and len(t.candidates) == 2
+    assert {dataset.vocabulary.items[i - 1] for i in t.candidates} == {"b", "c"} and t.n_available.tolist() == [3] * 4
+
+
 def test_logged_candidates_and_propensities_are_kept():
     decisions = [decision("d1", "u", ["a"], 1, propensity=[0.25], candidates=["a", "c"])]
     decisions += [decision("d2", "u", ["b"], 2, propensity=[0.5])]

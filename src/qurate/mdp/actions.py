@@ -117,7 +117,7 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
     kept[place[alone]] = True
     arrays, types = _with_shown_rows(encoded, events, decisions, user[sorted_rows][kept], is_decision[kept], alone)
     hi: IntArray = (np.cumsum(kept) - kept)[place]
-    pool, pool_start = _candidates(decisions, kind, bool(alone.all()))
+    pool, pool_start = _candidates(decisions, kind)
     return Decided(
         arrays=arrays,
         row_visit=visit[kept],
@@ -149,11 +149,16 @@ def _own_decisions(events: EventColumns, decisions: DecisionColumns) -> tuple[Ev
     return replace(events, decision=np.where(foreign, np.int32(-1), events.decision)), int(np.count_nonzero(foreign))
 
 
-def _candidates(decisions: DecisionColumns, kind: str, single: bool) -> tuple[NDArray[np.int32], IntArray]:
-    """Explicit candidates; of a list that was shown without saying what else there was, only the list is sure."""
+def _candidates(decisions: DecisionColumns, kind: str) -> tuple[NDArray[np.int32], IntArray]:
+    """Explicit candidates; of a list that was shown without saying what else there was, only the list is sure.
+
+    A single item is no list: beside it stands all that was available.
+    """
     pool, start = decisions.candidates, decisions.candidates_start
-    if kind == "exposure" and not single:
-        sizes, shown_sizes = np.diff(start), np.diff(decisions.shown_start)
+    shown_sizes = np.diff(decisions.shown_start)
+    shown_sizes = np.where(shown_sizes > 1, shown_sizes, 0)
+    if kind == "exposure" and shown_sizes.any():
+        sizes = np.diff(start)
         both = np.concatenate([pool, decisions.shown])
         first = np.where(sizes > 0, start[:-1], len(pool) + decisions.shown_start[:-1])
         sizes = np.where(sizes > 0, sizes, shown_sizes)

@@ -77,7 +77,10 @@ def simulate(
     tables = {"events": events, "decisions": decisions, "items": engine.world.items_table(), "users": people}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files = {name: _write(table, path if name == "events" else _beside(path, name)) for name, table in tables.items()}
+        places = {name: path if name == "events" else _beside(path, name) for name in tables}
+        # events last: a log whose disk was full on the way is no log, rather than one without its decisions
+        written = {name: _write(tables[name], places[name]) for name in reversed(tables)}
+        files = {name: written[name] for name in tables}
         if trace:
             files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), _beside(path, "trace").with_suffix(".jsonl"))
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
