@@ -234,7 +234,7 @@ def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
     payload = msgspec.to_builtins(decision)
     if payload["degraded"]:
         learned = any(item["source"] == "q" for item in payload["items"])
-        what = "the model's, for a customer without a history" if learned else "a fallback"
+        what = "the model's, for a customer without a history" if learned else "a fallback" if payload["items"] else "empty"
         terminal.note(f"note: the answer is {what} ({payload['degraded']})")
     if len(payload["items"]) < k:
         terminal.note(f"note: {len(payload['items'])} items can be shown, {k} were asked for")
