@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from qurate.bench.load import CUSTOMERS, WINDOW, event_batch, measure, recommendations, serve, server
+from qurate.bench.load import CUSTOMERS, WINDOW, event_batch, measure, recommendations, serve, server, whole
 
 
 def bodies_of(path: str, connections: int, seconds: float, items: int) -> Sequence[Iterable[bytes]]:
@@ -49,9 +49,8 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Notes the status and the time of a whole answer."""
         self.buffer += data
-        head, gap, body = self.buffer.partition(b"\r\n\r\n")
-        if gap and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
-            self.took.setdefault(head[9:12], []).append(1e3 * (time.perf_counter() - self.asked))
+        if whole(self.buffer):
+            self.took.setdefault(self.buffer[9:12], []).append(1e3 * (time.perf_counter() - self.asked))
             self.buffer = b""
             self.idle.append(self)
 

@@ -263,7 +263,10 @@ def test_who_is_too_many_is_told_at_once_and_the_others_are_served(service: Serv
             assert (await client.get("/livez")).json() == {"live": True}
             assert (await client.get("/readyz")).status_code == 200
             gate.set()
-            return await asyncio.gather(*asked)
+            answers = await asyncio.gather(*asked)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as late:  # the answered keep their connections
+                assert (await late.post("/v1/events", json={"events": [event("late")]})).status_code == 200
+            return answers
 
     with listening(service) as port:
         answers = asyncio.run(asyncio.wait_for(crowd(port), 20))

@@ -20,6 +20,12 @@ import numpy as np
 CUSTOMERS, WINDOW = 200, 50
 
 
+def whole(answer: bytes) -> bool:
+    """Whether all of an answer has come: its head, and as many bytes of body as that announces."""
+    head, gap, body = answer.partition(b"\r\n\r\n")
+    return bool(gap) and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive connection that asks again as soon as it is answered."""
 
@@ -49,8 +55,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Notes the time of a whole answer and asks again."""
         self.buffer += data
-        head, gap, body = self.buffer.partition(b"\r\n\r\n")
-        if gap and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+        if whole(self.buffer):
             if not self.buffer.startswith(b"HTTP/1.1 200"):
                 self.done.set_exception(RuntimeError(self.buffer[:500].decode(errors="replace")))
                 self.transport.close()
