@@ -15,7 +15,7 @@ from qurate import cli
 from qurate.cli_arguments import arrange, duration, ids, pairs, share
 from qurate.cli_output import Terminal, clean, machine_error, number, print_comparison, print_evaluation, write_tables
 from qurate.config import Settings
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 
 QURATE = [sys.executable, "-c", "import sys; from qurate.cli import main; sys.exit(main())"]
 
@@ -148,8 +148,8 @@ def test_ids_cannot_write_to_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "word"),
     [
-        (UserError("a", "b", "c", "d", "e"), 2, "expected a, got b, at c; d"),
-        (MachineError("a", "b"), 1, "expected a, got b"),
+        (UserError("a", "b", where="c", hint="d", code=Code.BAD_K), 2, "expected a, got b, at c; d"),
+        (MachineError("a", "b", code=Code.IO), 1, "expected a, got b"),
         (OSError(errno.ENOSPC, "No space left on device", "model/x"), 1, "free space"),
         (PermissionError(errno.EACCES, "Permission denied", "model"), 1, "permission"),
         (FileNotFoundError(errno.ENOENT, "No such file", "log.csv"), 2, "log.csv"),

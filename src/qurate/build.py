@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from qurate.config import Settings, parse_settings
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.rewards import parse_rewards
 from qurate.mdp.storage import Dataset
@@ -78,11 +78,13 @@ def train(
         UserError: unknown names, a dataset from which nothing can be learnt, a checkpoint that does not fit.
     """
     if (data is None) == (env is None) and resume is None:
-        raise UserError("a dataset or --env", "both" if data is not None else "neither", "train", "give one of them", "bad_train")
+        raise UserError(
+            "a dataset or --env", "both" if data is not None else "neither", where="train", hint="give one of them", code=Code.BAD_TRAIN
+        )
     if steps is not None and steps < 1:
-        raise UserError("at least one step", str(steps), "--steps", "", "bad_steps")
+        raise UserError("at least one step", str(steps), where="--steps", code=Code.BAD_STEPS)
     if seed is not None and not 0 <= seed < SEEDS:
-        raise UserError("a seed of 0 or more, below 2**63", str(seed), "--seed", "", "bad_seed")
+        raise UserError("a seed of 0 or more, below 2**63", str(seed), where="--seed", code=Code.BAD_SEED)
     if resume is not None:
         ours = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm if algorithm != "dqn" else None}
         return _resume(Path(resume), data, ours, seed, steps, budget, progress)
@@ -116,7 +118,7 @@ def _train_on_log(
     t = dataset.transitions
     constant = constant_solution(t, weights)
     if constant is not None:
-        raise UserError("rewards from which something can be learnt", constant, where or "dataset", "", "constant_solution")
+        raise UserError("rewards from which something can be learnt", constant, where=where or "dataset", code=Code.CONSTANT_SOLUTION)
     tau_s = float(dataset.manifest["episode"]["tau_s"])
     store = store_from_log(dataset.arrays, t, weights, dataset.user_features, settings.gamma, tau_s, settings.window)
     organic = dataset.kind == "organic"
@@ -129,10 +131,12 @@ def _train_on_log(
     rng = np.random.default_rng(seed)
     sampler = LogSampler(t, TRAIN)
     if not len(sampler.index):
-        raise UserError("training decisions", "none in the train split", where or "dataset", "the log is too short", "no_train_split")
+        raise UserError(
+            "training decisions", "none in the train split", where=where or "dataset", hint="the log is too short", code=Code.NO_TRAIN_SPLIT
+        )
     if not t.n_available[t.state[sampler.index]].any() and not len(t.candidates):
         hint = "see available_from in the items table: a later time than every decision's leaves nothing to choose from"
-        raise UserError("an item that could be shown in training", "none", where or "dataset", hint, "empty_catalogue")
+        raise UserError("an item that could be shown in training", "none", where=where or "dataset", hint=hint, code=Code.EMPTY_CATALOGUE)
     wanted = steps or int(np.clip(3 * len(sampler.index) // settings.batch_size, *LOG_UPDATES))
     run = Run()
     if saved is not None:
@@ -173,27 +177,43 @@ def _resume(
     same = {"--algorithm": model.algorithm, "--env": model.environment}
     for option, value in ours.items():
         if value and value != same.get(option):
-            raise UserError("--resume with --steps and --budget only", option, f"--resume {path}", "the rest is the model's", "bad_resume")
+            raise UserError(
+                "--resume with --steps and --budget only",
+                option,
+                where=f"--resume {path}",
+                hint="the rest is the model's",
+                code=Code.BAD_RESUME,
+            )
     names = [checkpoint.TENSORS, checkpoint.STATE, *([checkpoint.REPLAY] if model.environment else [])]
     if any(name not in manifest["files"] for name in names):
-        raise UserError("a model with a checkpoint", "one without", f"--resume {path}", "train it again", "no_checkpoint")
+        raise UserError(
+            "a model with a checkpoint", "one without", where=f"--resume {path}", hint="train it again", code=Code.NO_CHECKPOINT
+        )
     saved = {name: read_checked(path, name, manifest) for name in names}
     state = checkpoint.read_progress(saved)
     wanted, began = steps or int(state["wanted"]), int(state["seed"])
     if seed not in (None, began):
-        raise UserError(f"the saved run's seed, {began}", str(seed), f"--resume {path}", "leave --seed out", "bad_resume")
+        raise UserError(
+            f"the saved run's seed, {began}", str(seed), where=f"--resume {path}", hint="leave --seed out", code=Code.BAD_RESUME
+        )
     if model.environment is not None:
         if data is not None:
-            raise UserError("no dataset", str(data), f"--resume {path}", f"it was trained in {model.environment}", "bad_resume")
+            raise UserError(
+                "no dataset", str(data), where=f"--resume {path}", hint=f"it was trained in {model.environment}", code=Code.BAD_RESUME
+            )
         engine = make_engine(model.environment, window=model.window)
         return train_in_engine(model, engine, began, wanted, progress, budget, resumable=True, saved=saved)
     if data is None and model.dataset is None:
-        raise UserError("the dataset the model was trained from", "none", f"--resume {path}", "give its directory", "no_dataset")
+        raise UserError(
+            "the dataset the model was trained from", "none", where=f"--resume {path}", hint="give its directory", code=Code.NO_DATASET
+        )
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data or model.dataset))
     changed = model.dataset_sha256 is not None and dataset.sha256 != model.dataset_sha256
     if changed or (dataset.vocabulary, dataset.components) != (model.vocabulary, model.components):
         place = _where(data) or str(model.dataset)
-        raise UserError("the dataset the model was trained from", "another one", place, f"--resume {path}", "other_dataset")
+        raise UserError(
+            "the dataset the model was trained from", "another one", where=place, hint=f"--resume {path}", code=Code.OTHER_DATASET
+        )
     weights = dict(zip(model.components, state["weights"]))
     where = _where(data) or model.dataset
     trained = _train_on_log(dataset, where, model.settings, model.algorithm, began, wanted, budget, saved, weights, progress)
@@ -288,13 +308,15 @@ def _reweighted(components: Sequence[str], rewards: str | Mapping[str, Any], of:
     for name, reward in parse_rewards(rewards).items():
         if name not in weights:
             hint = f"{nearest(name, weights)} (others: `qurate ingest --rewards`)"
-            raise UserError(f"a reward component of {of}", name, "--rewards", hint, "unknown_component")
+            raise UserError(f"a reward component of {of}", name, where="--rewards", hint=hint, code=Code.UNKNOWN_COMPONENT)
         if reward.per_value or reward.cap is not None:
             hint = "how an event counts is decided by `qurate ingest --rewards`"
-            raise UserError(f"a weight for {name}", "per or cap", "--rewards", hint, "bad_reward")
+            raise UserError(f"a weight for {name}", "per or cap", where="--rewards", hint=hint, code=Code.BAD_REWARD)
         weights[name] = float(reward.weight)
     if not any(weights.values()):
-        raise UserError("a weight other than 0", "all rewards zero", "--rewards", "give what you want a weight", "no_reward")
+        raise UserError(
+            "a weight other than 0", "all rewards zero", where="--rewards", hint="give what you want a weight", code=Code.NO_REWARD
+        )
     return np.array(list(weights.values()), np.float32)
 
 
@@ -357,7 +379,7 @@ def train_in_engine(
     order = [list(engine.component_names).index(name) if name in engine.component_names else -1 for name in model.components]
     if -1 in order:
         raise UserError(
-            "an environment that pays the model's reward components", ", ".join(engine.component_names), "--env", code="bad_env"
+            "an environment that pays the model's reward components", ", ".join(engine.component_names), where="--env", code=Code.BAD_ENV
         )
     items = len(model.vocabulary.items)
     writer = OnlineWriter(lanes, s.replay_capacity, s.window, model.weights, items, model.user_dim, s.gamma, DEFAULT_TAU_S)
@@ -385,5 +407,5 @@ def train_in_engine(
 def intra_op_threads(threads: int) -> None:
     """One thread by default: small products lose to the barrier when a neighbour is busy."""
     if threads < 1:
-        raise UserError("at least one thread", str(threads), "--threads", code="bad_threads")
+        raise UserError("at least one thread", str(threads), where="--threads", code=Code.BAD_THREADS)
     torch.set_num_threads(threads)

@@ -42,7 +42,7 @@ from qurate.cli_output import (
     table,
     write_tables,
 )
-from qurate.errors import MachineError, QurateError, UserError, nearest
+from qurate.errors import Code, MachineError, QurateError, UserError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -87,9 +87,11 @@ def options(
 ) -> None:
     """Recommendations that pay off over time: deep Q-learning from your event log to a service."""
     if device not in DEVICES:
-        raise UserError("auto, cpu or cuda", repr(device), "--device", nearest(device, DEVICES), "unknown_device")
+        raise UserError("auto, cpu or cuda", repr(device), where="--device", hint=nearest(device, DEVICES), code=Code.UNKNOWN_DEVICE)
     if device == "cuda":
-        raise UserError("auto or cpu", "cuda", "--device", "this version computes on the CPU; leave the option out", "no_device")
+        raise UserError(
+            "auto or cpu", "cuda", where="--device", hint="this version computes on the CPU; leave the option out", code=Code.NO_DEVICE
+        )
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read by torch when a command imports it
         os.environ[name] = str(threads)
     library_notes(quiet)
@@ -236,7 +238,7 @@ def train(
     if resume is None or (dataset is not None and env is not None):
         one_of(dataset, env)
     if output is None:
-        raise UserError("-o MODEL", "none", "qurate train", "say where the model goes", "missing_option")
+        raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
     model_place(output)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
     from qurate.build import train as run
@@ -322,10 +324,16 @@ def recommend(
 ) -> None:
     """The k items to show a user now."""
     if (user is None) != all_users or all_users != (output is not None):
-        raise UserError("--user ID, or --all-users with -o FILE", "another combination", "qurate recommend", "choose one", "bad_options")
+        raise UserError(
+            "--user ID, or --all-users with -o FILE",
+            "another combination",
+            where="qurate recommend",
+            hint="choose one",
+            code=Code.BAD_OPTIONS,
+        )
     if all_users and (candidates or exclude or explain):
         got = "--candidates, --exclude or --explain"
-        raise UserError("-k and -o beside --all-users", got, "qurate recommend", "they go with --user", "bad_options")
+        raise UserError("-k and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS)
     terminal: Terminal = ctx.obj
     if output is None:
         from qurate.policies.storage import load
@@ -404,7 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return print_error(machine_error(error), as_json)
     except MemoryError:
         hint = "use a smaller batch_size or window, or a smaller log"
-        return print_error(MachineError("enough memory", "too little", args[0], hint, "out_of_memory"), as_json)
+        return print_error(MachineError("enough memory", "too little", where=args[0], hint=hint, code=Code.OUT_OF_MEMORY), as_json)
     except Exception as error:
         if hasattr(error, "format_message"):
             return print_error(usage_error(error), as_json)
@@ -412,4 +420,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         hint = "this is a fault of qurate: report it with what QURATE_LOG=debug shows"
         place = innermost(error)
-        return print_error(MachineError("no internal error", f"{type(error).__name__}: {error}", place, hint, "internal"), as_json)
+        return print_error(
+            MachineError("no internal error", f"{type(error).__name__}: {error}", where=place, hint=hint, code=Code.INTERNAL), as_json
+        )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,9 @@ def duration(text: str, where: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * UNITS_S[match[2] or "s"] if match else 0.0
     if seconds <= 0:
-        raise UserError("a time such as 90s, 10m or 2h", repr(text), where, "give a number and a unit s, m, h or d", "bad_duration")
+        raise UserError(
+            "a time such as 90s, 10m or 2h", repr(text), where=where, hint="give a number and a unit s, m, h or d", code=Code.BAD_DURATION
+        )
     return seconds
 
 
@@ -37,7 +39,9 @@ def share(text: str, where: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
     value = float(match[1]) / (100.0 if match[2] else 1.0) if match else 2.0
     if value > 1.0:
-        raise UserError("a share between 0 and 1, or 0% and 100%", repr(text), where, "write for example 1% or 0.01", "bad_share")
+        raise UserError(
+            "a share between 0 and 1, or 0% and 100%", repr(text), where=where, hint="write for example 1% or 0.01", code=Code.BAD_SHARE
+        )
     return value
 
 
@@ -51,9 +55,9 @@ def pairs(items: Iterable[str], where: str) -> dict[str, str]:
     for part in (part for item in items for part in item.split(",") if part):
         name, equals, value = part.partition("=")
         if not equals or not name or not value:
-            raise UserError("NAME=VALUE", repr(part), where, f"write for example {where} name=value", "bad_pair")
+            raise UserError("NAME=VALUE", repr(part), where=where, hint=f"write for example {where} name=value", code=Code.BAD_PAIR)
         if name in out:
-            raise UserError(f"{name} once", "it twice", where, "leave one of them out", "duplicate_name")
+            raise UserError(f"{name} once", "it twice", where=where, hint="leave one of them out", code=Code.DUPLICATE_NAME)
         out[name] = value
     return out
 
@@ -80,7 +84,7 @@ def arrange(args: Sequence[str]) -> list[str]:
             front.append(arg)
         elif arg in GLOBAL_VALUES:
             if position + 1 == len(args):
-                raise UserError(f"a value after {arg}", "nothing", "qurate", "see qurate --help", "missing_value")
+                raise UserError(f"a value after {arg}", "nothing", where="qurate", hint="see qurate --help", code=Code.MISSING_VALUE)
             front += args[position : position + 2]
             position += 1
         elif repeat and "=" in arg and not arg.startswith("-") and rest[-2] == repeat:
@@ -99,18 +103,22 @@ def usage_error(error: Any) -> UserError:
     hint = f"see {where} --help"
     name = getattr(error, "option_name", None)
     if name and error.message.endswith("requires an argument."):
-        return UserError(f"a value after {name}", "nothing", where, hint, "missing_value")
+        return UserError(f"a value after {name}", "nothing", where=where, hint=hint, code=Code.MISSING_VALUE)
     if name:
         known = [o for p in ctx.command.params for o in p.opts] if ctx else []
         if name not in (*known, *GLOBAL_VALUES):
             return UserError(
-                "a known option", name, where, f"{nearest(name, [*known, *GLOBAL_FLAGS, *GLOBAL_VALUES])} ({hint})", "unknown_option"
+                "a known option",
+                name,
+                where=where,
+                hint=f"{nearest(name, [*known, *GLOBAL_FLAGS, *GLOBAL_VALUES])} ({hint})",
+                code=Code.UNKNOWN_OPTION,
             )
     param = getattr(error, "param", None)
     if param is not None and not error.message:
         option = param.opts[0].startswith("-")
-        return UserError(param.opts[0] if option else str(param.metavar), "nothing", where, hint, "missing_option")
-    return UserError("a valid command line", repr(error.format_message().rstrip(".")), where, hint, "bad_options")
+        return UserError(param.opts[0] if option else str(param.metavar), "nothing", where=where, hint=hint, code=Code.MISSING_OPTION)
+    return UserError("a valid command line", repr(error.format_message().rstrip(".")), where=where, hint=hint, code=Code.BAD_OPTIONS)
 
 
 def source(log: list[Path]) -> Path | list[Path]:
@@ -139,7 +147,7 @@ def declared(path: Path | None, owner: Literal["item_id", "user_id"]) -> "pl.Dat
 def one_of(dataset: Path | None, env: str | None) -> None:
     if (dataset is None) == (env is None):
         got = "neither" if dataset is None else "both"
-        raise UserError("DATASET or --env ID", got, "the command line", "give one of them", "bad_options")
+        raise UserError("DATASET or --env ID", got, where="the command line", hint="give one of them", code=Code.BAD_OPTIONS)
 
 
 def model_place(path: Path) -> None:
@@ -148,7 +156,9 @@ def model_place(path: Path) -> None:
         UserError: a model cannot be saved there; better said before training than after it.
     """
     if path.exists() and not (path / "manifest.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError("a new directory or a model to replace", "something else", str(path), "choose another -o", "not_a_model")
+        raise UserError(
+            "a new directory or a model to replace", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_MODEL
+        )
 
 
 def known_command(args: Sequence[str], names: Sequence[str]) -> None:
@@ -163,4 +173,4 @@ def known_command(args: Sequence[str], names: Sequence[str]) -> None:
     if position < len(args) and args[position].startswith("-"):
         return  # another option: the parser knows
     if position < len(args) and args[position] not in names:
-        raise UserError("a command", repr(args[position]), "qurate", nearest(args[position], names), "unknown_command")
+        raise UserError("a command", repr(args[position]), where="qurate", hint=nearest(args[position], names), code=Code.UNKNOWN_COMMAND)

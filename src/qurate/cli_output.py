@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from qurate.errors import MachineError, QurateError, UserError, nearest
+from qurate.errors import Code, MachineError, QurateError, UserError, nearest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +86,9 @@ class Terminal:
             MachineError: stdout was closed before the command started; Python then prints nothing and says nothing.
         """
         if sys.stdout is None:
-            raise MachineError("a standard output", "a closed one", "stdout", "redirect it to a file or to /dev/null", "no_stdout")
+            raise MachineError(
+                "a standard output", "a closed one", where="stdout", hint="redirect it to a file or to /dev/null", code=Code.NO_STDOUT
+            )
         if self.json:
             import msgspec
 
@@ -260,7 +262,9 @@ def file_format(path: Path) -> str:
     """
     if path.suffix.lower() not in TABLE_FORMATS:
         got, known = path.suffix or "no extension", ", ".join(TABLE_FORMATS)
-        raise UserError(f"a file name ending in {known}", got, str(path), nearest(path.suffix, TABLE_FORMATS), "bad_extension")
+        raise UserError(
+            f"a file name ending in {known}", got, where=str(path), hint=nearest(path.suffix, TABLE_FORMATS), code=Code.BAD_EXTENSION
+        )
     return path.suffix.lower()
 
 
@@ -321,17 +325,17 @@ def machine_error(error: OSError) -> QurateError:
     """What the operating system refused, as one of our errors."""
     where = clean(error.filename or "")
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-        return UserError("a file that can be opened", error.strerror or "none", where, "check the path", "no_such_file")
+        return UserError("a file that can be opened", error.strerror or "none", where=where, hint="check the path", code=Code.NO_SUCH_FILE)
     hints = {
-        errno.ENOSPC: ("free space", "free some; nothing that was complete is lost", "disk_full"),
-        errno.EDQUOT: ("free space", "free some; nothing that was complete is lost", "disk_full"),
-        errno.EACCES: ("permission", "check who may read and write there", "not_permitted"),
-        errno.EPERM: ("permission", "check who may read and write there", "not_permitted"),
-        errno.EROFS: ("a writable disk", "choose another folder", "not_permitted"),
-        errno.EADDRINUSE: ("a free port", "choose another one with --port", "port_taken"),
+        errno.ENOSPC: ("free space", "free some; nothing that was complete is lost", Code.DISK_FULL),
+        errno.EDQUOT: ("free space", "free some; nothing that was complete is lost", Code.DISK_FULL),
+        errno.EACCES: ("permission", "check who may read and write there", Code.NOT_PERMITTED),
+        errno.EPERM: ("permission", "check who may read and write there", Code.NOT_PERMITTED),
+        errno.EROFS: ("a writable disk", "choose another folder", Code.NOT_PERMITTED),
+        errno.EADDRINUSE: ("a free port", "choose another one with --port", Code.PORT_TAKEN),
     }
-    expected, hint, code = hints.get(error.errno or 0, ("the operating system to agree", "try again", "os_error"))
-    return MachineError(expected, error.strerror or str(error) or type(error).__name__, where, hint, code)
+    expected, hint, code = hints.get(error.errno or 0, ("the operating system to agree", "try again", Code.OS_ERROR))
+    return MachineError(expected, error.strerror or str(error) or type(error).__name__, where=where, hint=hint, code=code)
 
 
 def innermost(error: BaseException) -> str:

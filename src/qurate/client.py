@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.mdp.decision import Decision
 from qurate.serving.messages import MAX_BATCH, EventsAnswer
 
@@ -49,9 +49,11 @@ class Client:
         except ValueError:
             self._place = (None, None)
         if parts.scheme not in ("http", "https") or not self._place[0] or parts.query or parts.fragment:
-            raise UserError("an address such as http://127.0.0.1:8000", repr(url), "url", "see what `qurate serve` prints", "bad_url")
+            raise UserError(
+                "an address such as http://127.0.0.1:8000", repr(url), where="url", hint="see what `qurate serve` prints", code=Code.BAD_URL
+            )
         if key is not None and not (key.isascii() and key.isprintable() and key):
-            raise UserError("a key of printable ASCII", "another text", "key", code="bad_key")
+            raise UserError("a key of printable ASCII", "another text", where="key", code=Code.BAD_KEY)
         self.url, self.timeout, self.retries = url, timeout, retries
         self._secure, self._prefix = parts.scheme == "https", parts.path.rstrip("/")
         self._headers = {"content-type": "application/json"} | ({} if key is None else {"authorization": f"Bearer {key}"})
@@ -155,7 +157,9 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             reason = str(error) or type(error).__name__
-            raise _Unavailable("an answer of the service", reason, self.url, "see whether it runs, then try again", "no_answer") from None
+            raise _Unavailable(
+                "an answer of the service", reason, where=self.url, hint="see whether it runs, then try again", code=Code.NO_ANSWER
+            ) from None
         self._mine.used = time.monotonic()
         if response.status == 200:
             return data
@@ -179,7 +183,7 @@ class Client:
             return msgspec.json.decode(data, type=shape)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             hint = "is this the address of `qurate serve`, of the same version?"
-            raise MachineError(f"a {shape.__name__} in JSON", str(error), self.url, hint, "bad_answer") from None
+            raise MachineError(f"a {shape.__name__} in JSON", str(error), where=self.url, hint=hint, code=Code.BAD_ANSWER) from None
 
 
 def _encoded(body: Any) -> bytes:
@@ -187,7 +191,9 @@ def _encoded(body: Any) -> bytes:
     try:
         return json.dumps(body, allow_nan=False, default=_time).encode()
     except (TypeError, ValueError) as error:
-        raise UserError("values that JSON has", str(error), "request", "no NaN, no infinity, no objects", "invalid_json") from None
+        raise UserError(
+            "values that JSON has", str(error), where="request", hint="no NaN, no infinity, no objects", code=Code.INVALID_JSON
+        ) from None
 
 
 def _time(value: Any) -> str:
@@ -206,13 +212,13 @@ def _refusal(status: int, data: bytes, retry_after: str | None, where: str) -> U
     """The error that an answer other than 200 stands for."""
     try:
         problem = json.loads(data)
-        code, detail = str(problem["code"]), str(problem["detail"])
+        code, detail = Code(problem["code"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        code, detail = "bad_answer", f"status {status}"
+        code, detail = Code.BAD_ANSWER, f"status {status}"
     if 400 <= status < 500 and status != 429:
-        return UserError("a request that the service takes", f"status {status} ({detail})", where, code=code)
+        return UserError("a request that the service takes", f"status {status} ({detail})", where=where, code=code)
     kind = _Unavailable if status in RETRY_STATUS else MachineError
-    error = kind("a working service", f"status {status} ({detail})", where, "send it again later", code)
+    error = kind("a working service", f"status {status} ({detail})", where=where, hint="send it again later", code=code)
     if isinstance(error, _Unavailable) and retry_after is not None and retry_after.isdigit():
         error.pause = float(retry_after)
     return error

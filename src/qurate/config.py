@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
@@ -85,16 +85,16 @@ def parse_settings(values: dict[str, Any]) -> Settings:
     known = Settings.__struct_fields__
     for name in values:
         if name not in known:
-            raise UserError("a known setting", name, "--set", nearest(name, known), "unknown_setting")
+            raise UserError("a known setting", name, where="--set", hint=nearest(name, known), code=Code.UNKNOWN_SETTING)
     out: dict[str, Any] = {}
     for name, value in values.items():
         try:
             out[name] = getattr(msgspec.convert({name: value}, Settings, strict=False), name)
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at")[0]
-            raise UserError(f"{name}: {expected}", repr(value), f"--set {name}", UNITS[name], "bad_setting") from None
+            raise UserError(f"{name}: {expected}", repr(value), where=f"--set {name}", hint=UNITS[name], code=Code.BAD_SETTING) from None
         if isinstance(out[name], float) and not math.isfinite(out[name]):
-            raise UserError(f"{name}: a finite number", repr(value), f"--set {name}", UNITS[name], "bad_setting")
+            raise UserError(f"{name}: a finite number", repr(value), where=f"--set {name}", hint=UNITS[name], code=Code.BAD_SETTING)
     return Settings(**out)
 
 

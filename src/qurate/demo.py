@@ -21,7 +21,7 @@ import msgspec
 
 from qurate.build import fresh_model, intra_op_threads, train, train_in_engine
 from qurate.config import Settings
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.bounds import best_static
 from qurate.evaluation.compare import Contender, Role, Runs, summarise
 from qurate.evaluation.intervals import paired_t
@@ -155,12 +155,16 @@ def _means(runs: list[Runs], name: str) -> list[float]:
 
 def _clear(target: Path) -> Path:
     if (target.exists() and not target.is_dir()) or (target.is_dir() and any(target.iterdir()) and not (target / "log").is_dir()):
-        raise UserError("a new directory or an earlier demo", "something else", str(target), "choose another -o", "not_a_demo")
+        raise UserError(
+            "a new directory or an earlier demo", "something else", where=str(target), hint="choose another -o", code=Code.NOT_A_DEMO
+        )
     try:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
     except OSError as error:
-        raise MachineError("a directory that can be written", str(error), str(target), "choose another -o", "cannot_write") from None
+        raise MachineError(
+            "a directory that can be written", str(error), where=str(target), hint="choose another -o", code=Code.CANNOT_WRITE
+        ) from None
     return target
 
 
@@ -248,7 +252,9 @@ def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path
     events = read_events(log)
     checks = validate(events)
     if not checks["ok"]:
-        raise MachineError("a log that passes its own checks", str([c for c in checks["checks"] if not c["ok"]]), str(log))
+        raise MachineError(
+            "a log that passes its own checks", str([c for c in checks["checks"] if not c["ok"]]), where=str(log), code=Code.INTERNAL
+        )
     return build_dataset(events, rewards=rewards_of(engine), episode="user", churn_after="7d", out=folder / "dataset")
 
 

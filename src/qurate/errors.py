@@ -5,6 +5,162 @@ Exit codes (contract): a `UserError` ends a command with 2, a `MachineError` wit
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Every error that qurate raises on purpose: its short name, its exit code, and its HTTP status where the service sends it.
+
+    A member is the text that `--json` and problem+json print.
+    """
+
+    exit_code: int
+    http_status: int | None
+
+    def __new__(cls, text: str, exit_code: int = 2, http_status: int | None = None) -> "Code":
+        member = str.__new__(cls, text)
+        member._value_, member.exit_code, member.http_status = text, exit_code, http_status
+        return member
+
+    # HTTP: a request that is refused, or cannot be answered now
+    CONFLICT = "conflict", 2, 409
+    FORBIDDEN = "forbidden", 2, 403
+    INVALID_FIELD = "invalid_field", 2, 400
+    INVALID_JSON = "invalid_json", 2, 400
+    NOT_FOUND = "not_found", 2, 404
+    NOT_READY = "not_ready", 1, 503
+    OVERLOADED = "overloaded", 1, 503
+    RATE_LIMITED = "rate_limited", 1, 429
+    STORAGE_FULL = "storage_full", 1, 507
+    TOO_DEEP = "too_deep", 2, 400
+    TOO_LARGE = "too_large", 2, 413
+    UNAUTHORISED = "unauthorised", 2, 401
+    # the machine failed
+    BAD_ANSWER = "bad_answer", 1
+    BAD_SCORES = "bad_scores", 1
+    BENCH_DIFFERS = "bench_differs", 1
+    BENCH_FAILED = "bench_failed", 1
+    CANNOT_WRITE = "cannot_write", 1
+    DATA_DIR = "data_dir", 1
+    DISK_FULL = "disk_full", 1
+    INTERNAL = "internal", 1
+    IO = "io", 1
+    NOT_PERMITTED = "not_permitted", 1
+    NO_ANSWER = "no_answer", 1
+    NO_STDOUT = "no_stdout", 1
+    OS_ERROR = "os_error", 1
+    OUT_OF_MEMORY = "out_of_memory", 1
+    PORT_TAKEN = "port_taken", 1
+    UNREADABLE = "unreadable", 1
+    UNWRITABLE = "unwritable", 1
+    WRITE_FAILED = "write_failed", 1
+    # the user's mistake
+    ALTERED_DATASET = "altered_dataset"
+    ALTERED_MODEL = "altered_model"
+    BAD_ACTION = "bad_action"
+    BAD_ACTIONS = "bad_actions"
+    BAD_ARGUMENT = "bad_argument"
+    BAD_AVAILABLE_FROM = "bad_available_from"
+    BAD_COLUMN = "bad_column"
+    BAD_COMPARE = "bad_compare"
+    BAD_CUSTOMERS = "bad_customers"
+    BAD_DURATION = "bad_duration"
+    BAD_ENCODING = "bad_encoding"
+    BAD_ENV = "bad_env"
+    BAD_EPISODE = "bad_episode"
+    BAD_EPSILON = "bad_epsilon"
+    BAD_EVALUATE = "bad_evaluate"
+    BAD_EXTENSION = "bad_extension"
+    BAD_FEATURES = "bad_features"
+    BAD_HISTORY = "bad_history"
+    BAD_HOST = "bad_host"
+    BAD_IDS = "bad_ids"
+    BAD_K = "bad_k"
+    BAD_KEY = "bad_key"
+    BAD_LINE_ENDS = "bad_line_ends"
+    BAD_LIST = "bad_list"
+    BAD_MAP = "bad_map"
+    BAD_MIXTURE = "bad_mixture"
+    BAD_MODEL = "bad_model"
+    BAD_NUMBER = "bad_number"
+    BAD_OPTION = "bad_option"
+    BAD_OPTIONS = "bad_options"
+    BAD_OUTPUT = "bad_output"
+    BAD_PAIR = "bad_pair"
+    BAD_PATH = "bad_path"
+    BAD_RESUME = "bad_resume"
+    BAD_REWARD = "bad_reward"
+    BAD_RULES = "bad_rules"
+    BAD_SEED = "bad_seed"
+    BAD_SETTING = "bad_setting"
+    BAD_SHARE = "bad_share"
+    BAD_SPLIT = "bad_split"
+    BAD_STEPS = "bad_steps"
+    BAD_STORE = "bad_store"
+    BAD_TEMPERATURE = "bad_temperature"
+    BAD_THREADS = "bad_threads"
+    BAD_TIME = "bad_time"
+    BAD_TRAIN = "bad_train"
+    BAD_URL = "bad_url"
+    BAD_VALUE = "bad_value"
+    BAD_VOCABULARY = "bad_vocabulary"
+    BAD_WEIGHTS = "bad_weights"
+    CONSTANT_SOLUTION = "constant_solution"
+    DUPLICATE_ID = "duplicate_id"
+    DUPLICATE_NAME = "duplicate_name"
+    EMPTY_CATALOGUE = "empty_catalogue"
+    EMPTY_DIRECTORY = "empty_directory"
+    EMPTY_FILE = "empty_file"
+    GOLDEN_MISMATCH = "golden_mismatch"
+    ILLEGAL_ACTION = "illegal_action"
+    LEAVE_WITHOUT_CHURN = "leave_without_churn"
+    MISSING_COLUMN = "missing_column"
+    MISSING_OPTION = "missing_option"
+    MISSING_VALUE = "missing_value"
+    MIXED_LAYOUTS = "mixed_layouts"
+    NOT_A_DATASET = "not_a_dataset"
+    NOT_A_DEMO = "not_a_demo"
+    NOT_A_MODEL = "not_a_model"
+    NO_CHECKPOINT = "no_checkpoint"
+    NO_DATASET = "no_dataset"
+    NO_DECISIONS = "no_decisions"
+    NO_DEVICE = "no_device"
+    NO_EVENTS = "no_events"
+    NO_HEADER = "no_header"
+    NO_ITEM_FEATURES = "no_item_features"
+    NO_MARKS = "no_marks"
+    NO_RESPONSE_ORGANIC = "no_response_organic"
+    NO_REWARD = "no_reward"
+    NO_SPLIT_COLUMN = "no_split_column"
+    NO_SUCH_FILE = "no_such_file"
+    NO_TARGETS = "no_targets"
+    NO_TRAIN_SPLIT = "no_train_split"
+    ONE_ITEM = "one_item"
+    OTHER_DATASET = "other_dataset"
+    OTHER_ENVIRONMENT = "other_environment"
+    OTHER_FORMAT = "other_format"
+    RAGGED_ROW = "ragged_row"
+    MISSING_ID = "missing_id"
+    SCHEMA_VERSION = "schema_version"
+    TOO_MANY_BAD_ROWS = "too_many_bad_rows"
+    TOO_MANY_TYPES = "too_many_types"
+    UNKNOWN_ALGORITHM = "unknown_algorithm"
+    UNKNOWN_BENCHMARK = "unknown_benchmark"
+    UNKNOWN_COLUMN = "unknown_column"
+    UNKNOWN_COLUMNS = "unknown_columns"
+    UNKNOWN_COMMAND = "unknown_command"
+    UNKNOWN_COMPONENT = "unknown_component"
+    UNKNOWN_DEVICE = "unknown_device"
+    UNKNOWN_ENVIRONMENT = "unknown_environment"
+    UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    UNKNOWN_FEATURE = "unknown_feature"
+    UNKNOWN_LAYOUT = "unknown_layout"
+    UNKNOWN_OPTION = "unknown_option"
+    UNKNOWN_POLICY = "unknown_policy"
+    UNKNOWN_SETTING = "unknown_setting"
+    UNKNOWN_SPLIT = "unknown_split"
+    UNKNOWN_TYPE = "unknown_type"
+    UNREADABLE_FILE = "unreadable_file"
 
 
 class QurateError(Exception):
@@ -15,17 +171,20 @@ class QurateError(Exception):
         got: what was there.
         where: file, row, field or option.
         hint: what the reader can do about it.
-        code: short machine-readable name, printed with `--json` and in problem+json.
+        code: its short name, exit code and HTTP status.
     """
 
-    exit_code = 1
-
-    def __init__(self, expected: str, got: str, where: str = "", hint: str = "", code: str = "error") -> None:
+    def __init__(self, expected: str, got: str, *, code: Code, where: str = "", hint: str = "") -> None:
         self.expected, self.got, self.where, self.hint, self.code = expected, got, where, hint, code
         line = f"expected {expected}, got {got}"
         line += f", at {where}" if where else ""
         line += f"; {hint}" if hint else ""
         super().__init__(" ".join(line.split()))
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with."""
+        return self.code.exit_code
 
     def to_dict(self) -> dict[str, str]:
         """The `error` object of `--json`: {"code", "message", "where", "hint"}."""
@@ -35,13 +194,9 @@ class QurateError(Exception):
 class UserError(QurateError):
     """The user's mistake: exit code 2."""
 
-    exit_code = 2
-
 
 class MachineError(QurateError):
     """The machine failed (disk full, unreadable file, port taken): exit code 1."""
-
-    exit_code = 1
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from qurate.build import ONLINE_STEPS, train
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.bounds import best_static
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
@@ -57,7 +57,13 @@ def evaluate(
         UserError: both or neither of data and env, or names that are not known.
     """
     if (data is None) == (env is None):
-        raise UserError("a dataset or --env", "both" if data is not None else "neither", "evaluate", "give one of them", "bad_evaluate")
+        raise UserError(
+            "a dataset or --env",
+            "both" if data is not None else "neither",
+            where="evaluate",
+            hint="give one of them",
+            code=Code.BAD_EVALUATE,
+        )
     loaded = model if isinstance(model, Model) else load(model)
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
@@ -68,7 +74,13 @@ def evaluate(
         return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
     if loaded.vocabulary.items != dataset.vocabulary.items:
-        raise UserError("the catalogue the model was trained on", "another one", str(data), "evaluate on its own dataset", "other_dataset")
+        raise UserError(
+            "the catalogue the model was trained on",
+            "another one",
+            where=str(data),
+            hint="evaluate on its own dataset",
+            code=Code.OTHER_DATASET,
+        )
     on = "dataset" if isinstance(data, Dataset) else str(data)
     result = evaluate_ranking(
         name, on, dataset, {by: [loaded.ranked_by(by)] for by in scores_of(loaded)}, ranking_baselines(dataset), loaded.by,
@@ -101,11 +113,19 @@ def compare(
         UserError: a name that is neither, or no policy.
     """
     if not policies:
-        raise UserError("at least one policy", "none", "compare", f"known: {', '.join(BASELINES)}, or a model directory", "bad_compare")
+        raise UserError(
+            "at least one policy",
+            "none",
+            where="compare",
+            hint=f"known: {', '.join(BASELINES)}, or a model directory",
+            code=Code.BAD_COMPARE,
+        )
     named = list(dict.fromkeys(str(p) for p in policies))
     for name in named:
         if name not in BASELINES and not Path(name).is_dir():
-            raise UserError("a policy's name or a model directory", name, "compare", nearest(name, BASELINES), "unknown_policy")
+            raise UserError(
+                "a policy's name or a model directory", name, where="compare", hint=nearest(name, BASELINES), code=Code.UNKNOWN_POLICY
+            )
     known = [name for name in named if name in BASELINES]
     models = [_model_row(name, env) for name in named if name not in BASELINES]
     window = max([m.window for _, m in models], default=20)
@@ -228,7 +248,9 @@ def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
     translation = Translation(engine, model.vocabulary, model.user_spec)
     if len(translation.user_columns) != model.user_dim or not translation.items.any():
         got = f"one for {model.environment or 'other items'}"
-        raise UserError("a model for this environment's items and customers", got, name, "train one with --env", "other_environment")
+        raise UserError(
+            "a model for this environment's items and customers", got, where=name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT
+        )
     return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)
 
 
@@ -256,5 +278,5 @@ def simulate_log(
         chooser = as_policy(model, engine, model.algorithm)
     else:
         hint = nearest(policy, ("random", "popularity"))
-        raise UserError("random, popularity or a model directory", policy, "--policy", hint, "unknown_policy")
+        raise UserError("random, popularity or a model directory", policy, where="--policy", hint=hint, code=Code.UNKNOWN_POLICY)
     return simulate(engine, chooser, users, steps, seed, out, progress, trace)

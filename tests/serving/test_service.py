@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from double import TYPES, KnownModel
 
-from qurate.errors import MachineError
+from qurate.errors import Code, MachineError
 from qurate.events.schema import OTHER
 from qurate.mdp.decision import Decision, HistoryRows
 from qurate.serving.messages import Event, RecommendRequest
@@ -270,7 +270,7 @@ def test_where_the_store_cannot_be_read_the_model_answers_from_its_training_data
     service, model = start(past={"u": known})
 
     def damaged(*_: Any) -> Any:
-        raise MachineError("an intact store", "a malformed one", "events.sqlite", code="not_ready")
+        raise MachineError("an intact store", "a malformed one", where="events.sqlite", code=Code.NOT_READY)
 
     history = service._store.history
     monkeypatch.setattr(service._store, "history", damaged)

@@ -24,7 +24,7 @@ import torch
 from qurate.bench.bare import bare_learner, first_losses_agree
 from qurate.bench.load import measure, recommendations, server
 from qurate.config import Settings
-from qurate.errors import MachineError, UserError, nearest
+from qurate.errors import Code, MachineError, UserError, nearest
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -158,7 +158,13 @@ def learner(seconds: float, users: int = 2_000) -> list[Row]:
     batches = [store.batch(sampler.sample(rng, BATCH)) for _ in range(32)]
     bare = bare_learner(ours, 0)
     if not first_losses_agree(ours, bare, batches[:4]):
-        raise MachineError("a bare loop with the learner's losses", "others", "qurate.bench.bare", "bring it up to date", "bench_differs")
+        raise MachineError(
+            "a bare loop with the learner's losses",
+            "others",
+            where="qurate.bench.bare",
+            hint="bring it up to date",
+            code=Code.BENCH_DIFFERS,
+        )
     taken: dict[str, list[float]] = {"ours": [], "bare": []}
     calls: Iterable[tuple[str, Callable[[Any], object]]] = (("ours", ours.update), ("bare", bare))
     until = time.perf_counter() + seconds
@@ -202,7 +208,7 @@ def ingest(seconds: float) -> list[Row]:
             taken.append(time.perf_counter() - start)
             busy.append(_cpu_of_children() - cpu)
         if done.returncode:
-            raise MachineError("an ingest that succeeds", done.stderr.strip()[-300:], str(log), "", "bench_failed")
+            raise MachineError("an ingest that succeeds", done.stderr.strip()[-300:], where=str(log), code=Code.BENCH_FAILED)
         peak = max(peak, int(done.stderr.split()[-1]))
     by_cpu = events / float(np.median(busy))
     note = f"{events:,} events, a fresh process, reading to fsync, polars on one thread; by CPU seconds {by_cpu:,.0f}"
@@ -255,7 +261,7 @@ def bench(name: str | None = None, seconds: float = 5.0, progress: Progress | No
         MachineError: a process that was to be measured failed.
     """
     if name is not None and name not in PARTS:
-        raise UserError("a part of the benchmark", repr(name), "qurate bench", nearest(name, PARTS), "unknown_benchmark")
+        raise UserError("a part of the benchmark", repr(name), where="qurate bench", hint=nearest(name, PARTS), code=Code.UNKNOWN_BENCHMARK)
     torch.set_num_threads(1)
     rows: list[Row] = []
     before = machine(min(seconds, 1.0))
@@ -288,6 +294,8 @@ def write(result: dict[str, Any], path: Path) -> None:
     """Puts the table between the marks of a Markdown file; what people wrote around it stays. A new file is made where none is."""
     text = path.read_text() if path.exists() else f"# Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
     if not all(mark in text for mark in MARKS):
-        raise UserError(f"a file with the lines {MARKS[0]} and {MARKS[1]}", "one without", str(path), "add them", "no_marks")
+        raise UserError(
+            f"a file with the lines {MARKS[0]} and {MARKS[1]}", "one without", where=str(path), hint="add them", code=Code.NO_MARKS
+        )
     head, rest = text.split(MARKS[0], 1)
     path.write_text(f"{head}{MARKS[0]}\n{markdown(result)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")

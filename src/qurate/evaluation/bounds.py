@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.evaluation.rollouts import first_allowed, positions_of, rollout
 from qurate.mdp.types import Engine, IntArray, Observation, Policy, Propensities
 
@@ -29,7 +29,9 @@ class StaticCycle:
     def __init__(self, items: Sequence[int], shown_type: int = 0, name: str = "static") -> None:
         self.items = np.asarray(items, np.int64)
         if self.items.size == 0 or len(set(self.items.tolist())) < self.items.size:
-            raise UserError("a list of different items", str(list(items)), "static list", "name each item once", "bad_list")
+            raise UserError(
+                "a list of different items", str(list(items)), where="static list", hint="name each item once", code=Code.BAD_LIST
+            )
         self.shown_type, self.name = shown_type, name
         self._place = np.full(int(self.items.max()) + 1, -1, np.int64)
         self._place[self.items] = np.arange(self.items.size)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.evaluation.intervals import Interval, number, paired_t, student_t
 from qurate.evaluation.rollouts import TAU_SECONDS, Rollout, customers_seed, mean_over_seeds, rollout
 from qurate.mdp.types import Engine, Policy
@@ -69,7 +69,9 @@ def play(
     """
     names = [c.name for c in contenders]
     if not seeds or len(set(names)) < len(names) or not names:
-        raise UserError("at least one seed and policies with different names", f"{len(seeds)} seeds, {names}", "compare", "", "bad_compare")
+        raise UserError(
+            "at least one seed and policies with different names", f"{len(seeds)} seeds, {names}", where="compare", code=Code.BAD_COMPARE
+        )
     for place, seed in enumerate(seeds):
         world = engine(seed)
         for contender in contenders:
@@ -148,7 +150,7 @@ def _subject(runs: Sequence[Runs], best: Runs | None, name: str | None) -> Runs 
         found = next((r for r in runs if r.contender.name == name), None)
         if found is None:
             known = ", ".join(r.contender.name for r in runs)
-            raise UserError("a policy of the comparison", name, "subject", f"one of: {known}", "unknown_policy")
+            raise UserError("a policy of the comparison", name, where="subject", hint=f"one of: {known}", code=Code.UNKNOWN_POLICY)
         return found
     return next((r for r in runs if r.contender.role == "candidate"), None)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
 from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, rank_all, ranking_targets
@@ -110,7 +110,7 @@ def evaluate_ranking(
         UserError: unknown `main`, k < 1, or nothing to rank in the test split.
     """
     if main not in scores or k < 1:
-        raise UserError(f"one of {', '.join(scores)} and k >= 1", f"{main} and {k}", "evaluate", "", "bad_evaluate")
+        raise UserError(f"one of {', '.join(scores)} and k >= 1", f"{main} and {k}", where="evaluate", code=Code.BAD_EVALUATE)
     rows = ranking_targets(data)
     rows = rows if visits is None else draw_visits(data, rows, visits, seed)
     flat = {f"{name}/{i}": scorer for name, runs in scores.items() for i, scorer in enumerate(runs)}
@@ -183,7 +183,9 @@ def evaluate_world(env: str, runs: Sequence[Runs], subject: str) -> dict[str, An
     """
     judged = next((r for r in runs if r.contender.name == subject), None)
     if judged is None:
-        raise UserError("a policy of the comparison", subject, "subject", ", ".join(r.contender.name for r in runs), "unknown_policy")
+        raise UserError(
+            "a policy of the comparison", subject, where="subject", hint=", ".join(r.contender.name for r in runs), code=Code.UNKNOWN_POLICY
+        )
     names = judged.rollouts[0].component_names
     return {
         "model": subject,

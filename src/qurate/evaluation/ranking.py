@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.rollouts import positions_of
 from qurate.mdp.states import gather_state
 from qurate.mdp.types import TEST, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
@@ -167,9 +167,11 @@ def checked_scores(scorer: Scorer, observation: Observation) -> FloatArray:
     """
     scores = np.asarray(scorer.scores(observation), np.float32)
     if scores.shape != observation.candidates.shape:
-        raise MachineError(f"scores of shape {observation.candidates.shape}", str(scores.shape), f"scorer {scorer.name}", "", "bad_scores")
+        raise MachineError(
+            f"scores of shape {observation.candidates.shape}", str(scores.shape), where=f"scorer {scorer.name}", code=Code.BAD_SCORES
+        )
     if scores.size and np.isnan(scores.min()):
-        raise MachineError("scores without NaN", "NaN", f"scorer {scorer.name}", "retrain the model", "bad_scores")
+        raise MachineError("scores without NaN", "NaN", where=f"scorer {scorer.name}", hint="retrain the model", code=Code.BAD_SCORES)
     return scores
 
 
@@ -186,7 +188,9 @@ def rank_all(
         MachineError: a scorer gave NaN or the wrong shape.
     """
     if rows.size == 0:
-        raise UserError("test decisions with a rewarded item", "none", "the dataset's test split", "see qurate inspect", "no_targets")
+        raise UserError(
+            "test decisions with a rewarded item", "none", where="the dataset's test split", hint="see qurate inspect", code=Code.NO_TARGETS
+        )
     n_items = int(max(data.transitions.n_available.max(initial=0), data.transitions.action.max(initial=0)))
     if data.transitions.candidates.size:
         n_items = max(n_items, int(data.transitions.candidates.max()))

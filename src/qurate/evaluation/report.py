@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qurate.errors import MachineError
+from qurate.errors import Code, MachineError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval
 from qurate.evaluation.rollouts import Moment, mean_over_seeds
@@ -67,7 +67,9 @@ class Report:
             os.replace(beside, target)
         except OSError as error:
             beside.unlink(missing_ok=True)
-            raise MachineError("a writable report file", error.strerror or str(error), str(target), "choose another path", "io") from None
+            raise MachineError(
+                "a writable report file", error.strerror or str(error), where=str(target), hint="choose another path", code=Code.IO
+            ) from None
 
 
 def clean(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import Engine, Feedback, Observation, Policy
 from qurate.policies.draws import is_shared
 from qurate.replay.writers import step_discount
@@ -179,7 +179,7 @@ def rollout(
         UserError: a policy's action that is no allowed candidate, or a customer who has none.
     """
     if customers < 1:
-        raise UserError("at least one customer", str(customers), "--customers", "ask for 1 or more", "bad_customers")
+        raise UserError("at least one customer", str(customers), where="--customers", hint="ask for 1 or more", code=Code.BAD_CUSTOMERS)
     observation = engine.reset(seed, customers)
     tally, rng = _new_tally(engine, customers), np.random.default_rng([seed, 11])
     active = np.arange(customers)
@@ -248,7 +248,7 @@ def check_actions(name: str, observation: Observation, actions: NDArray[np.int64
     mask = observation.action_mask
     if actions.ndim not in (1, 2) or len(actions) != len(mask):
         raise UserError(
-            f"one action for each of {len(mask)} customers", f"shape {list(actions.shape)}", f"policy {name}", "", "bad_actions"
+            f"one action for each of {len(mask)} customers", f"shape {list(actions.shape)}", where=f"policy {name}", code=Code.BAD_ACTIONS
         )
     wide = actions.reshape(len(actions), -1)
     inside = (wide >= 0) & (wide < mask.shape[1])
@@ -257,7 +257,9 @@ def check_actions(name: str, observation: Observation, actions: NDArray[np.int64
     if not legal.all():
         row, column = np.argwhere(~legal)[0]
         got = f"position {wide[row, column]}" if mask[row].any() else "no allowed candidate at all"
-        raise UserError("an allowed candidate", got, f"policy {name}, decision {decision}", "see the action mask", "illegal_action")
+        raise UserError(
+            "an allowed candidate", got, where=f"policy {name}, decision {decision}", hint="see the action mask", code=Code.ILLEGAL_ACTION
+        )
 
 
 def _fill(observation: Observation, active: NDArray[np.int64], actions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 
 MAX_VALUES = 64
 """One-hot and multi-hot columns keep this many values, the most frequent ones."""
@@ -42,7 +42,9 @@ def feature_matrix(table: pl.DataFrame, spec: Spec | None = None) -> tuple[NDArr
     if spec is None:
         spec = _fit(table)
     if not isinstance(spec, dict) or spec.get("format") != 1 or not isinstance(spec.get("columns"), list):
-        raise UserError("a feature spec of format 1", str(spec)[:80], "features.json", "the file is damaged", "bad_features")
+        raise UserError(
+            "a feature spec of format 1", str(spec)[:80], where="features.json", hint="the file is damaged", code=Code.BAD_FEATURES
+        )
     blocks = [_apply(table, column) for column in spec["columns"]]
     matrix = np.concatenate(blocks, axis=1) if blocks else np.zeros((table.height, 0), np.float32)
     return np.ascontiguousarray(matrix, dtype=np.float32), spec
@@ -122,7 +124,9 @@ def _apply(table: pl.DataFrame, column: Spec) -> NDArray[np.float32]:
     if kind == "vector":
         return _vectors(values, column["length"])
     if kind not in ("onehot", "multihot"):
-        raise UserError("numeric, onehot, multihot or vector", str(kind), "features.json", "the file is damaged", "bad_features")
+        raise UserError(
+            "numeric, onehot, multihot or vector", str(kind), where="features.json", hint="the file is damaged", code=Code.BAD_FEATURES
+        )
     flat = pl.DataFrame({"row": np.arange(n), "value": _lists(values) if kind == "multihot" else _texts(values)})
     flat = (flat.explode("value") if kind == "multihot" else flat).drop_nulls()
     index = flat["value"].cast(pl.Enum(column["values"]), strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
 from qurate.events.problems import REPLACEMENT
@@ -35,7 +35,7 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     """
     files = find_files(path)
     if len(files) != 1:
-        raise UserError("one file", f"a directory with {len(files)}", str(path), "name the file", "bad_path")
+        raise UserError("one file", f"a directory with {len(files)}", where=str(path), hint="name the file", code=Code.BAD_PATH)
     table = open_table(files[0])
     return _checked(table, owner)
 
@@ -65,9 +65,11 @@ def _id_column(table: Table, owner: Owner) -> str:
     name = first(table.columns, *ID_NAMES[owner])
     if name is None:
         got = ", ".join(list(table.columns)[:20])
-        raise UserError(f"a column {owner}", got, str(table.path), nearest(owner, table.columns), "unknown_columns")
+        raise UserError(f"a column {owner}", got, where=str(table.path), hint=nearest(owner, table.columns), code=Code.UNKNOWN_COLUMNS)
     if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
-        raise UserError("ids in UTF-8", repr(broken), f"{table.path}, column {name}", "convert the file to UTF-8", "bad_encoding")
+        raise UserError(
+            "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint="convert the file to UTF-8", code=Code.BAD_ENCODING
+        )
     return name
 
 
@@ -83,24 +85,34 @@ def _each_once(table: Table, owner: Owner) -> Table:
     ).collect()
     once = seen.unique(["id", "rest"], keep="first", maintain_order=True)
     faults = (
-        (seen.filter("ragged"), "as many fields as the header has", "more", "quote a field that holds the separator", "ragged_row"),
+        (seen.filter("ragged"), "as many fields as the header has", "more", "quote a field that holds the separator", Code.RAGGED_ROW),
         (
             seen.filter(pl.col("id").is_null()),
             f"the {owner} in every row",
             "none",
             "add it, or remove the row",
-            "missing_id",
+            Code.MISSING_ID,
         ),
-        (once.filter(~pl.col("id").is_first_distinct()), f"one row per {owner}", "other values for {}", "keep one of them", "duplicate_id"),
+        (
+            once.filter(~pl.col("id").is_first_distinct()),
+            f"one row per {owner}",
+            "other values for {}",
+            "keep one of them",
+            Code.DUPLICATE_ID,
+        ),
     )
     for rows, expected, got, hint, code in faults:
         if rows.height:
             row, value = rows["row"][0], rows["id"][0]
             line = raw_lines(table, [row]).get(row, (row, ""))[0]
-            raise UserError(expected, got.format(repr(value)), f"{table.path}, {'line' if table.is_text else 'row'} {line}", hint, code)
+            raise UserError(
+                expected, got.format(repr(value)), where=f"{table.path}, {'line' if table.is_text else 'row'} {line}", hint=hint, code=code
+            )
     for column in (column for column in rest if column.endswith(":float")):
         if (bad := _first(table, pl.col(column), pl.col(column).is_not_null() & number(column).is_null())) is not None:
-            raise UserError("a number, or nothing", repr(bad), f"{table.path}, column {column}", "repair it", "bad_number")
+            raise UserError(
+                "a number, or nothing", repr(bad), where=f"{table.path}, column {column}", hint="repair it", code=Code.BAD_NUMBER
+            )
     return table if once.height == seen.height else replace(table, frame=table.frame.filter(pl.col("row").is_in(once["row"].implode())))
 
 
@@ -112,7 +124,7 @@ def _available_from(table: Table, dtype: pl.DataType) -> list[pl.Expr]:
         return []
     moment = parse_time("available_from", dtype, sample, where)[0]
     if (bad := _first(table, raw, raw.is_not_null() & moment.is_null())) is not None:
-        raise UserError("a time, or nothing", repr(bad), where, "write 2024-05-31T12:00:00Z", "bad_available_from")
+        raise UserError("a time, or nothing", repr(bad), where=where, hint="write 2024-05-31T12:00:00Z", code=Code.BAD_AVAILABLE_FROM)
     return [moment.alias("available_from")]
 
 

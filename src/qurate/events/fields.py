@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, Kind
 
 Columns = dict[str, pl.DataType]
@@ -87,7 +87,13 @@ def flat(columns: Columns, name: str) -> None:
     """
     if name in columns and columns[name].is_nested():
         got = "a list" if isinstance(columns[name], pl.List | pl.Array) else "an object"
-        raise UserError("text or a number", got, f"column {name}", "write one value a row, or name another column with --map", "bad_column")
+        raise UserError(
+            "text or a number",
+            got,
+            where=f"column {name}",
+            hint="write one value a row, or name another column with --map",
+            code=Code.BAD_COLUMN,
+        )
 
 
 def ident(columns: Columns, name: str) -> pl.Expr:

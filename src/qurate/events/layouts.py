@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.companions import Owner, features_beside, read_features
 from qurate.events.fields import Columns, Fields, Layout, Tables, first, ident, json_text, number, optional, renamed, text_list
 from qurate.events.layouts_shown import SHOWN_LAYOUTS, recorded
@@ -237,7 +237,7 @@ def recognise(columns: Columns, name: str | None = None) -> Layout | None:
         UserError: no layout of that name.
     """
     if name is not None and name not in NAMES:
-        raise UserError("a known layout", name, "--layout", nearest(name, NAMES), "unknown_layout")
+        raise UserError("a known layout", name, where="--layout", hint=nearest(name, NAMES), code=Code.UNKNOWN_LAYOUT)
     return next((one for one in LAYOUTS if name in (None, one.name) and not one.missing(columns)), None)
 
 
@@ -249,4 +249,6 @@ def unknown_columns(columns: Columns, where: str, name: str | None = None) -> Us
     hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if 2 * len(lacking) <= len(best.needs) else ""
     hint += "say which column is which: "
     hint += "--map user_id=COL --map item_id=COL --map type=COL --map timestamp=COL"
-    return UserError(f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where, hint, "unknown_columns")
+    return UserError(
+        f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events, flat
 from qurate.events.layouts import DECISIONS, recognise, unknown_columns
 from qurate.events.lines import raw_lines, read_by_line
@@ -61,10 +61,16 @@ def read_events(
     """
     if isinstance(path, str | Path) and (store := _store_of(Path(path))) is not None:
         if decisions is not None:
-            raise UserError("no --decisions beside a store, which holds its own", str(decisions), str(store), "leave it out", "bad_option")
+            raise UserError(
+                "no --decisions beside a store, which holds its own",
+                str(decisions),
+                where=str(store),
+                hint="leave it out",
+                code=Code.BAD_OPTION,
+            )
         return read_store(store)
     if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
-        raise UserError("a share from 0 to 1", repr(max_bad), "max_bad", "1% is 0.01", "bad_option")
+        raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
     tables = [open_table(file) for file in find_files(path)]
     given = isinstance(path, str | Path) and Path(path).is_dir()
     groups, ignored = _group(tables, map, layout or ("qurate" if map else None), skip_unknown=given)
@@ -115,7 +121,7 @@ def _group(
     if others and not skip_unknown:
         layout, path = others[0]
         got, hint = f"one of {layout.name} after one of {main.name}", "ingest it on its own, or give it as --items or --users"
-        raise UserError("files of one log", got, str(path), hint, "mixed_layouts")
+        raise UserError("files of one log", got, where=str(path), hint=hint, code=Code.MIXED_LAYOUTS)
     ignored += [path for _, path in others]
     return kept, ignored
 
@@ -139,13 +145,21 @@ def _mapped(columns: Columns, map: dict[str, str] | None, where: str) -> Columns
         return columns
     for target, source in map.items():
         if target not in MAPPABLE:
-            raise UserError("a column of the contract", target, "--map", nearest(target, MAPPABLE), "unknown_column")
+            raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
         if source not in columns:
-            raise UserError("a column of the log", source, f"--map {target}={source}, {where}", nearest(source, columns), "unknown_column")
+            raise UserError(
+                "a column of the log",
+                source,
+                where=f"--map {target}={source}, {where}",
+                hint=nearest(source, columns),
+                code=Code.UNKNOWN_COLUMN,
+            )
     sources = {source: target for target, source in map.items()}
     if len(sources) < len(map):
         twice = next(source for target, source in map.items() if sources[source] != target)
-        raise UserError("a column of its own for each name", f"{twice} twice", f"--map, {where}", "leave one of them out", "bad_map")
+        raise UserError(
+            "a column of its own for each name", f"{twice} twice", where=f"--map, {where}", hint="leave one of them out", code=Code.BAD_MAP
+        )
     kept = {name: dtype for name, dtype in columns.items() if name not in map or name in sources}
     return {sources.get(name, name): dtype for name, dtype in kept.items()}
 
@@ -157,7 +171,7 @@ def _read_group(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     except UserError as error:
         if not error.where.startswith("column "):
             raise
-        raise UserError(error.expected, error.got, f"{tables[0].path}, {error.where}", error.hint, error.code) from None
+        raise UserError(error.expected, error.got, where=f"{tables[0].path}, {error.where}", hint=error.hint, code=error.code) from None
     except PolarsError as error:
         if not any(table.is_text for table in tables):
             raise unreadable(tables[0].path, error) from None
@@ -240,7 +254,9 @@ def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
         reason, count = counts.row(0)
         line = broken.filter(pl.col(BROKEN) == reason)["row"][0] % FILE_ROWS
         got = f"{reason} in {count:,} of {broken.height:,} (first in line {line})"
-        raise UserError("rows that can be read", got, where, 'repair them; a quote within a field is written ""', "too_many_bad_rows")
+        raise UserError(
+            "rows that can be read", got, where=where, hint='repair them; a quote within a field is written ""', code=Code.TOO_MANY_BAD_ROWS
+        )
 
 
 def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: pl.Expr) -> pl.Expr | None:
@@ -255,7 +271,7 @@ def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: 
 
 
 def _no_rows(where: str) -> UserError:
-    return UserError("at least one row", "a file with a header only", where, "check how it was written", "empty_file")
+    return UserError("at least one row", "a file with a header only", where=where, hint="check how it was written", code=Code.EMPTY_FILE)
 
 
 def _digest(columns: Columns) -> pl.Expr:
@@ -345,7 +361,7 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> 
     lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in table.columns]
     if lacking:
         got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}"
-        raise UserError("the decisions table of the contract", got, str(table.path), hint, "unknown_columns")
+        raise UserError("the decisions table of the contract", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
     read = _read_group(DECISIONS, [table], len(log.source), None)
     rejects = read.rejects.with_columns(("decisions: " + pl.col("reason")).alias("reason"))
     decided = conform_decisions(read.tables.decisions) if read.tables.decisions is not None else None
@@ -367,4 +383,6 @@ def _refuse_if_bad(log: EventLog, max_bad: float) -> None:
     counts = bad["reason"].value_counts(sort=True)
     line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
     got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
-    raise UserError(f"at most {max_bad:.2%} bad rows", got, log.source[0], "repair them, or raise --max-bad", "too_many_bad_rows")
+    raise UserError(
+        f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint="repair them, or raise --max-bad", code=Code.TOO_MANY_BAD_ROWS
+    )

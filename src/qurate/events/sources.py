@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 
 TEXT_SEPARATOR = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".user": "\t", ".item": "\t"}
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -65,23 +65,27 @@ def find_files(path: Paths) -> list[Path]:
         UserError: nothing there, an empty file, a directory without logs, an unknown extension.
     """
     if not isinstance(path, str | Path | Iterable):
-        raise UserError("a path or several", repr(path), "path", "name the log", "bad_path")
+        raise UserError("a path or several", repr(path), where="path", hint="name the log", code=Code.BAD_PATH)
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
     found: list[Path] = []
     for one in paths:
         if not one.exists():
-            raise UserError("an existing file or directory", "nothing", str(one), "check the path", "not_found")
+            raise UserError("an existing file or directory", "nothing", where=str(one), hint="check the path", code=Code.NOT_FOUND)
         if not one.is_dir():
             found.append(_checked(one))
             continue
         inside = sorted(p for p in one.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.stat().st_size > 0)
         if not inside:
             raise UserError(
-                f"files ending in {' '.join(SUFFIXES)}", "a directory without any", str(one), "give the log file itself", "empty_directory"
+                f"files ending in {' '.join(SUFFIXES)}",
+                "a directory without any",
+                where=str(one),
+                hint="give the log file itself",
+                code=Code.EMPTY_DIRECTORY,
             )
         found += inside
     if not found:
-        raise UserError("at least one file", "an empty list", "path", "name the log", "not_found")
+        raise UserError("at least one file", "an empty list", where="path", hint="name the log", code=Code.NOT_FOUND)
     return found
 
 
@@ -89,9 +93,11 @@ def _checked(path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         got = path.suffix or "no extension"
         hint = "decompress it" if path.suffix.lower() in COMPRESSED_SUFFIXES else "convert or rename the file"
-        raise UserError(f"a file ending in {' '.join(SUFFIXES)}", got, str(path), hint, "bad_extension")
+        raise UserError(f"a file ending in {' '.join(SUFFIXES)}", got, where=str(path), hint=hint, code=Code.BAD_EXTENSION)
     if path.stat().st_size == 0:
-        raise UserError("a file with rows", "an empty file (0 bytes)", str(path), "check how it was written", "empty_file")
+        raise UserError(
+            "a file with rows", "an empty file (0 bytes)", where=str(path), hint="check how it was written", code=Code.EMPTY_FILE
+        )
     return path
 
 
@@ -113,7 +119,9 @@ def open_table(path: Path) -> Table:
     except PolarsError as error:
         raise unreadable(path, error) from None
     except OSError as error:
-        raise MachineError("a readable file", error.strerror or "an error", str(path), "check its permissions", "unreadable") from None
+        raise MachineError(
+            "a readable file", error.strerror or "an error", where=str(path), hint="check its permissions", code=Code.UNREADABLE
+        ) from None
 
 
 def _open_parquet(path: Path) -> Table:
@@ -128,7 +136,11 @@ def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file that is not what its extension says."""
     line = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
     return UserError(
-        f"a readable {path.suffix.lower()[1:]} file", line, str(path), "the file is damaged or of another format", "unreadable_file"
+        f"a readable {path.suffix.lower()[1:]} file",
+        line,
+        where=str(path),
+        hint="the file is damaged or of another format",
+        code=Code.UNREADABLE_FILE,
     )
 
 
@@ -142,11 +154,17 @@ def _refuse_no_text(path: Path) -> None:
         head = file.read(HEAD_BYTES)
     for magic, name in COMPRESSED.items():
         if head.startswith(magic):
-            raise UserError("text", f"{name} data", str(path), "decompress it", "unreadable_file")
+            raise UserError("text", f"{name} data", where=str(path), hint="decompress it", code=Code.UNREADABLE_FILE)
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head[1:4:2] == b"\0\0" or head[0:3:2] == b"\0\0":
-        raise UserError("text in UTF-8", "UTF-16", str(path), "convert the file to UTF-8", "bad_encoding")
+        raise UserError("text in UTF-8", "UTF-16", where=str(path), hint="convert the file to UTF-8", code=Code.BAD_ENCODING)
     if b"\r" in head and b"\n" not in head:
-        raise UserError(r"line ends \n or \r\n", r"\r alone", str(path), "save it with the line ends of Unix or Windows", "bad_line_ends")
+        raise UserError(
+            r"line ends \n or \r\n",
+            r"\r alone",
+            where=str(path),
+            hint="save it with the line ends of Unix or Windows",
+            code=Code.BAD_LINE_ENDS,
+        )
 
 
 def _first_lines(path: Path, count: int) -> list[str]:
@@ -197,12 +215,20 @@ def _open_csv(path: Path, usual: str) -> Table:
         first = fields_of(header, separator)
     except csv.Error as error:
         got = "a carriage return within it" if "\r" in header else str(error)
-        raise UserError(r"a header with line ends \n or \r\n", got, f"{path}, line {before + 1}", "repair the line", "no_header") from None
+        raise UserError(
+            r"a header with line ends \n or \r\n", got, where=f"{path}, line {before + 1}", hint="repair the line", code=Code.NO_HEADER
+        ) from None
     names = headerless_names(first)
     headerless = names is not None
     names = names or _unique([name.strip() for name in first])
     if not any(names):
-        raise UserError("a header line", repr(header[:40]), f"{path}, line {before + 1}", "name the columns in the first line", "no_header")
+        raise UserError(
+            "a header line",
+            repr(header[:40]),
+            where=f"{path}, line {before + 1}",
+            hint="name the columns in the first line",
+            code=Code.NO_HEADER,
+        )
     skipped = before if headerless else before + height
     frame = pl.scan_csv(
         path,
@@ -257,7 +283,13 @@ def _open_json(path: Path) -> Table:
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
     if not sample:
-        raise UserError("one JSON object per line", "no line that is one", str(path), "write JSON Lines, or use .csv", "unreadable_file")
+        raise UserError(
+            "one JSON object per line",
+            "no line that is one",
+            where=str(path),
+            hint="write JSON Lines, or use .csv",
+            code=Code.UNREADABLE_FILE,
+        )
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(path, schema=schema, row_index_name="row", row_index_offset=1)
     return Table(path, frame.with_columns(pl.col("row").cast(pl.UInt64)), schema)

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import polars as pl
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.events.companions import features_beside
 from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, empty_rejects
 
@@ -45,13 +45,21 @@ def read_store(path: Path) -> EventLog:
         finally:
             store.close()
     except (apsw.NotADBError, apsw.SQLError, apsw.CorruptError, ValueError) as error:
-        raise UserError("a store of qurate serve", str(error), str(path), "give the --data directory of the service", "bad_store") from None
+        raise UserError(
+            "a store of qurate serve", str(error), where=str(path), hint="give the --data directory of the service", code=Code.BAD_STORE
+        ) from None
     except apsw.Error as error:
-        raise MachineError("a readable store", str(error), str(path), "check permissions and free space", "unreadable") from None
+        raise MachineError(
+            "a readable store", str(error), where=str(path), hint="check permissions and free space", code=Code.UNREADABLE
+        ) from None
     decisions = answers.filter(pl.col("shown").list.len() > 0)
     if decisions.height == 0:
         raise UserError(
-            "at least one decision", "a store without any", str(path), "let the service answer some requests first", "empty_file"
+            "at least one decision",
+            "a store without any",
+            where=str(path),
+            hint="let the service answer some requests first",
+            code=Code.EMPTY_FILE,
         )
     empty = answers.height - decisions.height
     notes = [f"{empty:,} answers without an item left out"] if empty else []

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.events.schema import TIME
 
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -53,7 +53,7 @@ def parse_time(column: str, dtype: pl.DataType, sample: pl.Series, where: str) -
     known = sample.drop_nulls()
     if dtype.is_nested() or dtype in (pl.Duration, pl.Time):
         got, hint = f"a column of type {dtype}", "name the right column with --map timestamp=COLUMN"
-        raise UserError("timestamps", got, where, hint, "bad_time")
+        raise UserError("timestamps", got, where=where, hint=hint, code=Code.BAD_TIME)
     if dtype.is_temporal():
         zone = getattr(dtype, "time_zone", None)
         moment = raw.cast(pl.Datetime("us", zone))
@@ -72,11 +72,19 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str) -> tuple[pl.Expr, str]:
     known = known.filter(known.is_finite())
     typical = known.median() if len(known) else None
     if not isinstance(typical, float):
-        raise UserError("timestamps", "an empty column", where, "name the right column with --map timestamp=COLUMN", "bad_time")
+        raise UserError(
+            "timestamps", "an empty column", where=where, hint="name the right column with --map timestamp=COLUMN", code=Code.BAD_TIME
+        )
     unit = unit_of(abs(typical))
     if unit is None:
         got = f"numbers like {typical:g}" + (" (January 1970 in any unit)" if 0 <= typical < 1e8 else "")
-        raise UserError("times since 1970 in s, ms, us or ns", got, where, "name the right column with --map timestamp=COLUMN", "bad_time")
+        raise UserError(
+            "times since 1970 in s, ms, us or ns",
+            got,
+            where=where,
+            hint="name the right column with --map timestamp=COLUMN",
+            code=Code.BAD_TIME,
+        )
     # Whole numbers stay integers: a float64 holds microseconds of today only to a quarter of one.
     whole = raw.cast(pl.Int64, strict=False)
     exact = whole // 1000 if unit == "ns" else whole * int(UNITS[unit])
@@ -91,7 +99,13 @@ def _text(raw: pl.Expr, known: pl.Series, where: str) -> tuple[pl.Expr, str]:
     matching = [f for f in FORMATS if pl.select(_parse(pl.lit(known), f)).to_series().is_not_null().any()]
     if not matching:
         got = f"text like {known[0]!r}"
-        raise UserError("ISO 8601 timestamps or times since 1970", got, where, "write 2024-05-31T12:00:00Z, or epoch seconds", "bad_time")
+        raise UserError(
+            "ISO 8601 timestamps or times since 1970",
+            got,
+            where=where,
+            hint="write 2024-05-31T12:00:00Z, or epoch seconds",
+            code=Code.BAD_TIME,
+        )
     return pl.coalesce([_parse(raw, f) for f in matching]), "text"
 
 

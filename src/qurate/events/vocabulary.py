@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.events.schema import OTHER
 
 SMALL = 2_000
@@ -34,10 +34,16 @@ class Vocabulary:
             if len(set(values)) != len(values):
                 seen: set[str] = set()
                 twice = next(v for v in values if v in seen or seen.add(v))  # type: ignore[func-returns-value]
-                raise UserError(f"{name} that differ", f"{twice!r} twice", "vocabulary", "give each item one row", "duplicate_id")
+                raise UserError(
+                    f"{name} that differ", f"{twice!r} twice", where="vocabulary", hint="give each item one row", code=Code.DUPLICATE_ID
+                )
         if len(self.types) > 255:
             raise UserError(
-                "at most 255 event types", str(len(self.types)), "vocabulary", "merge rare types before ingest", "too_many_types"
+                "at most 255 event types",
+                str(len(self.types)),
+                where="vocabulary",
+                hint="merge rare types before ingest",
+                code=Code.TOO_MANY_TYPES,
             )
 
     @property
@@ -94,7 +100,11 @@ class Vocabulary:
         lists = [data.get(key) for key in ("items", "types")] if isinstance(data, dict) else [None]
         if not all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in lists):
             raise UserError(
-                '{"items": [text], "types": [text]}', type(data).__name__, "vocabulary.json", "the file is damaged", "bad_vocabulary"
+                '{"items": [text], "types": [text]}',
+                type(data).__name__,
+                where="vocabulary.json",
+                hint="the file is damaged",
+                code=Code.BAD_VOCABULARY,
             )
         return cls(tuple(data["items"]), tuple(data["types"]))
 

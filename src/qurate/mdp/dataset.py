@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.catalogue import feature_matrix
 from qurate.events.schema import EventLog
 from qurate.events.vocabulary import Vocabulary
@@ -62,9 +62,9 @@ def build_dataset(
         MachineError: the directory cannot be written.
     """
     if split not in ("time", "column"):
-        raise UserError("time or column", str(split), "split", "leave it out for time", "bad_split")
+        raise UserError("time or column", str(split), where="split", hint="leave it out for time", code=Code.BAD_SPLIT)
     if episode not in (None, "session", "user"):
-        raise UserError("session or user", str(episode), "--episode", "leave it out for the default", "bad_episode")
+        raise UserError("session or user", str(episode), where="--episode", hint="leave it out for the default", code=Code.BAD_EPISODE)
     churn_us = None if churn_after is None else parse_duration(churn_after, "--churn-after")
     tau_us = parse_duration(tau, "tau")
     items = _declared(log.items if items is None else items, "item_id", "items")
@@ -166,7 +166,9 @@ def parse_duration(given: Duration, where: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", str(given))
     seconds = float(match[1]) * units[match[2]] if match else 0.0
     if not 0 < seconds < 1e10:
-        raise UserError("a duration such as 30d, 12h or 90m", repr(given), where, "seconds without a unit", "bad_duration")
+        raise UserError(
+            "a duration such as 30d, 12h or 90m", repr(given), where=where, hint="seconds without a unit", code=Code.BAD_DURATION
+        )
     return round(seconds * 1e6)
 
 
@@ -176,7 +178,9 @@ def _declared(table: pl.DataFrame | pl.LazyFrame | None, key: str, where: str) -
         return None
     frame = table.lazy().collect()
     if key not in frame.columns:
-        raise UserError(f"a column {key}", ", ".join(frame.columns), where, f"rename the id column to {key}", "missing_column")
+        raise UserError(
+            f"a column {key}", ", ".join(frame.columns), where=where, hint=f"rename the id column to {key}", code=Code.MISSING_COLUMN
+        )
     frame = frame.with_columns(pl.col(key).cast(pl.String)).filter(pl.col(key).is_not_null())
     if "available_from" in frame.columns:
         given = frame["available_from"]
@@ -184,7 +188,13 @@ def _declared(table: pl.DataFrame | pl.LazyFrame | None, key: str, where: str) -
         since = given.str.to_datetime(time_unit="us", time_zone="UTC", strict=False) if text else given
         if not since.dtype.is_temporal() or since.null_count() > given.null_count():
             got = f"{given.filter(since.is_null() & given.is_not_null())[0]!r}" if text else str(given.dtype)
-            raise UserError("times in available_from", got, where, "write RFC 3339 with a zone, 2026-01-31T00:00:00Z", "bad_available_from")
+            raise UserError(
+                "times in available_from",
+                got,
+                where=where,
+                hint="write RFC 3339 with a zone, 2026-01-31T00:00:00Z",
+                code=Code.BAD_AVAILABLE_FROM,
+            )
         frame = frame.with_columns(since)
     return frame.unique(key, keep="last", maintain_order=True)
 
@@ -197,16 +207,26 @@ def _refuse_unknown_splits(log: EventLog) -> None:
             continue
         named = table.select(pl.col("split").drop_nulls().unique()).collect(engine="streaming")["split"]
         for name in sorted(set(named) - set(known)):
-            raise UserError(f"one of {', '.join(known)}", repr(name), "column split", nearest(name, known), "unknown_split")
+            raise UserError(
+                f"one of {', '.join(known)}", repr(name), where="column split", hint=nearest(name, known), code=Code.UNKNOWN_SPLIT
+            )
 
 
 def _refuse_untrainable(decided: Decided, encoded: Encoded, log: EventLog) -> None:
     where = ", ".join(log.source) or "the log"
     if not len(decided.hi):
         got = f"{len(encoded.events.user)} event(s) of {len(encoded.users)} user(s) with one item event each"
-        raise UserError("a customer with at least two events", got, where, "a single event has no history to decide from", "no_decisions")
+        raise UserError(
+            "a customer with at least two events",
+            got,
+            where=where,
+            hint="a single event has no history to decide from",
+            code=Code.NO_DECISIONS,
+        )
     if len(encoded.items) < 2:
-        raise UserError("at least two items", f"{len(encoded.items)}", where, "with one item there is nothing to choose", "one_item")
+        raise UserError(
+            "at least two items", f"{len(encoded.items)}", where=where, hint="with one item there is nothing to choose", code=Code.ONE_ITEM
+        )
 
 
 def _default_episode(log: EventLog, decided: Decided) -> Literal["session", "user"]:
@@ -219,7 +239,7 @@ def _split(decided: Decided, rule: str) -> Split:
     if bool(np.any(decided.split != NO_SPLIT)):
         return split_by_column(decided.split)
     if rule == "column":
-        raise UserError("a split column", "none", "split", "leave split out to split by time", "no_split_column")
+        raise UserError("a split column", "none", where="split", hint="leave split out to split by time", code=Code.NO_SPLIT_COLUMN)
     return split_by_time(decided.when)
 
 

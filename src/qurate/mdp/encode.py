@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.events.schema import OTHER, STANDARD_TYPES, EventLog
 from qurate.mdp.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
 
@@ -129,7 +129,9 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     frame, notes = _collect_events(log.events, user_ids, item_ids, session_ids, decision_ids, decisions is not None)
     notes += [f"{lost} decisions that repeat an id, show nothing or have no user left out"] if lost else []
     if frame.height == 0 and (decisions is None or decisions.height == 0):
-        raise UserError("at least one event", "an empty log", ", ".join(log.source) or "the log", "check the path", "no_events")
+        raise UserError(
+            "at least one event", "an empty log", where=", ".join(log.source) or "the log", hint="check the path", code=Code.NO_EVENTS
+        )
     user_names, user_rank = _ranks(user_ids)
     item_names, item_rank = _ranks(item_ids)
     kinds, folded = _fold_rare(frame["type"].cast(pl.String), {*rewarded, *STANDARD_TYPES})

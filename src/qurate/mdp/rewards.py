@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.schema import FLOAT32_MAX, STANDARD_TYPES
 from qurate.mdp.types import FloatArray
 
@@ -63,7 +63,9 @@ def parse_rewards(spec: str | Mapping[str, Any]) -> dict[str, Reward]:
     """
     weights: Any = _parse_text(spec) if isinstance(spec, str) else spec
     if not isinstance(weights, Mapping):
-        raise UserError("weights by event type", repr(spec)[:60], "rewards", "write for example click=1,purchase=10", "bad_reward")
+        raise UserError(
+            "weights by event type", repr(spec)[:60], where="rewards", hint="write for example click=1,purchase=10", code=Code.BAD_REWARD
+        )
     rewards = {}
     for name, given in weights.items():
         where = f"rewards, {name}"
@@ -73,20 +75,22 @@ def parse_rewards(spec: str | Mapping[str, Any]) -> dict[str, Reward]:
         parts = dict(given) if isinstance(given, Mapping) else {"weight": given}
         for key in parts:
             if key not in ("weight", "per", "cap"):
-                raise UserError("weight, per or cap", str(key), where, nearest(str(key), ("weight", "per", "cap")), "bad_reward")
+                raise UserError(
+                    "weight, per or cap", str(key), where=where, hint=nearest(str(key), ("weight", "per", "cap")), code=Code.BAD_REWARD
+                )
         per, cap = parts.get("per"), parts.get("cap")
         if per not in (None, "value"):
-            raise UserError("per: value", f"per: {per}", where, "leave per out to count events", "bad_reward")
+            raise UserError("per: value", f"per: {per}", where=where, hint="leave per out to count events", code=Code.BAD_REWARD)
         if cap is not None and per is None:
-            raise UserError("cap together with per: value", "cap alone", where, "add per: value", "bad_reward")
+            raise UserError("cap together with per: value", "cap alone", where=where, hint="add per: value", code=Code.BAD_REWARD)
         weight = _number(parts.get("weight"), where)
         limit = None if cap is None else _number(cap, where)
         if limit is not None and limit <= 0:
             # The cap is the most that one event may count: below 0 it would be worth the same whatever its value.
-            raise UserError("a cap above 0", str(cap), where, "give the largest value that counts", "bad_reward")
+            raise UserError("a cap above 0", str(cap), where=where, hint="give the largest value that counts", code=Code.BAD_REWARD)
         rewards[name] = Reward(weight, per == "value", limit)
     if not rewards:
-        raise UserError("at least one reward", "none", "rewards", "write for example click=1,purchase=10", "bad_reward")
+        raise UserError("at least one reward", "none", where="rewards", hint="write for example click=1,purchase=10", code=Code.BAD_REWARD)
     return rewards
 
 
@@ -108,22 +112,28 @@ def resolve_rewards(spec: str | Mapping[str, Any] | None, types: Sequence[str], 
         if not rewards:
             own = ", ".join(types[:10]) + (f" and {len(types) - 10:,} more" if len(types) > 10 else "")
             hint = f"give a weight to one of: {own}" if types else "the log says what was shown, but nothing of what came of it"
-            raise UserError("a reward", "no event type with a default", "rewards", hint, "no_reward")
+            raise UserError("a reward", "no event type with a default", where="rewards", hint=hint, code=Code.NO_REWARD)
         return rewards
     rewards = parse_rewards(spec)
     known = set(types) | set(STANDARD_TYPES) | set(DERIVED)
     for name in rewards:
         if name not in known:
-            raise UserError("an event type of the log", name, "rewards", nearest(name, known), "unknown_event_type")
+            raise UserError("an event type of the log", name, where="rewards", hint=nearest(name, known), code=Code.UNKNOWN_EVENT_TYPE)
     if "no_response" in rewards and kind == "organic":
         hint = "leave it out, or log what was shown"
-        raise UserError("a log of what was shown", "an organic log", "rewards, no_response", hint, "no_response_organic")
+        raise UserError("a log of what was shown", "an organic log", where="rewards, no_response", hint=hint, code=Code.NO_RESPONSE_ORGANIC)
     if "leave" in rewards and not churn:
         raise UserError(
-            "--churn-after beside leave", "no --churn-after", "rewards, leave", "say how long a silence means gone", "leave_without_churn"
+            "--churn-after beside leave",
+            "no --churn-after",
+            where="rewards, leave",
+            hint="say how long a silence means gone",
+            code=Code.LEAVE_WITHOUT_CHURN,
         )
     if not any(reward.weight for reward in rewards.values()):
-        raise UserError("a weight other than 0", "all rewards zero", "rewards", "give the event that you want a weight", "no_reward")
+        raise UserError(
+            "a weight other than 0", "all rewards zero", where="rewards", hint="give the event that you want a weight", code=Code.NO_REWARD
+        )
     return rewards
 
 
@@ -138,13 +148,13 @@ def _parse_text(text: str) -> dict[str, Any]:
             parsed: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             hint = 'for example {"watch": {"weight": 0.01, "per": "value"}}'
-            raise UserError("a JSON object", str(error), "rewards", hint, "bad_reward") from None
+            raise UserError("a JSON object", str(error), where="rewards", hint=hint, code=Code.BAD_REWARD) from None
         return parsed
     pairs = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, weight = part.partition("=")
         if not equals:
-            raise UserError("TYPE=WEIGHT", part, "rewards", "write for example click=1,purchase=10", "bad_reward")
+            raise UserError("TYPE=WEIGHT", part, where="rewards", hint="write for example click=1,purchase=10", code=Code.BAD_REWARD)
         pairs.append((name.strip(), weight.strip()))
     return _once(pairs)
 
@@ -154,7 +164,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for name, value in pairs:
         if name in named:
-            raise UserError("each name once", f"{name} twice", "rewards", "leave one of them out", "bad_reward")
+            raise UserError("each name once", f"{name} twice", where="rewards", hint="leave one of them out", code=Code.BAD_REWARD)
         named[name] = value
     return named
 
@@ -165,5 +175,5 @@ def _number(given: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not abs(number) < FLOAT32_MAX:  # NaN too
-        raise UserError("a finite number", str(given), where, "write for example click=1", "bad_reward")
+        raise UserError("a finite number", str(given), where=where, hint="write for example click=1", code=Code.BAD_REWARD)
     return number

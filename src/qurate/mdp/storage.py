@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.events.catalogue import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.types import EventArrays, FloatArray, IntArray, Transitions
@@ -110,7 +110,9 @@ class Dataset:
 
 def _write(dataset: Dataset, path: Path) -> Dataset:
     if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError("a new path or an existing dataset", "something else", str(path), "choose another -o", "not_a_dataset")
+        raise UserError(
+            "a new path or an existing dataset", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_DATASET
+        )
     path = path.absolute()
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     old = beside.with_suffix(".old")
@@ -129,7 +131,7 @@ def _write(dataset: Dataset, path: Path) -> Dataset:
         _sync(path.parent)
     except (OSError, pl.exceptions.ComputeError) as error:
         hint = "what was there before is unchanged; free space or choose another -o"
-        raise MachineError("a dataset on disk", str(error), str(path), hint, "write_failed") from None
+        raise MachineError("a dataset on disk", str(error), where=str(path), hint=hint, code=Code.WRITE_FAILED) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -158,12 +160,18 @@ def _read(path: Path) -> Dataset:
     manifest = _read_manifest(path)
     if manifest.get("schema_version") != SCHEMA_VERSION:
         got = str(manifest.get("schema_version"))
-        raise UserError(f"dataset schema version {SCHEMA_VERSION}", got, str(path / MANIFEST), "ingest the log again", "schema_version")
+        raise UserError(
+            f"dataset schema version {SCHEMA_VERSION}",
+            got,
+            where=str(path / MANIFEST),
+            hint="ingest the log again",
+            code=Code.SCHEMA_VERSION,
+        )
     for name, digest in manifest["sha256_files"].items():
         file = path / name
         if not file.is_file() or _digest(file) != digest:
             got = "a missing file" if not file.is_file() else "an altered or truncated file"
-            raise UserError("the file that was written", got, str(file), "ingest the log again", "altered_dataset")
+            raise UserError("the file that was written", got, where=str(file), hint="ingest the log again", code=Code.ALTERED_DATASET)
     tables = {name: pl.read_parquet(path / f"{name}.parquet") for name in TABLES}
     items, users = tables["items"], tables["users"]
     vocabulary = Vocabulary(tuple(items["item_id"].to_list()), tuple(manifest["types"]))
@@ -273,17 +281,23 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         left = sorted(path.absolute().parent.glob(f".{glob.escape(path.name)}.*.old")) if not path.exists() else []
         if left:
             hint = f"an interrupted ingest left the former one at {left[-1]}: rename it to {path.name}"
-        raise UserError("a dataset directory", got, str(path), hint, "not_a_dataset")
+        raise UserError("a dataset directory", got, where=str(path), hint=hint, code=Code.NOT_A_DATASET)
     try:
         manifest = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
         intact = manifest.get("sha256") == _manifest_digest({k: v for k, v in manifest.items() if k != "sha256"})
     except (msgspec.DecodeError, UnicodeDecodeError):
         intact = False
     except OSError as error:
-        raise MachineError("a readable dataset.json", str(error), str(file), "check the permissions", "unreadable") from None
+        raise MachineError(
+            "a readable dataset.json", str(error), where=str(file), hint="check the permissions", code=Code.UNREADABLE
+        ) from None
     if not intact:
         raise UserError(
-            "the dataset.json that was written", "an altered or truncated file", str(file), "ingest the log again", "altered_dataset"
+            "the dataset.json that was written",
+            "an altered or truncated file",
+            where=str(file),
+            hint="ingest the log again",
+            code=Code.ALTERED_DATASET,
         )
     return manifest
 

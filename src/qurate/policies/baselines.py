@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.mdp.types import TRAIN, EventArrays, FloatArray, Observation, Scorer, Transitions
 from qurate.policies.choose import GREEDY, UNIFORM
 from qurate.policies.content import ContentScorer
@@ -205,5 +205,5 @@ def fit_baseline(name: str, data: BaselineData, slate_size: int = 1) -> ScoredPo
     if name == "random":
         return random_policy(slate_size)
     if name not in FITTED:
-        raise UserError("a baseline", name, "policy", nearest(name, ["random", *FITTED]), "unknown_policy")
+        raise UserError("a baseline", name, where="policy", hint=nearest(name, ["random", *FITTED]), code=Code.UNKNOWN_POLICY)
     return ScoredPolicy(FITTED[name](data), GREEDY, slate_size)

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import IntArray, Propensities
 from qurate.policies import draws
 from qurate.policies.draws import Draw, Legal, Propensity, is_shared
@@ -42,7 +42,9 @@ def softmax_rule(temperature: float) -> Rule:
         UserError: temperature not in (0, inf).
     """
     if not 0 < temperature < np.inf:
-        raise UserError("a temperature above 0", repr(temperature), "temperature", "use greedy for no randomness", "bad_temperature")
+        raise UserError(
+            "a temperature above 0", repr(temperature), where="temperature", hint="use greedy for no randomness", code=Code.BAD_TEMPERATURE
+        )
     return Rule(
         "softmax",
         partial(draws.draw_softmax, temperature=temperature),
@@ -58,7 +60,7 @@ def epsilon_greedy_rule(epsilon: float) -> Rule:
         UserError: epsilon not in [0, 1].
     """
     if not 0 <= epsilon <= 1:
-        raise UserError("epsilon in 0..1", repr(epsilon), "epsilon", "it is a probability", "bad_epsilon")
+        raise UserError("epsilon in 0..1", repr(epsilon), where="epsilon", hint="it is a probability", code=Code.BAD_EPSILON)
     if epsilon in (0.0, 1.0):
         return UNIFORM if epsilon else GREEDY
     return mixture_rule("epsilon_greedy", (UNIFORM, GREEDY), (epsilon, 1 - epsilon))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import FloatArray, Observation
 from qurate.policies.fitting import recent_items
 from qurate.policies.scored import over_candidates
@@ -26,7 +26,9 @@ class ContentScorer:
 
     def __init__(self, item_features: FloatArray, counts: NDArray[np.bool_], last: int = 10, decay: float = 0.8) -> None:
         if not item_features.size or not item_features[1:].any():
-            raise UserError("item features", "none", "items", "give an items file with columns besides item_id", "no_item_features")
+            raise UserError(
+                "item features", "none", where="items", hint="give an items file with columns besides item_id", code=Code.NO_ITEM_FEATURES
+            )
         length = np.linalg.norm(item_features, axis=1, keepdims=True)
         self.unit = np.divide(item_features, length, out=np.zeros_like(item_features), where=length > 0)
         self.counts, self.last, self.decay = counts, last, decay

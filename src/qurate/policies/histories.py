@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.events.catalogue import feature_matrix
 from qurate.mdp.decision import Decision, HistoryRows
 from qurate.mdp.storage import Dataset
@@ -63,7 +63,13 @@ def histories_of(model: Model) -> Histories | None:
         return None
     found = _histories(model.dataset, model.dataset_sha256)
     if found.dataset.sha256 != model.dataset_sha256:
-        raise UserError("the dataset the model was trained from", "another one", str(model.dataset), "ingest it again", "other_dataset")
+        raise UserError(
+            "the dataset the model was trained from",
+            "another one",
+            where=str(model.dataset),
+            hint="ingest it again",
+            code=Code.OTHER_DATASET,
+        )
     return found
 
 
@@ -109,11 +115,11 @@ def recommend(
     """See `Model.recommend`."""
     _check_k(k)
     if seed < 0:
-        raise UserError("a seed of 0 or more", str(seed), "seed", "", "bad_seed")
+        raise UserError("a seed of 0 or more", str(seed), where="seed", code=Code.BAD_SEED)
     exclude = exclude or ()
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids
-            raise UserError("a list of item ids", repr(given), name, f"write {name}=[{given!r}]", "bad_ids")
+            raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)
     known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
     past = None
     if user is not None and history is None:
@@ -137,7 +143,7 @@ def recommend(
 
 def _check_k(k: int) -> None:
     if not isinstance(k, int | np.integer) or k < 1:  # text is the caller's mistake, not a fault of ours
-        raise UserError("k of at least 1", repr(k), "-k", "ask for one item or more", "bad_k")
+        raise UserError("k of at least 1", repr(k), where="-k", hint="ask for one item or more", code=Code.BAD_K)
 
 
 def encode_context(model: Model, context: dict[str, Any]) -> FloatArray:
@@ -150,7 +156,7 @@ def encode_context(model: Model, context: dict[str, Any]) -> FloatArray:
     for name in context:
         if name not in known:
             hint = nearest(name, known) if known else "it was trained without features of customers"
-            raise UserError("a feature the model was trained with", name, "context", hint, "unknown_feature")
+            raise UserError("a feature the model was trained with", name, where="context", hint=hint, code=Code.UNKNOWN_FEATURE)
     return feature_matrix(pl.DataFrame([context], strict=False), model.user_spec)[0]
 
 
@@ -164,17 +170,31 @@ def parse_history(model: Model, events: Sequence[dict[str, Any]]) -> HistoryRows
     for number, event in enumerate(events):
         where = f"history[{number}]"
         if not isinstance(event, dict):
-            raise UserError("an event as a dict", repr(event)[:60], where, 'write {"item_id": ..., "type": ...}', "bad_history")
+            raise UserError(
+                "an event as a dict", repr(event)[:60], where=where, hint='write {"item_id": ..., "type": ...}', code=Code.BAD_HISTORY
+            )
         kind = str(event.get("type", ""))
         if kind not in model.vocabulary.types:
-            raise UserError("an event type of the training log", repr(kind), where, nearest(kind, model.vocabulary.types), "unknown_type")
+            raise UserError(
+                "an event type of the training log",
+                repr(kind),
+                where=where,
+                hint=nearest(kind, model.vocabulary.types),
+                code=Code.UNKNOWN_TYPE,
+            )
         items.append(str(event.get("item_id", "")))
         types.append(kind)
         times.append(_microseconds(event.get("timestamp", number * 1_000_000), where))
         values.append(_value(event.get("value"), where))
     clock = np.asarray(times, np.int64)
     if (np.diff(clock) < 0).any():
-        raise UserError("events in the order of their time", "an earlier one after a later one", "history", "sort them", "bad_history")
+        raise UserError(
+            "events in the order of their time",
+            "an earlier one after a later one",
+            where="history",
+            hint="sort them",
+            code=Code.BAD_HISTORY,
+        )
     item_index = model.vocabulary.item_index(items).astype(np.int64)
     return HistoryRows(item_index, model.vocabulary.type_index(types).astype(np.int64), clock, np.asarray(values, np.float32))
 
@@ -185,7 +205,7 @@ def _value(given: Any, where: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not abs(value) < float(np.finfo(np.float32).max):  # NaN too
-        raise UserError("a finite number as value", repr(given), where, "leave it out where there is none", "bad_value")
+        raise UserError("a finite number as value", repr(given), where=where, hint="leave it out where there is none", code=Code.BAD_VALUE)
     return value
 
 
@@ -197,7 +217,9 @@ def _microseconds(stamp: Any, where: str) -> int:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # as in a log: the machine's own zone plays no part
         return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
     except (ValueError, OverflowError):
-        raise UserError("an ISO 8601 time or microseconds", repr(stamp), where, "2026-01-31T12:00:00Z", "bad_time") from None
+        raise UserError(
+            "an ISO 8601 time or microseconds", repr(stamp), where=where, hint="2026-01-31T12:00:00Z", code=Code.BAD_TIME
+        ) from None
 
 
 def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
@@ -210,10 +232,16 @@ def recommend_all(model: Model, k: int) -> Iterator[pl.DataFrame]:
     _check_k(k)
     if past is None:
         where = str(model.dataset or "model")
-        raise UserError("the training dataset", _missing(model), where, "--all-users needs its histories", "no_dataset")
+        raise UserError("the training dataset", _missing(model), where=where, hint="--all-users needs its histories", code=Code.NO_DATASET)
     available = model.available_at(past.log_end)
     if available == 0:
-        raise UserError("an item that may be shown", "an empty catalogue", str(model.dataset), "see qurate inspect", "empty_catalogue")
+        raise UserError(
+            "an item that may be shown",
+            "an empty catalogue",
+            where=str(model.dataset),
+            hint="see qurate inspect",
+            code=Code.EMPTY_CATALOGUE,
+        )
     k = min(k, available)
     catalogue = np.arange(1, available + 1, dtype=np.int64)
     names = np.array(["", *model.vocabulary.items], dtype=object)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import IntArray, Observation, Propensities
 from qurate.policies.choose import Rule, Scores, legal_scores
 from qurate.policies.draws import is_shared
@@ -86,10 +86,12 @@ class Rules:
     def __post_init__(self) -> None:
         for values, what in (([p.item for p in self.pins], "item"), ([p.position for p in self.pins], "position")):
             if len(set(values)) < len(values) or min(values, default=0) < 0:
-                raise UserError(f"one pin per {what}, from 0 up", str(values), "rules.pins", "remove the second pin", "bad_rules")
+                raise UserError(
+                    f"one pin per {what}, from 0 up", str(values), where="rules.pins", hint="remove the second pin", code=Code.BAD_RULES
+                )
         for quota in self.quotas:
             if quota.at_least < 0 or (quota.at_most is not None and quota.at_most < quota.at_least):
-                raise UserError("0 <= at_least <= at_most", f"{quota.at_least}..{quota.at_most}", "rules.quotas", "", "bad_rules")
+                raise UserError("0 <= at_least <= at_most", f"{quota.at_least}..{quota.at_most}", where="rules.quotas", code=Code.BAD_RULES)
 
     def mask(self, candidates: IntArray, legal: BoolArray, above: IntArray, k: int) -> BoolArray:
         """[B, K] what may stand at position j = above.shape[1] of a slate of k.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import FloatArray, IntArray, Observation, Propensities, Scorer
 from qurate.policies import draws
 from qurate.policies.choose import GREEDY, Rule, choose, legal_scores
@@ -109,9 +109,17 @@ class MixturePolicy:
         self.parts = [policy for _, policy in parts]
         self.slate_size, self.name = slate_size, name
         if not len(parts) or (self.weights <= 0).any() or abs(self.weights.sum() - 1) > 1e-9:
-            raise UserError("positive weights that sum to 1", str(self.weights.tolist()), name, "divide them by their sum", "bad_weights")
+            raise UserError(
+                "positive weights that sum to 1",
+                str(self.weights.tolist()),
+                where=name,
+                hint="divide them by their sum",
+                code=Code.BAD_WEIGHTS,
+            )
         if any(part.rules is not None for part in self.parts):
-            raise UserError("parts without shop rules", "a part with rules", name, "apply rules to a single policy", "bad_mixture")
+            raise UserError(
+                "parts without shop rules", "a part with rules", where=name, hint="apply rules to a single policy", code=Code.BAD_MIXTURE
+            )
         self.weights /= self.weights.sum()
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:

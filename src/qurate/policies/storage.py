@@ -30,7 +30,7 @@ from safetensors.torch import save as save_tensors
 
 import qurate
 from qurate.config import Settings
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.events.catalogue import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.policies.model import By, Model, build_network
@@ -56,7 +56,7 @@ def save(model: Model, path: str | Path) -> Model:
     target = Path(path).absolute()
     put_in_order(target)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):
-        raise UserError("a new directory or a model to replace", str(target), "-o", "choose another name", "not_a_model")
+        raise UserError("a new directory or a model to replace", str(target), where="-o", hint="choose another name", code=Code.NOT_A_MODEL)
     contents = {**_contents(model, target), **model.checkpoint}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
     version = files["weights.safetensors"]["sha256"][:12]  # type: ignore[index]
@@ -75,7 +75,9 @@ def save(model: Model, path: str | Path) -> Model:
                 _write(beside / name, data)
             _swap(beside, target)
     except OSError as error:
-        raise MachineError("room and permission to write", str(error), str(target), "nothing was replaced", "cannot_write") from None
+        raise MachineError(
+            "room and permission to write", str(error), where=str(target), hint="nothing was replaced", code=Code.CANNOT_WRITE
+        ) from None
     finally:  # after Ctrl-C too
         shutil.rmtree(beside, ignore_errors=True)
     return model
@@ -135,9 +137,13 @@ def load(path: str | Path) -> Model:
     except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
         # torch names every tensor of a network that was built otherwise, over many lines
         got = "the weights of another network" if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
-        raise UserError("a model of this version of qurate", got, str(source), f"train it again ({versions})", "bad_model") from None
+        raise UserError(
+            "a model of this version of qurate", got, where=str(source), hint=f"train it again ({versions})", code=Code.BAD_MODEL
+        ) from None
     if golden_answers(model) != manifest["golden"]:
-        raise UserError("the answers recorded in the manifest", "other answers", str(source), versions, "golden_mismatch")
+        raise UserError(
+            "the answers recorded in the manifest", "other answers", where=str(source), hint=versions, code=Code.GOLDEN_MISMATCH
+        )
     return model
 
 
@@ -177,17 +183,21 @@ def read_manifest(source: Path) -> dict[str, Any]:
     """
     path = source / "manifest.json"
     if not path.is_file():
-        raise UserError("a model directory", f"no {path.name} there", str(source), "train one with `qurate train`", "not_a_model")
+        raise UserError(
+            "a model directory", f"no {path.name} there", where=str(source), hint="train one with `qurate train`", code=Code.NOT_A_MODEL
+        )
     try:
         manifest = json.loads(path.read_bytes())
         file_format = manifest["format"]
     except (ValueError, KeyError, TypeError):
-        raise UserError("a manifest in JSON", "something else", str(path), "the file is damaged", "bad_model") from None
+        raise UserError("a manifest in JSON", "something else", where=str(path), hint="the file is damaged", code=Code.BAD_MODEL) from None
     if file_format != FORMAT:
-        raise UserError(f"model format {FORMAT}", repr(file_format), str(path), "use the qurate that wrote it", "other_format")
+        raise UserError(
+            f"model format {FORMAT}", repr(file_format), where=str(path), hint="use the qurate that wrote it", code=Code.OTHER_FORMAT
+        )
     for key, kind in MANIFEST_KEYS.items():
         if not isinstance(manifest.get(key), kind):
-            raise UserError(f"{key} in the manifest", "none", str(path), "the file is damaged", "bad_model")
+            raise UserError(f"{key} in the manifest", "none", where=str(path), hint="the file is damaged", code=Code.BAD_MODEL)
     return dict(manifest)
 
 
@@ -200,11 +210,11 @@ def read_checked(source: Path, name: str, manifest: dict[str, Any]) -> bytes:
     recorded = manifest.get("files", {}).get(name)
     path = source / name
     if not isinstance(recorded, dict) or not {"sha256", "bytes"} <= set(recorded) or not path.is_file():
-        raise UserError(f"{name} in the model", "no such file", str(source), "the model is incomplete", "bad_model")
+        raise UserError(f"{name} in the model", "no such file", where=str(source), hint="the model is incomplete", code=Code.BAD_MODEL)
     data = path.read_bytes()
     if len(data) != recorded["bytes"] or hashlib.sha256(data).hexdigest() != recorded["sha256"]:
         got = f"{len(data)} bytes that differ" if len(data) == recorded["bytes"] else f"{len(data)} of {recorded['bytes']} bytes"
-        raise UserError("the file that was saved", got, str(path), "it was altered or cut: restore it", "altered_model")
+        raise UserError("the file that was saved", got, where=str(path), hint="it was altered or cut: restore it", code=Code.ALTERED_MODEL)
     return data
 
 

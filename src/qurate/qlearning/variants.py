@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dqn": {},  # Mnih et al. 2015, doi:10.1038/nature14236
@@ -19,5 +19,5 @@ def variant_settings(algorithm: str) -> dict[str, Any]:
         UserError: unknown name (the nearest known one is named).
     """
     if algorithm not in VARIANTS:
-        raise UserError("a known algorithm", algorithm, "--algorithm", nearest(algorithm, VARIANTS), "unknown_algorithm")
+        raise UserError("a known algorithm", algorithm, where="--algorithm", hint=nearest(algorithm, VARIANTS), code=Code.UNKNOWN_ALGORITHM)
     return VARIANTS[algorithm]

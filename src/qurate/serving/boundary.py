@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from qurate.errors import UserError, nearest
-from qurate.serving.messages import MAX_ID_BYTES, Code, Event, EventsRequest, LooseEventsRequest, RecommendRequest, Rejection
+from qurate.errors import Code, UserError, nearest
+from qurate.serving.messages import MAX_ID_BYTES, Event, EventsRequest, HttpCode, LooseEventsRequest, RecommendRequest, Rejection
 
 MAX_BODY = 1 << 20
 MAX_EVENTS_BODY = 5 << 20
@@ -90,13 +90,15 @@ def _text(body: bytes) -> str:
     """The body as text, once its size in tokens and its depth are known to be bounded."""
     tokens = sum(map(body.count, (b"{", b"[", b",", b'"', b"}", b"]")))
     if tokens > MAX_TOKENS:
-        raise UserError(f"at most {MAX_TOKENS} brackets, commas and quotes", str(tokens), "$", "send smaller batches", code="too_large")
+        raise UserError(
+            f"at most {MAX_TOKENS} brackets, commas and quotes", str(tokens), where="$", hint="send smaller batches", code=Code.TOO_LARGE
+        )
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise UserError("UTF-8", f"byte {body[error.start]:#04x} at offset {error.start}", "$", code="invalid_json") from None
+        raise UserError("UTF-8", f"byte {body[error.start]:#04x} at offset {error.start}", where="$", code=Code.INVALID_JSON) from None
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
-        raise UserError(f"at most {MAX_DEPTH} objects and lists inside each other", "more", "$", code="too_deep")
+        raise UserError(f"at most {MAX_DEPTH} objects and lists inside each other", "more", where="$", code=Code.TOO_DEEP)
     return text
 
 
@@ -131,9 +133,9 @@ def _tree(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
-        raise UserError("JSON", f"{error.msg} in line {error.lineno}, column {error.colno}", "$", code="invalid_json") from None
+        raise UserError("JSON", f"{error.msg} in line {error.lineno}, column {error.colno}", where="$", code=Code.INVALID_JSON) from None
     except (ValueError, RecursionError):
-        raise UserError("JSON", "a number of more than 4,300 digits", "$", code="invalid_json") from None
+        raise UserError("JSON", "a number of more than 4,300 digits", where="$", code=Code.INVALID_JSON) from None
 
 
 def _walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -165,7 +167,7 @@ def _raise_lexical(text: str) -> None:
             got = "half a surrogate pair"
         if got:
             safe = path_text(path).encode("ascii", "backslashreplace").decode()
-            raise UserError("interoperable JSON", got, safe, code="invalid_json")
+            raise UserError("interoperable JSON", got, where=safe, code=Code.INVALID_JSON)
 
 
 def _nul_paths(text: str) -> list[tuple[str | int, ...]]:
@@ -177,7 +179,7 @@ def _nul_paths(text: str) -> list[tuple[str | int, ...]]:
 def _raise_nul(text: str) -> None:
     for path in _nul_paths(text):
         where = path_text(path).replace("\0", "\\u0000")
-        raise UserError("text without NUL", "NUL", where, code="invalid_field")
+        raise UserError("text without NUL", "NUL", where=where, code=Code.INVALID_FIELD)
 
 
 def _one_byte_each(text: str) -> bool:
@@ -200,7 +202,7 @@ def _check_bytes(request: RecommendRequest) -> None:
     many = ((f"{name}[{i}]", value) for name in ("candidates", "exclude") for i, value in enumerate(getattr(request, name) or ()))
     for name, value in (*single, *many):
         if value is not None and len(value.encode()) > MAX_ID_BYTES:
-            raise UserError(f"1-{MAX_ID_BYTES} bytes", f"{len(value.encode())}", f"$.{name}", code="invalid_field")
+            raise UserError(f"1-{MAX_ID_BYTES} bytes", f"{len(value.encode())}", where=f"$.{name}", code=Code.INVALID_FIELD)
 
 
 def _one_by_one(body: bytes, text: str) -> tuple[list[tuple[int, Event]], list[Rejection]]:
@@ -217,7 +219,7 @@ def _one_by_one(body: bytes, text: str) -> tuple[list[tuple[int, Event]], list[R
         try:
             if index in nul:
                 where = path_text(nul[index]).replace("\0", "\\u0000")
-                raise UserError("text without NUL", "NUL", where, code="invalid_field")
+                raise UserError("text without NUL", "NUL", where=where, code=Code.INVALID_FIELD)
             good.append((index, _checked_event(raw, index)))
         except UserError as error:
             bad.append(error)
@@ -233,14 +235,13 @@ def _checked_event(raw: msgspec.Raw, index: int) -> Event:
     except (ValueError, RecursionError) as error:
         raise _field_error(error, Event, f"$.events[{index}]") from None
     if name := _overlong(event):
-        raise UserError(f"1-{MAX_ID_BYTES} bytes", "more", f"$.events[{index}].{name}", code="invalid_field")
+        raise UserError(f"1-{MAX_ID_BYTES} bytes", "more", where=f"$.events[{index}].{name}", code=Code.INVALID_FIELD)
     return event
 
 
 def rejection(index: int, error: UserError) -> Rejection:
     """The answer's line for an event that is not stored."""
-    code: Code = msgspec.convert(error.code, Code)
-    return Rejection(index, code, str(error), error.where)
+    return Rejection(index, msgspec.convert(error.code, HttpCode), str(error), error.where)
 
 
 def _field_error(error: Exception, message_type: type[msgspec.Struct], root: str = "$") -> UserError:
@@ -251,13 +252,15 @@ def _field_error(error: Exception, message_type: type[msgspec.Struct], root: str
     if unknown := re.match(r"Object contains unknown field `(.*)`", what, re.DOTALL):
         known = Event if "events" in where else message_type
         name = unknown[1][:60]
-        return UserError("a field of the message", repr(name), where, nearest(name, known.__struct_fields__), code="invalid_field")
+        return UserError(
+            "a field of the message", repr(name), where=where, hint=nearest(name, known.__struct_fields__), code=Code.INVALID_FIELD
+        )
     if missing := re.match(r"Object missing required field `(.*)`", what):
-        return UserError(f"the field {missing[1]}", "none", f"{where}.{missing[1]}", code="invalid_field")
+        return UserError(f"the field {missing[1]}", "none", where=f"{where}.{missing[1]}", code=Code.INVALID_FIELD)
     if too_many := re.match(r"Expected `(?:array|object)` of length <= (\d+)", what):
-        return UserError(f"at most {too_many[1]} entries", "more", where, code="too_large")
+        return UserError(f"at most {too_many[1]} entries", "more", where=where, code=Code.TOO_LARGE)
     if pair := re.match(r"Expected (.*), got (.*)", what):
-        return UserError(pair[1], pair[2], where, code="invalid_field")
+        return UserError(pair[1], pair[2], where=where, code=Code.INVALID_FIELD)
     if expected := re.match(r"Expected (.*)", what):
-        return UserError(expected[1], "something else", where, code="invalid_field")
-    return UserError("a value in range and form", what[:200], where, code="invalid_field")
+        return UserError(expected[1], "something else", where=where, code=Code.INVALID_FIELD)
+    return UserError("a value in range and form", what[:200], where=where, code=Code.INVALID_FIELD)

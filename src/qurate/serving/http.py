@@ -21,9 +21,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from qurate.errors import MachineError, QurateError, UserError
+from qurate.errors import Code, MachineError, QurateError, UserError
 from qurate.serving.boundary import MAX_BODY, MAX_EVENTS_BODY, parse_events, parse_recommend
-from qurate.serving.messages import Code, Live, Problem
+from qurate.serving.messages import HttpCode, Live, Problem
 from qurate.serving.openapi import openapi
 from qurate.serving.service import Service
 from qurate.serving.transport import MAX_WAITING, BoundedProtocol
@@ -40,17 +40,6 @@ BODIES_IN_FLIGHT = 64 << 20
 """Bytes of bodies being received at once, over all connections."""
 
 RETRY_AFTER = {"storage_full": "5", "not_ready": "5", "overloaded": "1"}
-STATUS: dict[str, int] = {
-    "invalid_json": 400,
-    "invalid_field": 400,
-    "too_deep": 400,
-    "too_large": 413,
-    "forbidden": 403,
-    "not_found": 404,
-    "overloaded": 503,
-    "not_ready": 503,
-    "storage_full": 507,
-}
 STOP_SECONDS = 10
 Handler = Callable[[bytes], Awaitable[Response]]
 
@@ -70,7 +59,7 @@ class Bodies:
         """
         headers = request.headers
         if headers.get("content-encoding", "identity") != "identity":
-            raise UserError("a body that is not compressed", "a content-encoding", "header content-encoding", code="invalid_field")
+            raise UserError("a body that is not compressed", "a content-encoding", where="header content-encoding", code=Code.INVALID_FIELD)
         announced = int(headers.get("content-length", "0"))
         if announced > MAX_READ or (announced > limit and "expect" in headers):  # who expects 100-continue has sent nothing yet
             raise _too_large(limit)
@@ -87,12 +76,14 @@ class Bodies:
                     held += len(part)
                     self.held += len(part)
                     if self.held > BODIES_IN_FLIGHT:
-                        raise MachineError(f"at most {BODIES_IN_FLIGHT} bytes of bodies at once", "more", "$", "try again", "overloaded")
+                        raise MachineError(
+                            f"at most {BODIES_IN_FLIGHT} bytes of bodies at once", "more", where="$", hint="try again", code=Code.OVERLOADED
+                        )
                     parts.append(part)
         except TimeoutError:
             if max(size, announced) > limit:
                 raise _too_large(limit) from None
-            raise UserError(f"a complete body within {BODY_SECONDS:g} s", f"{size} bytes", "$", code="invalid_json") from None
+            raise UserError(f"a complete body within {BODY_SECONDS:g} s", f"{size} bytes", where="$", code=Code.INVALID_JSON) from None
         finally:
             self.held -= held
         if size > limit:
@@ -141,7 +132,9 @@ def make_app(service: Service) -> Starlette:
             except QurateError as error:
                 response = _problem(error)
             except asyncio.CancelledError:  # by a second signal; uvicorn would call it a fault of ours
-                response = _problem(MachineError("a service that runs", "one that stops", "$", "send it again", "not_ready"))
+                response = _problem(
+                    MachineError("a service that runs", "one that stops", where="$", hint="send it again", code=Code.NOT_READY)
+                )
             count = counts.get(response.status_code) or service.metrics.requests.labels(path, str(response.status_code))
             count.inc()
             seconds.observe(time.perf_counter() - start)
@@ -268,7 +261,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """A listening socket on a loopback address."""
     if not is_loopback(host):
         hint = "put a reverse proxy with authentication in front; API keys are not there yet"
-        raise UserError("a loopback address (127.0.0.1, ::1, localhost)", host, "--host", hint, "bad_host")
+        raise UserError("a loopback address (127.0.0.1, ::1, localhost)", host, where="--host", hint=hint, code=Code.BAD_HOST)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -278,7 +271,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         got = getattr(error, "strerror", None) or str(error)
-        raise MachineError("a free port", got, f"{host}:{port}", "choose another --port", "port_taken") from None
+        raise MachineError("a free port", got, where=f"{host}:{port}", hint="choose another --port", code=Code.PORT_TAKEN) from None
     return listener
 
 
@@ -300,15 +293,15 @@ def _check_origin(request: Request) -> None:
     try:
         name, page = urlsplit(f"//{host}").hostname or "", None if origin is None else urlsplit(origin).netloc
     except ValueError:  # brackets that hold no address
-        raise UserError("an address", f"{host[:100]} and origin {str(origin)[:100]}", "header host", code="forbidden") from None
+        raise UserError("an address", f"{host[:100]} and origin {str(origin)[:100]}", where="header host", code=Code.FORBIDDEN) from None
     if not is_loopback(name):
-        raise UserError("a loopback name", host[:100], "header host", code="forbidden")
+        raise UserError("a loopback name", host[:100], where="header host", code=Code.FORBIDDEN)
     if origin is not None and page != host:
-        raise UserError("a request from this service's own pages", origin[:100], "header origin", code="forbidden")
+        raise UserError("a request from this service's own pages", origin[:100], where="header origin", code=Code.FORBIDDEN)
 
 
 def _too_large(limit: int) -> UserError:
-    return UserError(f"at most {limit} bytes", "more", "$", "send smaller batches", code="too_large")
+    return UserError(f"at most {limit} bytes", "more", where="$", hint="send smaller batches", code=Code.TOO_LARGE)
 
 
 def _json(body: bytes, status: int = 200) -> Response:
@@ -317,11 +310,11 @@ def _json(body: bytes, status: int = 200) -> Response:
 
 def _problem(error: QurateError) -> Response:
     """An error as problem+json; where the rest of the body may still be coming the connection ends with it."""
-    status = STATUS.get(error.code, 500)
+    status = error.code.http_status or 500
     headers = {"connection": "close"} if status in (400, 413, 503) else {}
     if error.code in RETRY_AFTER:
         headers["retry-after"] = RETRY_AFTER[error.code]
-    return _problem_response(status, msgspec.convert(error.code, Code), str(error), error.where, headers)
+    return _problem_response(status, msgspec.convert(error.code, HttpCode), str(error), error.where, headers)
 
 
 def _full() -> Response:
@@ -330,7 +323,7 @@ def _full() -> Response:
     return _problem_response(503, "overloaded", detail, "$", {"retry-after": RETRY_AFTER["overloaded"]})
 
 
-def _problem_response(status: int, code: Code, detail: str, path: str, headers: dict[str, str]) -> Response:
+def _problem_response(status: int, code: HttpCode, detail: str, path: str, headers: dict[str, str]) -> Response:
     problem = Problem("about:blank", HTTPStatus(status).phrase, status, code, detail, path)
     return Response(msgspec.json.encode(problem), status, headers, "application/problem+json")
 

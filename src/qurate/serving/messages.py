@@ -18,7 +18,7 @@ Time = (
 )
 Number = Annotated[float, Meta(gt=-FLOAT32_MAX, lt=FLOAT32_MAX, description="within float32, as states hold it")]
 Feature = str | Number | bool | Annotated[list[Id], Meta(max_length=100)]
-Code = Literal[
+HttpCode = Literal[
     "invalid_json",
     "invalid_field",
     "too_large",
@@ -76,7 +76,7 @@ class Rejection(msgspec.Struct, frozen=True):
     """Why the event at `index` was not stored."""
 
     index: int
-    code: Code
+    code: HttpCode
     message: str
     path: str
 
@@ -96,7 +96,7 @@ class Problem(msgspec.Struct, frozen=True):
     type: str
     title: str
     status: int
-    code: Code
+    code: HttpCode
     detail: str
     path: str
 

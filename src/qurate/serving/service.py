@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.events.schema import OTHER
 from qurate.mdp.decision import Decision, DecisionItem, HistoryRows
 from qurate.serving.boundary import rejection
@@ -348,18 +348,22 @@ def event_row(event: Event, received_us: int, path: str) -> EventRow:
     """
     if event.type in RESERVED_TYPES:
         reason = RESERVED_TYPES[event.type]
-        raise UserError("an event type of a customer", f"the reserved {event.type}", f"{path}.type", reason, "invalid_field")
+        raise UserError(
+            "an event type of a customer", f"the reserved {event.type}", where=f"{path}.type", hint=reason, code=Code.INVALID_FIELD
+        )
     stamp = event.timestamp
     time_us = stamp * 1_000 if isinstance(stamp, int) else (stamp - EPOCH) // MICROSECOND
     if time_us > received_us + FUTURE_US:
         hint = "set the sender's clock; integers are milliseconds"
-        raise UserError("a time at most 5 minutes ahead of the server's", str(stamp)[:60], f"{path}.timestamp", hint, "invalid_field")
+        raise UserError(
+            "a time at most 5 minutes ahead of the server's", str(stamp)[:60], where=f"{path}.timestamp", hint=hint, code=Code.INVALID_FIELD
+        )
     if time_us < EARLIEST_US:
         hint = "integers are milliseconds, not seconds"
-        raise UserError("a time after 1970", str(stamp)[:60], f"{path}.timestamp", hint, "invalid_field")
+        raise UserError("a time after 1970", str(stamp)[:60], where=f"{path}.timestamp", hint=hint, code=Code.INVALID_FIELD)
     props = None if event.props is None else json.dumps(event.props, ensure_ascii=False, separators=(",", ":"))
     if props is not None and len(props) > MAX_PROPS_BYTES:
-        raise UserError(f"at most {MAX_PROPS_BYTES} characters of JSON", str(len(props)), f"{path}.props", code="invalid_field")
+        raise UserError(f"at most {MAX_PROPS_BYTES} characters of JSON", str(len(props)), where=f"{path}.props", code=Code.INVALID_FIELD)
     return EventRow(
         event.event_id,
         event.user_id,

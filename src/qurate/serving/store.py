@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from qurate.errors import MachineError, QurateError, UserError
+from qurate.errors import Code, MachineError, QurateError, UserError
 from qurate.serving.metrics import Metrics
 
 SCHEMA_VERSION = 1
@@ -160,7 +160,9 @@ class Store:
         try:
             self._queue.put_nowait(write)
         except queue.Full:
-            raise MachineError(f"fewer than {QUEUE_LIMIT} writes waiting", "more", str(self.path), "try again", "overloaded") from None
+            raise MachineError(
+                f"fewer than {QUEUE_LIMIT} writes waiting", "more", where=str(self.path), hint="try again", code=Code.OVERLOADED
+            ) from None
 
     def close(self) -> None:
         """Writes what waits, then releases the files. A second call does nothing."""
@@ -347,7 +349,9 @@ def _lock(directory: Path) -> Any:
         file = open(directory / "lock", "a+")  # noqa: SIM115 - held as long as the store
     except OSError as error:
         hint = "give the right to write there, or choose another --data"
-        raise MachineError("a directory that can be written", error.strerror or "an error", str(directory), hint, "data_dir") from None
+        raise MachineError(
+            "a directory that can be written", error.strerror or "an error", where=str(directory), hint=hint, code=Code.DATA_DIR
+        ) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -355,7 +359,9 @@ def _lock(directory: Path) -> Any:
         owner = file.read().strip() or "unknown"
         file.close()
         hint = "stop that process or choose another --data"
-        raise MachineError("a data directory of its own", f"one in use by process {owner}", str(directory), hint, "data_dir") from None
+        raise MachineError(
+            "a data directory of its own", f"one in use by process {owner}", where=str(directory), hint=hint, code=Code.DATA_DIR
+        ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
@@ -375,11 +381,19 @@ def _open(path: Path) -> apsw.Connection:
                     connection.execute(statement).fetchall()
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}").fetchall()
     except apsw.NotADBError:
-        raise UserError("an events.sqlite written by qurate serve", "another file", str(path), "choose another --data") from None
+        raise UserError(
+            "an events.sqlite written by qurate serve", "another file", where=str(path), hint="choose another --data", code=Code.BAD_STORE
+        ) from None
     except apsw.Error as error:
         raise _machine_error(error, path) from None
     if version > SCHEMA_VERSION:
-        raise UserError(f"schema version {SCHEMA_VERSION} or older", str(version), str(path), "use the newer qurate", "data_dir")
+        raise UserError(
+            f"schema version {SCHEMA_VERSION} or older",
+            str(version),
+            where=str(path),
+            hint="use the newer qurate",
+            code=Code.SCHEMA_VERSION,
+        )
     return connection
 
 
@@ -394,7 +408,21 @@ def _is_disk(error: Exception) -> bool:
 
 def _machine_error(error: Exception, path: Path) -> MachineError:
     if isinstance(error, apsw.FullError):
-        return MachineError("room on the disk", "none", str(path), "free some; writing goes on by itself", "storage_full")
+        return MachineError(
+            "room on the disk", "none", where=str(path), hint="free some; writing goes on by itself", code=Code.STORAGE_FULL
+        )
     if isinstance(error, apsw.CorruptError):
-        return MachineError("an intact store", str(error)[:200], str(path), "put a copy in its place or choose another --data", "not_ready")
-    return MachineError("a store that can be used", str(error)[:200], str(path), "see to the disk; writing goes on by itself", "not_ready")
+        return MachineError(
+            "an intact store",
+            str(error)[:200],
+            where=str(path),
+            hint="put a copy in its place or choose another --data",
+            code=Code.NOT_READY,
+        )
+    return MachineError(
+        "a store that can be used",
+        str(error)[:200],
+        where=str(path),
+        hint="see to the disk; writing goes on by itself",
+        code=Code.NOT_READY,
+    )

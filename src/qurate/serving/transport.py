@@ -6,7 +6,7 @@ from typing import ClassVar
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from qurate.serving.messages import Code, Problem
+from qurate.serving.messages import HttpCode, Problem
 
 MAX_HEAD = 64 << 10
 MAX_WAITING = 64
@@ -35,7 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """uvicorn's answer to what is no HTTP, as a problem."""
         self._refuse(400, "invalid_json", f"expected a request of HTTP/1.1, got bytes that are none: {msg}", "the request's head")
 
-    def _refuse(self, status: int, code: Code, detail: str, path: str) -> None:
+    def _refuse(self, status: int, code: HttpCode, detail: str, path: str) -> None:
         body = msgspec.json.encode(Problem("about:blank", HTTPStatus(status).phrase, status, code, detail, path))
         usual = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
         head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)

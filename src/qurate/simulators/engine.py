@@ -12,7 +12,7 @@ import polars as pl
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.states import derive_context, gap_seconds
 from qurate.mdp.types import EventRows, Feedback, FloatArray, IntArray, Observation
 from qurate.simulators.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix
@@ -315,4 +315,4 @@ def _runs(flat: NDArray[ScalarT], window: int) -> NDArray[ScalarT]:
 
 def _require(ok: bool, expected: str, got: object, where: str) -> None:
     if not ok:
-        raise UserError(expected, str(got), where, code="bad_action" if where == "step" else "bad_argument")
+        raise UserError(expected, str(got), where=where, code=Code.BAD_ACTION if where == "step" else Code.BAD_ARGUMENT)

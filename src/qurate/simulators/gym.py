@@ -7,7 +7,7 @@ while they are themselves half imported, so nothing here imports Gymnasium at th
 
 from typing import TYPE_CHECKING
 
-from qurate.errors import UserError, nearest
+from qurate.errors import Code, UserError, nearest
 from qurate.simulators.engine import BatchedEngine, World
 from qurate.simulators.shop import Shop
 from qurate.simulators.toys import TOYS, ToyWorld
@@ -33,7 +33,9 @@ def environment_name(name: str) -> str:
     by_id = {gym_id: short for short, gym_id in GYM_IDS.items()}
     short = by_id.get(name, name)
     if short not in GYM_IDS:
-        raise UserError("a known environment", name, "--env", nearest(name, [*GYM_IDS, *GYM_IDS.values()]), "unknown_environment")
+        raise UserError(
+            "a known environment", name, where="--env", hint=nearest(name, [*GYM_IDS, *GYM_IDS.values()]), code=Code.UNKNOWN_ENVIRONMENT
+        )
     return short
 
 
@@ -81,7 +83,7 @@ def make_engine(
 
 def _fixed(name: str, argument: str, got: object, only: object, ok: bool) -> None:
     if not ok:
-        raise UserError(f"{argument}={only} for {name}", str(got), argument, "leave it out", "bad_argument")
+        raise UserError(f"{argument}={only} for {name}", str(got), where=argument, hint="leave it out", code=Code.BAD_ARGUMENT)
 
 
 def make_env(

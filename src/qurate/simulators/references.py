@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import FloatArray, Observation, Propensities
 from qurate.simulators.engine import BatchedEngine
 from qurate.simulators.shop import N_CATEGORIES, Shop
@@ -40,7 +40,9 @@ class Latent:
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
         """Positions [B] (or [B, k]: the k best) and propensities of 1."""
         if len(observation.user) != self.engine.n:
-            raise UserError(f"all {self.engine.n} customers of the engine", str(len(observation.user)), self.name, code="bad_argument")
+            raise UserError(
+                f"all {self.engine.n} customers of the engine", str(len(observation.user)), where=self.name, code=Code.BAD_ARGUMENT
+            )
         scores = self.scores(observation)
         k = self.engine.slate_size
         if k == 1:
@@ -75,7 +77,9 @@ def far_sighted(engine: BatchedEngine) -> Latent:
 def shop_of(engine: BatchedEngine) -> Shop:
     """The engine's world, which must be a shop."""
     if not isinstance(engine.world, Shop):
-        raise UserError("a shop", type(engine.world).__name__, "reference policy", "only the shop has references", "bad_argument")
+        raise UserError(
+            "a shop", type(engine.world).__name__, where="reference policy", hint="only the shop has references", code=Code.BAD_ARGUMENT
+        )
     return engine.world
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.events.catalogue import feature_matrix, feature_names
 from qurate.mdp.types import FloatArray, IntArray
 from qurate.simulators.engine import Group, Outcome
@@ -104,9 +104,9 @@ class Shop:
 
     def __init__(self, n_items: int = 300, strength: float = 1.0, world_seed: int = 0, parameters: ShopParameters | None = None) -> None:
         if not 0 <= strength <= 2:
-            raise UserError("strength from 0 to 2", str(strength), "shop", code="bad_argument")
+            raise UserError("strength from 0 to 2", str(strength), where="shop", code=Code.BAD_ARGUMENT)
         if n_items < 2:
-            raise UserError("at least 2 items", str(n_items), "n_items", code="bad_argument")
+            raise UserError("at least 2 items", str(n_items), where="n_items", code=Code.BAD_ARGUMENT)
         p = self.p = parameters or ShopParameters()
         self.strength = strength
         self.catalogue = c = Catalogue(n_items, world_seed, p)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 from qurate.mdp.types import FloatArray, IntArray, Policy
 from qurate.simulators.engine import BatchedEngine, Group, Outcome
 from qurate.simulators.rng import Keys, purposes, uniforms
@@ -153,7 +153,7 @@ def visited_policy(engine: BatchedEngine, policy: Policy, seed: int, lanes: int 
     """
     world = engine.world
     if not isinstance(world, ToyWorld):
-        raise UserError("a toy's engine", type(world).__name__, "visited_policy", code="bad_argument")
+        raise UserError("a toy's engine", type(world).__name__, where="visited_policy", code=Code.BAD_ARGUMENT)
     counts = np.zeros((len(world.mdp.states), len(world.mdp.items)))
     rng = np.random.default_rng([seed, 7])
     observation = engine.reset(seed, lanes)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.mdp.types import Feedback, IntArray, Policy
 from qurate.simulators.engine import BatchedEngine
 
@@ -60,9 +60,9 @@ def simulate(
     """
     path = Path(out)
     if path.suffix not in FORMATS:
-        raise UserError(f"a file ending in {', '.join(FORMATS)}", str(out), "-o", code="bad_output")
+        raise UserError(f"a file ending in {', '.join(FORMATS)}", str(out), where="-o", code=Code.BAD_OUTPUT)
     if users < 1 or steps < 1:
-        raise UserError("users and steps of at least 1", f"users={users}, steps={steps}", "simulate", code="bad_argument")
+        raise UserError("users and steps of at least 1", f"users={users}, steps={steps}", where="simulate", code=Code.BAD_ARGUMENT)
     rng = np.random.default_rng([seed, 20])
     parts = []
     for first in range(0, users, LANES):
@@ -84,7 +84,9 @@ def simulate(
         if trace:
             files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), _beside(path, "trace").with_suffix(".jsonl"))
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
-        raise MachineError("a place to write the log", str(error), str(path), "choose another directory", "unwritable") from None
+        raise MachineError(
+            "a place to write the log", str(error), where=str(path), hint="choose another directory", code=Code.UNWRITABLE
+        ) from None
     return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
 
 
