@@ -21,17 +21,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small produ
 
 import numpy as np
 
-from qurate import demo
-from qurate.build import intra_op_threads, train, train_in_engine
-from qurate.config import parse_settings
-from qurate.evaluation.bounds import best_static
+from qurate.baselines.registry import random_policy
+from qurate.environments.engine import BatchedEngine
+from qurate.environments.registry import make_engine
 from qurate.evaluation.intervals import student_t
 from qurate.evaluation.rollouts import Rollout, customers_seed, rollout
-from qurate.judge import as_policy, present_recommender
-from qurate.mdp.types import Policy
-from qurate.policies.baselines import random_policy
-from qurate.simulators.engine import BatchedEngine
-from qurate.simulators.gym import make_engine
+from qurate.evaluation.static_list import best_static
+from qurate.experiments import demo
+from qurate.experiments.compare import as_policy, present_recommender
+from qurate.settings import parse_settings
+from qurate.training.train import intra_op_threads, train, train_in_engine
+from qurate.types import Policy
 
 
 def reward(engine: BatchedEngine, seed: int, size: demo.Size, log: dict[str, Any], online: dict[str, Any], folder: Path) -> Rollout:

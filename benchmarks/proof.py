@@ -19,15 +19,15 @@ import msgspec
 import numpy as np
 from digest import code_digest
 
-from qurate import demo
 from qurate.evaluation.rollouts import Rollout
+from qurate.experiments import demo
 
 ARRAYS = [f.name for f in fields(Rollout) if f.name not in ("component_names", "trace")]
 
 
 CODE = (
-    "build.py", "config.py", "demo.py", "judge.py", "simulators", "events", "mdp", "replay", "networks", "qlearning", "policies",
-    "evaluation/bounds.py", "evaluation/rollouts.py",
+    "settings.py", "types.py", "events", "mdp", "environments", "replay", "networks", "algorithms", "choosing", "learning", "baselines",
+    "models", "training", "experiments", "evaluation/static_list.py", "evaluation/rollouts.py",
 )  # fmt: skip
 """Where a change can move a figure of the proof."""
 

@@ -24,23 +24,23 @@ from results_logs import ALGORITHMS, LOGS, Log, log_named
 from results_page import page
 
 import qurate
-from qurate.build import intra_op_threads, train
+from qurate.algorithms.table import variant_settings
+from qurate.baselines.neighbours import RecentScorer
+from qurate.baselines.registry import ShownOrderScorer, fit_popularity
+from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
-from qurate.judge import ranking_baselines, scores_of
+from qurate.experiments.compare import ranking_baselines, scores_of
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.mdp.types import HISTORY, TEST, TRAIN, Scorer
-from qurate.policies.baselines import ShownOrderScorer, fit_popularity
-from qurate.policies.model import Model
-from qurate.policies.neighbours import RecentScorer
-from qurate.policies.scored import FirstThen
-from qurate.policies.storage import load
-from qurate.qlearning.variants import variant_settings
+from qurate.models.directory import load
+from qurate.models.model import Model
+from qurate.training.train import intra_op_threads, train
+from qurate.types import HISTORY, TEST, TRAIN, Scorer
 
 K = 20
-LEARNING = ("build.py", "config.py", "events", "mdp", "replay", "networks", "qlearning", "policies/model.py")
+LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/model.py")
 """Where a change can move a trained model's figures: their digest stands beside each figure."""
 
 

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 from qurate import Client, load, make_engine
+from qurate.baselines.registry import random_policy
 from qurate.evaluation.intervals import paired_t
 from qurate.evaluation.rollouts import customers_seed, rollout
-from qurate.judge import as_policy
-from qurate.mdp.types import Feedback
-from qurate.policies.baselines import random_policy
+from qurate.experiments.compare import as_policy
+from qurate.types import Feedback
 
 QURATE = str(Path(sys.executable).with_name("qurate"))
 CONNECTIONS = 4

@@ -16,11 +16,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from qurate import cli
-from qurate.build import train
+from qurate.cli import main as cli
 from qurate.errors import UserError
 from qurate.mdp import storage as dataset_storage
 from qurate.mdp.rewards import parse_rewards
+from qurate.training.train import train
 from test_cli import one_error, run
 from test_commands import SMALL, write_log
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from qurate import cli
 from qurate.bench import run
+from qurate.cli import main as cli
 from qurate.errors import UserError
 
 

@@ -20,7 +20,7 @@ import pytest
 
 import qurate
 from qurate import Client, MachineError, UserError
-from qurate.mdp.decision import Decision
+from qurate.decision import Decision
 
 SERVER = Path(__file__).parent / "serving" / "server_process.py"
 

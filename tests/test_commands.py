@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qurate import cli
+from qurate.cli import main as cli
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.policies.storage import load as load_model
+from qurate.models.directory import load as load_model
 from test_cli import COMPARISON, QURATE, one_error, run
 
 
@@ -314,7 +314,7 @@ def test_demo_prints_both_tables_and_where_the_report_is(monkeypatch: pytest.Mon
             "seconds": 88.5,
         }
 
-    monkeypatch.setattr(import_module("qurate.demo"), "demo", fake)
+    monkeypatch.setattr(import_module("qurate.experiments.demo"), "demo", fake)
     code, out, err = run(capsys, "demo", "-o", "d", "--seed", "7")
     assert code == 0 and asked == [Path("d"), 7]
     assert "shop: 2 seeds" in out and "shop, strength 0: 2 seeds" in out and "report: d/report.html\nmodel: d/model\nseconds: 88.5" in out
@@ -385,6 +385,6 @@ def test_workers_run_nothing_that_lies_in_the_current_folder(tmp_path: Path) -> 
     folder.mkdir()
     (folder / "re.py").write_text("raise SystemExit('a module of the folder was run')")
     run = "    demo.STAGES['index'] = 1\n    print(demo.run_jobs([(operator.index, (7,))], lambda *a: None))\n"
-    script.write_text("import operator\nfrom qurate import demo\nif __name__ == '__main__':\n" + run)
+    script.write_text("import operator\nfrom qurate.experiments import demo\nif __name__ == '__main__':\n" + run)
     result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60)
     assert result.stdout.endswith("[7]\n"), result.stderr

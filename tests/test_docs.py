@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qurate.cli import app
+from qurate.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if p.is_file()]

@@ -36,8 +36,8 @@ def test_the_rule_can_fail(tmp_path: Path) -> None:
     config.write_text(
         '[tool.importlinter]\nroot_package = "qurate"\n'
         '[[tool.importlinter.contracts]]\nname = "upside down"\ntype = "layers"\n'
-        'layers = ["qurate.errors", "qurate.config"]\n'
+        'layers = ["qurate.errors", "qurate.settings"]\n'
     )
     result = lint_imports(config)
     assert result.returncode == 1
-    assert "qurate.config -> qurate.errors" in result.stdout
+    assert "qurate.settings -> qurate.errors" in result.stdout

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from qurate.build import train
+from qurate.baselines.registry import random_policy
+from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
-from qurate.policies.baselines import random_policy
-from qurate.simulators.gym import make_engine
-from qurate.simulators.write_log import simulate
+from qurate.training.train import train
 
 PAGE = (Path(__file__).parent.parent / "docs" / "service.md").read_text(encoding="utf-8")
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)

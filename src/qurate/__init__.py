@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from qurate.build import train as train
     from qurate.client import Client as Client
+    from qurate.environments.registry import make_engine as make_engine
+    from qurate.environments.registry import make_env as make_env
     from qurate.errors import MachineError as MachineError
     from qurate.errors import QurateError as QurateError
     from qurate.errors import UserError as UserError
     from qurate.evaluation.report import Report as Report
     from qurate.events.readers import read_events as read_events
-    from qurate.judge import compare as compare
-    from qurate.judge import evaluate as evaluate
+    from qurate.experiments.compare import compare as compare
+    from qurate.experiments.compare import evaluate as evaluate
     from qurate.mdp.dataset import build_dataset as build_dataset
     from qurate.mdp.storage import Dataset as Dataset
-    from qurate.policies.model import Model as Model
-    from qurate.policies.storage import load as load
-    from qurate.simulators.gym import make_engine as make_engine
-    from qurate.simulators.gym import make_env as make_env
+    from qurate.models.directory import load as load
+    from qurate.models.model import Model as Model
+    from qurate.training.train import train as train
 
 _PLACES = {
-    "train": "build", "Client": "client", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
-    "Report": "evaluation.report", "read_events": "events.readers", "compare": "judge", "evaluate": "judge",
-    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "policies.model", "load": "policies.storage",
-    "make_engine": "simulators.gym", "make_env": "simulators.gym",
+    "train": "training.train", "Client": "client", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
+    "Report": "evaluation.report", "read_events": "events.readers", "compare": "experiments.compare", "evaluate": "experiments.compare",
+    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "models.model", "load": "models.directory",
+    "make_engine": "environments.registry", "make_env": "environments.registry",
 }  # fmt: skip
 
 __all__ = ["__version__", *_PLACES]
@@ -47,7 +47,7 @@ def _register_environments() -> None:
     import sys
 
     if "gymnasium" in sys.modules:
-        import_module("qurate.simulators.gym").register()
+        import_module("qurate.environments.registry").register()
 
 
 _register_environments()

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from qurate.decision import Decision
 from qurate.errors import Code, MachineError, UserError
-from qurate.mdp.decision import Decision
 from qurate.serving.messages import MAX_BATCH, EventsAnswer
 
 Answer = TypeVar("Answer")

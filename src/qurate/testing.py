@@ -13,11 +13,11 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.environments.registry import make_engine
 from qurate.errors import QurateError
 from qurate.mdp.states import CONTEXT_NAMES, derive_context
-from qurate.mdp.types import Engine, Feedback, FloatArray, IntArray, Observation, Policy
 from qurate.serving.store import DecisionRow, EventRow, StoredRow, Write
-from qurate.simulators.gym import make_engine
+from qurate.types import Engine, Feedback, FloatArray, IntArray, Observation, Policy
 
 CUSTOMERS, STEPS = 24, 8
 """How many customers, for how many decisions, `check_env` watches."""

@@ -12,7 +12,7 @@ import results
 import results_logs
 import results_page
 
-from qurate.policies.storage import load
+from qurate.models.directory import load
 
 DAY = 86_400
 

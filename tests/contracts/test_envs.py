@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qurate.mdp.types import Feedback, Observation
-from qurate.simulators.engine import BatchedEngine
-from qurate.simulators.gym import GYM_IDS, make_engine, make_env
+from qurate.environments.engine import BatchedEngine
+from qurate.environments.registry import GYM_IDS, make_engine, make_env
 from qurate.testing import check_env
+from qurate.types import Feedback, Observation
 
 NAMES = list(GYM_IDS)
 VARIETIES: list[dict[str, Any]] = [

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qurate.build import train
+from qurate.baselines.registry import FITTED, ChanceScorer, fit_baseline, random_policy
+from qurate.choosing.merchandising import Rules
+from qurate.choosing.policy import MixturePolicy, ScoredPolicy
+from qurate.choosing.selection import GREEDY, UNIFORM, epsilon_greedy_rule, softmax_rule
+from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.mdp.types import Observation, Policy
-from qurate.policies.baselines import FITTED, ChanceScorer, fit_baseline, random_policy
-from qurate.policies.choose import GREEDY, UNIFORM, epsilon_greedy_rule, softmax_rule
-from qurate.policies.masks import Rules
-from qurate.policies.model import Model
-from qurate.policies.recommend import EMPTY_HISTORY, observe
-from qurate.policies.scored import MixturePolicy, ScoredPolicy
-from qurate.simulators.gym import make_engine
-from qurate.simulators.write_log import simulate
+from qurate.models.answer import EMPTY_HISTORY, observe
+from qurate.models.model import Model
 from qurate.testing import check_policy
+from qurate.training.train import train
+from qurate.types import Observation, Policy
 
 
 class ByUser:
@@ -62,7 +62,7 @@ def model(shop: Dataset) -> Model:
 
 
 def customers(model: Model, shop: Dataset) -> Observation:
-    from qurate.policies.histories import Histories
+    from qurate.models.histories import Histories
 
     past = Histories(shop)
     rows = [EMPTY_HISTORY, *(past.rows(user, model.window) for user in range(7))]

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qurate.mdp.types import TRAIN, Transitions
-from qurate.policies.baselines import random_policy
+from qurate.baselines.registry import random_policy
+from qurate.environments.registry import make_engine
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter
-from qurate.simulators.gym import make_engine
 from qurate.testing import check_estimator, check_sampler
+from qurate.types import TRAIN, Transitions
 
 
 def log_sampler() -> tuple[LogSampler, Any]:

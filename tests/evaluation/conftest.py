@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qurate.mdp.types import EventRows, Feedback, Observation
+from qurate.types import EventRows, Feedback, Observation
 
 TYPES = ["shown", "click"]
 

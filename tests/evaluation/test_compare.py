@@ -111,8 +111,8 @@ def test_discount_reaches_the_table(tiny_world, always) -> None:
 def test_the_myopic_row_has_the_settings_and_the_steps_of_the_model_it_is_compared_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qurate.judge as judge
-    from qurate.build import train
+    import qurate.experiments.compare as judge
+    from qurate.training.train import train
 
     given = {"hidden": 8, "embedding_dim": 4, "window": 3, "lr": 0.003, "n_step": 2}
     train(env="toy_chain", steps=512, **given).save(tmp_path / "model")

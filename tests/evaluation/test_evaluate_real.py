@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from qurate.baselines.neighbours import RecentScorer
+from qurate.baselines.registry import FITTED, ShownOrderScorer
+from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
-from qurate.policies.baselines import FITTED, ShownOrderScorer
-from qurate.policies.neighbours import RecentScorer
-from qurate.policies.scored import FirstThen
 
 
 def test_trivago_lists_reranked(real_log) -> None:

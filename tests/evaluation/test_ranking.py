@@ -4,12 +4,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from qurate.baselines.registry import ShownOrderScorer
 from qurate.errors import MachineError, UserError
 from qurate.evaluation import ranking
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import Ranks, draw_visits, gains, rank_all, rank_targets, ranking_targets
-from qurate.mdp.types import CONTINUES, TEST, TRAIN, EventArrays, Observation, Transitions
-from qurate.policies.baselines import ShownOrderScorer
+from qurate.types import CONTINUES, TEST, TRAIN, EventArrays, Observation, Transitions
 
 
 @dataclass

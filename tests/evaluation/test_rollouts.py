@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
+from qurate.environments.references import true_myopic
+from qurate.environments.registry import make_engine
 from qurate.errors import UserError
-from qurate.evaluation.bounds import StaticCycle
 from qurate.evaluation.rollouts import customers_seed, first_allowed, items_at, rollout, take_rows
-from qurate.simulators.gym import make_engine
-from qurate.simulators.references import true_myopic
+from qurate.evaluation.static_list import StaticCycle
 
 DAY = 86_400.0
 

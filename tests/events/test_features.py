@@ -9,8 +9,8 @@ import pytest
 from event_files import T0, write
 
 from qurate.errors import UserError
-from qurate.events.companions import read_features
 from qurate.events.readers import read_events
+from qurate.events.side_tables import read_features
 
 
 def refused(path: Path) -> str:

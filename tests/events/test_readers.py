@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qurate.errors import UserError
-from qurate.events.companions import read_features
 from qurate.events.readers import read_events
 from qurate.events.schema import DUPLICATE, EVENT_COLUMNS
+from qurate.events.side_tables import read_features
 
 
 def test_every_format_gives_the_same_log(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from mdp_logs import decision, event, make_log
 
 from qurate.errors import UserError
 from qurate.mdp.dataset import Dataset, build_dataset, ingest, parse_duration
+from qurate.mdp.episodes import constant_solution
 from qurate.mdp.states import gather_state
-from qurate.mdp.transitions import constant_solution
-from qurate.mdp.types import CENSORED, CONTINUES, HISTORY, TERMINATED, TEST, TRAIN, VALID
+from qurate.types import CENSORED, CONTINUES, HISTORY, TERMINATED, TEST, TRAIN, VALID
 
 DAY = 86_400
 

@@ -11,7 +11,7 @@ import pytest
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import Dataset, build_dataset
 from qurate.mdp.states import gather_state
-from qurate.mdp.types import HISTORY, TERMINATED, TEST, TRAIN
+from qurate.types import HISTORY, TERMINATED, TEST, TRAIN
 
 RealLog = Callable[[str], Path]
 

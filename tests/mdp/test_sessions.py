@@ -7,7 +7,7 @@ from mdp_logs import SECOND, decision, event, make_log
 
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.sessions import number_visits
-from qurate.mdp.types import SESSION_GAP_US
+from qurate.types import SESSION_GAP_US
 
 
 def visits(user: list[int], seconds: list[float], session: list[int] | None = None) -> list[int]:

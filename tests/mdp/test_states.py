@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qurate.mdp.states import derive_context, gather_state
-from qurate.mdp.types import EventArrays
+from qurate.types import EventArrays
 
 SECOND = 1_000_000
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from qurate.mdp.types import State
 from qurate.networks.encoders import HistoryViews, to_tensors
 from qurate.networks.qnetwork import STRIDE, QNetwork
+from qurate.types import State
 
 N, L, TYPES, R = 37, 12, 3, 2
 

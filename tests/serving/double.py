@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from qurate.decision import Decision, DecisionItem, HistoryRows
 from qurate.events.vocabulary import Vocabulary
-from qurate.mdp.decision import Decision, DecisionItem, HistoryRows
 
 TYPES = ("click", "purchase", "shown")
 

@@ -17,8 +17,8 @@ import pytest
 from double import KnownModel
 from starlette.applications import Starlette
 
+from qurate.decision import Decision
 from qurate.errors import MachineError, UserError
-from qurate.mdp.decision import Decision
 from qurate.serving import http
 from qurate.serving.http import is_loopback, make_app, run
 from qurate.serving.messages import EventsAnswer, Problem, Ready

@@ -8,19 +8,19 @@ import polars as pl
 import pytest
 from test_round_trip import NOW, network_model
 
-from qurate.build import train
-from qurate.events.catalogue import feature_matrix
+from qurate.baselines.registry import random_policy
+from qurate.choosing.selection import GREEDY, epsilon_greedy_rule
+from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine
+from qurate.events.features import feature_matrix
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
-from qurate.policies.baselines import random_policy
-from qurate.policies.choose import GREEDY, epsilon_greedy_rule
-from qurate.policies.model import Model
-from qurate.policies.storage import load
+from qurate.models.directory import load
+from qurate.models.model import Model
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
-from qurate.simulators.gym import make_engine
-from qurate.simulators.write_log import simulate
+from qurate.training.train import train
 
 
 def asked(model: Model, directory: Path, epsilon: float, requests: list[RecommendRequest]) -> list[Any]:
@@ -69,7 +69,7 @@ def test_features_in_the_request_make_a_customer_known(tmp_path: Path) -> None:
 def user_model(spec: dict[str, Any]) -> Model:
     from dataclasses import replace
 
-    from qurate.policies.model import build_network
+    from qurate.models.model import build_network
 
     model = network_model(answers_newcomers=True)
     features = model.network.tower.get_buffer("features").numpy()
@@ -98,7 +98,7 @@ def test_which_models_have_met_newcomers(organic: bool, tmp_path: Path) -> None:
 
 
 def newcomer() -> tuple[Any, ...]:
-    from qurate.policies.recommend import EMPTY_HISTORY
+    from qurate.models.answer import EMPTY_HISTORY
 
     return EMPTY_HISTORY, NOW, 1, None, (), None, False, np.random.default_rng(0)
 

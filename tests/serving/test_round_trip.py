@@ -10,18 +10,18 @@ import pytest
 import torch
 from double import KnownModel
 
-from qurate.config import Settings
+from qurate.choosing.selection import GREEDY, epsilon_greedy_rule
+from qurate.decision import HistoryRows
 from qurate.events.readers import read_events
 from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.dataset import build_dataset
-from qurate.mdp.decision import HistoryRows
 from qurate.mdp.encode import encode
-from qurate.policies.choose import GREEDY, epsilon_greedy_rule
-from qurate.policies.model import Model, build_network
+from qurate.models.model import Model, build_network
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
+from qurate.settings import Settings
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000

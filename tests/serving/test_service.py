@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from double import TYPES, KnownModel
 
+from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, MachineError
 from qurate.events.schema import OTHER
-from qurate.mdp.decision import Decision, HistoryRows
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.service import Service
 from qurate.serving.store import connect

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qurate.config import Settings
-from qurate.mdp.types import SESSION_GAP_US, Batch, State
+from qurate.learning.learner import Learner
 from qurate.networks.qnetwork import STRIDE
-from qurate.qlearning.learner import Learner
+from qurate.settings import Settings
+from qurate.types import SESSION_GAP_US, Batch, State
 
 Parameters = dict[str, Tensor]
 

@@ -153,11 +153,11 @@ def untrained(items: int) -> Any:
     """A served model of the default shape over `items` items: its arithmetic is that of a trained one."""
     import torch
 
-    from qurate.config import Settings
+    from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.events.vocabulary import Vocabulary
-    from qurate.policies.choose import epsilon_greedy_rule
-    from qurate.policies.model import Model, build_network
+    from qurate.models.model import Model, build_network
     from qurate.serving.served import ServedModel
+    from qurate.settings import Settings
 
     torch.set_num_threads(1)
     settings = Settings(window=WINDOW)

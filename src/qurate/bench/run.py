@@ -21,21 +21,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from qurate.baselines.registry import random_policy
 from qurate.bench.bare import bare_learner, first_losses_agree
 from qurate.bench.load import measure, recommendations, server
-from qurate.config import Settings
+from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine
 from qurate.errors import Code, MachineError, UserError, nearest
 from qurate.events.readers import read_events
+from qurate.learning.learner import Learner
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.policies.baselines import random_policy
-from qurate.policies.model import build_network
-from qurate.qlearning.learner import Learner
+from qurate.models.model import build_network
+from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler, OnlineSampler
-from qurate.replay.store import Store
 from qurate.replay.writers import OnlineWriter, store_from_log
-from qurate.simulators.gym import make_engine
-from qurate.simulators.write_log import simulate
+from qurate.settings import Settings
 
 Row = dict[str, Any]
 Progress = Callable[[str], None]
@@ -47,7 +47,7 @@ MARKS = ("<!-- qurate bench -->", "<!-- end -->")
 
 INGEST = """
 import resource, sys
-from qurate.cli import main
+from qurate.cli.main import main
 code = main(["ingest", sys.argv[1], "-o", sys.argv[2], "--json", "--quiet"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 sys.exit(code)
@@ -220,7 +220,7 @@ def ingest(seconds: float) -> list[Row]:
 
 def start(seconds: float) -> list[Row]:
     """`qurate --help` in a fresh process."""
-    command = [sys.executable, "-c", "import sys; from qurate.cli import main; sys.exit(main(['--help']))"]
+    command = [sys.executable, "-c", "import sys; from qurate.cli.main import main; sys.exit(main(['--help']))"]
     taken = turns(lambda: subprocess.run(command, check=True, capture_output=True), 1, min(seconds, 3.0), time.perf_counter)
     return [row("qurate --help", round(float(np.median(taken)), 3), "s", "<= 0.5", f"a fresh process; best {min(taken):.3f}")]
 

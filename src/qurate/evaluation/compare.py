@@ -12,7 +12,7 @@ from typing import Any, Literal
 from qurate.errors import Code, UserError
 from qurate.evaluation.intervals import Interval, number, paired_t, student_t
 from qurate.evaluation.rollouts import TAU_SECONDS, Rollout, customers_seed, mean_over_seeds, rollout
-from qurate.mdp.types import Engine, Policy
+from qurate.types import Engine, Policy
 
 Role = Literal["candidate", "baseline", "reference"]
 

@@ -15,7 +15,7 @@ from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
 from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, rank_all, ranking_targets
-from qurate.mdp.types import IntArray, Scorer
+from qurate.types import IntArray, Scorer
 
 CAPTIONS = {
     "organic": "agreement with what was chosen, not value",

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.rollouts import positions_of
 from qurate.mdp.states import gather_state
-from qurate.mdp.types import TEST, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
-from qurate.policies.draws import is_shared
+from qurate.types import TEST, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
 
 BATCH_BYTES = 64 << 20
 """Scores and their comparisons held at a time; a scorer's own working memory is its own affair."""

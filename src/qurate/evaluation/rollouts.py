@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, UserError
-from qurate.mdp.types import Engine, Feedback, Observation, Policy
-from qurate.policies.draws import is_shared
 from qurate.replay.writers import step_discount
+from qurate.types import Engine, Feedback, Observation, Policy
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
-from qurate.events.companions import Owner, features_beside, read_features
 from qurate.events.fields import Columns, Fields, Layout, Tables, first, ident, json_text, number, optional, renamed, text_list
 from qurate.events.layouts_shown import SHOWN_LAYOUTS, recorded
+from qurate.events.side_tables import Owner, features_beside, read_features
 
 SHOP_TYPES = {
     "pv": "click",

@@ -15,8 +15,8 @@ from qurate.events.layouts import DECISIONS, recognise, unknown_columns
 from qurate.events.lines import raw_lines, read_by_line
 from qurate.events.problems import UNREADABLE, problem
 from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
+from qurate.events.service_log import read_store
 from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, unreadable
-from qurate.events.store import read_store
 from qurate.events.times import ORDER_EPOCH, parse_time
 
 DEFAULT_MAX_BAD = 0.01

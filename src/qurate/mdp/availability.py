@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.mdp.actions import Decided, repeat_states
+from qurate.mdp.decisions import Decided, repeat_states
 from qurate.mdp.splits import FOREVER, Split
-from qurate.mdp.types import TRAIN, IntArray
+from qurate.types import TRAIN, IntArray
 
 ALWAYS = np.iinfo(np.int64).min
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.mdp.actions import Decided, repeat_states
+from qurate.mdp.decisions import Decided, repeat_states
 from qurate.mdp.encode import EventColumns
 from qurate.mdp.rewards import DERIVED, Reward
-from qurate.mdp.types import FloatArray, IntArray
+from qurate.types import FloatArray, IntArray
 
 CREDIT_WINDOW_US = 30 * 60 * 1_000_000
 """An event without a decision is credited up to 30 minutes after its item was shown."""

@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
-from qurate.events.catalogue import feature_matrix
+from qurate.events.features import feature_matrix
 from qurate.events.schema import EventLog
 from qurate.events.vocabulary import Vocabulary
-from qurate.mdp.actions import Decided, decide, repeat_states
 from qurate.mdp.availability import ALWAYS, Availability, order_catalogue
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
+from qurate.mdp.decisions import Decided, decide, repeat_states
 from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
+from qurate.mdp.episodes import Links, link
 from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weights_of
 from qurate.mdp.splits import FOREVER, Split, split_by_column, split_by_time
 from qurate.mdp.storage import SCHEMA_VERSION, Dataset
-from qurate.mdp.transitions import Links, link
-from qurate.mdp.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
+from qurate.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
 
 SHORT_LOG_US = 7 * 86_400_000_000
 """A log that spans less than this says nothing about customers who come back: episodes are sessions."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qurate.errors import Code, UserError
 from qurate.events.schema import OTHER, STANDARD_TYPES, EventLog
-from qurate.mdp.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
+from qurate.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
 
 NO_SPLIT = 255
 """The row names no split."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.schema import FLOAT32_MAX, STANDARD_TYPES
-from qurate.mdp.types import FloatArray
+from qurate.types import FloatArray
 
 DERIVED = ("no_response", "leave")
 """Rewards that no event carries: shown and nothing came within the window; silent longer than `churn_after`."""

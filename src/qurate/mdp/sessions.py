@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.mdp.types import SESSION_GAP_US, IntArray
+from qurate.types import SESSION_GAP_US, IntArray
 
 
 def order_rows(user: NDArray[np.int32], time: IntArray, order: IntArray) -> IntArray:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.mdp.encode import NO_SPLIT
-from qurate.mdp.types import TEST, TRAIN, VALID, IntArray
+from qurate.types import TEST, TRAIN, VALID, IntArray
 
 SHARES = (0.8, 0.9)
 """Decisions before the first cut train, those before the second validate, the rest test."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.mdp.types import SESSION_GAP_US, EventArrays, FloatArray, IntArray, State
+from qurate.types import SESSION_GAP_US, EventArrays, FloatArray, IntArray, State
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 

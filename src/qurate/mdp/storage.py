@@ -18,9 +18,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import Code, MachineError, UserError
-from qurate.events.catalogue import Spec, feature_matrix
+from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
-from qurate.mdp.types import EventArrays, FloatArray, IntArray, Transitions
+from qurate.types import EventArrays, FloatArray, IntArray, Transitions
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"

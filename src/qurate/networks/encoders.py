@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qurate.mdp.types import SESSION_GAP_US, State
+from qurate.types import SESSION_GAP_US, State
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
 NARROW = 16

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qurate.networks.encoders import ENCODERS, HistoryViews, MeanEncoder
-from qurate.networks.items import ItemTable, ItemTower
+from qurate.networks.item_tower import ItemTable, ItemTower
 
 STRIDE = 10.0
 """The few weights of repeating begin at 0 and may have to reach several units (logits): Adam moves them this much faster."""

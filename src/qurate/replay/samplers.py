@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.mdp.types import TRAIN, Transitions
 from qurate.replay.writers import OnlineWriter
+from qurate.types import TRAIN, Transitions
 
 
 class LogSampler:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.mdp.states import gap_seconds
-from qurate.mdp.types import CENSORED, TERMINATED, EventArrays, EventRows, Feedback, FloatArray, Observation, Transitions
-from qurate.replay.store import NO_ACTION, Store, Tables
+from qurate.replay.event_store import NO_ACTION, Store, Tables
+from qurate.types import CENSORED, TERMINATED, EventArrays, EventRows, Feedback, FloatArray, Observation, Transitions
 
 
 def _bits(values: FloatArray) -> NDArray[np.int32]:

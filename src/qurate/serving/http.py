@@ -29,8 +29,8 @@ from qurate.serving.service import Service
 from qurate.serving.transport import MAX_WAITING, BoundedProtocol
 
 if TYPE_CHECKING:
-    from qurate.policies.choose import Rule
-    from qurate.policies.model import Model
+    from qurate.choosing.selection import Rule
+    from qurate.models.model import Model
 
 BODY_SECONDS = 10.0
 MAX_READ = 2 * MAX_EVENTS_BODY
@@ -170,7 +170,7 @@ def serve(
     Raises:
         UserError, MachineError, KeyboardInterrupt: see `run`.
     """
-    from qurate.policies.choose import epsilon_greedy_rule
+    from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.serving.served import ServedModel  # torch comes with it; the application needs none of it
 
     served = ServedModel(model, rule or epsilon_greedy_rule(EPSILON))

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from qurate import __version__
-from qurate.mdp.decision import Decision
+from qurate.decision import Decision
 from qurate.serving.messages import EventsAnswer, EventsRequest, Live, Problem, Ready, RecommendRequest
 
 MESSAGES = (RecommendRequest, Decision, EventsRequest, EventsAnswer, Problem, Ready, Live)

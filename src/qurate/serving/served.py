@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.choosing.selection import Rule
+from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
-from qurate.events.catalogue import feature_matrix
+from qurate.events.features import feature_matrix
 from qurate.events.vocabulary import Vocabulary
-from qurate.mdp.decision import Decision, HistoryRows
-from qurate.mdp.types import FloatArray
-from qurate.policies.choose import Rule
-from qurate.policies.histories import Histories, histories_of, nobody_known
-from qurate.policies.model import Model
-from qurate.policies.recommend import EMPTY_HISTORY, decide
+from qurate.models.answer import EMPTY_HISTORY, decide
+from qurate.models.histories import Histories, histories_of, nobody_known
+from qurate.models.model import Model
+from qurate.types import FloatArray
 
 log = logging.getLogger("qurate.serving")
 

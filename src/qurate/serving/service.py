@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from qurate.decision import Decision, DecisionItem, HistoryRows
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.schema import OTHER
-from qurate.mdp.decision import Decision, DecisionItem, HistoryRows
 from qurate.serving.boundary import rejection
 from qurate.serving.messages import Check, Event, EventsAnswer, Ready, RecommendRequest, Rejection
 from qurate.serving.metrics import Metrics

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qurate.mdp.decision import HistoryRows
+from qurate.decision import HistoryRows
 
 
 class NewRow(NamedTuple):

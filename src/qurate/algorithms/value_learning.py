@@ -1,0 +1,31 @@
+"""Temporal-difference targets and errors: pure functions in the notation of the papers.
+
+`tm1` is the time of the decision, `t` the time of its successor. Shapes stand in every signature. Discount 0 means
+terminated; nothing here knows about episodes, devices or logging.
+"""
+
+import torch
+from torch import Tensor
+
+from qurate.networks.catalogue_max import MASKED_VALUE
+
+
+def masked_argmax(q_t: Tensor, mask_t: Tensor) -> Tensor:
+    """The best allowed action, int64 [B], for q_t [B, N] and mask_t bool [B, N]; ties go to the first."""
+    return q_t.masked_fill(~mask_t, MASKED_VALUE).argmax(1)
+
+
+def q_target(r_t: Tensor, discount_t: Tensor, q_t: Tensor) -> Tensor:
+    """r + discount * q of the successor's chosen action (Watkins 1989; Mnih et al. 2015, eq. 2); any equal shapes."""
+    return r_t + discount_t * q_t
+
+
+def error_loss(error: Tensor, kind: str) -> Tensor:
+    """Elementwise loss of errors: half the square, or Huber with delta 1 (Mnih et al. 2015).
+
+    The mean minimises the square; Huber's minimiser is not the mean and can reverse the order of items whose rewards
+    are rare and large.
+    """
+    if kind == "huber":
+        return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
+    return 0.5 * error.square()

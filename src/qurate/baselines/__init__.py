@@ -1,0 +1,1 @@
+"""Rankers without reinforcement."""

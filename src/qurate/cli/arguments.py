@@ -1,0 +1,176 @@
+"""How the command line reads what was typed: times, shares, lists, and the parser's complaints in our words."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from qurate.errors import Code, UserError, nearest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+GLOBAL_FLAGS = ("--json", "--quiet")
+GLOBAL_VALUES = ("--seed", "--threads", "--device")
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(text: str, where: str) -> float:
+    """Seconds of "90", "90s", "10m", "2h" or "1d".
+
+    Raises:
+        UserError: anything else, or not above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    seconds = float(match[1]) * UNITS_S[match[2] or "s"] if match else 0.0
+    if seconds <= 0:
+        raise UserError(
+            "a time such as 90s, 10m or 2h", repr(text), where=where, hint="give a number and a unit s, m, h or d", code=Code.BAD_DURATION
+        )
+    return seconds
+
+
+def share(text: str, where: str) -> float:
+    """A share in [0, 1] of "1%" or "0.01".
+
+    Raises:
+        UserError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
+    value = float(match[1]) / (100.0 if match[2] else 1.0) if match else 2.0
+    if value > 1.0:
+        raise UserError(
+            "a share between 0 and 1, or 0% and 100%", repr(text), where=where, hint="write for example 1% or 0.01", code=Code.BAD_SHARE
+        )
+    return value
+
+
+def pairs(items: Iterable[str], where: str) -> dict[str, str]:
+    """`{"K": "V"}` of ["K=V", "L=W,M=X"].
+
+    Raises:
+        UserError: a part without "=", an empty name, or a name given twice.
+    """
+    out: dict[str, str] = {}
+    for part in (part for item in items for part in item.split(",") if part):
+        name, equals, value = part.partition("=")
+        if not equals or not name or not value:
+            raise UserError("NAME=VALUE", repr(part), where=where, hint=f"write for example {where} name=value", code=Code.BAD_PAIR)
+        if name in out:
+            raise UserError(f"{name} once", "it twice", where=where, hint="leave one of them out", code=Code.DUPLICATE_NAME)
+        out[name] = value
+    return out
+
+
+def ids(items: Iterable[str]) -> list[str]:
+    """The ids of a repeated, comma-separated option, in order."""
+    return [part for item in items for part in item.split(",") if part]
+
+
+def arrange(args: Sequence[str]) -> list[str]:
+    """Global options to the front, where the parser wants them; `--map A=B C=D` becomes `--map A=B --map C=D`.
+
+    Raises:
+        UserError: a global option without its value.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    position, repeat = 0, ""
+    while position < len(args):
+        arg = args[position]
+        if arg == "--":
+            return [*front, *rest, *args[position:]]
+        if arg in GLOBAL_FLAGS or arg.startswith(tuple(f"{name}=" for name in GLOBAL_VALUES)):
+            front.append(arg)
+        elif arg in GLOBAL_VALUES:
+            if position + 1 == len(args):
+                raise UserError(f"a value after {arg}", "nothing", where="qurate", hint="see qurate --help", code=Code.MISSING_VALUE)
+            front += args[position : position + 2]
+            position += 1
+        elif repeat and "=" in arg and not arg.startswith("-") and rest[-2] == repeat:
+            rest += [repeat, arg]
+        else:
+            rest.append(arg)
+        repeat = arg if arg in ("--map", "--set") else repeat
+        position += 1
+    return front + rest
+
+
+def usage_error(error: Any) -> UserError:
+    """A parser's complaint in our words, with the nearest option."""
+    ctx = getattr(error, "ctx", None)
+    where = ctx.command_path if ctx else "qurate"
+    hint = f"see {where} --help"
+    name = getattr(error, "option_name", None)
+    if name and error.message.endswith("requires an argument."):
+        return UserError(f"a value after {name}", "nothing", where=where, hint=hint, code=Code.MISSING_VALUE)
+    if name:
+        known = [o for p in ctx.command.params for o in p.opts] if ctx else []
+        if name not in (*known, *GLOBAL_VALUES):
+            return UserError(
+                "a known option",
+                name,
+                where=where,
+                hint=f"{nearest(name, [*known, *GLOBAL_FLAGS, *GLOBAL_VALUES])} ({hint})",
+                code=Code.UNKNOWN_OPTION,
+            )
+    param = getattr(error, "param", None)
+    if param is not None and not error.message:
+        option = param.opts[0].startswith("-")
+        return UserError(param.opts[0] if option else str(param.metavar), "nothing", where=where, hint=hint, code=Code.MISSING_OPTION)
+    return UserError("a valid command line", repr(error.format_message().rstrip(".")), where=where, hint=hint, code=Code.BAD_OPTIONS)
+
+
+def source(log: list[Path]) -> Path | list[Path]:
+    return log[0] if len(log) == 1 else log
+
+
+def declared(path: Path | None, owner: Literal["item_id", "user_id"]) -> "pl.DataFrame | None":
+    """A table of items or users.
+
+    Raises:
+        UserError: it cannot be read, or has no column of ids.
+    """
+    if path is None:
+        return None
+    from polars.exceptions import PolarsError
+
+    from qurate.events.side_tables import read_features
+    from qurate.events.sources import unreadable
+
+    try:
+        return read_features(path, owner).collect()
+    except PolarsError as error:
+        raise unreadable(path, error) from None
+
+
+def one_of(dataset: Path | None, env: str | None) -> None:
+    if (dataset is None) == (env is None):
+        got = "neither" if dataset is None else "both"
+        raise UserError("DATASET or --env ID", got, where="the command line", hint="give one of them", code=Code.BAD_OPTIONS)
+
+
+def model_place(path: Path) -> None:
+    """
+    Raises:
+        UserError: a model cannot be saved there; better said before training than after it.
+    """
+    if path.exists() and not (path / "manifest.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(
+            "a new directory or a model to replace", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_MODEL
+        )
+
+
+def known_command(args: Sequence[str], names: Sequence[str]) -> None:
+    """Checks the first word.
+
+    Raises:
+        UserError: it is not a command; the nearest one is named.
+    """
+    position = 0
+    while position < len(args) and args[position].startswith((*GLOBAL_FLAGS, *GLOBAL_VALUES)):
+        position += 2 if args[position] in GLOBAL_VALUES else 1
+    if position < len(args) and args[position].startswith("-"):
+        return  # another option: the parser knows
+    if position < len(args) and args[position] not in names:
+        raise UserError("a command", repr(args[position]), where="qurate", hint=nearest(args[position], names), code=Code.UNKNOWN_COMMAND)

@@ -1,0 +1,1 @@
+"""Who acts: simulated customers, and any Gymnasium task."""

@@ -1,0 +1,318 @@
+"""The batched engine: B customers at once, no Python loop over them.
+
+A world (shop.py) says how customers answer; the engine keeps what every world needs: who stands in which lane, clocks,
+history rings, observations, the step limit and the change of customers. Lane b serves customers b, b + n, b + 2n, ...:
+where an episode ends, the next customer takes the lane in the same step (autoreset mode SAME_STEP).
+"""
+
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix
+from qurate.errors import Code, UserError
+from qurate.mdp.states import derive_context, gap_seconds
+from qurate.types import EventRows, Feedback, FloatArray, IntArray, Observation
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+
+ROWS_PER_STEP = 5
+"""Most history rows one customer gets in one step (shown, click, cart, purchase, a postponed purchase)."""
+
+COMPACT_EVERY = 12
+"""Steps between two moves of the histories to the front of their rings."""
+
+EPOCH_US = 1_767_225_600_000_000
+"""Customers arrive from 2026-01-01 00:00 UTC on."""
+
+ARRIVALS_S = 90 * 86_400
+"""First visits are spread evenly over this many seconds."""
+
+_ARRIVAL = np.uint64((int(GOLDEN) * 15) % 2**64)  # purpose 15 of step 0
+_CANDIDATES = np.uint64((int(GOLDEN) * 14) % 2**64)  # purpose 14 of every step
+
+STATE = ("seed", "n", "customer", "steps", "clock", "_stream", "_user", "_codes", "_gaps", "_values", "_end", "_last", "_until_compact")
+"""Names of the engine's changing attributes."""
+
+
+class Group(NamedTuple):
+    """History rows of one kind within a step: m customers, at most one row each."""
+
+    type: int  # event type index
+    lanes: IntArray | None  # [m], None = all lanes
+    items: IntArray  # [m]
+    after: IntArray | int  # [m] microseconds after the decision
+    value: FloatArray | None = None  # [m]; only from worlds that have values
+    decision: IntArray | None = None  # [m] which decision of the customer led to the row, from 0; None = this one
+
+
+class Outcome(NamedTuple):
+    """A world's answer to one batch of decisions."""
+
+    components: FloatArray  # [B, R]
+    clicked: IntArray  # [B] position in the slate, -1 = none
+    groups: list[Group]  # in order of time for each customer
+    dwell: IntArray  # [B] microseconds from the decision to the next one (pause included)
+    pause: FloatArray  # [B] seconds between visits if this step ended one and the customer returns, else 0
+    gone: NDArray[np.bool_]  # [B] never comes back
+
+
+class World(Protocol):
+    """What the engine asks of a scenario. All arrays are per lane; latent state stays inside."""
+
+    item_ids: list[str]
+    type_names: list[str]
+    component_names: list[str]
+    component_weights: FloatArray
+    item_features: FloatArray
+    feature_names: list[str]
+    user_feature_names: list[str]
+    has_values: bool  # whether history rows carry values
+    state_names: tuple[str, ...]  # attributes, arrays per lane, that hold the latent state
+
+    def allocate(self, n: int) -> None:
+        """Makes room for n lanes."""
+        ...
+
+    def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
+        """New customers with `keys` take `lanes`; returns their visible features, float32 [m, U]."""
+        ...
+
+    def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
+        """Customers answer to `items` [B] or [B, k]; luck comes from `stream` [B], another one each step; `steps` [B]:
+        decisions each customer met before."""
+        ...
+
+    def items_table(self) -> pl.DataFrame:
+        """The catalogue as a shop would export it: item_id and columns from which `item_features` are made."""
+        ...
+
+
+class BatchedEngine:
+    """`Engine` of mdp/types.py over a world.
+
+    Args:
+        world: the scenario.
+        window: L, history rows in an observation.
+        max_steps: decisions after which an episode is truncated.
+        slate_size: items shown at once, k; with k = 1 actions are [B].
+        n_candidates: K items drawn for each decision; None = the whole catalogue.
+        observe: False leaves histories and observations out (for policies that do not look); `step` then returns the
+            last observation built.
+
+    Attributes worth knowing: `world` (latent state), `customer` [B] (who is in each lane), `steps` [B] (decisions so far),
+    `clock` [B], `groups` (the last step's rows by kind, in the order of `Feedback.rows`), `final` (where `keep_final` is set
+    and episodes ended in the last step: the observation before the change of customers).
+    """
+
+    def __init__(
+        self,
+        world: World,
+        window: int = 20,
+        max_steps: int = 60,
+        slate_size: int = 1,
+        n_candidates: int | None = None,
+        observe: bool = True,
+    ) -> None:
+        self.keep_final = False
+        self.final: Observation | None = None
+        self.world, self.window, self.max_steps, self.slate_size, self.observe = world, window, max_steps, slate_size, observe
+        self.item_ids, self.type_names = world.item_ids, world.type_names
+        self.component_names, self.component_weights = world.component_names, world.component_weights
+        self.item_features, self.feature_names = world.item_features, world.feature_names
+        self.user_feature_names = world.user_feature_names
+        self.n_items = len(world.item_ids)
+        self.n_candidates = n_candidates if n_candidates is None or n_candidates < self.n_items else None
+        _require(window >= 1, "a window of at least 1 row", window, "window")
+        _require(max_steps >= 1, "max_steps of at least 1", max_steps, "max_steps")
+        _require(n_candidates is None or n_candidates >= slate_size, "n_candidates >= slate_size", n_candidates, "n_candidates")
+        _require(1 <= slate_size <= self.n_items, f"slate_size from 1 to {self.n_items}", slate_size, "slate_size")
+        self._limit = np.uint64(self.n_candidates or self.n_items)
+
+    def reset(self, seed: int, n: int, first_customer: int = 0) -> Observation:
+        """Customers first_customer ... first_customer + n - 1 of `seed` take the n lanes."""
+        _require(n >= 1, "at least one customer", n, "n")
+        self.seed, self.n = seed, n
+        self.lanes = np.arange(n, dtype=np.int64)
+        self.customer = self.lanes + first_customer
+        self.steps = np.zeros(n, np.int64)
+        self.clock = np.zeros(n, np.int64)
+        self._stream = np.zeros(n, np.uint64)
+        self._user = np.zeros((n, len(self.user_feature_names)), np.float32)
+        self._no_value = np.zeros((n, self.window), np.float32)
+        self._no_value.flags.writeable = False
+        everyone = np.broadcast_to(np.arange(1, self.n_items + 1, dtype=np.int64), (n, self.n_items))
+        self._candidates = everyone
+        self._mask = np.broadcast_to(np.ones(1, np.int8), (n, self.n_candidates or self.n_items))
+        self._capacity = self.window + ROWS_PER_STEP * COMPACT_EVERY
+        self._codes = np.zeros(n * self._capacity, np.int64)  # item << 8 | type: one gather serves both
+        self._gaps = np.zeros(n * self._capacity, np.float32)
+        self._values = np.zeros(len(self._gaps) if self.world.has_values else 0, np.float32)
+        self._code_runs, self._gap_runs = _runs(self._codes, self.window), _runs(self._gaps, self.window)
+        self._base = self.lanes * self._capacity + self.window
+        self._end = self._base.copy()  # flat position after each lane's newest row
+        self._last = np.zeros(n, np.int64)  # time of each lane's newest row
+        self._until_compact = COMPACT_EVERY
+        self.world.allocate(n)
+        self._enter(self.lanes)
+        self.observation = self._observe()
+        return self.observation
+
+    def step(self, actions: NDArray[np.int64]) -> Feedback:
+        """Shows each customer the candidate at `actions` (int64 [B], or [B, k] distinct positions)."""
+        items = self._items(actions)
+        outcome = self.world.respond(items, self._stream, self.steps)
+        clock = self.clock + outcome.dwell
+        self.groups = outcome.groups
+        rows = self._append(outcome.groups, clock)
+        self.steps += 1
+        truncated = self.steps >= self.max_steps
+        over = outcome.gone | truncated
+        self.clock = clock
+        self._stream += STEP_STRIDE
+        if over.any():
+            truncated &= ~outcome.gone
+            lanes = np.flatnonzero(over)
+            if self.keep_final:
+                self.final = self._observe()
+            self.clock = clock.copy()
+            self._user = self._user.copy()  # observations handed out keep theirs
+            self.customer[lanes] += self.n
+            self._enter(lanes)
+        if self.observe:
+            self.observation = self._observe()
+        reward = outcome.components @ self.component_weights
+        return Feedback(self.observation, reward, outcome.components, outcome.gone, truncated, outcome.clicked, rows, clock, outcome.pause)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Everything that changes, as named arrays; `restore` on an engine of the same arguments continues bit for bit."""
+        own = {name: np.array(getattr(self, name)) for name in STATE}
+        return own | {f"world.{name}": np.array(getattr(self.world, name)) for name in self.world.state_names}
+
+    def restore(self, state: dict[str, NDArray[np.generic]]) -> Observation:
+        """Continues from what `state` returned; returns the observation that stood then."""
+        self.reset(int(state["seed"]), int(state["n"]))
+        self._until_compact = int(state["_until_compact"])
+        for name in set(STATE) - {"seed", "n", "_until_compact"}:
+            getattr(self, name)[...] = state[name]
+        for name in self.world.state_names:
+            getattr(self.world, name)[...] = state[f"world.{name}"]
+        self.observation = self._observe()
+        return self.observation
+
+    def _items(self, actions: NDArray[np.int64]) -> IntArray:
+        expected = (self.n,) if self.slate_size == 1 else (self.n, self.slate_size)
+        actions = np.asarray(actions)
+        if actions.shape != expected or actions.dtype.kind != "i":
+            _require(False, f"int64 actions of shape {list(expected)}", f"{actions.dtype} {list(actions.shape)}", "step")
+        if actions.astype(np.uint64).max() >= self._limit:  # negative actions are huge as uint64
+            _require(False, f"actions from 0 to {int(self._limit) - 1}", [int(actions.min()), int(actions.max())], "step")
+        if self.slate_size > 1:
+            ordered = np.sort(actions, axis=1)
+            _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
+        if self.n_candidates is None:
+            return actions + 1
+        if self.slate_size == 1:
+            return self._candidates[self.lanes, actions]
+        return np.take_along_axis(self._candidates, actions, axis=1)
+
+    def _enter(self, lanes: IntArray) -> None:
+        """The customers in `self.customer[lanes]` begin: fresh latent state, clock and an empty history."""
+        keys = customer_keys(self.seed, self.customer[lanes])
+        self._stream[lanes] = keys
+        self.steps[lanes] = 0
+        arrival = (mix(keys + _ARRIVAL) % np.uint64(ARRIVALS_S)).astype(np.int64)
+        self.clock[lanes] = EPOCH_US + arrival * 1_000_000
+        self._user[lanes] = self.world.enter(lanes, keys)
+        self._codes.reshape(self.n, -1)[lanes, : self.window] = 0
+        self._gaps.reshape(self.n, -1)[lanes, : self.window] = 0
+        if self.world.has_values:
+            self._values.reshape(self.n, -1)[lanes, : self.window] = 0
+        self._end[lanes] = self._base[lanes]
+
+    def _append(self, groups: list[Group], clock: IntArray) -> EventRows:
+        """Writes the step's rows into the rings and returns them, per lane in order of time; `clock`: the next decision."""
+        times = [self._time(group) for group in groups]
+        if self.observe:
+            if self._until_compact == 0:
+                self._compact()
+            self._until_compact -= 1
+            for group, time in zip(groups, times):
+                self._append_group(group, time)
+            self._set_gaps(self._end - 1, clock - self._last)
+        if not groups:
+            return EventRows(
+                self.lanes[:0], self.lanes[:0].astype(np.int32), np.zeros(0, np.uint8), self.clock[:0], np.zeros(0, np.float32)
+            )
+        lanes = [self.lanes if group.lanes is None else group.lanes for group in groups]
+        lane, when = (lanes[0], times[0]) if len(groups) == 1 else (np.concatenate(lanes), np.concatenate(times))
+        item = np.concatenate([group.items for group in groups], dtype=np.int32, casting="unsafe")
+        kind = np.array([group.type for group in groups], np.uint8).repeat([len(x) for x in lanes])
+        if not self.world.has_values:
+            return EventRows(lane, item, kind, when, np.zeros(len(lane), np.float32))
+        values = [np.zeros(len(x), np.float32) if group.value is None else group.value for x, group in zip(lanes, groups)]
+        return EventRows(lane, item, kind, when, np.concatenate(values))
+
+    def _time(self, group: Group) -> IntArray:
+        clock = self.clock if group.lanes is None else self.clock[group.lanes]
+        return clock if isinstance(group.after, int) and group.after == 0 else clock + group.after
+
+    def _append_group(self, group: Group, time: IntArray) -> None:
+        code = (group.items << 8) + group.type
+        if group.lanes is None:
+            end, last = self._end, self._last
+            self._last, self._end = time.copy(), end + 1  # copies: later groups write into them
+        else:
+            end, last = self._end[group.lanes], self._last[group.lanes]
+            self._last[group.lanes], self._end[group.lanes] = time, end + 1
+        if not (isinstance(group.after, int) and group.after == 0):  # at the clock, the last observation's gap is right
+            self._set_gaps(end - 1, time - last)
+        self._codes[end] = code
+        if self.world.has_values:
+            self._values[end] = 0 if group.value is None else group.value
+
+    def _set_gaps(self, at: IntArray, gap: IntArray) -> None:
+        """Gap (microseconds) from the rows at flat positions `at` to what follows; padding keeps 0."""
+        seconds = gap_seconds(gap)
+        if self.slate_size > 1:  # a single item leaves a row each time, so there is no padding at the end
+            seconds *= self._codes[at] != 0
+        self._gaps[at] = seconds
+
+    def _compact(self) -> None:
+        """Moves every lane's window to the front of its ring."""
+        start = self._end - self.window
+        codes, gaps = self._code_runs[start], self._gap_runs[start]
+        self._codes.reshape(self.n, -1)[:, : self.window] = codes
+        self._gaps.reshape(self.n, -1)[:, : self.window] = gaps
+        if self.world.has_values:
+            self._values.reshape(self.n, -1)[:, : self.window] = _runs(self._values, self.window)[start]
+        self._end = self._base.copy()
+        self._until_compact = COMPACT_EVERY
+
+    def _observe(self) -> Observation:
+        start = self._end - self.window
+        codes, gaps = self._code_runs[start], self._gap_runs[start]
+        items, types = codes >> 8, codes & 255
+        if self.n_candidates is not None:
+            self._candidates = self._draw_candidates(self.n_candidates)
+        values = _runs(self._values, self.window)[start] if self.world.has_values else self._no_value
+        return Observation(items, types, gaps, values, self._user, derive_context(types, gaps), self._candidates, self._mask)
+
+    def _draw_candidates(self, k: int) -> IntArray:
+        """K distinct items per customer, int64 [B, K]: those with the smallest hash."""
+        own = mix(self._stream + _CANDIDATES)[:, None] + np.arange(self.n_items, dtype=np.uint64) * GOLDEN
+        chosen = np.argpartition(mix(own), k - 1, axis=1)[:, :k]
+        return np.sort(chosen, axis=1).astype(np.int64) + 1
+
+
+def _runs(flat: NDArray[ScalarT], window: int) -> NDArray[ScalarT]:
+    """View [len - window + 1, window] of all runs of `window` neighbours; indexing rows copies whole runs."""
+    return as_strided(flat, (len(flat) - window + 1, window), (flat.itemsize, flat.itemsize), writeable=False)
+
+
+def _require(ok: bool, expected: str, got: object, where: str) -> None:
+    if not ok:
+        raise UserError(expected, str(got), where=where, code=Code.BAD_ACTION if where == "step" else Code.BAD_ARGUMENT)

@@ -1,0 +1,69 @@
+"""Counter-based random numbers: every number is a pure function of (seed, customer, step, purpose).
+
+Nothing is drawn from a running stream, so a customer meets the same luck whoever is simulated beside them, and all
+policies of one seed meet the same customers with the same luck (common random numbers).
+
+The hash is the output function of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
+OOPSLA 2014, with Stafford's constants), applied to key + counter * golden ratio. All arithmetic is uint64 modulo 2^64.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.types import FloatArray, IntArray
+
+Keys = NDArray[np.uint64]
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31, _S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
+_CUSTOMER = np.uint64(0xD1342543DE82EF95)
+_UNIT24 = np.float32(2.0**-24)
+
+PURPOSES_PER_STEP = 16
+"""Numbers one customer may draw in one step; the counter of a step starts at step * 16."""
+
+STEP_STRIDE = np.uint64((int(GOLDEN) * PURPOSES_PER_STEP) % 2**64)
+"""What one step adds to a key."""
+
+
+def mix(z: Keys) -> Keys:
+    """SplitMix64's finaliser, in place: 64 bits in, 64 well-mixed bits out (a bijection)."""
+    scratch = z >> _S30
+    np.bitwise_xor(z, scratch, out=z)
+    np.multiply(z, _M1, out=z)
+    np.right_shift(z, _S27, out=scratch)
+    np.bitwise_xor(z, scratch, out=z)
+    np.multiply(z, _M2, out=z)
+    np.right_shift(z, _S31, out=scratch)
+    np.bitwise_xor(z, scratch, out=z)
+    return z
+
+
+def customer_keys(seed: int, customers: IntArray) -> Keys:
+    """One key per customer, uint64 of the shape of `customers` (numbers >= 0)."""
+    start = mix(np.array([seed % 2**64], np.uint64) + GOLDEN)
+    return mix(start + customers.astype(np.uint64) * _CUSTOMER)
+
+
+def purposes(first: int, count: int) -> Keys:
+    """Offsets of `count` purposes, [count, 1], to be added to keys [B]."""
+    return (np.arange(first, first + count, dtype=np.uint64) * GOLDEN)[:, None]
+
+
+def uniforms(keys: Keys, offsets: Keys) -> FloatArray:
+    """float32 in [0, 1) with 24 random bits; the shape of `keys + offsets` broadcast, e.g. [purposes, B]."""
+    z = mix(keys + offsets)
+    unit: FloatArray = np.multiply(np.right_shift(z, _S40, out=z), _UNIT24, dtype=np.float32, casting="unsafe")
+    return unit
+
+
+def normals(keys: Keys, offsets: Keys) -> FloatArray:
+    """Nearly standard normal float32: the sum of four 16-bit uniforms, so bounded by 3.47; shape as in `uniforms`.
+
+    Integer sums keep the value independent of how many are drawn at once.
+    """
+    z = mix(keys + offsets)
+    total = z.view(np.uint16).reshape(*z.shape, 4).sum(axis=-1, dtype=np.int32)
+    normal: FloatArray = (total - np.int32(131070)).astype(np.float32) * np.float32(3.0**0.5 / 65535.0)
+    return normal

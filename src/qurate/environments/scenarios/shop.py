@@ -1,0 +1,327 @@
+"""The shop: customers of an online shop who click, fill carts, buy, tire, lose or gain trust, leave and return.
+
+docs/scenarios/shop.md explains every parameter and the headroom. What one shows now changes what comes later in three ways, each
+scaled by `strength` (0: nothing shown changes anything later; 1: as documented; 2: twice that):
+
+* trust: a running memory of the quality of what the customer met. It moves with every item shown a little, with a
+  click more, with a purchase most, and raises clicks, carts, staying and coming back.
+* satiation: each category tires the more it was shown and clicked; rest and pauses heal.
+* postponed purchases: some carts are paid only after the visit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qurate.environments.engine import Group, Outcome
+from qurate.environments.rng import Keys, normals, purposes, uniforms
+from qurate.errors import Code, UserError
+from qurate.events.features import feature_matrix, feature_names
+from qurate.types import FloatArray, IntArray
+
+CART, CLICK, PURCHASE, SHOWN = 1, 2, 3, 4  # alphabetical, like the types of a dataset read from a log
+SECOND = 1_000_000
+
+N_CATEGORIES, N_SEGMENTS = 20, 6
+PRICE_BANDS = ("low", "middle", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class ShopParameters:
+    """All constants of the scenario. Logits unless a unit is given; sources in docs/scenarios/shop.md."""
+
+    # the catalogue
+    deal_share: float = 0.3  # share of items that are deep-discount deals
+    deal_quality: float = -0.5  # mean quality of deals, in [-1, 1]
+    regular_quality: float = 0.3  # mean quality of the others
+    quality_spread: float = 0.25  # standard deviation of quality within each kind
+    rating_noise: float = 0.15  # of the visible rating, in stars
+    discount_appeal: float = 1.5  # click logit per unit of discount
+    discount_conversion: float = 0.5  # cart logit per unit of discount
+    # customers
+    liked_categories: int = 4  # per segment
+    like: float = 1.6  # preference for a liked category; the others are at dislike
+    dislike: float = -0.9
+    taste_noise: float = 0.6  # standard deviation of a customer's own taste per category
+    segment_seen: float = 0.85  # probability that the visible segment is the true one
+    trust_start: float = 0.1  # mean trust of a new customer, in [-1, 1]
+    # the funnel
+    click_base: float = -2.4
+    cart_base: float = -2.0
+    cart_taste: float = 0.5  # cart logit per unit of present interest (preference less satiation)
+    cart_quality: float = 0.5  # cart logit per unit of quality
+    paid: float = 0.5  # probability that a cart is paid
+    postponed: float = 0.25  # share of the paid carts that are paid after the visit, times min(strength, 1)
+    trust_click: float = 0.9  # click logit per unit of trust
+    trust_cart: float = 0.5
+    # dynamics, per unit of strength
+    learn_shown: float = 0.05  # share of the way from trust to the item's quality, each time
+    learn_click: float = 0.2
+    learn_purchase: float = 0.2
+    tire_shown: float = 0.3  # satiation added to the category
+    tire_click: float = 0.3
+    rest: float = 0.85  # satiation kept from step to step
+    rest_hours: float = 24.0  # e-folding time of satiation during a pause, hours
+    # visits
+    leave_base: float = -2.0
+    leave_trust: float = 0.8  # leave logit per unit of lost trust
+    return_base: float = 1.0
+    return_trust: float = 1.2
+    pause_least_h: float = 10.0
+    pause_mean_h: float = 30.0  # mean of the exponential part, hours
+
+
+class Catalogue:
+    """The shop's items: visible columns and what drives the customers, arrays [N] (row 0 = item 1)."""
+
+    def __init__(self, n_items: int, seed: int, p: ShopParameters) -> None:
+        rng = np.random.default_rng([seed, 20_260_101])
+        self.category = rng.permutation(n_items) % N_CATEGORIES
+        deal = rng.random(n_items) < p.deal_share
+        self.quality = np.clip(np.where(deal, p.deal_quality, p.regular_quality) + p.quality_spread * rng.normal(size=n_items), -1, 1)
+        self.rating = np.round(np.clip(3.6 + self.quality + p.rating_noise * rng.normal(size=n_items), 1, 5), 1)
+        self.discount = np.round(np.where(deal, rng.uniform(0.4, 0.7, n_items), rng.uniform(0.0, 0.1, n_items)), 2)
+        self.log_price = rng.normal(size=n_items)
+        self.price = np.round(np.exp(3.0 + 0.6 * self.log_price), 2)
+        self.appeal = 0.3 * rng.normal(size=n_items) + p.discount_appeal * self.discount
+        self.conversion = p.discount_conversion * self.discount + p.cart_quality * self.quality
+
+
+class Shop:
+    """`World` of the engine. Latent state per lane: taste [B, 20], satiation [B, 20], price sensitivity, trust, pending cart.
+
+    Args:
+        n_items: catalogue size.
+        strength: of everything that what is shown changes later, 0 to 2.
+        world_seed: which catalogue and which segments.
+        parameters: see ShopParameters.
+    """
+
+    has_values = False
+    state_names: tuple[str, ...] = ("taste", "satiation", "sensitivity", "trust", "pending", "pending_since")
+
+    def __init__(self, n_items: int = 300, strength: float = 1.0, world_seed: int = 0, parameters: ShopParameters | None = None) -> None:
+        if not 0 <= strength <= 2:
+            raise UserError("strength from 0 to 2", str(strength), where="shop", code=Code.BAD_ARGUMENT)
+        if n_items < 2:
+            raise UserError("at least 2 items", str(n_items), where="n_items", code=Code.BAD_ARGUMENT)
+        p = self.p = parameters or ShopParameters()
+        self.strength = strength
+        self.catalogue = c = Catalogue(n_items, world_seed, p)
+        width = len(str(n_items))
+        self.item_ids = [f"item_{i:0{width}d}" for i in range(1, n_items + 1)]
+        self.type_names = ["cart", "click", "purchase", "shown"]
+        self.component_names = ["click", "cart", "purchase"]
+        self.component_weights = np.array([1, 2, 5], np.float32)
+        features, spec = feature_matrix(self.items_table())
+        self.item_features = np.vstack([np.zeros((1, features.shape[1]), np.float32), features])
+        self.feature_names = feature_names(spec)
+        self.user_feature_names = [f"segment={segment_name(i)}" for i in range(N_SEGMENTS)] + [f"price_band={x}" for x in PRICE_BANDS]
+        rng = np.random.default_rng([world_seed, 6])
+        liked = np.argsort(rng.random((N_SEGMENTS, N_CATEGORIES)), axis=1) < p.liked_categories
+        self.segment_taste = np.where(liked, p.like, p.dislike).astype(np.float32)
+        # what the kernel reads, negated logits of click, cart, leaving, then log price and quality: [5, N + 1], column 0 unused
+        logits = [c.appeal + p.click_base, c.conversion + p.cart_base, np.full(n_items, p.leave_base)]
+        table = np.column_stack([*(-x for x in logits), c.log_price, c.quality])
+        self.item_table = np.vstack([np.zeros(5), table]).T.astype(np.float32).copy()
+        self.item_category = np.concatenate([[0], c.category]).astype(np.int64)
+        interest, trust, price = (1.0, p.cart_taste, 0.0), (p.trust_click, p.trust_cart, -p.leave_trust), (1.0, 1.0, 0.0)
+        self._interest, self._trust, self._price = (np.array([x], np.float32).T for x in (interest, trust, price))
+        self._learn_shown, self._learn_click = p.learn_shown * strength, p.learn_click * strength
+        self._learn_purchase = p.learn_purchase * strength
+        self._tire_shown, self._tire_click = p.tire_shown * strength, p.tire_click * strength
+        self._postponed = p.paid * p.postponed * min(strength, 1.0)
+        self._step_draws = purposes(0, 3)
+        self._visit_draws = purposes(3, 2)
+        self._latent_draws = purposes(1 << 32, N_CATEGORIES + 1)
+        self._trait_draws = purposes((1 << 32) + 64, 5)
+
+    def items_table(self) -> pl.DataFrame:
+        """item_id, category, price, rating (stars), discount (share): what the shop shows on its pages."""
+        c = self.catalogue
+        names = [category_name(int(i)) for i in c.category]
+        return pl.DataFrame({"item_id": self.item_ids, "category": names, "price": c.price, "rating": c.rating, "discount": c.discount})
+
+    def allocate(self, n: int) -> None:
+        self.n = n
+        self.taste = np.zeros((n, N_CATEGORIES), np.float32)
+        self.satiation = np.zeros((n, N_CATEGORIES), np.float32)
+        self.sensitivity = np.zeros(n, np.float32)
+        self.trust = np.zeros(n, np.float32)
+        self.pending = np.zeros(n, np.int64)  # item of an unpaid cart, 0 = none
+        self.pending_since = np.zeros(n, np.int64)  # the decision that led to it
+        self._row = np.arange(n, dtype=np.int64) * N_CATEGORIES
+        self._nobody = np.zeros(n, np.bool_)
+        self._no_pause = np.zeros(n, np.float32)
+        self._nobody.flags.writeable = self._no_pause.flags.writeable = False  # handed out whenever nobody leaves
+
+    def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
+        p, m = self.p, len(lanes)
+        u = uniforms(keys, self._trait_draws)
+        z = normals(keys, self._latent_draws)
+        segment = (u[0] * N_SEGMENTS).astype(np.int64)
+        self.taste[lanes] = self.segment_taste[segment] + p.taste_noise * z[:N_CATEGORIES].T
+        self.satiation[lanes] = 0
+        self.sensitivity[lanes] = u[1]
+        self.trust[lanes] = np.clip(p.trust_start + 0.2 * z[N_CATEGORIES], -1, 1)
+        self.pending[lanes] = 0
+        seen = np.where(u[2] < p.segment_seen, segment, (u[3] * N_SEGMENTS).astype(np.int64))
+        band = np.clip((u[1] + 0.3 * (u[4] - 0.5)) * 3, 0, 2).astype(np.int64)
+        user = np.zeros((m, len(self.user_feature_names)), np.float32)
+        user[np.arange(m), seen] = 1
+        user[np.arange(m), N_SEGMENTS + band] = 1
+        return user
+
+    def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
+        draws = uniforms(stream, self._step_draws)
+        luck = draws[0]
+        components = np.zeros((self.n, 3), np.float32)
+        seconds = (draws[2] * 23).astype(np.int64) + 8
+        if items.ndim == 1:
+            category, table, chances = self.meet(items, self._row, self.sensitivity, self.trust)
+            clicked = luck < chances[0]
+            position = np.where(clicked, 0, -1)
+            shown_quality = quality = table[4]
+            groups = [Group(SHOWN, None, items, 0)]
+        else:
+            items, luck, position, category, chances, quality, shown_quality = self._choose(items, luck)
+            clicked = position >= 0
+            groups = []
+        components[:, 0] = clicked
+        click = components[:, 0]
+        learn = click * self._learn_click
+        clickers = clicked.nonzero()[0]
+        if clickers.size:
+            self._funnel(clickers, items, luck, chances, components, seconds, groups, learn, steps)
+        leaves = draws[1] < chances[2]
+        trust = self.trust
+        self.trust = trust + (quality - trust) * learn + (shown_quality - trust) * self._learn_shown
+        flat = self.satiation.reshape(-1)
+        flat *= self.p.rest
+        if category.ndim == 1:
+            flat[category] += click * self._tire_click + self._tire_shown
+        else:
+            hit = np.arange(category.shape[1]) == position[:, None]
+            np.add.at(flat, category, (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32))
+        dwell = seconds * SECOND
+        pause, gone = self._no_pause, self._nobody
+        leavers = leaves.nonzero()[0]
+        if leavers.size:
+            pause, gone = self._leave(leavers, stream[leavers], components, dwell, groups)
+        return Outcome(components, position, groups, dwell, pause, gone)
+
+    def meet(self, items: IntArray, row: IntArray, sensitivity: FloatArray, trust: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
+        """What happens where customers meet items: flat index of (customer, category), the items' table [5, ...], and the
+        probabilities [3, ...] of a click, of a cart given a click, and of leaving after this step.
+
+        Shapes: `items` [B] with row, sensitivity, trust [B]; or [B, k] (or [N], everybody meets all) with [B, 1].
+        """
+        category = self.item_category.take(items) + row
+        table = self.item_table.take(items, axis=1)
+        interest = self.taste.take(category) - self.satiation.take(category)
+        c_interest, c_trust, c_price = self._interest, self._trust, self._price
+        if interest.ndim == 2:
+            c_interest, c_trust, c_price = c_interest[:, None], c_trust[:, None], c_price[:, None]
+            table = table if table.ndim == 3 else table[:, None]
+        minus = c_price * (sensitivity * table[3])
+        minus += table[:3]
+        minus -= c_interest * interest
+        minus -= c_trust * trust
+        np.exp(minus, out=minus)
+        minus += 1
+        return category, table, np.reciprocal(minus, out=minus)
+
+    def _choose(
+        self, slate: IntArray, luck: FloatArray
+    ) -> tuple[IntArray, FloatArray, IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
+        """Which of the k items shown is clicked: conditional logit with an outside option of utility 0, which for k = 1 is
+        the single item's click probability (the choice model of SlateQ, Ie et al., IJCAI 2019).
+
+        Returns item, luck within its interval, position (-1 = none), flat categories [B, k], chances [3, B], quality of the
+        item, mean quality of the slate.
+        """
+        category, table, chances = self.meet(slate, self._row[:, None], self.sensitivity[:, None], self.trust[:, None])
+        odds = chances[0] / (1 - chances[0])
+        share = odds / (1 + odds.sum(axis=1, keepdims=True))
+        upper = share.cumsum(axis=1)
+        below = (luck[:, None] >= upper).sum(axis=1)
+        position = np.where(below == slate.shape[1], -1, below)
+        at = (np.arange(self.n), np.maximum(position, 0))
+        chosen = np.stack([share[at], chances[1][at], chances[2][at]])
+        rest = luck - (upper[at] - share[at])
+        quality = table[4]
+        return slate[at], rest, position, category, chosen, quality[at], quality.mean(axis=1)
+
+    def _funnel(
+        self,
+        clickers: IntArray,
+        items: IntArray,
+        luck: FloatArray,
+        chances: FloatArray,
+        components: FloatArray,
+        seconds: IntArray,
+        groups: list[Group],
+        learn: FloatArray,
+        steps: IntArray,
+    ) -> None:
+        """What those who clicked do next. One uniform number decides the whole funnel: its stages are nested."""
+        shown = items[clickers]
+        groups.append(Group(CLICK, clickers, shown, 3 * SECOND))
+        seconds[clickers] += 20
+        u, to_cart = luck[clickers], chances[0][clickers] * chances[1][clickers]
+        carts = (u < to_cart).nonzero()[0]
+        if not carts.size:
+            return
+        u, to_cart, shown, clickers = u[carts], to_cart[carts], shown[carts], clickers[carts]
+        groups.append(Group(CART, clickers, shown, 15 * SECOND))
+        seconds[clickers] += 20
+        components[clickers, 1] = 1
+        paid = u < to_cart * self.p.paid
+        later = u < to_cart * self._postponed
+        later &= self.pending[clickers] == 0
+        waiting = clickers[later]
+        self.pending[waiting], self.pending_since[waiting] = shown[later], steps[waiting]
+        now = (paid & ~later).nonzero()[0]
+        if now.size:
+            buyers = clickers[now]
+            groups.append(Group(PURCHASE, buyers, shown[now], 45 * SECOND))
+            seconds[buyers] += 40
+            components[buyers, 2] = 1
+            learn[buyers] += self._learn_purchase
+
+    def _leave(
+        self, leavers: IntArray, stream: Keys, components: FloatArray, dwell: IntArray, groups: list[Group]
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """The visit of `leavers` ends: postponed carts are paid, and they return after a pause or never."""
+        p = self.p
+        u = uniforms(stream, self._visit_draws)
+        returns = u[0] < 1 / (1 + np.exp(-p.return_base - p.return_trust * self.trust[leavers]))
+        hours = p.pause_least_h - p.pause_mean_h * np.log1p(-u[1])
+        away = (hours * 3600).astype(np.int64)
+        self.satiation[leavers] *= np.exp(-hours / p.rest_hours)[:, None]
+        paying = self.pending[leavers].nonzero()[0]
+        if paying.size:
+            buyers = leavers[paying]
+            items = self.pending[buyers]
+            components[buyers, 2] += 1
+            after = dwell[buyers] + away[paying] // 2 * SECOND
+            groups.append(Group(PURCHASE, buyers, items, after, decision=self.pending_since[buyers]))
+            self.pending[buyers] = 0
+            self.trust[buyers] += (self.item_table[4].take(items) - self.trust[buyers]) * self._learn_purchase
+        gone, pause = np.zeros(self.n, np.bool_), np.zeros(self.n, np.float32)
+        gone[leavers] = ~returns
+        pause[leavers] = np.where(returns, away, 0)
+        dwell[leavers] += away * SECOND
+        return pause, gone
+
+
+def category_name(index: int) -> str:
+    """Name of category 0..19 in item tables."""
+    return f"c{index:02d}"
+
+
+def segment_name(index: int) -> str:
+    """Name of segment 0..5 in user tables."""
+    return "abcdefghijklmnopqrstuvwxyz"[index]

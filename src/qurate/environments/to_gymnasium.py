@@ -1,0 +1,159 @@
+"""The Gymnasium faces of the batched engine: `Env` for one customer, `VectorEnv` for many."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from qurate.environments.engine import BatchedEngine
+from qurate.mdp.states import CONTEXT_NAMES
+from qurate.types import Feedback, Observation
+
+Arrays = dict[str, Any]
+
+
+def observation_space(engine: BatchedEngine) -> spaces.Dict:
+    """The contract's Dict space for one customer."""
+    length, n = engine.window, engine.n_items
+    k = engine.n_candidates or n
+
+    def numbers(size: int, low: float) -> spaces.Box:
+        return spaces.Box(low, np.inf, (size,), np.float32)
+
+    return spaces.Dict(
+        {
+            "history_items": spaces.Box(0, n, (length,), np.int64),
+            "history_types": spaces.Box(0, len(engine.type_names), (length,), np.int64),
+            "history_gaps": numbers(length, 0.0),
+            "history_values": numbers(length, -np.inf),
+            "user": numbers(len(engine.user_feature_names), -np.inf),
+            "context": numbers(len(CONTEXT_NAMES), 0.0),
+            "candidates": spaces.Box(0, n, (k,), np.int64),
+            "action_mask": spaces.Box(0, 1, (k,), np.int8),
+        }
+    )
+
+
+def action_space(engine: BatchedEngine) -> spaces.Space[Any]:
+    """Discrete(K), or MultiDiscrete([K] * k) whose positions must be distinct."""
+    k = engine.n_candidates or engine.n_items
+    if engine.slate_size == 1:
+        return spaces.Discrete(k)
+    return spaces.MultiDiscrete([k] * engine.slate_size)
+
+
+class RecommenderEnv(gymnasium.Env[Arrays, Any]):
+    """Customers of an engine, one after the other. `reset()` without a seed brings the next customer.
+
+    `info = {"components": {name: float}, "item_ids": [...], "time": seconds, "available": int}`, where `time` is seconds
+    since 1970 at the next decision and `item_ids` what the last action showed.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(self, engine: BatchedEngine) -> None:
+        self.engine = engine
+        engine.keep_final = True
+        self.observation_space = observation_space(engine)
+        self.action_space = action_space(engine)
+        self._current: Observation | None = None
+        self._between = False  # the engine already holds the next customer
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        """A new customer: the first one of `seed`, or the next one."""
+        super().reset(seed=seed)
+        if seed is not None or self._current is None:
+            self._current = self.engine.reset(int(self.np_random.integers(2**31)) if seed is None else seed, 1)
+        elif self._between:
+            self._current = self.engine.observation
+        else:
+            self._current = self.engine.reset(self.engine.seed, 1, int(self.engine.customer[0]) + 1)
+        self._between = False
+        zeros = np.zeros(len(self.engine.component_names), np.float32)
+        return _row(self._current), self._info(zeros, [], int(self.engine.clock[0]))
+
+    def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
+        """Shows one item (position in the candidates), or a slate of distinct positions."""
+        if self._current is None or self._between:
+            raise gymnasium.error.ResetNeeded("call reset() before step(): no customer is here")
+        actions = np.asarray(action, np.int64).reshape((1,) if self.engine.slate_size == 1 else (1, -1))
+        shown = self._current.candidates[0]
+        feedback = self.engine.step(actions)
+        items = shown[actions[0]].reshape(-1).tolist()
+        over = bool(feedback.terminated[0] or feedback.truncated[0])
+        self._between = over
+        final = self.engine.final if over else None
+        self._current = feedback.obs if final is None else final
+        info = self._info(feedback.components[0], [self.engine.item_ids[i - 1] for i in items], int(feedback.clock[0]))
+        return _row(self._current), float(feedback.reward[0]), bool(feedback.terminated[0]), bool(feedback.truncated[0]), info
+
+    def _info(self, components: NDArray[np.float32], item_ids: list[str], clock: int) -> dict[str, Any]:
+        named = dict(zip(self.engine.component_names, components.tolist()))
+        return {
+            "components": named,
+            "item_ids": item_ids,
+            "time": clock / 1e6,
+            "available": self.engine.n_candidates or self.engine.n_items,
+        }
+
+
+class RecommenderVectorEnv(VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
+    """B customers of an engine at once, autoreset mode SAME_STEP: the last observation of an ended episode is in
+    `infos["final_obs"]` (object array of dicts) with the mask `infos["_final_obs"]`, as Gymnasium's own vector environments do.
+    """
+
+    def __init__(self, engine: BatchedEngine, num_envs: int) -> None:
+        self.engine, self.num_envs = engine, num_envs
+        engine.keep_final = True
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.single_observation_space = observation_space(engine)
+        self.single_action_space = action_space(engine)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._first_customer = 0
+        self._seed: int | None = None
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        """New customers in all lanes: those of `seed`, or the next ones. A list of seeds counts by its first entry."""
+        first = seed[0] if isinstance(seed, list) else seed
+        super().reset(seed=first)
+        if first is not None or self._seed is None:
+            self._seed = int(self.np_random.integers(2**31)) if first is None else first
+            self._first_customer = 0
+        else:
+            self._first_customer = int(self.engine.customer.max()) + 1
+        observation = self.engine.reset(self._seed, self.num_envs, self._first_customer)
+        return _all(observation), self._infos(np.zeros((self.num_envs, len(self.engine.component_names)), np.float32), self.engine.clock)
+
+    def step(self, actions: NDArray[Any]) -> tuple[Arrays, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One decision for each customer."""
+        feedback: Feedback = self.engine.step(np.asarray(actions, np.int64))
+        infos = self._infos(feedback.components, feedback.clock)
+        over = feedback.terminated | feedback.truncated
+        if over.any() and self.engine.final is not None:
+            last = np.full(self.num_envs, None, dtype=object)
+            for lane in np.flatnonzero(over).tolist():
+                last[lane] = _row(self.engine.final, lane)
+            infos |= {"final_obs": last, "_final_obs": over}
+        return _all(feedback.obs), feedback.reward.astype(np.float64), feedback.terminated, feedback.truncated, infos
+
+    def _infos(self, components: NDArray[np.float32], clock: NDArray[np.int64]) -> dict[str, Any]:
+        everywhere = np.ones(self.num_envs, np.bool_)
+        named: dict[str, Any] = {name: components[:, i] for i, name in enumerate(self.engine.component_names)}
+        named |= {f"_{name}": everywhere for name in self.engine.component_names}
+        available = np.full(self.num_envs, self.engine.n_candidates or self.engine.n_items)
+        infos = {"components": named, "time": clock / 1e6, "available": available}
+        return infos | {f"_{name}": everywhere for name in infos}
+
+
+def _row(observation: Observation, lane: int = 0) -> Arrays:
+    """One customer's observation as the contract's dict; arrays of its own."""
+    return {name: np.array(value[lane]) for name, value in observation._asdict().items()}
+
+
+def _all(observation: Observation) -> Arrays:
+    return {name: np.array(value) for name, value in observation._asdict().items()}

@@ -1,0 +1,132 @@
+"""The service's store (`qurate serve --data DIR`) as a log: what was shown with its probabilities, and what came back."""
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import apsw
+import polars as pl
+
+from qurate.errors import Code, MachineError, UserError
+from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, empty_rejects
+from qurate.events.side_tables import features_beside
+
+BATCH = 50_000
+BUSY_MS = 5_000
+
+EVENTS_SQL = (
+    """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, props, seq FROM events ORDER BY seq"""
+)
+DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of
+FROM decisions ORDER BY seq"""
+NARROWED_SQL = "SELECT 1 FROM decisions WHERE excluded IS NOT NULL"
+CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""
+
+
+def read_store(path: Path) -> EventLog:
+    """A *logged* EventLog from events.sqlite, also while the service is running; `row` is the store's sequence number.
+
+    Raises:
+        UserError: not a store of the service, or nothing in it yet.
+        MachineError: the file cannot be read.
+    """
+    try:
+        store = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            store.set_busy_timeout(BUSY_MS)
+            # One read transaction: events and decisions of the same moment, whatever the service writes meanwhile.
+            with store:
+                events = _read(store, EVENTS_SQL, _event, EVENT_COLUMNS)
+                answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS)
+                users, changed = _users(store)
+                narrowed = len(store.execute(NARROWED_SQL).fetchall())
+        finally:
+            store.close()
+    except (apsw.NotADBError, apsw.SQLError, apsw.CorruptError, ValueError) as error:
+        raise UserError(
+            "a store of qurate serve", str(error), where=str(path), hint="give the --data directory of the service", code=Code.BAD_STORE
+        ) from None
+    except apsw.Error as error:
+        raise MachineError(
+            "a readable store", str(error), where=str(path), hint="check permissions and free space", code=Code.UNREADABLE
+        ) from None
+    decisions = answers.filter(pl.col("shown").list.len() > 0)
+    if decisions.height == 0:
+        raise UserError(
+            "at least one decision",
+            "a store without any",
+            where=str(path),
+            hint="let the service answer some requests first",
+            code=Code.EMPTY_FILE,
+        )
+    empty = answers.height - decisions.height
+    notes = [f"{empty:,} answers without an item left out"] if empty else []
+    if narrowed:
+        notes.append(f"{narrowed:,} answers had items excluded: all that was available counts as their candidates")
+    if changed:
+        notes.append(f"{changed:,} requests gave a customer other features than before: the first ones are kept")
+    return EventLog(
+        events=events.lazy(),
+        decisions=decisions.lazy(),
+        items=features_beside(path, items="items").get("items"),
+        users=users,
+        layout="qurate",
+        kind="logged",
+        time_unit="us",
+        rejects=empty_rejects(),
+        notes=notes,
+        source=[str(path)],
+        rows=events.height + decisions.height,
+    )
+
+
+def _users(store: apsw.Connection) -> tuple[pl.LazyFrame | None, int]:
+    """What requests said about each customer (`context`), the first value of each feature; and how often it changed.
+
+    A dataset's user features hold for the customer's whole history, so a later value may not stand in an earlier state.
+    """
+    seen: dict[str, dict[str, Any]] = {}
+    changed = 0
+    for user_id, text in store.execute(CONTEXTS_SQL):
+        said = json.loads(text)
+        known = seen.setdefault(user_id, dict(said))
+        if known != said:
+            changed += any(known.setdefault(name, value) != value for name, value in said.items())
+    names = sorted({name for known in seen.values() for name in known} - {"user_id"})
+    if not names:
+        return None, 0
+    columns = {name: _column([known.get(name) for known in seen.values()]) for name in names}
+    return pl.LazyFrame({"user_id": pl.Series(list(seen), dtype=pl.String), **columns}), changed
+
+
+def _column(values: list[Any]) -> pl.Series:
+    """One feature: numbers where all are, lists where all are, else text."""
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) for value in given):
+        return pl.Series([None if value is None else float(value) for value in values], dtype=pl.Float64)
+    if all(isinstance(value, list) for value in given):
+        return pl.Series(values, dtype=pl.List(pl.String))
+    return pl.Series([value if value is None or isinstance(value, str) else json.dumps(value) for value in values], dtype=pl.String)
+
+
+def _read(store: apsw.Connection, sql: str, convert: Any, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+    cursor = store.execute(sql)
+    parts = [pl.DataFrame(schema=columns)]
+    while batch := list(islice(cursor, BATCH)):
+        raw = {name: (pl.Int64() if name == "timestamp" else dtype) for name, dtype in columns.items()}
+        part = pl.DataFrame([convert(record) for record in batch], schema=raw, orient="row")
+        parts.append(part.with_columns(pl.col("timestamp").cast(columns["timestamp"])))
+    return pl.concat(parts)
+
+
+def _event(record: Sequence[Any]) -> tuple[Any, ...]:
+    *fields, row = record
+    return (*fields, None, row)
+
+
+def _decision(record: Sequence[Any]) -> tuple[Any, ...]:
+    decision_id, user_id, time, session_id, shown, propensity, candidates, policy, row, as_of = record
+    lists = [None if text is None else json.loads(text) for text in (shown, propensity, candidates)]
+    return (decision_id, user_id, time, session_id, *lists, policy, None, row, as_of)

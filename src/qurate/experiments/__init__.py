@@ -1,0 +1,1 @@
+"""Whole studies: compare, evaluate, simulate, the demo."""

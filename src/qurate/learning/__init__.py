@@ -1,0 +1,1 @@
+"""How we learn: one learner, loops as generators, checkpoints."""

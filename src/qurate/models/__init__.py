@@ -1,0 +1,1 @@
+"""A trained ranker and all it needs to answer: directory, histories, answers."""

@@ -1,0 +1,130 @@
+"""The replay store: history rows are kept once, a state is an index into them, windows are gathered at sampling.
+
+A stored state costs 22 bytes and a transition 12 + 4 R beside the rows (R reward components), where a buffer of
+ready-made windows of 50 events would need over 1,000. Every number that a window needs and that depends only on
+neighbouring rows (the gap to the next row) is stored with the row, so that a sample is a single gather.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.mdp.states import derive_context
+from qurate.types import Batch, FloatArray, State
+
+ITEM, TYPE, GAP, VALUE = range(4)
+"""Columns of a stored history row; GAP and VALUE are float32 bits in an int32 matrix."""
+
+
+class Tables(NamedTuple):
+    """The arrays of a store; S state slots, T transitions, E history rows, V users."""
+
+    rows: NDArray[np.int32]  # [E, 4] item, type, gap to the next row (float bits, seconds), value (float bits)
+    hi: NDArray[np.int64]  # [S] virtual index of the first row not in the state
+    depth: NDArray[np.uint16]  # [S] rows of the state, at most the window
+    last_gap: FloatArray  # [S] seconds from the newest row to the decision
+    user: NDArray[np.int32]  # [S] row of user_features
+    n_available: NDArray[np.int32]  # [S] items 1..n may be shown
+    discount: FloatArray  # [S] of the successor; 0 = terminated
+    next_state: NDArray[np.int32]  # [S] -1 = none
+    censored: NDArray[np.bool_]  # [S] the successor was never observed
+    explored: NDArray[np.bool_]  # [S] the action was not the policy's own: n-step returns stop before it
+    state_reward: FloatArray  # [S, R] reward of the whole decision (the same array as `reward` for single items)
+    state: NDArray[np.int32]  # [T] which state
+    action: NDArray[np.int32]  # [T] item shown
+    reward: FloatArray  # [T, R] weighted reward of that item
+    user_features: FloatArray  # [V, U]
+    candidates: NDArray[np.int32]  # ragged, [sum K]; empty where every state offers 1..n_available
+    candidates_start: NDArray[np.int64]  # [S + 1] or [0]
+
+
+class Store:
+    """Reads states and transitions out of `Tables`; who fills them stands in `writers.py`.
+
+    Rows before a customer's first one, and the mirror behind a ring, are padding that lets every window be read as one
+    run of memory: `rows` starts with `window` empty rows (a log), or each ring ends with a copy of its first `window`.
+
+    Args:
+        tables: the arrays.
+        window: L, rows of history in a state.
+        lane_rows: rows per ring (a power of two) where rows are rings, one per simulated customer; None for a log.
+        lane_states: state slots per ring.
+    """
+
+    def __init__(self, tables: Tables, window: int, lane_rows: int | None = None, lane_states: int = 0) -> None:
+        self.tables, self.window = tables, window
+        self.lane_rows, self.lane_states = lane_rows, lane_states
+        distance = np.arange(window, 0, -1)  # of each window column from `hi`
+        self._masks = -(distance <= np.arange(window + 1)[:, None]).astype(np.int32)  # [depth, column] all bits where real, else none
+        rows, row_bytes = tables.rows, 16
+        self._runs: NDArray[np.void] = np.ndarray(
+            (max(len(rows) - window + 1, 0),), f"V{row_bytes * window}", rows, strides=(row_bytes,)
+        )  # run i = rows i .. i + window: a window is copied whole, not row by row
+
+    def states(self, index: NDArray[np.int64]) -> State:
+        """The states in slots `index` [B]; newest event last, padding on the left."""
+        t = self.tables
+        start = t.hi[index]  # a log's rows are shifted by `window`, so this is where the window begins
+        if self.lane_rows is not None:
+            start = (start - self.window) & (self.lane_rows - 1)
+            start += index // self.lane_states * (self.lane_rows + self.window)
+        depth = t.depth[index]
+        rows = self._runs[start].view(np.int32).reshape(len(index), self.window, 4)
+        # one pass removes what is not the customer's (zero bits are zero in either type) and makes each column contiguous
+        columns = np.bitwise_and(rows.transpose(2, 0, 1), self._masks[depth], order="C")
+        types, gaps, values = columns[TYPE], columns[GAP].view(np.float32), columns[VALUE].view(np.float32)
+        gaps[:, -1] = np.where(depth > 0, t.last_gap[index], 0.0)
+        return State(columns[ITEM], types, gaps, values, t.user_features[t.user[index]], derive_context(types, gaps))
+
+    def batch(self, index: NDArray[np.int64], n_step: int = 1) -> Batch:
+        """Transitions `index` [B] with n-step returns that stop where an episode does and before an exploratory action.
+
+        What followed such an action says what exploring earned, not what the policy would have (Watkins 1989, Q(lambda)).
+        The discount of step t is `discount[t]`; rewards of steps 2..n are kept apart from the first one because the
+        now-and-later form fits them with different heads.
+        """
+        t = self.tables
+        state = t.state[index].astype(np.int64)
+        following, discount = t.next_state[state].astype(np.int64), t.discount[state].copy()
+        censored = t.censored[state].copy()
+        later = np.zeros((len(index), t.reward.shape[1]), np.float32)
+        for _ in range(n_step - 1):
+            go = (discount > 0) & ~censored & (following >= 0)
+            go &= (t.next_state[following] != NO_ACTION) & ~t.explored[following]
+            later += np.where(go[:, None], discount[:, None] * t.state_reward[following], 0)
+            censored |= go & t.censored[following]
+            discount = np.where(go, discount * t.discount[following], discount)
+            following = np.where(go, t.next_state[following], following)
+        bootstrap = (~censored).astype(np.float32)
+        reached = np.where(following >= 0, following, state)
+        candidates = self._candidates(reached) if len(t.candidates) else None
+        both, n = self.states(np.concatenate([state, reached])), len(index)  # one gather for both ends
+        first, last = (State._make(part[ends] for part in both) for ends in (slice(n), slice(n, None)))
+        return Batch(
+            first, t.action[index].astype(np.int64), t.reward[index], later, discount, bootstrap,
+            last, candidates, t.n_available[reached].astype(np.int64), index,
+        )  # fmt: skip
+
+    def _candidates(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Explicit candidates of states, [B, K] padded with 0; None when no state of the batch has a list."""
+        t = self.tables
+        first, count = t.candidates_start[state], np.diff(t.candidates_start)[state]
+        width = int(count.max())
+        if width == 0:
+            return None
+        column = np.arange(width)
+        inside = column < count[:, None]
+        return np.where(inside, t.candidates[np.where(inside, first[:, None] + column, 0)], 0).astype(np.int64)
+
+    def bytes_per_transition(self) -> float:
+        """Bytes beside the history rows, user features and candidate lists, per transition."""
+        t = self.tables
+        per_state: list[NDArray[Any]] = [t.hi, t.depth, t.last_gap, t.user, t.n_available, t.discount, t.next_state, t.censored]
+        per_state += [t.explored] if t.explored.strides[0] else []
+        per_state += [] if t.state_reward is t.reward else [t.state_reward]
+        return sum(a.nbytes for a in [*per_state, t.state, t.action, t.reward]) / max(len(t.action), 1)
+
+
+NO_ACTION = -2
+"""`next_state` of a slot that holds only the last observation of a truncated episode."""

@@ -1,0 +1,96 @@
+"""`inspect` on worlds whose answer is known."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from mdp_logs import decision, event, make_log
+
+from qurate.evaluation.needs_rl import inspect
+from qurate.mdp.dataset import Dataset, build_dataset
+
+
+def world(bait: float, users: int, seed: int = 0, kind: str = "logged", mood: float = 0.0) -> Dataset:
+    """Ten items at random, 12 decisions a customer; half of the items are bait: they please now and cost trust later.
+
+    `mood` makes some customers click more and see bait more often, which is no effect of the items; it is known.
+    """
+    rng = np.random.default_rng(seed)
+    is_bait = np.arange(10) % 2 == 1
+    events, decisions, moods = [], [], []
+    for u in range(users):
+        trust, eager = 1.0, rng.random() < 0.5
+        moods.append(eager)
+        for i in range(12):
+            wanted = rng.random() < (0.5 + (mood / 2 if eager else -mood / 2))
+            item = int(rng.choice(np.flatnonzero(is_bait == wanted)))
+            at = 100_000 * u + 60 * i
+            chance = min(1.0, trust * (0.6 if is_bait[item] else 0.2) * (1 + mood * eager))
+            name = f"{u}.{i}"
+            decisions.append(decision(name, f"u{u}", [f"i{item}"], at, propensity=[0.1] if kind == "logged" else None))
+            if rng.random() < chance:
+                events.append(event(f"u{u}", f"i{item}", at + 1, decision_id=name))
+            trust *= 1 - bait if is_bait[item] else 1.0
+    items = pl.DataFrame({"item_id": [f"i{i}" for i in range(10)], "bait": is_bait})
+    people = pl.DataFrame({"user_id": [f"u{u}" for u in range(users)], "eager": moods})
+    return build_dataset(make_log(events, decisions, kind, items=items, users=people), {"click": 1}, episode="session")
+
+
+def test_bait_is_found():
+    report = inspect(world(0.3, 300))
+    assert report["needs_rl"] == "yes"
+    assert report["evidence"]["p_value"] < 0.01
+    assert report["evidence"]["method"] == "conditional randomisation"
+    assert report["kind"] == "logged" and report["users"] == 300 and report["items"] == 10
+    assert report["types"]["shown"] == 3600
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_world_without_later_effects_does_not_need_rl():
+    report = inspect(world(0.0, 2500), permutations=60)
+    assert report["needs_rl"] == "no"
+    assert report["evidence"]["detectable_later_to_now"] < 0.2 or report["evidence"]["later_to_now"] < 0.05
+
+
+def test_a_short_log_without_effect_is_honest():
+    report = inspect(world(0.0, 60), permutations=60)
+    assert report["needs_rl"] == "cannot be told"
+
+
+def test_false_alarms_are_rare():
+    answers = [inspect(world(0.0, 80, seed), seed, permutations=99)["evidence"]["p_value"] for seed in range(12)]
+    assert sum(p <= 0.1 for p in answers) <= 4  # 1.2 expected; more than 4 has probability 0.004
+
+
+def test_known_moods_of_customers_are_no_effect_of_items():
+    report = inspect(world(0.0, 300, kind="exposure", mood=0.6), permutations=99)
+    assert report["needs_rl"] != "yes"
+    assert report["evidence"]["method"] == "stratified permutation"
+    effect = inspect(world(0.3, 300, kind="exposure", mood=0.6), permutations=120)
+    assert effect["needs_rl"] == "yes" and "hidden" in effect["sentence"]
+
+
+@pytest.mark.parametrize("kind", ["organic", "few"])
+def test_what_cannot_be_told(kind: str):
+    if kind == "organic":
+        dataset = build_dataset(make_log([event("u", "ab"[i % 2], i) for i in range(50)]))
+    else:
+        dataset = world(0.0, 5)
+    report = inspect(dataset)
+    assert report["needs_rl"] == "cannot be told"
+    assert "log what was shown" in report["sentence"] if kind == "organic" else "500" in report["sentence"]
+
+
+def test_the_order_of_a_log_without_time_is_no_time():
+    rows = [event("ab"[i // 25], "xyz"[i % 3], i) for i in range(50)]
+    report = inspect(build_dataset(make_log(rows, time_unit="order")))
+    assert report["time"] == {"first": None, "last": None, "days": None, "unit": "order"}
+
+
+def test_a_log_whose_every_last_word_is_open_cannot_be_told():
+    """All customers were seen until the log's end: no decision's later rewards are known."""
+    shown = [decision(f"d{u}", f"u{u}", ["ab"[u % 2]], 100 + u, propensity=[0.5]) for u in range(80)]
+    clicks = [event(f"u{u}", "ab"[u % 2], 101 + u, decision_id=f"d{u}") for u in range(0, 80, 3)]
+    found = inspect(build_dataset(make_log(clicks, shown, "logged"), episode="user", churn_after="7d"))
+    assert found["needs_rl"] == "cannot be told" and found["sentence"].startswith("Only 0 decisions")

@@ -1,0 +1,287 @@
+"""Answers: what each item is worth and why, what may be shown, whom the model knows, and agreement with evaluation."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from mdp_logs import event, make_log
+
+from qurate.choosing.selection import UNIFORM, epsilon_greedy_rule
+from qurate.decision import Decision, HistoryRows
+from qurate.errors import UserError
+from qurate.evaluation.ranking import observations, rank_all, ranking_targets, top_items
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
+from qurate.models.answer import decide
+from qurate.models.directory import load
+from qurate.models.histories import Histories, histories_of, recommend_all
+from qurate.models.model import Model
+from qurate.training.train import train
+
+
+def ids(decision: Decision) -> list[str]:
+    return [item.item_id for item in decision.items]
+
+
+@pytest.fixture(scope="module")
+def dataset(saved: Path) -> Dataset:
+    return Dataset.read(saved.with_name("dataset"))
+
+
+def test_now_and_later_and_their_components_add_up_to_the_score(model: Model) -> None:
+    decision = model.recommend("u3", 5, explain=True)
+    assert decision.degraded is None and len(decision.items) == 5
+    for item in decision.items:
+        assert isinstance(item.now, float) and isinstance(item.later, float) and isinstance(item.components, dict)
+        assert item.now + item.later == pytest.approx(item.score, abs=1e-4)
+        assert set(item.components) == {"click", "purchase"}
+        assert sum(worth.now or 0 for worth in item.components.values()) == pytest.approx(item.now, abs=1e-5)
+        assert sum(worth.later for worth in item.components.values()) == pytest.approx(item.later, abs=1e-5)
+    assert any(abs(item.later) > 1e-3 for item in decision.items)
+    assert [item.score for item in decision.items] == sorted((item.score for item in decision.items), reverse=True)
+    assert not isinstance(model.recommend("u3", 1).items[0].now, float), "only where an explanation was asked for"
+
+
+def test_the_classical_form_does_not_tell_now_from_later(saved: Path) -> None:
+    single = train(saved.with_name("dataset"), steps=5, form="single", hidden=8, embedding_dim=4, window=4, batch_size=16)
+    for item in single.recommend("u3", 3, explain=True).items:
+        assert item.now is None and item.later == pytest.approx(item.score, abs=1e-4)
+        assert isinstance(item.components, dict) and {worth.now for worth in item.components.values()} == {None}
+
+
+def test_more_than_the_catalogue_is_the_catalogue(model: Model) -> None:
+    decision = model.recommend("u3", 1_000)
+    assert sorted(ids(decision)) == sorted(model.vocabulary.items) and decision.degraded is None
+    assert all(item.propensity == 1 and item.source == "q" for item in decision.items)
+    assert model.recommend("u3", 10**9).items == decision.items, "and takes no more memory than that"
+    for k in (0, "3"):
+        with pytest.raises(UserError, match=f"k of at least 1, got {k!r}"):
+            model.recommend("u3", k)  # type: ignore[arg-type]
+
+
+def test_excluded_items_are_gone_and_the_others_stay_in_order(model: Model) -> None:
+    everything = ids(model.recommend("u3", 15))
+    assert ids(model.recommend("u3", 15, exclude=[everything[0], everything[4], "no such item"])) == everything[1:4] + everything[5:]
+    nothing = model.recommend("u3", 15, exclude=everything)
+    assert nothing.items == [] and nothing.degraded == "all_masked"
+
+
+def test_candidates_are_all_there_is_to_choose_from(model: Model) -> None:
+    everything = model.recommend("u3", 15)
+    some = [everything.items[i].item_id for i in (7, 2, 11)]
+    decision = model.recommend("u3", 10, candidates=[*some, some[0], "no such item"])
+    assert ids(decision) == [everything.items[i].item_id for i in (2, 7, 11)]
+    score = {item.item_id: item.score for item in everything.items}
+    assert [item.score for item in decision.items] == pytest.approx([score[i] for i in ids(decision)], abs=1e-5)
+    for empty in ([], ["no such item"]):
+        decision = model.recommend("u3", 10, candidates=empty)
+        assert decision.items == [] and decision.degraded == "no_candidates"
+
+
+def test_one_text_is_not_taken_for_a_list_of_letters(model: Model) -> None:
+    for ids_in_one in ({"exclude": "i01"}, {"candidates": "i01"}):
+        with pytest.raises(UserError, match=r"a list of item ids, got 'i01', at (exclude|candidates); write .*=\['i01'\]"):
+            model.recommend("u3", 3, **ids_in_one)  # type: ignore[arg-type]
+
+
+def test_arguments_of_the_wrong_kind_are_refused(model: Model) -> None:
+    assert model.recommend("u1", 3, exclude=None).items == model.recommend("u1", 3).items  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="a seed of 0 or more, got -1"):
+        model.recommend("u1", seed=-1)
+    with pytest.raises(UserError, match=r"an event as a dict, got 'i01', at history\[0\]"):
+        model.recommend("u1", history=["i01"])  # type: ignore[list-item]
+
+
+def test_ties_fall_the_same_way_again_and_by_the_seed(model: Model) -> None:
+    even = replace(model, popularity=np.ones_like(model.popularity), answers_newcomers=False)
+    answers = [tuple(ids(even.recommend("nobody", 3, seed=seed))) for seed in (0, 0, 1, 2, 3, 4)]
+    assert answers[0] == answers[1] == tuple(ids(even.recommend("nobody", 3))) and len(set(answers)) == 5
+
+
+def test_an_unknown_user_gets_what_is_popular_and_the_reason(model: Model) -> None:
+    decision = model.recommend("nobody", 3)
+    assert decision.degraded == "unknown_user" and decision.user_id == "nobody"
+    best = np.argsort(-model.popularity[1:], kind="stable")[:3]
+    assert [item.score for item in decision.items] == pytest.approx([float(model.popularity[1 + i]) for i in best])
+    assert all(item.source == "fallback" for item in decision.items)
+    assert model.recommend(None, 3).degraded == "unknown_user"
+    empty = replace(model, n_available=0)
+    assert empty.recommend("u3", 3).degraded == "empty_catalogue"
+
+
+def as_events(dataset: Dataset, user: int) -> list[dict[str, Any]]:
+    """A user's rows as a request would give them."""
+    rows = slice(dataset.arrays.user_start[user], dataset.arrays.user_start[user + 1])
+    a, v = dataset.arrays, dataset.vocabulary
+    return [
+        {"item_id": v.items[i - 1], "type": v.types[t - 1], "timestamp": int(time), "value": float(value)}
+        for i, t, time, value in zip(a.item[rows], a.type[rows], a.time[rows], a.value[rows])
+    ]
+
+
+def test_a_history_given_is_the_history_known(model: Model, dataset: Dataset) -> None:
+    region = dataset.users.select("user_id", "region")
+    for user in range(20):
+        name, where = region.row(user)
+        known, events = model.recommend(name, 15), as_events(dataset, user)
+        given = model.recommend(None, 15, history=events, context={"region": where})
+        assert ids(given) == ids(known) and given.degraded is None
+        assert [i.score for i in given.items] == pytest.approx([i.score for i in known.items], abs=1e-5)
+    texts = [e | {"timestamp": datetime.fromtimestamp(e["timestamp"] / 1e6, UTC).isoformat()} for e in events]
+    naive = [e | {"timestamp": str(e["timestamp"]).replace("+00:00", "")} for e in texts]
+    for same in (texts, naive):
+        again = model.recommend(None, 15, history=same, context={"region": where})
+        assert [i.score for i in again.items] == [i.score for i in given.items], "naive times are UTC, wherever the machine stands"
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ([{"type": "clik", "item_id": "i00"}], "unknown_type"),
+        ([{"item_id": "i00"}], "unknown_type"),
+        ([{"type": "click", "timestamp": "yesterday"}], "bad_time"),
+        ([{"type": "click", "timestamp": 10**30}], "bad_time"),
+        ([{"type": "click", "timestamp": 2}, {"type": "click", "timestamp": 1}], "bad_history"),
+        ([{"type": "click", "value": float("nan")}], "bad_value"),
+        ([{"type": "click", "value": 1e300}], "bad_value"),
+        ([{"type": "click", "value": "much"}], "bad_value"),
+    ],
+)
+def test_a_history_that_cannot_be_read_is_refused(events: list[dict[str, Any]], code: str, model: Model) -> None:
+    with pytest.raises(UserError) as caught:
+        model.recommend(None, 3, history=events)
+    assert caught.value.code == code
+
+
+def test_context_is_the_customers_features_by_name(model: Model) -> None:
+    north, south = (model.recommend(None, 15, context={"region": r}) for r in ("north", "south"))
+    assert north.degraded is None and [i.score for i in north.items] != [i.score for i in south.items]
+    with pytest.raises(UserError, match="did you mean region"):
+        model.recommend(None, 3, context={"regoin": "north"})
+
+
+def test_exploration_is_marked_and_its_probabilities_are_exact(model: Model) -> None:
+    rows = HistoryRows(np.array([1, 2]), np.array([1, 1]), np.array([0, 60_000_000]), np.zeros(2, np.float32))
+    seen: dict[str, float] = {}
+    sources = set()
+    for i in range(400):
+        item = decide(model, rows, 60_000_000, 1, rule=epsilon_greedy_rule(0.3), rng=np.random.default_rng(i)).items[0]
+        seen[item.item_id] = item.propensity
+        sources.add((item.source, item.propensity > 0.5))
+    assert len(seen) == 15 and sum(seen.values()) == pytest.approx(1, abs=1e-12)
+    assert sources == {("q", True), ("explore", False)}
+    assert decide(model, rows, 60_000_000, 1, rule=UNIFORM).items[0].propensity == 1 / 15
+
+
+def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset) -> None:
+    table = pl.concat(list(recommend_all(model, 4)))
+    assert table.height == 4 * len(dataset.user_ids)
+    for user in dataset.user_ids[::7]:
+        rows, decision = table.filter(pl.col("user_id") == user), model.recommend(user, 4)
+        assert rows["item_id"].to_list() == ids(decision) and rows["rank"].to_list() == [1, 2, 3, 4]
+        assert rows["score"].to_list() == pytest.approx([item.score for item in decision.items], abs=1e-5)
+    assert pl.concat(list(recommend_all(model, 99))).height == 15 * len(dataset.user_ids)
+    for broken, code in ((replace(model, n_available=0), "empty_catalogue"), (replace(model, dataset=None), "no_dataset")):
+        with pytest.raises(UserError) as caught:
+            next(recommend_all(broken, 4))
+        assert caught.value.code == code
+
+
+def test_histories_of_another_dataset_are_not_used(model: Model) -> None:
+    with pytest.raises(UserError, match="another one"):
+        histories_of(replace(model, dataset_sha256="0" * 64))
+    with pytest.raises(UserError, match="another one"):
+        replace(model, dataset_sha256="0" * 64).recommend("u1")
+    assert histories_of(replace(model, dataset="/no/such/place")) is None
+
+
+def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
+    end = 1.7e9 + 39 * 60
+    rows = [event(f"u{i % 4}", "abc"[i % 3], 1.7e9 + 60 * i, "purchase" if i % 5 else "click") for i in range(40)]
+    since = [datetime.fromtimestamp(t, UTC) for t in (1.7e9, end + 60, end + 120)]
+    items = pl.DataFrame({"item_id": ["d", "soon", "later"], "available_from": since})
+    data = build_dataset(make_log(rows, items=items), episode="user")
+    train(data, steps=2, hidden=8, embedding_dim=4, window=4, batch_size=8).save(tmp_path / "m")
+    model = replace(load(tmp_path / "m"), histories=Histories(data))
+    assert set(ids(model.recommend("u1", 9))) == set("abcd")
+    assert set(pl.concat(list(recommend_all(model, 9)))["item_id"]) == set("abcd")
+    assert model.recommend("u1", 9, candidates=["later"]).degraded == "no_candidates"
+    for seconds, more in ((-1e9, set()), (59, set()), (60, {"soon"}), (119, {"soon"}), (121, {"soon", "later"})):
+        click = {"type": "click", "item_id": "a", "timestamp": round((end + seconds) * 1e6)}
+        assert set(ids(model.recommend(None, 9, history=[click]))) == {*"abcd", *more}
+    nothing = replace(model, n_available=2)
+    assert nothing.recommend("u1").degraded == "empty_catalogue"
+
+
+def test_a_model_trained_from_a_dataset_in_memory_knows_its_users(dataset: Dataset, saved: Path, tmp_path: Path) -> None:
+    assert dataset.path == str(saved.with_name("dataset"))
+    settings: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
+    kept = train(saved.with_name("dataset"), **settings)
+    for data in (dataset, replace(dataset, path=None)):
+        trained = train(data, **settings)
+        for user in ("u3", "u4"):
+            decision = trained.recommend(user, 15)
+            assert decision.degraded is None and decision.items == kept.recommend(user, 15).items
+        assert trained.recommend("u3", 15).items != trained.recommend("u4", 15).items
+        assert trained.recommend("nobody").degraded == "unknown_user"
+        assert pl.concat(list(recommend_all(trained, 4))).equals(pl.concat(list(recommend_all(kept, 4))))
+        trained.save(tmp_path / "m")
+        again = train(data, resume=tmp_path / "m", steps=6)
+        assert again.recommend("u3").degraded is None
+        loaded = load(tmp_path / "m")
+        if data.path is not None:
+            assert loaded.recommend("u3", 15).items == kept.recommend("u3", 15).items
+        else:
+            with pytest.raises(UserError, match="got one that was never written to a directory"):
+                next(recommend_all(loaded, 4))
+
+
+def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    moved = replace(model, dataset=str(tmp_path / "moved"))
+    for user in ("u3", "u4"):
+        assert moved.recommend(user, 3).degraded == "unknown_user"
+    assert caplog.messages == [
+        f"note: no user of the training log is known: expected the training dataset, got no such directory, at {tmp_path / 'moved'}"
+    ]
+    caplog.clear()
+    assert moved.recommend(None, 3, history=[]).degraded == "unknown_user" and model.recommend("nobody", 3).degraded == "unknown_user"
+    assert caplog.messages == []
+
+
+def test_from_python_the_note_stands_on_stderr(saved: Path) -> None:
+    code = f"import qurate, dataclasses; m = dataclasses.replace(qurate.load({str(saved)!r}), dataset='/gone')\n"
+    code += "for user in 'ab': m.recommend(user, 1)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stderr.startswith("note: no user of the training log is known") and result.stderr.count("\n") == 1
+
+
+def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, dataset: Dataset) -> None:
+    """The top 10 of `evaluate` for 100 test decisions equals the top 10 of `recommend` for the same customers then."""
+    t = dataset.transitions
+    rows = ranking_targets(dataset)
+    _, first = np.unique(t.user[t.state[rows]], return_index=True)
+    rows = rows[first[:100]]
+    assert len(rows) == 100
+    ranked, _ = rank_all(dataset, rows, {"q": model}, 10, model.window)
+    compared = 0
+    for part, observation in observations(dataset, rows, model.window):
+        tops = top_items(model.scores(observation), observation, 10)
+        for place, top in zip(part, tops):
+            state = int(t.state[rows[place]])
+            user, hi = int(t.user[state]), int(t.hi[state])
+            events = as_events(dataset, user)[: hi - int(dataset.arrays.user_start[user])]
+            context = {"region": dataset.users["region"][user]}
+            decision = model.recommend(None, model.n_available, history=events, context=context)
+            names = [model.vocabulary.items[i - 1] for i in top]
+            assert ids(decision)[:10] == names
+            target = model.vocabulary.items[t.action[rows[place]] - 1]
+            assert ids(decision).index(target) == ranked["q"].ranks.better[place]
+            assert ids(decision)[0] == model.vocabulary.items[ranked["q"].first[place] - 1]
+            compared += 1
+    assert compared == 100
