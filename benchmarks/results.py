@@ -24,7 +24,7 @@ from results_logs import ALGORITHMS, LOGS, Log, log_named
 from results_page import page
 
 import qurate
-from qurate.algorithms.table import variant_settings
+from qurate.algorithms.table import find_algorithm
 from qurate.baselines.neighbours import RecentScorer
 from qurate.baselines.registry import ShownOrderScorer, fit_popularity
 from qurate.choosing.policy import FirstThen
@@ -114,7 +114,7 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
     found = _cached(note)
     if found is not None and found["key"] == wanted and found["code"] == code_digest(LEARNING) and folder.is_dir():
         return load(folder)
-    settings = log.all_settings | variant_settings(algorithm)  # a log's own gamma is DQN's: myopic stays myopic
+    settings = log.all_settings | find_algorithm(algorithm).settings  # a log's own gamma is DQN's: myopic stays myopic
     model = train(dataset, algorithm=algorithm, seed=seed, steps=log.steps, **settings)
     model.checkpoint.clear()  # a result needs no optimiser
     model = model.save(folder)

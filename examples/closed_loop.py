@@ -121,7 +121,7 @@ class Customers:
         self.visit += feedback.pause > 0
         for lane in np.flatnonzero(feedback.terminated | feedback.truncated).tolist():
             self.decisions[lane], self.visit[lane] = [], 0
-        self.user = feedback.obs.user
+        self.user = feedback.obs.state.user
 
 
 def meet(url: str, seed: int, lanes: int, rounds: int) -> float:

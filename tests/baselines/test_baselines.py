@@ -24,7 +24,7 @@ from qurate.baselines.training_rows import interest, rows_of_interest, train_row
 from qurate.choosing.policy import FirstThen
 from qurate.errors import UserError
 from qurate.mdp.states import gather_state
-from qurate.types import HISTORY, TEST, TRAIN, Observation, Scorer
+from qurate.types import HISTORY, TEST, TRAIN, Actions, Observation, Scorer
 from trivago import clickouts
 
 CLICKS = np.array([False, True, False])
@@ -200,9 +200,8 @@ def ranking(scorer: Scorer, data: Data, states: np.ndarray, n_items: int, batch:
         user = t.user[some]
         state = gather_state(data.arrays, data.arrays.user_start[user], t.hi[some], t.clock[some], 50, np.zeros((len(some), 0), np.float32))
         shape = (len(some), n_items)
-        observation = Observation(
-            *state, np.broadcast_to(np.arange(1, n_items + 1), shape), np.broadcast_to(np.ones((1, n_items), np.int8), shape)
-        )
+        actions = Actions(np.broadcast_to(np.arange(1, n_items + 1), shape), np.broadcast_to(np.ones((1, n_items), np.int8), shape))
+        observation = Observation(state, actions)
         scores = scorer.scores(observation)
         own = scores[np.arange(len(some)), t.action[some] - 1][:, None]
         ranks.append((scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2)
@@ -228,7 +227,7 @@ def test_known_orders_of_trivago(real_log: Callable[[str], Path]) -> None:
     assert len(target) == 13_596
     counts = np.array([False, True])
     for scorer, known in ((ShownOrderScorer(), 0.450), (FirstThen(RecentScorer(counts, 1), ShownOrderScorer(), "recent"), 0.601)):
-        scores = np.where(observation.action_mask != 0, scorer.scores(observation), -np.inf)
+        scores = np.where(observation.actions.mask != 0, scorer.scores(observation), -np.inf)
         rank = (scores > scores[np.arange(len(target)), target][:, None]).sum(axis=1)
         assert (1 / (rank + 1)).mean() == pytest.approx(known, abs=0.0005)
 

@@ -54,13 +54,14 @@ class Broken:
 
     def spoilt(self, o: Observation) -> Observation:
         if self.how == "right padding":
-            return o._replace(history_items=o.history_items[:, ::-1], history_types=o.history_types[:, ::-1])
+            items, types = o.state.history_items[:, ::-1], o.state.history_types[:, ::-1]
+            return o._replace(state=o.state._replace(history_items=items, history_types=types))
         if self.how == "types":
-            return o._replace(history_gaps=o.history_gaps.astype(np.float64))  # type: ignore[arg-type]
+            return o._replace(state=o.state._replace(history_gaps=o.state.history_gaps.astype(np.float64)))  # type: ignore[arg-type]
         if self.how == "nothing open":
-            return o._replace(action_mask=np.zeros(o.action_mask.shape, np.int8))
+            return o._replace(actions=o.actions._replace(mask=np.zeros(o.actions.mask.shape, np.int8)))
         if self.how == "context":
-            return o._replace(context=o.context + 1)
+            return o._replace(state=o.state._replace(context=o.state.context + 1))
         return o
 
     def step(self, actions: Any) -> Feedback:

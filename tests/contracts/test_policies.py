@@ -28,8 +28,8 @@ class ByUser:
     name = "by_user"
 
     def scores(self, observation: Observation) -> Any:
-        bias = np.round(observation.history_gaps.sum(axis=1) % 3)
-        return ((observation.candidates * 7 + bias[:, None]) % 5).astype(np.float32)
+        bias = np.round(observation.state.history_gaps.sum(axis=1) % 3)
+        return ((observation.actions.candidates * 7 + bias[:, None]) % 5).astype(np.float32)
 
 
 RULES = {"greedy": GREEDY, "uniform": UNIFORM, "epsilon": epsilon_greedy_rule(0.3), "softmax": softmax_rule(0.7)}
@@ -94,7 +94,7 @@ class Broken:
     def act(self, o: Observation, rng: np.random.Generator) -> Any:
         self.calls += 1
         if self.how == "deaf to masks":
-            o = o._replace(action_mask=np.ones(o.action_mask.shape, np.int8))
+            o = o._replace(actions=o.actions._replace(mask=np.ones(o.actions.mask.shape, np.int8)))
         if self.how == "own luck":
             rng = np.random.default_rng(self.calls)
         if self.how == "global luck":
@@ -109,17 +109,17 @@ class Broken:
         if self.how == "certain":
             return actions, np.where(p > 0, 1.0, 0.0)
         if self.how == "before masks":
-            return actions, np.where(p > 0, 1 / o.action_mask.shape[1], 0.0)
+            return actions, np.where(p > 0, 1 / o.actions.mask.shape[1], 0.0)
         if self.how == "zero":
             return actions, p * 0
         if self.how == "writes":
-            o.history_items[0, 0] += 1
+            o.state.history_items[0, 0] += 1
         if self.how == "random propensity":
             return actions, p * rng.uniform(0.9, 1.0, p.shape)
         if self.how == "eager":
             return np.maximum(actions, 0), np.maximum(p, 0.1)
         if self.how == "biased":
-            best = np.argmax(o.action_mask, axis=1)
+            best = np.argmax(o.actions.mask, axis=1)
             return np.where((rng.random(len(best)) < 0.2) & (actions >= 0), best, actions), p
         if self.how == "company":
             return actions, p * (1 if len(actions) > 1000 else 0.5)

@@ -24,7 +24,7 @@ def lives(engine: BatchedEngine, n: int, wanted: int) -> dict[int, list[tuple]]:
     out: dict[int, list[tuple]] = {}
     done: set[int] = set()
     while len(done & set(range(wanted))) < wanted:
-        who, k = engine.customer.copy(), observation.action_mask.shape[1]
+        who, k = engine.customer.copy(), observation.actions.mask.shape[1]
         actions = choice(who, engine.steps, k)
         if engine.slate_size > 1:
             actions = (actions[:, None] + np.arange(engine.slate_size)) % k
@@ -66,7 +66,7 @@ def run(engine: BatchedEngine, seed: int, n: int, steps: int) -> tuple[list[Obse
     observations, feedback = [engine.reset(seed, n)], []
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        k = observations[-1].action_mask.shape[1]
+        k = observations[-1].actions.mask.shape[1]
         actions = rng.integers(0, k, n) if engine.slate_size == 1 else np.argsort(rng.random((n, k)), axis=1)[:, : engine.slate_size]
         feedback.append(engine.step(actions))
         observations.append(feedback[-1].obs)
@@ -126,8 +126,8 @@ def test_episodes_are_truncated_at_max_steps_and_new_customers_start_empty() -> 
     for fb in feedback:
         assert not (fb.terminated & fb.truncated).any()
         over = fb.terminated | fb.truncated
-        assert (fb.obs.history_items[over] == 0).all() and (fb.obs.history_gaps[over] == 0).all()
-        assert (fb.obs.history_items[~over] > 0).any(axis=1).all()
+        assert (fb.obs.state.history_items[over] == 0).all() and (fb.obs.state.history_gaps[over] == 0).all()
+        assert (fb.obs.state.history_items[~over] > 0).any(axis=1).all()
         lengths = np.where(over, 0, lengths + 1)
         assert lengths.max() < 4
     assert feedback[-1].truncated.sum() > 50
@@ -157,7 +157,7 @@ def test_pause_is_positive_only_where_a_visit_ended_and_the_customer_returns() -
         here = fb.pause > 0
         assert ((fb.clock - previous)[here] / 1e6 >= fb.pause[here]).all() and (fb.pause[here] >= 10 * 3600).all()
         stays = here & ~fb.truncated
-        assert (fb.obs.context[stays, 1] > np.log1p(9.9 / 2)).all(), "the pause is the last gap in the window"
+        assert (fb.obs.state.context[stays, 1] > np.log1p(9.9 / 2)).all(), "the pause is the last gap in the window"
         previous = engine.clock.copy()
         paused += int(here.sum())
     assert paused > 100
@@ -181,11 +181,11 @@ def test_a_restored_engine_continues_bit_for_bit(name: str, arguments: dict[str,
 def test_candidates_are_distinct_and_change() -> None:
     engine = make_engine("shop", n_candidates=10)
     first = engine.reset(0, 20)
-    assert first.candidates.shape == (20, 10) and (np.diff(first.candidates, axis=1) > 0).all()
-    assert first.candidates.min() >= 1 and first.candidates.max() <= 300
+    assert first.actions.candidates.shape == (20, 10) and (np.diff(first.actions.candidates, axis=1) > 0).all()
+    assert first.actions.candidates.min() >= 1 and first.actions.candidates.max() <= 300
     second = engine.step(np.zeros(20, np.int64))
-    assert np.array_equal(second.rows.item[second.rows.type == 4], first.candidates[:, 0])
-    assert not np.array_equal(second.obs.candidates, first.candidates)
+    assert np.array_equal(second.rows.item[second.rows.type == 4], first.actions.candidates[:, 0])
+    assert not np.array_equal(second.obs.actions.candidates, first.actions.candidates)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_ingest_rebuilds_what_the_policy_saw(tmp_path: Path) -> None:
         seen: ClassVar[list[Observation]] = []
 
         def act(self, observation, rng):  # type: ignore[no-untyped-def]
-            self.seen.append(Observation(*(np.array(part) for part in observation)))
+            self.seen.append(Observation(*(type(part)(*map(np.array, part)) for part in observation)))
             return super().act(observation, rng)
 
     engine, policy = make_engine("shop"), Recorder()
@@ -98,7 +98,7 @@ def test_slates_and_candidates_are_written(tmp_path: Path) -> None:
         name = "slates"
 
         def act(self, observation, rng):  # type: ignore[no-untyped-def]
-            n, k = observation.candidates.shape
+            n, k = observation.actions.candidates.shape
             return np.argsort(rng.random((n, k)), axis=1)[:, :3], np.tile(1 / (k - np.arange(3)), (n, 1))
 
     done = simulate(make_engine("shop", slate_size=3, n_candidates=20), Slates(), 25, 30, 0, tmp_path / "events.parquet")

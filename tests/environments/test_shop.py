@@ -68,7 +68,9 @@ def test_customers_and_luck_are_common_to_all_policies() -> None:
     other = np.arange(64) % 2 * 50
     x, y = a.step(np.full(64, 5)), b.step(5 + other)
     same = (other == 0) & ~(x.terminated | y.terminated)
-    assert np.array_equal(x.components[same], y.components[same]) and np.array_equal(x.obs.history_gaps[same], y.obs.history_gaps[same])
+    assert np.array_equal(x.components[same], y.components[same]) and np.array_equal(
+        x.obs.state.history_gaps[same], y.obs.state.history_gaps[same]
+    )
 
 
 def test_probabilities_by_hand() -> None:
@@ -224,7 +226,7 @@ def test_references_choose_among_candidates_and_for_slates() -> None:
     assert positions.shape == propensity.shape == (5, 3) and (propensity == 1).all()
     assert all(len(set(row)) == 3 for row in positions.tolist()) and positions.max() < 8
     scores = Latent(engine, "x", 0.0, 0.0).scores(observation)
-    best = np.take_along_axis(consequences(shop_of(engine))[0], observation.candidates - 1, axis=1)
+    best = np.take_along_axis(consequences(shop_of(engine))[0], observation.actions.candidates - 1, axis=1)
     assert np.array_equal(scores, best)
 
 

@@ -22,7 +22,7 @@ from qurate.models import directory as storage
 from qurate.models.answer import golden_answers
 from qurate.models.directory import load, save
 from qurate.models.model import Model
-from qurate.settings import Settings
+from qurate.settings import from_flat
 from qurate.training.train import fresh_model, train
 
 NAMES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json", "rewards.json", "metrics.json", "manifest.json")
@@ -34,7 +34,7 @@ def answers(model: Model) -> list[list[tuple[str, float, float]]]:
 
 def untrained(seed: int) -> Model:
     """A small model at once."""
-    settings = Settings(hidden=8, embedding_dim=4, window=4)
+    settings = from_flat({"hidden": 8, "embedding_dim": 4, "window": 4})
     return fresh_model(make_engine("toy_chain", window=4), settings, "dqn", seed, "toy_chain")
 
 

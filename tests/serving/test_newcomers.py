@@ -69,7 +69,7 @@ def test_features_in_the_request_make_a_customer_known(tmp_path: Path) -> None:
 def user_model(spec: dict[str, Any]) -> Model:
     from dataclasses import replace
 
-    from qurate.models.model import build_network
+    from qurate.networks.build import build_network
 
     model = network_model(answers_newcomers=True)
     features = model.network.tower.get_buffer("features").numpy()

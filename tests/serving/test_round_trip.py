@@ -17,11 +17,12 @@ from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.encode import encode
-from qurate.models.model import Model, build_network
+from qurate.models.model import Model
+from qurate.networks.build import build_network
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
-from qurate.settings import Settings
+from qurate.settings import from_flat
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -93,7 +94,7 @@ def test_any_number_of_event_types_can_be_ingested(tmp_path: Path) -> None:
 
 
 def network_model(**changes: Any) -> Model:
-    settings = Settings(window=5, embedding_dim=8, hidden=8)
+    settings = from_flat({"window": 5, "embedding_dim": 8, "hidden": 8})
     features = np.random.default_rng(0).normal(size=(31, 3)).astype(np.float32)
     network = build_network(features, settings, n_types=3, user_dim=0, n_components=1, behaviour=False, seed=0)
     for parameter in network.parameters():  # the heads start at zero; any other values will do

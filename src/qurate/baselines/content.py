@@ -36,11 +36,11 @@ class ContentScorer:
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]; 0 for customers without a history, so that another scorer can rank for them."""
         row, item, weight = recent_items(observation, self.counts, self.last, self.decay)
-        profile = np.zeros((len(observation.history_items), self.unit.shape[1]), np.float32)
+        profile = np.zeros((len(observation.state.history_items), self.unit.shape[1]), np.float32)
         np.add.at(profile, row, weight[:, None] * self.unit[item])
         length = np.linalg.norm(profile, axis=1, keepdims=True)
         np.divide(profile, length, out=profile, where=length > 0)
         table = profile @ self.unit.T
         table += np.float32(1 + 1e-6)
         table *= np.float32(0.5) * (length > 0)
-        return over_candidates(table, observation.candidates)
+        return over_candidates(table, observation.actions.candidates)

@@ -29,7 +29,7 @@ class RecentScorer:
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]: `limit` for the last item, limit - 1 for the one before it, ..., else 0."""
-        items = np.where(self.counts[observation.history_types], observation.history_items, 0)
+        items = np.where(self.counts[observation.state.history_types], observation.state.history_items, 0)
         picks = np.zeros((len(items), min(self.limit, items.shape[1])), np.int64)
         rows = np.arange(len(items))
         for rank in range(picks.shape[1]):
@@ -37,7 +37,7 @@ class RecentScorer:
             picks[:, rank] = items[rows, newest]
             items[items == picks[:, rank, None]] = 0
         worth = np.arange(self.limit, 0, -1, dtype=np.float32)[: picks.shape[1]]
-        candidates = observation.candidates
+        candidates = observation.actions.candidates
         if not is_shared(candidates):
             match = (candidates[:, :, None] == picks[:, None, :]) & (picks > 0)[:, None, :]
             out: FloatArray = (match * worth).sum(axis=2, dtype=np.float32)
@@ -74,14 +74,14 @@ class ItemKnnScorer:
         """float32 [B, K]; 0 where no neighbour of the last items is near."""
         row, item, weight = recent_items(observation, self.counts, self.last, self.decay)
         size = len(self.neighbours)
-        table = np.zeros((len(observation.history_items), size), np.float32)
+        table = np.zeros((len(observation.state.history_items), size), np.float32)
         if self.dense is not None:
             np.add.at(table, (row, item), weight)
             table = table @ self.dense
         else:
             at = (row * size)[:, None] + self.neighbours[item]
             np.add.at(table.reshape(-1), at.ravel(), (weight[:, None] * self.similarity[item]).ravel())
-        return over_candidates(table, observation.candidates)
+        return over_candidates(table, observation.actions.candidates)
 
 
 def fit_item_knn(
@@ -188,9 +188,9 @@ class SessionKnnScorer:
         row, visit, likeness = self._nearest(observation)
         start = self.items_start[visit]
         at, owner = ragged(start, self.items_start[visit + 1] - start)
-        table = np.zeros((len(observation.history_items), self.n_items + 1), np.float32)
+        table = np.zeros((len(observation.state.history_items), self.n_items + 1), np.float32)
         np.add.at(table.reshape(-1), row[owner] * (self.n_items + 1) + self.items[at], likeness[owner].astype(np.float32))
-        return over_candidates(table, observation.candidates)
+        return over_candidates(table, observation.actions.candidates)
 
     def _nearest(self, observation: Observation) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
         """(row of the batch, visit, likeness) of the nearest visits of each customer."""

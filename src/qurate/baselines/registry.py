@@ -60,7 +60,7 @@ class ItemScorer:
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]; a broadcast view where all customers share the candidates."""
-        return over_candidates(self.table, observation.candidates)
+        return over_candidates(self.table, observation.actions.candidates)
 
 
 class ChanceScorer:
@@ -70,7 +70,7 @@ class ChanceScorer:
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K] zeros, a view without memory."""
-        return np.broadcast_to(np.zeros((1, 1), np.float32), observation.candidates.shape)
+        return np.broadcast_to(np.zeros((1, 1), np.float32), observation.actions.candidates.shape)
 
 
 class ShownOrderScorer:
@@ -80,7 +80,7 @@ class ShownOrderScorer:
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]: 0 for the first candidate, -1 for the second, ..."""
-        return np.broadcast_to(-np.arange(observation.candidates.shape[1], dtype=np.float32), observation.candidates.shape)
+        return np.broadcast_to(-np.arange(observation.actions.candidates.shape[1], dtype=np.float32), observation.actions.candidates.shape)
 
 
 def random_policy(slate_size: int = 1) -> ScoredPolicy:

@@ -155,12 +155,13 @@ def untrained(items: int) -> Any:
 
     from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.events.vocabulary import Vocabulary
-    from qurate.models.model import Model, build_network
+    from qurate.models.model import Model
+    from qurate.networks.build import build_network
     from qurate.serving.served import ServedModel
-    from qurate.settings import Settings
+    from qurate.settings import from_flat
 
     torch.set_num_threads(1)
-    settings = Settings(window=WINDOW)
+    settings = from_flat({"window": WINDOW})
     features = np.random.default_rng(0).normal(size=(items + 1, 24)).astype(np.float32)
     network = build_network(features, settings, n_types=3, user_dim=0, n_components=2, behaviour=False, seed=0)
     vocabulary = Vocabulary(tuple(f"i{i}" for i in range(items)), ("click", "purchase", "shown"))

@@ -67,7 +67,7 @@ class ScoredPolicy:
         scores, mask = self.scorer.scores(observation), allowed(observation)
         if self.rules is None:
             return choose(self.rule, scores, mask, rng, None if self.slate_size == 1 else self.slate_size)
-        out = choose_with_rules(self.rule, self.rules, scores, mask, observation.candidates, self.slate_size, rng)
+        out = choose_with_rules(self.rule, self.rules, scores, mask, observation.actions.candidates, self.slate_size, rng)
         return (out[0][:, 0], out[1][:, 0]) if self.slate_size == 1 else out
 
     def propensity(self, observation: Observation, actions: IntArray) -> Propensities:
@@ -77,7 +77,7 @@ class ScoredPolicy:
         if self.rules is None:
             out = self.rule.propensity(legal_scores(scores, mask), slate)
         else:
-            out = propensity_with_rules(self.rule, self.rules, scores, mask, observation.candidates, slate)
+            out = propensity_with_rules(self.rule, self.rules, scores, mask, observation.actions.candidates, slate)
         return out.reshape(actions.shape)
 
     def probabilities(self, observation: Observation) -> Propensities:
@@ -85,7 +85,7 @@ class ScoredPolicy:
         scores, mask = self.scorer.scores(observation), allowed(observation)
         if self.rules is not None:
             nothing = np.zeros((len(scores), 0), np.int64)
-            mask = self.rules.mask(observation.candidates, np.array(mask), nothing, self.slate_size)
+            mask = self.rules.mask(observation.actions.candidates, np.array(mask), nothing, self.slate_size)
         return self.rule.probabilities(legal_scores(scores, mask))
 
 
@@ -124,7 +124,7 @@ class MixturePolicy:
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
         """Positions in the candidates and their exact propensities; [B] or [B, k]; -1 and 0 where nothing is allowed."""
-        n, width = observation.candidates.shape
+        n, width = observation.actions.candidates.shape
         slate, propensity = np.full((n, self.slate_size), -1, np.int64), np.zeros((n, self.slate_size))
         if n and width:
             xs = self._legal(observation)

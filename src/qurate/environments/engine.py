@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix
 from qurate.errors import Code, UserError
 from qurate.mdp.states import derive_context, gap_seconds
-from qurate.types import EventRows, Feedback, FloatArray, IntArray, Observation
+from qurate.types import Actions, EventRows, Feedback, FloatArray, IntArray, Observation, State
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -299,7 +299,8 @@ class BatchedEngine:
         if self.n_candidates is not None:
             self._candidates = self._draw_candidates(self.n_candidates)
         values = _runs(self._values, self.window)[start] if self.world.has_values else self._no_value
-        return Observation(items, types, gaps, values, self._user, derive_context(types, gaps), self._candidates, self._mask)
+        state = State(items, types, gaps, values, self._user, derive_context(types, gaps))
+        return Observation(state, Actions(self._candidates, self._mask))
 
     def _draw_candidates(self, k: int) -> IntArray:
         """K distinct items per customer, int64 [B, K]: those with the smallest hash."""

@@ -96,7 +96,7 @@ def _serve(
     """Events, decisions and users of customers first ... first + lanes - 1."""
     observation = engine.reset(seed, lanes, first)
     user_ids = np.array([f"u{seed}_{first + i:06d}" for i in range(lanes)])
-    people = _users(engine, observation.user, user_ids)
+    people = _users(engine, observation.state.user, user_ids)
     here = np.ones(lanes, np.bool_)
     visit = np.zeros(lanes, np.int64)
     events: list[Columns] = []
@@ -105,13 +105,13 @@ def _serve(
         clock = engine.clock.copy()
         actions, propensity = policy.act(observation, rng)
         flat = actions.reshape(lanes, -1)
-        shown = np.take_along_axis(observation.candidates, flat, axis=1)
+        shown = np.take_along_axis(observation.actions.candidates, flat, axis=1)
         feedback = engine.step(actions)
         who = np.flatnonzero(here)
         decision = {"lane": who, "step": np.full(who.size, step), "visit": visit[who], "time": clock[who], "shown": shown[who]}
         decisions.append(decision | {"propensity": propensity.reshape(lanes, -1)[who]})
         if engine.n_candidates is not None:
-            decisions[-1]["candidates"] = observation.candidates[who]
+            decisions[-1]["candidates"] = observation.actions.candidates[who]
         events.append(_events(engine, feedback, here, visit, step))
         visit += feedback.pause > 0
         here &= ~(feedback.terminated | feedback.truncated)

@@ -39,9 +39,9 @@ class Latent:
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
         """Positions [B] (or [B, k]: the k best) and propensities of 1."""
-        if len(observation.user) != self.engine.n:
+        if len(observation.state.user) != self.engine.n:
             raise UserError(
-                f"all {self.engine.n} customers of the engine", str(len(observation.user)), where=self.name, code=Code.BAD_ARGUMENT
+                f"all {self.engine.n} customers of the engine", str(len(observation.state.user)), where=self.name, code=Code.BAD_ARGUMENT
             )
         scores = self.scores(observation)
         k = self.engine.slate_size
@@ -61,7 +61,7 @@ class Latent:
             value = now + left * (self.trust_price * trust_change - self.satiation_price * satiation_change * now)
         if self.engine.n_candidates is None:
             return value
-        return np.take_along_axis(value, observation.candidates - 1, axis=1)
+        return np.take_along_axis(value, observation.actions.candidates - 1, axis=1)
 
 
 def true_myopic(engine: BatchedEngine) -> Latent:

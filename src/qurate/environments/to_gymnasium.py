@@ -81,7 +81,7 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         if self._current is None or self._between:
             raise gymnasium.error.ResetNeeded("call reset() before step(): no customer is here")
         actions = np.asarray(action, np.int64).reshape((1,) if self.engine.slate_size == 1 else (1, -1))
-        shown = self._current.candidates[0]
+        shown = self._current.actions.candidates[0]
         feedback = self.engine.step(actions)
         items = shown[actions[0]].reshape(-1).tolist()
         over = bool(feedback.terminated[0] or feedback.truncated[0])
@@ -152,8 +152,14 @@ class RecommenderVectorEnv(VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
 
 def _row(observation: Observation, lane: int = 0) -> Arrays:
     """One customer's observation as the contract's dict; arrays of its own."""
-    return {name: np.array(value[lane]) for name, value in observation._asdict().items()}
+    return {name: np.array(value[lane]) for name, value in _named(observation).items()}
 
 
 def _all(observation: Observation) -> Arrays:
-    return {name: np.array(value) for name, value in observation._asdict().items()}
+    return {name: np.array(value) for name, value in _named(observation).items()}
+
+
+def _named(observation: Observation) -> Arrays:
+    """The contract's names of the arrays of an observation."""
+    state, actions = observation
+    return state._asdict() | {"candidates": actions.candidates, "action_mask": actions.mask}

@@ -24,7 +24,7 @@ class UniformPolicy:
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
         """Positions [B] and their propensities 1 / K."""
-        n, k = observation.candidates.shape
+        n, k = observation.actions.candidates.shape
         positions: IntArray = rng.integers(0, k, size=(n,))
         return positions, np.full(n, 1 / k)
 

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from qurate.algorithms.table import variant_settings
+from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import ItemScorer, fit_baseline, mean_reward, random_policy
 from qurate.choosing.policy import MixturePolicy, ScoredPolicy
 from qurate.choosing.selection import softmax_rule
@@ -28,6 +27,7 @@ from qurate.mdp.storage import Dataset
 from qurate.models.directory import load
 from qurate.models.model import By, Model
 from qurate.models.translate import TranslatedScorer, Translation
+from qurate.settings import flat
 from qurate.training.train import ONLINE_STEPS, train
 from qurate.types import Policy, Scorer
 
@@ -172,7 +172,7 @@ def _model_row(path: str, env: str) -> tuple[Contender, Model]:
 
 def _contenders(names: Sequence[str], env: str, role: Any, judged: Model | None = None) -> list[Contender]:
     """Baselines by name; `judged`: a model trained in an environment, whose settings and steps the myopic learner gets too."""
-    settings = {} if judged is None else msgspec.structs.asdict(judged.settings) | variant_settings("myopic")
+    settings = {} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings
     steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
     logs: dict[int, Dataset] = {}
 

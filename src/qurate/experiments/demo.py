@@ -39,6 +39,7 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.models.translate import TranslatedScorer, Translation
 from qurate.settings import Settings
+from qurate.settings import replace as replace_leaves
 from qurate.training.train import fresh_model, intra_op_threads, train, train_in_engine
 from qurate.types import Policy
 
@@ -259,7 +260,7 @@ def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path
 
 
 def _online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
-    settings = msgspec.structs.replace(model.settings, **ONLINE, update_every=size.update_every)
+    settings = replace_leaves(model.settings, **ONLINE, update_every=size.update_every)
     customers = customers_seed(seed, "train") + 1
     return train_in_engine(model, engine, customers, size.online_decisions, settings=settings, lanes=LANES)
 

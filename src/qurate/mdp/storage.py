@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
-from qurate.types import EventArrays, FloatArray, IntArray, Transitions
+from qurate.types import ALWAYS, NEVER, Availability, EventArrays, FloatArray, IntArray, Transitions
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
@@ -74,6 +74,14 @@ class Dataset:
     def n_ever_available(self) -> int:
         """Items 1..n were declared or seen in training; the others are unknown to any policy."""
         return int(self.manifest["n_ever_available"])
+
+    @property
+    def availability(self) -> Availability:
+        """When each item may be shown, as far as the log and the items table say."""
+        since = np.full(self.vocabulary.n_items + 1, NEVER)
+        given = self.items["available_from"].head(self.n_ever_available).cast(pl.Int64).fill_null(ALWAYS)
+        since[1 : self.n_ever_available + 1] = given.to_numpy()
+        return Availability(since, np.full(len(since), NEVER))
 
     @property
     def log_end(self) -> int:

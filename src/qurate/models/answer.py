@@ -11,7 +11,7 @@ from qurate.choosing.selection import GREEDY, Rule, choose
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
 from qurate.mdp.states import gather_state
 from qurate.models.model import Model
-from qurate.types import EventArrays, FloatArray, IntArray, Observation
+from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation
 
 GOLDEN_CASES = 3
 EMPTY_HISTORY = HistoryRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -42,7 +42,8 @@ def observe(
     if candidates.ndim == 1:
         candidates = np.broadcast_to(candidates, (n, len(candidates)))
     items, types = state.history_items.astype(np.int64, copy=False), state.history_types.astype(np.int64, copy=False)
-    return Observation(items, types, *state[2:], candidates, (candidates > 0).astype(np.int8))
+    state = state._replace(history_items=items, history_types=types)
+    return Observation(state, Actions(candidates, (candidates > 0).astype(np.int8)))
 
 
 def decide(
@@ -86,7 +87,7 @@ def decide(
         degraded = "unknown_user"
     observation = observe(model, [history], np.array([clock_us]), items, user)
     worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation, candidates is not None)
-    slate, propensity = choose(rule, scores, observation.action_mask, rng, max(min(k, len(items)), 1))
+    slate, propensity = choose(rule, scores, observation.actions.mask, rng, max(min(k, len(items)), 1))
     chosen = slate[0][slate[0] >= 0]
     least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show
     sources: list[Source] = ["fallback" if fallback else ("q" if -score <= least else "explore") for score in scores[0, chosen]]

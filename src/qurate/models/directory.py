@@ -33,8 +33,9 @@ from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.models.answer import golden_answers
-from qurate.models.model import By, Model, build_network
-from qurate.settings import Settings
+from qurate.models.model import By, Model
+from qurate.networks.build import build_network
+from qurate.settings import flat, from_flat
 
 FORMAT = 1
 TMP, OLD = ".model-tmp", ".model-old"
@@ -88,7 +89,7 @@ def _contents(model: Model, target: Path) -> dict[str, bytes]:
     tensors["item_features"] = model.network.tower.get_buffer("features").contiguous()
     tensors["popularity"] = torch.as_tensor(model.popularity)
     config = {
-        "settings": msgspec.structs.asdict(model.settings), "algorithm": model.algorithm, "kind": model.kind, "user_dim": model.user_dim,
+        "settings": flat(model.settings), "algorithm": model.algorithm, "kind": model.kind, "user_dim": model.user_dim,
         "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
         "environment": model.environment, "behaviour": model.network.behaviour is not None,
         "answers_newcomers": model.answers_newcomers, "upcoming": model.upcoming.tolist(),
@@ -119,7 +120,7 @@ def load(path: str | Path) -> Model:
         vocabulary = Vocabulary.from_json(json.loads(data["vocabulary.json"]))
         tensors = load_tensors(data["weights.safetensors"])
         _fit_together(config, vocabulary, features, rewards, tensors)
-        settings = msgspec.convert(config["settings"], Settings)
+        settings = from_flat(config["settings"])
         network = build_network(
             tensors["item_features"].numpy(), settings, n_types=vocabulary.n_types, user_dim=config["user_dim"],
             n_components=len(rewards["components"]), behaviour=config["behaviour"], seed=0,

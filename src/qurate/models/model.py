@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from qurate.decision import Decision
 from qurate.events.features import Spec
 from qurate.events.vocabulary import Vocabulary
-from qurate.networks.encoders import to_tensors
+from qurate.networks.build import build_network as build_network
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.item_tower import ItemTable
-from qurate.networks.qnetwork import QNetwork
+from qurate.networks.values import to_tensors
 from qurate.settings import Settings
-from qurate.types import FloatArray, IntArray, Observation
+from qurate.types import FloatArray, IntArray, Observation, State
 
 if TYPE_CHECKING:
     from qurate.models.histories import Histories
@@ -48,7 +50,7 @@ class Model:
         checkpoint: file name -> content, what `train --resume` needs.
     """
 
-    network: QNetwork
+    network: CatalogueNetwork
     settings: Settings
     algorithm: str
     vocabulary: Vocabulary
@@ -139,8 +141,13 @@ class Model:
         if not self._tables:
             self.network.eval()
             with torch.no_grad():
-                self._tables.append(self.network.items())
+                self._tables.append(self.network.tower(None))
         return self._tables[0]
+
+    def action_values(self, state: State) -> CatalogueValues:
+        """Values of the catalogue for B states."""
+        table = self.table()
+        return CatalogueValues(self.network.heads(to_tensors(state), table), table)
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K] of the observation's candidates: higher is shown first."""
@@ -154,20 +161,22 @@ class Model:
         Args:
             listed: whether the candidates are explicit lists; by default they are where each row brings its own.
         """
-        net, inside = self.network, None
-        listed = observation.candidates.strides[0] != 0 if listed is None else listed
+        inside = None
+        listed = observation.actions.candidates.strides[0] != 0 if listed is None else listed
         with torch.no_grad():
-            table = self.table()
-            heads = net.heads(to_tensors(observation.state), table)
-            shared = _shared_items(observation.candidates)
-            items = torch.as_tensor(observation.candidates.copy()) if shared is None else None
-            worth = (net.behaviour_logits if self.by == "behaviour" else net.q)(heads, table, items).numpy()
+            values = self.action_values(observation.state)
+            shared = _shared_items(observation.actions.candidates)
+            items = torch.as_tensor(observation.actions.candidates.copy()) if shared is None else None
+            if self.by == "behaviour":
+                worth = values.behaviour_logits(items).numpy()
+            else:
+                worth = (values.all() if items is None else values.of(items)).numpy()
             if self.by == "q_in_support" and not (listed and self.lists_inside):
-                inside = net.behaviour_logits(heads, table, items).numpy()
+                inside = values.behaviour_logits(items).numpy()
         worth = _columns(worth, shared)
         if inside is None:
             return worth, worth
-        return worth, supported_first(worth, _columns(inside, shared), observation.action_mask, self.settings.support_threshold)
+        return worth, supported_first(worth, _columns(inside, shared), observation.actions.mask, self.settings.offline.support_threshold)
 
     def explain(self, observation: Observation, items: NDArray[np.int64]) -> FloatArray:
         """Q of items [B, K] by head: float32 [B, K, 2, R], now and later of each component, in weighted reward units.
@@ -175,9 +184,7 @@ class Model:
         The single-head form cannot tell now from later: everything is `later` there, and `now` is NaN.
         """
         with torch.no_grad():
-            table = self.table()
-            heads = self.network.heads(to_tensors(observation.state), table)
-            by_head = self.network.by_head(heads, table, torch.as_tensor(items)).numpy()
+            by_head = self.action_values(observation.state).by_head(torch.as_tensor(items)).numpy()
         components = self.network.n_components
         if self.network.form == "single":
             by_head = np.concatenate([np.full_like(by_head, np.nan), by_head], axis=2)
@@ -210,16 +217,3 @@ def supported_first(q: FloatArray, logits: FloatArray, mask: NDArray[np.int8], t
     outside = logits < peak + np.float32(np.log(max(threshold, 1e-30)))
     span = q.max(axis=1, keepdims=True) - q.min(axis=1, keepdims=True) + np.float32(1)
     return cast(FloatArray, np.where(outside, q - span, q))
-
-
-def build_network(
-    item_features: FloatArray, settings: Settings, *, n_types: int, user_dim: int, n_components: int, behaviour: bool, seed: int
-) -> QNetwork:
-    """A fresh network; `seed` decides its first weights without touching the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return QNetwork(
-            torch.as_tensor(item_features), n_types=n_types, user_dim=user_dim, context_dim=2, n_components=n_components,
-            dim=settings.embedding_dim, hidden=settings.hidden, encoder=settings.encoder, form=settings.form,
-            id_embedding=settings.id_embedding, id_dropout=settings.id_dropout, behaviour=behaviour,
-        )  # fmt: skip

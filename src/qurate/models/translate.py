@@ -30,15 +30,17 @@ class Translation:
 
     def observation(self, observation: Observation) -> Observation:
         """The same observation in the model's indices."""
-        items, candidates = observation.history_items, observation.candidates
+        items, candidates = observation.state.history_items, observation.actions.candidates
         if not self.same_items:
             items = self.items[items]
             if candidates.strides[0] == 0:
                 candidates = np.broadcast_to(self.items[candidates[0]], candidates.shape)
             else:
                 candidates = self.items[candidates]
-        types = self.types[observation.history_types]
-        return observation._replace(history_items=items, history_types=types, candidates=candidates, user=self.user(observation.user))
+        types = self.types[observation.state.history_types]
+        user = self.user(observation.state.user)
+        state = observation.state._replace(history_items=items, history_types=types, user=user)
+        return Observation(state, observation.actions._replace(candidates=candidates))
 
     def user(self, user: FloatArray) -> FloatArray:
         """User features [B, U] as the model encodes them."""

@@ -9,14 +9,13 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import torch
 
-from qurate.algorithms.table import variant_settings
-from qurate.choosing.selection import epsilon_greedy
+from qurate.algorithms.table import algorithm_settings, make_objective
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.registry import make_engine
 from qurate.errors import Code, UserError, nearest
@@ -29,12 +28,14 @@ from qurate.mdp.rewards import parse_rewards
 from qurate.mdp.storage import Dataset
 from qurate.models.directory import load, read_checked, read_manifest
 from qurate.models.histories import Histories
-from qurate.models.model import By, Model, build_network
+from qurate.models.model import By, Model
 from qurate.models.translate import TranslatedEngine, Translation
-from qurate.replay.samplers import LogSampler
+from qurate.networks.build import build_network
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, step_discount, store_from_log
-from qurate.settings import Settings, parse_settings
-from qurate.types import TRAIN, Engine, FloatArray
+from qurate.settings import Settings
+from qurate.types import TRAIN, Availability, Engine, FloatArray
 
 Report = Callable[[int, int, dict[str, float]], None]
 """Called now and then with (steps done, steps wanted, figures)."""
@@ -89,7 +90,7 @@ def train(
         ours = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm if algorithm != "dqn" else None}
         return _resume(Path(resume), data, ours, seed, steps, budget, progress)
     seed = seed or 0
-    chosen = parse_settings({**variant_settings(algorithm), **settings})
+    chosen = algorithm_settings(algorithm, settings)
     if env is not None:
         engine = make_engine(env, window=chosen.window)
         model = fresh_model(engine, chosen, algorithm, seed, env)
@@ -120,14 +121,16 @@ def _train_on_log(
     if constant is not None:
         raise UserError("rewards from which something can be learnt", constant, where=where or "dataset", code=Code.CONSTANT_SOLUTION)
     tau_s = float(dataset.manifest["episode"]["tau_s"])
-    store = store_from_log(dataset.arrays, t, weights, dataset.user_features, settings.gamma, tau_s, settings.window)
+    store = store_from_log(
+        dataset.arrays, t, weights, dataset.user_features, settings.learning.gamma, tau_s, settings.window, dataset.availability
+    )
     organic = dataset.kind == "organic"
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
-        n_components=len(weights), behaviour=settings.aux_weight > 0, seed=seed,
+        n_components=len(weights), behaviour=settings.offline.aux_weight > 0, seed=seed,
     )  # fmt: skip
     bound = _q_bound(t.reward * weights, store.tables.discount)
-    learner = Learner(network, settings, q_bound=bound, organic=organic, seed=seed)
+    learner = Learner(network, make_objective(algorithm, settings, organic), settings.learning, q_bound=bound, seed=seed)
     rng = np.random.default_rng(seed)
     sampler = LogSampler(t, TRAIN)
     if not len(sampler.index):
@@ -137,15 +140,16 @@ def _train_on_log(
     if not t.n_available[t.state[sampler.index]].any() and not len(t.candidates):
         hint = "see available_from in the items table: a later time than every decision's leaves nothing to choose from"
         raise UserError("an item that could be shown in training", "none", where=where or "dataset", hint=hint, code=Code.EMPTY_CATALOGUE)
-    wanted = steps or int(np.clip(3 * len(sampler.index) // settings.batch_size, *LOG_UPDATES))
+    wanted = steps or int(np.clip(3 * len(sampler.index) // settings.learning.batch_size, *LOG_UPDATES))
     run = Run()
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
-    loop = train_from_log(learner, store, sampler, rng)
+    loop = train_from_log(learner, store, sampler, rng, settings)
     metrics = _consume(loop, run, wanted, budget, progress)
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
+    kept = cast(CatalogueNetwork, learner.ema)
     model = Model(
-        learner.ema, settings, algorithm, dataset.vocabulary, dataset.components, weights, _popularity(dataset, weights),
+        kept, settings, algorithm, dataset.vocabulary, dataset.components, weights, _popularity(dataset, weights),
         dataset.n_ever_available, dataset.user_features.shape[1], dataset.kind, dataset.manifest["history"] == "events+shown",
         dict(dataset.manifest["rewards"]), dataset.item_spec, dataset.user_spec, where, dataset.sha256 or None, None, metrics,
         answers_newcomers=_meets_newcomers(dataset), upcoming=dataset.upcoming,
@@ -164,7 +168,7 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> By:
     is a guess. A log with probabilities has explored, and its models may leave what was usual; else a service that shows
     one item nearly always could never learn to show another.
     """
-    supported = settings.aux_weight > 0 and settings.support_threshold > 0
+    supported = settings.offline.aux_weight > 0 and settings.offline.support_threshold > 0
     return "q_in_support" if supported and dataset.kind != "logged" else "q"
 
 
@@ -382,19 +386,32 @@ def train_in_engine(
             "an environment that pays the model's reward components", ", ".join(engine.component_names), where="--env", code=Code.BAD_ENV
         )
     items = len(model.vocabulary.items)
-    writer = OnlineWriter(lanes, s.replay_capacity, s.window, model.weights, items, model.user_dim, s.gamma, DEFAULT_TAU_S)
-    largest = float(step_discount(np.ones(1, np.float32), s.gamma, DEFAULT_TAU_S)[0])
-    learner = Learner(network, s, q_bound=float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3), seed=seed)
+    writer = OnlineWriter(
+        lanes,
+        s.replay.replay_capacity,
+        s.window,
+        model.weights,
+        Availability.always(items),
+        model.user_dim,
+        s.learning.gamma,
+        DEFAULT_TAU_S,
+    )
+    largest = float(step_discount(np.ones(1, np.float32), s.learning.gamma, DEFAULT_TAU_S)[0])
+    bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
+    learner = Learner(network, make_objective(model.algorithm, s), s.learning, q_bound=bound, seed=seed)
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
         arrays = checkpoint.read_arrays(saved)
         writer.restore({name[7:]: a for name, a in arrays.items() if name.startswith("writer.")})
         observation = translation.observation(engine.restore({name[7:]: a for name, a in arrays.items() if name.startswith("engine.")}))
-    loop = train_online(learner, world, writer, epsilon_greedy, rng, seed, order, steps=run.steps, observation=observation)
+    loop = train_online(
+        learner, world, writer, OnlineSampler(writer), rng, s, seed=seed, components=order, steps=run.steps, observation=observation
+    )
     metrics = _consume(loop, run, steps, budget, progress)
     trained = replace(
-        model, network=learner.ema, settings=s, metrics=metrics, answers_newcomers=True, by="q", version="unsaved", checkpoint={},
+        model, network=cast(CatalogueNetwork, learner.ema), settings=s, metrics=metrics,
+        answers_newcomers=True, by="q", version="unsaved", checkpoint={},
         _tables=[],
     )  # fmt: skip
     if resumable:

@@ -7,55 +7,21 @@ In the now-and-later form, `now` predicts the reward of this step and `later` th
 The network is linear in e_a behind z, so the weighted sum over components and both heads costs one matrix product.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from qurate.networks.catalogue_values import CatalogueValues, Heads
 from qurate.networks.encoders import ENCODERS, HistoryViews, MeanEncoder
 from qurate.networks.item_tower import ItemTable, ItemTower
+from qurate.networks.values import StateTensors
 
-STRIDE = 10.0
-"""The few weights of repeating begin at 0 and may have to reach several units (logits): Adam moves them this much faster."""
-
-
-class Heads(NamedTuple):
-    """What a state says, by head (R now, then R later; single form: R): values, item directions, what repeating brings."""
-
-    value: Tensor  # [B, H]
-    direction: Tensor  # [B, H, d]
-    behaviour: Tensor | None  # [B, d]
-    history: Tensor  # [B, L] int64, the items of the window
-    repeat: Tensor  # [B, H, L] added to an item for each place of the window where it stands
-    behaviour_repeat: Tensor | None  # [B, L]
+REPEAT_LR_SCALE = 10.0
+"""The few weights of the repeat bonus begin at 0 and may have to reach several units (logits): Adam moves them this much faster."""
 
 
-class Scores(NamedTuple):
-    """Scores of B states for every item, without writing them out: direction . row of the table, plus what repeating brings."""
-
-    direction: Tensor  # [B, d + H], over `ItemTable.centred`
-    history: Tensor  # [B, L] int64, 0 = padding
-    repeat: Tensor  # [B, L], 0 on padding
-
-    def rows(self, which: slice) -> "Scores":
-        """The scores of some of the states."""
-        return Scores(self.direction[which], self.history[which], self.repeat[which])
-
-    def of(self, table: ItemTable, items: Tensor | None) -> Tensor:
-        """[B, N + 1] over the catalogue, or [B, K] for items [B, K]."""
-        if items is None:
-            return (self.direction @ table.centred.T).scatter_add(1, self.history, self.repeat)
-        again = repeats(self.repeat[:, None], self.history, items)[:, :, 0]
-        return torch.einsum("bd,bkd->bk", self.direction, table.centred[items]) + again
-
-
-def repeats(repeat: Tensor, history: Tensor, items: Tensor) -> Tensor:
-    """What repeating brings each of items [B, K]: [B, K, H] from [B, H, L] and the windows [B, L]."""
-    same = (items[:, :, None] == history[:, None]).float()
-    return torch.bmm(same, repeat.transpose(1, 2))
-
-
-class QNetwork(nn.Module):
+class CatalogueNetwork(nn.Module):
     """State encoder, item tower and heads.
 
     Args:
@@ -98,16 +64,17 @@ class QNetwork(nn.Module):
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
-    def items(self, generator: torch.Generator | None = None) -> ItemTable:
-        """The item table; compute once per parameter change and pass it on."""
-        return self.tower(generator)  # type: ignore[no-any-return]
+    def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], CatalogueValues]:
+        """See `ValueNetwork.bind`: the item table is computed once."""
+        table: ItemTable = self.tower(rng)
+        return lambda state: CatalogueValues(self.heads(state, table), table)
 
-    def heads(self, state: tuple[Tensor, ...], table: ItemTable) -> Heads:
-        """Head outputs for B states."""
+    def heads(self, state: StateTensors, table: ItemTable) -> Heads:
+        """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
-        counts, known, rows = weights.sum(2), [state[4], state[5]], len(sums)
+        counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
         matched = torch.bmm(self.match.expand(rows, -1, -1), sums)
-        repeat = torch.bmm((self.repeat * STRIDE).expand(rows, -1, -1), weights)
+        repeat = torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights)
         hidden = self.encoder(state, table.vectors, sums, counts)
         z, value = torch.cat([hidden, *known], dim=1), self.value(hidden)
         direction = self.direction(z).view(rows, -1, self.dim)
@@ -118,37 +85,6 @@ class QNetwork(nn.Module):
             direction = torch.cat([direction, later], dim=1)
         behaviour = self.behaviour(z) + matched[:, -1] if self.behaviour is not None else None
         return Heads(
-            value, direction + matched[:, : self.n_heads], behaviour, state[0].long(), repeat[:, : self.n_heads],
+            value, direction + matched[:, : self.n_heads], behaviour, state.history_items.long(), repeat[:, : self.n_heads],
             repeat[:, -1] if behaviour is not None else None,
         )  # fmt: skip
-
-    def by_head(self, heads: Heads, table: ItemTable, items: Tensor) -> Tensor:
-        """Q of chosen items by head, [B, K, H] for items [B, K]."""
-        rows = table.centred[items]
-        linear = torch.bmm(rows[:, :, : self.dim], heads.direction.transpose(1, 2)) + rows[:, :, self.dim : self.dim + self.n_heads]
-        return linear + heads.value[:, None] + repeats(heads.repeat, heads.history, items)
-
-    def q_scores(self, heads: Heads) -> Scores:
-        """The summed heads as one score, less the state's value; the biases ride in the same product."""
-        direction = torch.cat([heads.direction.sum(1), self._pick(heads, slice(0, self.n_heads))], dim=1)
-        return Scores(direction, heads.history, heads.repeat.sum(1))
-
-    def behaviour_scores(self, heads: Heads) -> Scores:
-        """The behaviour head's logits."""
-        assert heads.behaviour is not None and heads.behaviour_repeat is not None
-        direction = torch.cat([heads.behaviour, self._pick(heads, slice(self.n_heads, None))], dim=1)
-        return Scores(direction, heads.history, heads.behaviour_repeat)
-
-    def _pick(self, heads: Heads, columns: slice) -> Tensor:
-        """Ones at the bias columns a head uses, [B, H]."""
-        out = torch.zeros(len(heads.value), self.tower.n_heads)
-        out[:, columns] = 1
-        return out
-
-    def q(self, heads: Heads, table: ItemTable, items: Tensor | None = None) -> Tensor:
-        """Q summed over heads: [B, N + 1] over the catalogue (entry 0 is padding), or [B, K] for items [B, K]."""
-        return self.q_scores(heads).of(table, items) + heads.value.sum(1, keepdim=True)
-
-    def behaviour_logits(self, heads: Heads, table: ItemTable, items: Tensor | None = None) -> Tensor:
-        """Unnormalised log pi_b: [B, N + 1], or [B, K] for items [B, K]."""
-        return self.behaviour_scores(heads).of(table, items)
