@@ -5,21 +5,30 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import msgspec
+
+from qurate.algorithms.distributional import c51
 from qurate.algorithms.dqn import dqn
 from qurate.algorithms.objective import Objective
+from qurate.algorithms.tabular import q_learning, sarsa
 from qurate.errors import Code, UserError, nearest
 from qurate.settings import (
+    CategoricalSettings,
     ExplorationSettings,
     LearningSettings,
     NetworkSettings,
     OfflineSettings,
     ReplaySettings,
     Settings,
+    TableSettings,
     from_flat,
     parse_leaves,
 )
 
 DEEP = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings)
+TABULAR = (LearningSettings, ReplaySettings, ExplorationSettings, TableSettings)
+TABLE: dict[str, Any] = {"lr": 0.1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0}
+"""A table's target is the table itself, and what is kept is its last state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,13 @@ ALGORITHMS: dict[str, Algorithm] = {
     "dqn": Algorithm(dqn, source="Mnih et al. 2015, doi:10.1038/nature14236"),
     "double_dqn": Algorithm(dqn, {"double": True}, source="van Hasselt et al. 2016, arXiv:1509.06461"),
     "nstep_dqn": Algorithm(dqn, {"n_step": 3}, source="Sutton 1988; Hessel et al. 2018, arXiv:1710.02298"),
+    "dueling_dqn": Algorithm(dqn, {"head": "dueling", "form": "single"}, source="Wang et al. 2016, arXiv:1511.06581"),
+    "per_dqn": Algorithm(dqn, {"prioritised": True}, source="Schaul et al. 2016, arXiv:1511.05952"),
+    "c51": Algorithm(
+        c51, {"head": "c51", "form": "single"}, (*DEEP, CategoricalSettings), source="Bellemare et al. 2017, arXiv:1707.06887"
+    ),
+    "q_learning": Algorithm(q_learning, TABLE, TABULAR, source="Watkins 1989; Watkins and Dayan 1992, doi:10.1007/BF00992698"),
+    "sarsa": Algorithm(sarsa, TABLE, TABULAR, source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166"),
     "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
 }
 
@@ -66,7 +82,12 @@ def algorithm_settings(name: str, given: dict[str, Any]) -> Settings:
     """
     row = find_algorithm(name)
     leaves = {leaf for part in row.parts for leaf in part.__struct_fields__}  # type: ignore[attr-defined]
-    return from_flat(row.settings | parse_leaves(given, leaves, name))
+    extra = {leaf: field.default for part in row.parts if part in (CategoricalSettings, TableSettings) for leaf, field in _fields(part)}
+    return from_flat(extra | row.settings | parse_leaves(given, leaves, name))
+
+
+def _fields(part: type) -> list[tuple[str, Any]]:
+    return [(field.name, field) for field in msgspec.structs.fields(part)]
 
 
 def make_objective(name: str, settings: Settings, organic: bool = False) -> Objective:

@@ -1,7 +1,7 @@
 """One learner for every algorithm: it keeps optimiser, target, average and guard; what is learned is an objective."""
 
 import copy
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,13 @@ class Learner:
         settings: of optimisation; the objective has its own.
         q_bound: largest |Q| that rewards allow, for the alarm; infinite = unknown.
         seed: of the objective's random numbers (id dropout, negatives).
+        optimiser: "adam" for networks; "sgd" for tables, whose entries move by lr times their own error.
         device: where networks and batches are.
     """
 
     def __init__(
         self, network: ValueNetwork, objective: Objective, settings: LearningSettings, *, q_bound: float = float("inf"),
-        seed: int = 0, device: torch.device | str = "cpu",
+        seed: int = 0, optimiser: Literal["adam", "sgd"] = "adam", device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.network, self.objective, self.settings, self.q_bound = network, objective, settings, q_bound
         self.device = torch.device(device)
@@ -46,7 +47,9 @@ class Learner:
         self.target, self.ema = copy.deepcopy(self.module), copy.deepcopy(self.module)
         for frozen in (self.target, self.ema):
             frozen.requires_grad_(False).eval()
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=settings.lr, fused=True)
+        kind = torch.optim.Adam if optimiser == "adam" else torch.optim.SGD
+        self.optimiser = kind(self.module.parameters(), lr=settings.lr, fused=True)
+        self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
         self._parameters: list[Tensor] = list(self.module.parameters())
@@ -80,7 +83,7 @@ class Learner:
         """Gradient step, target and average; a non-finite loss or gradient is skipped and, when it stays, undone."""
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self._parameters, MAX_GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
         if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(norm)):
             self.skipped += 1
             self.bad_steps += 1

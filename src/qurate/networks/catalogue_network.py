@@ -27,13 +27,14 @@ class CatalogueNetwork(nn.Module):
     Args:
         item_features: float32 [N + 1, F], row 0 zeros.
         n_types: M event types. user_dim, context_dim: U and C. n_components: R.
-        dim, hidden, encoder, form, id_embedding, id_dropout: see `config.Settings`.
+        dim, hidden, encoder, form, id_embedding, id_dropout: see `settings.NetworkSettings`.
+        dueling: streams of their own for value and advantages.
         behaviour: add the head pi_b(a | s) that says what the log's policy (or customer) chose.
     """
 
     def __init__(
         self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
-        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool,
+        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_components, self.form, self.dim = n_components, form, dim
@@ -43,6 +44,8 @@ class CatalogueNetwork(nn.Module):
         self.encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
         # `later` errors are many times larger than those of `now`; on shared layers they would drown it
         self.later_encoder = MeanEncoder(dim, n_types, self.views.n_views, user_dim, context_dim, hidden) if form == "now_later" else None
+        # two streams (Wang et al. 2016): the state's value and the items' advantages have a layer of their own each
+        self.streams = nn.ModuleList(nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()) for _ in range(2)) if dueling else None
         self.value = nn.Linear(hidden, n_components)
         self.later_value = nn.Linear(hidden, n_components) if form == "now_later" else None
         known = hidden + user_dim + context_dim  # who the customer is also reaches the items straight, past the layers
@@ -76,7 +79,8 @@ class CatalogueNetwork(nn.Module):
         matched = torch.bmm(self.match.expand(rows, -1, -1), sums)
         repeat = torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights)
         hidden = self.encoder(state, table.vectors, sums, counts)
-        z, value = torch.cat([hidden, *known], dim=1), self.value(hidden)
+        of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
+        z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
         direction = self.direction(z).view(rows, -1, self.dim)
         if self.later_encoder and self.later_direction and self.later_value:
             hidden = self.later_encoder(state, table.vectors, sums, counts)

@@ -4,6 +4,7 @@ Q(s, a) = V(z) + u(z) . (e_a - e_mean) + b_a - b_mean + r(s, a), per head; r(s, 
 only for items in the window. All heads are linear in the item vectors, so their sum costs one matrix product.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -128,6 +129,22 @@ class CatalogueValues:
             begun = torch.searchsorted(since[1:], clock, right=True)
         behaviour = self.behaviour_scores() if support > 0 else None
         return best_item(self.scores(), self.table.centred, begun, behaviour, support, clock, open_actions.until)
+
+    def open_mask(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """bool [B, N + 1]: which items are open and inside the support; for callers that need every item's value anyway."""
+        value = self.heads.value
+        items = torch.arange(self.n_items + 1, device=value.device)
+        mask = (items > 0).expand(len(value), -1)
+        if open_actions.clock is not None and open_actions.since is not None:
+            mask = mask & (open_actions.since <= open_actions.clock[:, None])
+            if open_actions.until is not None:
+                mask = mask & (open_actions.clock[:, None] < open_actions.until)
+        if support > 0 and self.heads.behaviour is not None:
+            logits = self.behaviour_logits().masked_fill(~mask, MASKED_VALUE)
+            inside = mask & (logits >= logits.amax(1, keepdim=True) + math.log(support))
+            listed = open_actions.candidates
+            mask = inside if listed is None else torch.where((listed > 0).any(1, keepdim=True), mask, inside)
+        return mask
 
     def _pick(self, columns: slice) -> Tensor:
         """Ones at the bias columns that a score uses, [B, all heads]."""

@@ -59,7 +59,10 @@ BoundNetwork = Callable[[StateTensors], ActionValues]
 
 
 class ValueNetwork(Protocol):
-    """A Q-network: an `nn.Module` with heads for R reward components."""
+    """A Q-network: an `nn.Module` with heads for R reward components.
+
+    (A protocol cannot inherit a class; the learner and the model directory take it as a module.)
+    """
 
     n_components: int
     form: str  # "now_later": R heads of `now`, then R of `later`; "single": R heads
