@@ -145,6 +145,7 @@ class Feedback(NamedTuple):
     clock: NDArray[np.int64]  # [B] time of the next decision of the *same* customer, before any reset
     pause: FloatArray  # [B] seconds between visits if this step ended a visit, else 0
     final: Any = None  # where an episode was truncated: the state before the reset [B, ...]; None from worlds of events, whose rows hold it
+    final_actions: Actions | None = None  # the actions open in that state; None: nobody truncated, or the catalogue at `clock`
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +240,11 @@ class Engine(Protocol):
     type_names: list[str]  # names of types 1..M
     component_names: list[str]  # [R]
     component_weights: FloatArray  # [R]
-    item_features: FloatArray  # [N + 1, F], row 0 zeros
     feature_names: list[str]  # [F]
     user_feature_names: list[str]  # [U]
+
+    @property
+    def item_features(self) -> FloatArray: ...  # [N + 1, F], row 0 zeros
 
     def reset(self, seed: int, n: int) -> Observation[Any]: ...
     def step(self, actions: NDArray[np.int64]) -> Feedback: ...

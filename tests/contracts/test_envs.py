@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.registry import GYM_IDS, make_engine, make_env
+from qurate.environments.registry import WORLDS, make_engine, make_env
 from qurate.testing import check_env
 from qurate.types import Feedback, Observation
 
-NAMES = list(GYM_IDS)
+NAMES = list(WORLDS)
 VARIETIES: list[dict[str, Any]] = [
     {"n_items": 40, "strength": 0.0, "max_steps": 3},
     {"n_items": 40, "strength": 2.0, "n_candidates": 6, "window": 3},

@@ -10,6 +10,7 @@ from qurate.environments.registry import make_engine
 from qurate.environments.rng import customer_keys, normals, purposes, uniforms
 from qurate.errors import UserError
 from qurate.mdp.states import gather_state
+from qurate.testing import arrays_of
 from qurate.types import EventArrays, Feedback, Observation
 
 
@@ -33,7 +34,7 @@ def lives(engine: BatchedEngine, n: int, wanted: int) -> dict[int, list[tuple]]:
             if customer >= wanted:
                 continue
             rows = [tuple(column[feedback.rows.lane == lane].tolist()) for column in feedback.rows[1:]]
-            seen = tuple(np.asarray(part[lane]).tobytes() for part in observation)
+            seen = tuple(np.asarray(part[lane]).tobytes() for part in arrays_of(observation))
             out.setdefault(customer, []).append(
                 (seen, feedback.components[lane].tobytes(), feedback.reward[lane], feedback.clock[lane], feedback.pause[lane],
                  feedback.terminated[lane], feedback.truncated[lane], feedback.clicked[lane], rows)
@@ -59,7 +60,7 @@ def test_first_customer_shifts_the_customers() -> None:
     engine = make_engine("shop")
     shifted = engine.reset(5, 3, first_customer=4)
     all_of_them = make_engine("shop").reset(5, 7)
-    assert np.array_equal(shifted.user, all_of_them.user[4:])
+    assert np.array_equal(shifted.state.user, all_of_them.state.user[4:])
 
 
 def run(engine: BatchedEngine, seed: int, n: int, steps: int) -> tuple[list[Observation], list[Feedback]]:
@@ -98,9 +99,9 @@ def test_observations_equal_the_state_gathered_from_the_rows(name: str, argument
         for lane, lo, hi in zip(lanes, start, start[1:]):
             assert (np.diff(arrays.time[lo:hi]) > 0).all(), "rows of a customer have distinct times, in order"
             assert hi == lo or arrays.time[hi - 1] <= before.clock[lane]
-        state = gather_state(arrays, start[:-1], start[1:], before.clock[lanes], engine.window, after.user[lanes])
+        state = gather_state(arrays, start[:-1], start[1:], before.clock[lanes], engine.window, after.state.user[lanes])
         for name_, gathered in state._asdict().items():
-            seen = getattr(after, name_)[lanes]
+            seen = getattr(after.state, name_)[lanes]
             assert seen.dtype == gathered.dtype and seen.tobytes() == gathered.tobytes(), name_
             checked += 1
     assert checked > 100
@@ -137,12 +138,12 @@ def test_episodes_are_truncated_at_max_steps_and_new_customers_start_empty() -> 
 def test_earlier_observations_are_not_changed_by_later_steps() -> None:
     engine = make_engine("shop", max_steps=5)
     observation = engine.reset(1, 50)
-    copies = [np.array(part) for part in observation]
+    copies = [np.array(part) for part in arrays_of(observation)]
     feedback = engine.step(np.arange(50))
     kept = [np.array(part) for part in (*feedback.rows, feedback.clock, feedback.pause, feedback.components, feedback.terminated)]
     for step in range(20):
         engine.step(np.full(50, step))
-    assert all(np.array_equal(a, b) for a, b in zip(observation, copies))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays_of(observation), copies))
     later = (*feedback.rows, feedback.clock, feedback.pause, feedback.components, feedback.terminated)
     assert all(np.array_equal(a, b) for a, b in zip(later, kept))
 
@@ -171,10 +172,10 @@ def test_a_restored_engine_continues_bit_for_bit(name: str, arguments: dict[str,
         before = engine.step(np.full(30, step % 3))
     state = engine.state()
     seen = other.restore(state)
-    assert all(np.array_equal(a, b) for a, b in zip(before.obs, seen))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays_of(before.obs), arrays_of(seen)))
     for step in range(30):
         x, y = engine.step(np.full(30, step % 4 % 3)), other.step(np.full(30, step % 4 % 3))
-        for a, b in zip((*x.obs, *x.rows, *x[1:6], x.clock, x.pause), (*y.obs, *y.rows, *y[1:6], y.clock, y.pause)):
+        for a, b in zip((*arrays_of(x.obs), *x.rows, *x[1:6], x.clock, x.pause), (*arrays_of(y.obs), *y.rows, *y[1:6], y.clock, y.pause)):
             assert np.array_equal(a, b)
 
 
@@ -218,10 +219,10 @@ def test_repeated_positions_in_a_slate_are_refused() -> None:
         ("shopp", {}, "did you mean shop"),
         ("shop", {"max_steps": 0}, "max_steps of at least 1"),
         ("shop", {"window": 0}, "window of at least 1"),
-        ("shop", {"slate_size": 0}, "slate_size from 1 to 300"),
+        ("shop", {"slate_size": 0}, "slate_size of at least 1 for shop"),
         ("shop", {"n_candidates": 2, "slate_size": 3}, "n_candidates >= slate_size"),
         ("shop", {"strength": 2.5}, "strength from 0 to 2"),
-        ("shop", {"n_items": 1}, "at least 2 items"),
+        ("shop", {"n_items": 1}, "n_items of at least 2 for shop, got 1, at n_items; a whole number; 300 if left out"),
         ("toy_chain", {"n_items": 7}, "n_items=2 for toy_chain"),
         ("toy_chain", {"slate_size": 2}, "slate_size=1 for toy_chain"),
     ],

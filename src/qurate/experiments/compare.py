@@ -13,8 +13,7 @@ from qurate.choosing.policy import MixturePolicy, ScoredPolicy
 from qurate.choosing.selection import softmax_rule
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
-from qurate.environments.references import far_sighted, true_myopic
-from qurate.environments.registry import environment_name, make_engine
+from qurate.environments.registry import make_engine, references
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
@@ -68,7 +67,7 @@ def evaluate(
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
         others = [n for n in BASELINES if n not in (*FITTED_FROM_A_LOG, "myopic")]
-        contenders = [*_contenders(others, env, "baseline"), *_references(env)]
+        contenders = _contenders(others, env, "baseline")
         model_row = Contender("model", lambda seed: as_policy(loaded, make_engine(env, window=loaded.window), "model"), "candidate")
         runs = _play([model_row, *contenders], env, seeds, customers, loaded.window, progress)
         return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
@@ -130,7 +129,7 @@ def compare(
     models = [_model_row(name, env) for name in named if name not in BASELINES]
     window = max([m.window for _, m in models], default=20)
     judged = next((model for _, model in models if model.environment is not None), None)
-    rows = [contender for contender, _ in models] + _contenders(known, env, "baseline", judged) + _references(env)
+    rows = [contender for contender, _ in models] + _contenders(known, env, "baseline", judged)
     runs = _play(rows, env, seeds, customers, window, progress, seed)
     return summarise(env, [seed + i for i in range(seeds)], runs)
 
@@ -138,30 +137,18 @@ def compare(
 def _play(
     rows: Sequence[Contender], env: str, seeds: int, customers: int, window: int, progress: Progress | None, first: int = 0
 ) -> list[Runs]:
+    """The rollouts of `rows` and of the world's references, which read the latent state of the engine that is played."""
     world = make_engine(env, window=window)
-    bound = [_bind(row, world) for row in rows]
+    seeing = {name: make(world) for name, make in references(env).items()}
+    contenders = [*rows, *(Contender(name, lambda seed, name=name: seeing[name], "reference") for name in seeing)]  # type: ignore[misc]
 
     def reported() -> Iterator[tuple[int, str, Rollout]]:
-        for done, played in enumerate(play(bound, lambda seed: world, [first + i for i in range(seeds)], customers)):
+        for done, played in enumerate(play(contenders, lambda seed: world, [first + i for i in range(seeds)], customers)):
             if progress is not None:
-                progress(f"seed {played[0]}: {played[1]}", done + 1, len(rows) * seeds)
+                progress(f"seed {played[0]}: {played[1]}", done + 1, len(contenders) * seeds)
             yield played
 
-    return collect(bound, reported())
-
-
-def _bind(row: Contender, world: BatchedEngine) -> Contender:
-    """References read the latent state of the very engine that is played."""
-    if row.role != "reference":
-        return row
-    make = {"true_myopic": true_myopic, "far_sighted": far_sighted}[row.name]
-    return Contender(row.name, lambda seed: make(world), row.role)
-
-
-def _references(env: str) -> list[Contender]:
-    if environment_name(env) != "shop":
-        return []
-    return [Contender(name, lambda seed: random_policy(), "reference") for name in ("true_myopic", "far_sighted")]
+    return collect(contenders, reported())
 
 
 def _model_row(path: str, env: str) -> tuple[Contender, Model]:
