@@ -103,6 +103,6 @@ def test_broken_engines_are_told_which_rule(how: str, rule: str) -> None:
 
 def test_a_broken_catalogue() -> None:
     engine: BatchedEngine = make_engine("shop", n_items=40)
-    engine.item_features = engine.item_features[1:]
+    engine.world.item_features = engine.item_features[1:]  # type: ignore[misc]
     with pytest.raises(AssertionError, match=r"^catalogue: item_features"):
         check_env(engine)

@@ -77,7 +77,7 @@ def test_ingest_rebuilds_what_the_policy_saw(tmp_path: Path) -> None:
     step = np.arange(len(t.user)) - np.searchsorted(t.user, t.user)
     state = gather_state(arrays, arrays.user_start[t.user], t.hi, t.clock, engine.window, np.zeros((len(t.hi), 0), np.float32))
     for name in ("history_items", "history_types", "history_gaps", "history_values", "context"):
-        expected = np.stack([getattr(policy.seen[s], name)[i] for i, s in zip(lane, step)])
+        expected = np.stack([getattr(policy.seen[s].state, name)[i] for i, s in zip(lane, step)])
         assert np.array_equal(getattr(state, name), expected), name
     events = pl.read_csv(done["events"])
     assert (t.reward * dataset.weights).sum() == sum({"click": 1, "cart": 2, "purchase": 5}[kind] for kind in events["type"])

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from qurate.environments.references import true_myopic
 from qurate.environments.registry import make_engine
+from qurate.environments.scenarios.shop_references import true_myopic
 from qurate.errors import UserError
 from qurate.evaluation.rollouts import customers_seed, first_allowed, items_at, rollout, take_customers
 from qurate.evaluation.static_list import StaticCycle
