@@ -169,7 +169,7 @@ def untrained(items: int) -> Any:
     network = build_network(features, settings, n_types=3, user_dim=0, n_components=2, behaviour=False, seed=0)
     vocabulary = Vocabulary(tuple(f"i{i}" for i in range(items)), ("click", "purchase", "shown"))
     model = Model(
-        ranker=NetworkRanker(network),
+        ranker=NetworkRanker(network, features),
         availability=Availability.always(items),
         provenance=Provenance(algorithm="dqn", settings=settings),
         answering=Answering(

@@ -18,7 +18,6 @@ from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
-from qurate.environments.scenarios.shop_references import far_sighted, true_myopic
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.compare import Contender, Role, Runs, summarise
 from qurate.evaluation.intervals import paired_t

@@ -9,10 +9,9 @@ import numpy as np
 from qurate.baselines.registry import FITTED, ItemScorer, fit_scorer, popularity, random_policy
 from qurate.choosing.policy import MixturePolicy, ScoredPolicy
 from qurate.choosing.selection import softmax_rule
+from qurate.environments import registry
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
-from qurate.environments.references import far_sighted, true_myopic
-from qurate.environments.registry import environment_name
 from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.rollouts import customers_seed, rollout
@@ -97,12 +96,7 @@ def rewards_of(engine: BatchedEngine) -> dict[str, float]:
 
 def references(env: str, world: BatchedEngine) -> list[Contender]:
     """Policies that read the latent state of `world`, the very engine that is played; none where a world has none."""
-    if environment_name(env) != "shop":
-        return []
-    return [
-        Contender("true_myopic", lambda seed: true_myopic(world), "reference"),
-        Contender("far_sighted", lambda seed: far_sighted(world), "reference"),
-    ]
+    return [Contender(name, lambda seed, make=make: make(world), "reference") for name, make in registry.references(env).items()]  # type: ignore[misc]
 
 
 def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:

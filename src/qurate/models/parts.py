@@ -191,7 +191,7 @@ class ModelParts:
         """
         if not isinstance(self.ranker, NetworkRanker):
             raise AttributeError(f"a model of {self.algorithm} has no network")
-        return self.ranker.network
+        return self.ranker.module
 
     def ranked_by(self, by: RankingScore) -> Self:
         """The same model whose `scores` are another score; networks are shared.

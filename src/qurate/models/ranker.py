@@ -1,7 +1,7 @@
 """What orders candidates: the one interface of trained models, and its implementations.
 
-A new kind of ranker (a table of Q-values, a dense network for Gymnasium tasks) is a class here with the methods of
-`Ranker`, and a case in `load_ranker`.
+A new kind of ranker (a dense network for Gymnasium tasks) is a class here with the methods of `Ranker`, and a case in
+`load_ranker`.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,8 @@ from qurate.choosing.slate_sampling import is_shared
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
-from qurate.networks.values import BoundNetwork, to_tensors
+from qurate.networks.distributional_values import DistributionalNetwork, DistributionalValues
+from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import Settings
 from qurate.types import FloatArray, IntArray, Observation, Scorer, State
 
@@ -81,27 +82,42 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NetworkRanker:
-    """A Q-network over a catalogue.
+    """A Q-network over a catalogue, or a table of Q-values.
 
     Attributes:
-        network: not trained any further. Its item table is computed once, by the first call.
+        network: not trained any further. What does not depend on the state (an item table) is computed once, by the first call.
+        item_features: float32 [N + 1, F] of the catalogue it was built for.
         by: which score decides the order.
         support_threshold: least pi_b(a) / max pi_b(.) of an item inside the support.
         candidate_lists_in_support: training met explicit lists, on which everything is inside the support by construction.
     """
 
-    network: CatalogueNetwork
+    network: ValueNetwork
+    item_features: FloatArray
     by: RankingScore = "q"
     support_threshold: float = 0.0
     candidate_lists_in_support: bool = False
 
     def __post_init__(self) -> None:
-        self.network.requires_grad_(False).eval()
+        for parameter in self.module.parameters():
+            parameter.detach_()  # without the history of how it was averaged
+        self.module.requires_grad_(False).eval()
+
+    @property
+    def module(self) -> nn.Module:
+        """The network, as a module."""
+        return cast(nn.Module, self.network)
+
+    @property
+    def has_behaviour(self) -> bool:
+        """Whether it has a behaviour head."""
+        inner = self.module.logits if isinstance(self.module, DistributionalNetwork) else self.module
+        return isinstance(inner, CatalogueNetwork) and inner.behaviour is not None
 
     @property
     def ranking_scores(self) -> list[RankingScore]:
         """See `Ranker`."""
-        return ["q"] if self.network.behaviour is None else ["q", "q_in_support", "behaviour"]
+        return ["q", "q_in_support", "behaviour"] if self.has_behaviour else ["q"]
 
     def ranked_by(self, by: RankingScore) -> "NetworkRanker":
         """The same network, ranking by another score."""
@@ -112,15 +128,16 @@ class NetworkRanker:
         with torch.no_grad():
             return self.network.bind()
 
-    def action_values(self, state: State) -> CatalogueValues:
+    def action_values(self, state: State) -> ActionValues:
         """Values of the catalogue for B states."""
         with torch.no_grad():
-            return cast(CatalogueValues, self._bound(to_tensors(state)))
+            return self._bound(to_tensors(state))
 
     def scores(self, observation: Observation) -> FloatArray:
         """See `Ranker`."""
         return self.values(observation)[1]
 
+    @torch.no_grad()
     def values(self, observation: Observation, listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
         """See `Ranker`: worth and score are the same, but for the support.
 
@@ -132,19 +149,23 @@ class NetworkRanker:
         shared = candidates[0] if is_shared(candidates) else None
         items = None if shared is not None else torch.as_tensor(candidates.copy())
         if self.by == "behaviour":
-            worth = values.behaviour_logits(items).numpy()
+            worth = _behaviour_logits(values, items)
         else:
             worth = (values.all() if items is None else values.of(items)).numpy()
         if self.by == "q_in_support" and not (listed and self.candidate_lists_in_support):
-            inside = values.behaviour_logits(items).numpy()
+            inside = _behaviour_logits(values, items)
         worth = _columns(worth, shared)
         if inside is None:
             return worth, worth
         return worth, supported_first(worth, _columns(inside, shared), mask, self.support_threshold)
 
+    @torch.no_grad()
     def explain(self, state: State, items: IntArray) -> FloatArray | None:
-        """See `Ranker`: Q by head. In the single-head form everything is `later`."""
-        by_head = self.action_values(state).by_head(torch.as_tensor(items)).numpy()
+        """See `Ranker`: Q by head. In the single-head form everything is `later`; None where heads are no components."""
+        values = self.action_values(state)
+        if not isinstance(values, CatalogueValues):
+            return None
+        by_head = values.by_head(torch.as_tensor(items)).numpy()
         if self.network.form == "single":
             by_head = np.concatenate([np.full_like(by_head, np.nan), by_head], axis=2)
         return cast(FloatArray, by_head.reshape(*items.shape, 2, self.network.n_components))
@@ -155,30 +176,16 @@ class NetworkRanker:
             "by": self.by,
             "support_threshold": self.support_threshold,
             "candidate_lists_in_support": self.candidate_lists_in_support,
-            "behaviour": self.network.behaviour is not None,
+            "behaviour": self.has_behaviour,
         }
-        arrays = {f"network.{name}": value.contiguous().numpy() for name, value in self.network.state_dict().items()}
-        return SavedRanker(config, arrays | {"item_features": item_features(self.network)})
+        arrays = {f"network.{name}": value.contiguous().numpy() for name, value in self.module.state_dict().items()}
+        return SavedRanker(config, arrays | {"item_features": self.item_features})
 
-
-def item_features(network: CatalogueNetwork) -> FloatArray:
-    """Features of the catalogue that a network was built for, float32 [N + 1, F]."""
-    return cast(FloatArray, network.tower.get_buffer("features").contiguous().numpy())
-
-
-def network_like(ranker: NetworkRanker, settings: Settings, sizes: Sizes, seed: int) -> CatalogueNetwork:
-    """A copy of a ranker's network that can be trained further."""
-    network = build_network(
-        item_features(ranker.network), settings, behaviour=ranker.network.behaviour is not None, seed=seed, **sizes._asdict()
-    )
-    network.load_state_dict(ranker.network.state_dict())
-    return network
-
-
-def averaged_network(module: nn.Module) -> CatalogueNetwork:
-    """The learner's averaged weights, as the network that they are."""
-    assert isinstance(module, CatalogueNetwork)
-    return module
+    def trainable_copy(self, settings: Settings, sizes: Sizes, seed: int) -> ValueNetwork:
+        """A copy of the network that can be trained further."""
+        network = build_network(self.item_features, settings, behaviour=self.has_behaviour, seed=seed, **sizes._asdict())
+        cast(nn.Module, network).load_state_dict(self.module.state_dict())
+        return network
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +229,23 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
     if algorithm in FITTED:
         return BaselineRanker(scorer_from_saved(config, arrays))
     network = build_network(arrays["item_features"], settings, behaviour=config["behaviour"], seed=0, **sizes._asdict())
-    network.load_state_dict({name[8:]: torch.as_tensor(value) for name, value in arrays.items() if name.startswith("network.")})
-    return NetworkRanker(network, config["by"], config["support_threshold"], config["candidate_lists_in_support"])
+    weights = {name[8:]: torch.as_tensor(value) for name, value in arrays.items() if name.startswith("network.")}
+    cast(nn.Module, network).load_state_dict(weights)
+    return NetworkRanker(
+        network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"]
+    )
+
+
+def _behaviour_logits(values: ActionValues, items: torch.Tensor | None) -> FloatArray:
+    """Of the catalogue [B, N + 1], or of items [B, K].
+
+    Raises:
+        ValueError: the network has no behaviour head.
+    """
+    inner = values.logits if isinstance(values, DistributionalValues) else values
+    if not isinstance(inner, CatalogueValues):
+        raise ValueError("this network has no behaviour head")
+    return cast(FloatArray, inner.behaviour_logits(items).numpy())
 
 
 def _columns(scores: FloatArray, shared: IntArray | None) -> FloatArray:

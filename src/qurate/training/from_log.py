@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import msgspec
 import numpy as np
@@ -18,12 +19,13 @@ from qurate.mdp.storage import Dataset
 from qurate.models.histories import Histories
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
-from qurate.models.ranker import BaselineRanker, NetworkRanker, Ranker, RankingScore, averaged_network
+from qurate.models.ranker import BaselineRanker, NetworkRanker, Ranker, RankingScore
 from qurate.networks.build import build_network
+from qurate.networks.values import ValueNetwork
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
-from qurate.settings import Settings
+from qurate.settings import Settings, TableSettings
 from qurate.training.run import Limits, Report, Run, consume
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
@@ -66,7 +68,11 @@ def train_on_log(
     metrics = consume(train_from_log(learner, store, sampler, rng, settings), run, wanted, limits.budget, report)
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
     ranker = NetworkRanker(
-        averaged_network(learner.ema), _ranks_by(dataset, settings), settings.offline.support_threshold, len(t.candidates) > 0
+        cast(ValueNetwork, learner.ema),
+        dataset.item_features,
+        _ranks_by(dataset, settings),
+        settings.offline.support_threshold,
+        len(t.candidates) > 0,
     )
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
@@ -162,7 +168,8 @@ def _learner(dataset: Dataset, store: Store, settings: Settings, algorithm: str,
     )  # fmt: skip
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed)
+    optimiser: Literal["adam", "sgd"] = "sgd" if isinstance(settings.algorithm, TableSettings) else "adam"
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser)
 
 
 def _q_bound(reward: FloatArray, discount: FloatArray) -> float:

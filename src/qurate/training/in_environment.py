@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal, cast
 
 import msgspec
 import numpy as np
@@ -15,12 +16,13 @@ from qurate.learning.learner import Learner
 from qurate.learning.loops import train_online
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
-from qurate.models.ranker import NetworkRanker, Sizes, averaged_network, network_like
+from qurate.models.ranker import NetworkRanker, Sizes
 from qurate.models.translate import TranslatedEngine, Translation
 from qurate.networks.build import build_network
+from qurate.networks.values import ValueNetwork
 from qurate.replay.samplers import OnlineSampler
 from qurate.replay.writers import OnlineWriter, step_discount
-from qurate.settings import Settings
+from qurate.settings import Settings, TableSettings
 from qurate.training.run import Report, Run, consume
 from qurate.types import Availability, Engine
 
@@ -36,7 +38,7 @@ def fresh_model(engine: Engine, settings: Settings, algorithm: str, seed: int, e
         behaviour=False, seed=seed,
     )  # fmt: skip
     return Model(
-        ranker=NetworkRanker(network),
+        ranker=NetworkRanker(network, engine.item_features),
         availability=Availability.always(items),
         provenance=Provenance(algorithm=algorithm, settings=settings, environment=env),
         answering=Answering(
@@ -77,7 +79,8 @@ def train_in_engine(
     Raises:
         UserError: the model has no network, or other reward components than the engine.
     """
-    settings = msgspec.structs.replace(settings or model.settings, network=model.settings.network)
+    own = model.settings
+    settings = msgspec.structs.replace(settings or own, network=own.network, algorithm=own.algorithm)
     translation = Translation(engine, model.vocabulary, model.user_spec)
     order = _component_order(model, engine)
     writer, learner = _writer(model, settings, lanes), _learner(model, settings, seed)
@@ -96,7 +99,8 @@ def train_in_engine(
     if resumable:
         arrays = {f"writer.{name}": a for name, a in writer.state().items()} | {f"engine.{name}": a for name, a in engine.state().items()}
         files = checkpoint.to_files(learner, rng, {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}, arrays)
-    trained = replace(model, ranker=NetworkRanker(averaged_network(learner.ema)), checkpoint=files)
+    ranker = NetworkRanker(cast(ValueNetwork, learner.ema), _ranker(model).item_features)
+    trained = replace(model, ranker=ranker, checkpoint=files)
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
 
 
@@ -118,10 +122,15 @@ def _writer(model: Model, settings: Settings, lanes: int) -> OnlineWriter:
 
 def _learner(model: Model, settings: Settings, seed: int) -> Learner:
     """It goes on with the model's weights."""
-    if not isinstance(model.ranker, NetworkRanker):
-        raise UserError("a model with a network", model.algorithm, where="train", hint="choose another --algorithm", code=Code.BAD_TRAIN)
-    sizes = Sizes(model.vocabulary.n_types, model.user_dim, len(model.components))
-    network = network_like(model.ranker, settings, sizes, seed)
+    network = _ranker(model).trainable_copy(settings, Sizes(model.vocabulary.n_types, model.user_dim, len(model.components)), seed)
     largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
     bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
-    return Learner(network, make_objective(model.algorithm, settings), settings.learning, q_bound=bound, seed=seed)
+    objective = make_objective(model.algorithm, settings)
+    optimiser: Literal["adam", "sgd"] = "sgd" if isinstance(settings.algorithm, TableSettings) else "adam"
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser)
+
+
+def _ranker(model: Model) -> NetworkRanker:
+    if not isinstance(model.ranker, NetworkRanker):
+        raise UserError("a model with a network", model.algorithm, where="train", hint="choose another --algorithm", code=Code.BAD_TRAIN)
+    return model.ranker
