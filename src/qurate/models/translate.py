@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from qurate.events.features import Spec, feature_names
 from qurate.events.vocabulary import Vocabulary
+from qurate.mdp.states import derive_context
 from qurate.types import Engine, EventRows, Feedback, FloatArray, Observation, Scorer, State
 
 
@@ -34,9 +35,8 @@ class Translation:
         """The same observation in the model's indices."""
         state, candidates = observation.state, observation.actions.candidates
         if self.window is not None and self.window < state.history_items.shape[1]:
-            items, types, gaps, values, user, context = state
-            cut = slice(-self.window, None)
-            state = State(items[:, cut], types[:, cut], gaps[:, cut], values[:, cut], user, context)
+            items, types, gaps, values = (array[:, -self.window :] for array in state[:4])
+            state = State(items, types, gaps, values, state.user, derive_context(types, np.ascontiguousarray(gaps)))
         items = state.history_items
         if not self.same_items:
             items = self.items[items]
