@@ -231,9 +231,7 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
     network = build_network(arrays["item_features"], settings, behaviour=config["behaviour"], seed=0, **sizes._asdict())
     weights = {name[8:]: torch.as_tensor(value) for name, value in arrays.items() if name.startswith("network.")}
     cast(nn.Module, network).load_state_dict(weights)
-    return NetworkRanker(
-        network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"]
-    )
+    return NetworkRanker(network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"])
 
 
 def _behaviour_logits(values: ActionValues, items: torch.Tensor | None) -> FloatArray:

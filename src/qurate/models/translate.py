@@ -35,8 +35,10 @@ class Translation:
         """The same observation in the model's indices."""
         state, candidates = observation.state, observation.actions.candidates
         if self.window is not None and self.window < state.history_items.shape[1]:
-            items, types, gaps, values = (array[:, -self.window :] for array in state[:4])
-            state = State(items, types, gaps, values, state.user, derive_context(types, np.ascontiguousarray(gaps)))
+            cut = np.s_[:, -self.window :]
+            types, gaps = state.history_types[cut], np.ascontiguousarray(state.history_gaps[cut])
+            context = derive_context(types, gaps)
+            state = State(state.history_items[cut], types, gaps, state.history_values[cut], state.user, context)
         items = state.history_items
         if not self.same_items:
             items = self.items[items]
