@@ -18,7 +18,7 @@ from qurate.models.ranker import NetworkRanker
 from qurate.settings import flat
 from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.train import train
-from qurate.types import Policy
+from qurate.types import Engine, Policy
 
 Progress = Callable[[str, float, float], None]
 
@@ -56,9 +56,7 @@ def compare(
     return summarise(env, list(every), play_all(rows, world, every, customers, progress))
 
 
-def play_all(
-    rows: Sequence[Contender], world: BatchedEngine, seeds: Sequence[int], customers: int, progress: Progress | None
-) -> list[Runs]:
+def play_all(rows: Sequence[Contender], world: Engine, seeds: Sequence[int], customers: int, progress: Progress | None) -> list[Runs]:
     """Every contender meets the same customers of each seed."""
 
     def reported() -> Iterator[tuple[int, str, Rollout]]:

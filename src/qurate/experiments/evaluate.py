@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from qurate.baselines.registry import fit_scorer
-from qurate.environments.registry import make_engine
+from qurate.baselines.registry import fit_scorer, random_policy
+from qurate.choosing.policy import ScoredPolicy
+from qurate.environments.from_gymnasium import make_task
+from qurate.environments.registry import is_world, make_engine
 from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
@@ -13,10 +15,13 @@ from qurate.experiments.compare import play_all
 from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
+from qurate.models.task_ranker import TaskRanker
 from qurate.types import Scorer
 
 Progress = Callable[[str, float, float], None]
 
+TASK_EPISODES = 50
+"""Most episodes per seed in a Gymnasium task, whose copies run one by one."""
 WORLD_BASELINES = ("random", "popularity", "static")
 """Baselines beside a model that is evaluated in a simulated world."""
 
@@ -61,12 +66,28 @@ def evaluate(
 
 
 def _in_world(model: Model, name: str, env: str, seeds: int, customers: int, progress: Progress | None) -> Report:
+    if model.kind == "task" or not is_world(env):
+        return _in_task(model, name, env, seeds, customers, progress)
     world = make_engine(env, window=model.window)
     log = random_logs(world)
     rows = [Contender("model", lambda seed: as_policy(model, world, "model"), "candidate")]
     rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
     rows += references(env, world)
     runs = play_all(rows, world, range(seeds), customers, progress)
+    return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
+
+
+def _in_task(model: Model, name: str, env: str, seeds: int, episodes: int, progress: Progress | None) -> Report:
+    """Greedy episodes of a Gymnasium task, beside uniformly random actions."""
+    engine = make_task(env)
+    if not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
+        expected, got = f"a model for {env}", f"one for {model.environment or 'a catalogue'}"
+        raise UserError(expected, got, where=name, hint=f"train one with --env {env}", code=Code.OTHER_ENVIRONMENT)
+    rows = [
+        Contender("model", lambda seed: ScoredPolicy(model, name="model"), "candidate"),
+        Contender("random", lambda seed: random_policy(), "baseline"),
+    ]
+    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress)
     return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
 
 

@@ -30,6 +30,7 @@ from qurate.files import recover_directory, replacing_directory, write_file
 from qurate.models.answer import golden_answers
 from qurate.models.parts import Answering, ModelParts, Provenance
 from qurate.models.ranker import SavedRanker, Sizes, load_ranker
+from qurate.models.task_ranker import load_task_ranker
 from qurate.settings import flat, from_flat
 from qurate.types import Availability
 
@@ -147,7 +148,11 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
     own = {name.removeprefix(RANKER): value for name, value in arrays.items() if name.startswith(RANKER)}
     sizes = Sizes(vocabulary.n_types, config["user_dim"], len(rewards["components"]))
     return ModelParts(
-        ranker=load_ranker(config["algorithm"], SavedRanker(config["ranker"], own), settings, sizes),
+        ranker=(
+            load_task_ranker(config["ranker"], own, settings)
+            if config["kind"] == "task"
+            else load_ranker(config["algorithm"], SavedRanker(config["ranker"], own), settings, sizes)
+        ),
         availability=Availability(arrays["since"], arrays["until"]),
         provenance=Provenance(
             algorithm=config["algorithm"],

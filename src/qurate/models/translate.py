@@ -78,7 +78,12 @@ class TranslatedEngine:
     def step(self, actions: NDArray[np.int64]) -> Feedback:
         """As the engine's."""
         feedback = self.engine.step(actions)
-        return feedback._replace(obs=self.translation.observation(feedback.obs), rows=self.translation.rows(feedback.rows))
+        final = feedback.final_actions
+        if final is not None:
+            final = final._replace(candidates=self.translation.items[final.candidates])
+        return feedback._replace(
+            obs=self.translation.observation(feedback.obs), rows=self.translation.rows(feedback.rows), final_actions=final
+        )
 
 
 class TranslatedScorer:

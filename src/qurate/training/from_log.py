@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -25,7 +25,8 @@ from qurate.networks.values import ValueNetwork
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
-from qurate.settings import Settings, TableSettings
+from qurate.settings import Settings
+from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.run import Limits, Report, Run, consume
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
@@ -61,11 +62,13 @@ def train_on_log(
     gamma = settings.learning.gamma
     store = store_from_log(dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability)
     learner = _learner(dataset, store, settings, algorithm, weights, seed)
-    rng, run = np.random.default_rng(seed), Run()
+    rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
     wanted = limits.steps or int(np.clip(3 * len(sampler.index) // settings.learning.batch_size, *LOG_UPDATES))
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
-    metrics = consume(train_from_log(learner, store, sampler, rng, settings), run, wanted, limits.budget, report)
+        if checkpoint.REPLAY in saved:
+            checkpoint.restore_parts({"sampler": drawn}, checkpoint.read_arrays(saved))
+    metrics = consume(train_from_log(learner, store, drawn, rng, settings), run, wanted, limits.budget, report)
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
     ranker = NetworkRanker(
         cast(ValueNetwork, learner.ema),
@@ -76,7 +79,10 @@ def train_on_log(
     )
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
-    return replace(model.with_provenance(metrics=metrics), checkpoint=checkpoint.to_files(learner, rng, state))
+    return replace(
+        model.with_provenance(metrics=metrics),
+        checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of({"sampler": drawn}) or None),
+    )
 
 
 def fit_on_log(dataset: Dataset, settings: Settings, algorithm: str, *, where: str | None, weights: FloatArray) -> Model:
@@ -168,8 +174,7 @@ def _learner(dataset: Dataset, store: Store, settings: Settings, algorithm: str,
     )  # fmt: skip
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
-    optimiser: Literal["adam", "sgd"] = "sgd" if isinstance(settings.algorithm, TableSettings) else "adam"
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser)
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
 
 
 def _q_bound(reward: FloatArray, discount: FloatArray) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -20,9 +20,9 @@ from qurate.models.ranker import NetworkRanker, Sizes
 from qurate.models.translate import TranslatedEngine, Translation
 from qurate.networks.build import build_network
 from qurate.networks.values import ValueNetwork
-from qurate.replay.samplers import OnlineSampler
 from qurate.replay.writers import OnlineWriter, step_discount
-from qurate.settings import Settings, TableSettings
+from qurate.settings import Settings
+from qurate.training.drawing import online_sampler, optimiser_of
 from qurate.training.run import Report, Run, consume
 from qurate.types import Availability, Engine
 
@@ -83,22 +83,22 @@ def train_in_engine(
     settings = msgspec.structs.replace(settings or own, network=own.network, algorithm=own.algorithm)
     translation = Translation(engine, model.vocabulary, model.user_spec)
     order = _component_order(model, engine)
-    writer, learner = _writer(model, settings, lanes), _learner(model, settings, seed)
+    writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed)
+    sampler = online_sampler(writer, settings)
+    parts = {"writer": writer, "sampler": sampler, "engine": engine}
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
-        arrays = checkpoint.read_arrays(saved)
-        writer.restore({name[7:]: a for name, a in arrays.items() if name.startswith("writer.")})
-        observation = translation.observation(engine.restore({name[7:]: a for name, a in arrays.items() if name.startswith("engine.")}))
+        observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
     loop = train_online(
-        learner, TranslatedEngine(engine, translation), writer, OnlineSampler(writer), rng, settings, seed=seed, components=order,
+        learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
         steps=run.steps, observation=observation,
     )  # fmt: skip
     metrics = consume(loop, run, steps, budget, report)
     files: dict[str, bytes] = {}
     if resumable:
-        arrays = {f"writer.{name}": a for name, a in writer.state().items()} | {f"engine.{name}": a for name, a in engine.state().items()}
-        files = checkpoint.to_files(learner, rng, {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}, arrays)
+        progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
+        files = checkpoint.to_files(learner, rng, progress, checkpoint.arrays_of(parts))
     ranker = NetworkRanker(cast(ValueNetwork, learner.ema), _ranker(model).item_features)
     trained = replace(model, ranker=ranker, checkpoint=files)
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
@@ -113,11 +113,14 @@ def _component_order(model: Model, engine: Engine) -> list[int]:
     return [names.index(name) for name in model.components]
 
 
-def _writer(model: Model, settings: Settings, lanes: int) -> OnlineWriter:
+def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int) -> OnlineWriter:
     """Replay rings for so many customers at once, with the model's own time constant across pauses."""
     everything = Availability.always(len(model.vocabulary.items))
     gamma, tau_s = settings.learning.gamma, model.provenance.tau_s
-    return OnlineWriter(lanes, settings.replay.replay_capacity, settings.window, model.weights, everything, model.user_dim, gamma, tau_s)
+    return OnlineWriter(
+        lanes, settings.replay.replay_capacity, settings.window, model.weights, everything, model.user_dim, gamma, tau_s,
+        rows_per_step=engine.rows_per_step, n_candidates=engine.n_candidates,
+    )  # fmt: skip
 
 
 def _learner(model: Model, settings: Settings, seed: int) -> Learner:
@@ -126,8 +129,7 @@ def _learner(model: Model, settings: Settings, seed: int) -> Learner:
     largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
     bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
     objective = make_objective(model.algorithm, settings)
-    optimiser: Literal["adam", "sgd"] = "sgd" if isinstance(settings.algorithm, TableSettings) else "adam"
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser)
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
 
 
 def _ranker(model: Model) -> NetworkRanker:

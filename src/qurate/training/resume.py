@@ -12,6 +12,7 @@ from qurate.models.directory import read_checked, read_manifest
 from qurate.models.model import Model, load
 from qurate.training.from_log import train_on_log, with_histories
 from qurate.training.in_environment import train_in_engine
+from qurate.training.on_task import train_on_task
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, Report
 
@@ -49,6 +50,10 @@ def resume_training(
         if data is not None:
             hint = f"it was trained in {model.environment}"
             raise UserError("no dataset", str(data), where=where, hint=hint, code=Code.BAD_RESUME)
+        if model.kind == "task":
+            limits = Limits(steps=wanted, budget=limits.budget)
+            args = (model.environment, model.settings, model.algorithm)
+            return train_on_task(*args, seed=began, limits=limits, saved=saved, report=report)
         engine = make_engine(model.environment, window=model.window)
         return train_in_engine(model, engine, began, wanted, budget=limits.budget, resumable=True, saved=saved, report=report)
     dataset = _same_dataset(model, data, where)
@@ -67,7 +72,8 @@ def dataset_place(data: Dataset | str | Path | None) -> str | None:
 
 
 def _checkpoint(path: Path, manifest: dict[str, Any], model: Model, where: str) -> dict[str, bytes]:
-    names = [checkpoint.TENSORS, checkpoint.STATE, *([checkpoint.REPLAY] if model.environment else [])]
+    replayed = model.environment is not None or model.settings.replay.prioritised
+    names = [checkpoint.TENSORS, checkpoint.STATE, *([checkpoint.REPLAY] if replayed else [])]
     if any(name not in manifest["files"] for name in names):
         raise UserError("a model with a checkpoint", "one without", where=where, hint="train it again", code=Code.NO_CHECKPOINT)
     return {name: read_checked(path, name, manifest) for name in names}

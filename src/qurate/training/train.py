@@ -6,13 +6,14 @@ from typing import Any
 
 from qurate.algorithms.table import ALGORITHMS, algorithm_settings
 from qurate.baselines.registry import FITTED, READS_HISTORY
-from qurate.environments.registry import make_engine
+from qurate.environments.registry import is_world, make_engine
 from qurate.errors import Code, UserError, nearest
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_engine
+from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, Report
@@ -37,7 +38,8 @@ def train(
     """Trains on a dataset or in one of our environments.
 
     Args:
-        data: a dataset or its directory. env: the name of an environment instead.
+        data: a dataset or its directory. env: the name of one of our worlds, a Gymnasium id, or
+            `package.module:factory`, instead.
         algorithm: a row of `algorithms/table.py`, or a baseline (`baselines/registry.py`). None = dqn, or the saved run's
             with `resume`.
         seed: of first weights, batches, exploration and simulated customers. None = 0, or the saved run's with `resume`.
@@ -57,11 +59,17 @@ def train(
         given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm}
         return resume_training(Path(resume), data, given, seed=seed, limits=limits, report=progress)
     algorithm, seed = algorithm or "dqn", seed or 0
-    chosen = _settings(algorithm, settings)
+    task = env is not None and not is_world(env)
+    chosen = _settings(algorithm, settings, TASK_DEFAULTS if task else {})
     if env is not None:
         if algorithm in FITTED:
             hint = "write a log with `qurate simulate`, and ingest it"
             raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
+        if task:
+            if rewards is not None:
+                hint = "its reward is the environment's own"
+                raise UserError("no --rewards with a Gymnasium task", str(rewards), where=env, hint=hint, code=Code.BAD_OPTIONS)
+            return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=progress)
         engine = make_engine(env, window=chosen.window)
         model = fresh_model(engine, chosen, algorithm, seed, env)
         if rewards is not None:
@@ -89,8 +97,8 @@ def _check(
     return Limits(steps=steps, budget=budget)
 
 
-def _settings(algorithm: str, given: dict[str, Any]) -> Settings:
-    """The settings of an algorithm or baseline.
+def _settings(algorithm: str, given: dict[str, Any], defaults: dict[str, Any]) -> Settings:
+    """The settings of an algorithm or baseline; `defaults` stand under those of the algorithm.
 
     Raises:
         UserError: an unknown algorithm or setting, or a setting that the algorithm does not have.
@@ -100,7 +108,7 @@ def _settings(algorithm: str, given: dict[str, Any]) -> Settings:
     if algorithm not in ALGORITHMS:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
-    return algorithm_settings(algorithm, given)
+    return algorithm_settings(algorithm, given, defaults)
 
 
 def _refuse_limits(algorithm: str, limits: Limits) -> None:
