@@ -5,10 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from qurate.environments.engine import EPOCH_US, BatchedEngine
+from qurate.environments.engine import EPOCH_US, BatchedEngine, Group, Outcome
 from qurate.environments.registry import make_engine
 from qurate.environments.rng import customer_keys, normals, purposes, uniforms
 from qurate.environments.scenarios.shop import Shop
+from qurate.environments.scenarios.toys import FiniteMDP, ToyWorld
 from qurate.errors import UserError
 from qurate.mdp.states import gather_state
 from qurate.testing import arrays_of, check_env
@@ -296,6 +297,30 @@ def test_item_features_and_rows_are_those_of_the_world() -> None:
         rows = shop.step(np.full(2_000, step)).rows
         most = max(most, int(np.bincount(rows.lane).max()))
     assert 3 < most <= shop.rows_per_step == 5
+
+
+def test_a_history_holds_as_many_rows_a_step_as_the_world_says() -> None:
+    class Chatty(ToyWorld):
+        rows_per_step = 6
+
+        def respond(self, *arguments: np.ndarray) -> Outcome:
+            outcome = super().respond(*arguments)
+            items = arguments[0]
+            more = [Group(2, None, items, after * 1_000_000, np.full(len(items), after, np.float32)) for after in range(20, 24)]
+            return outcome._replace(groups=outcome.groups + more)
+
+    mdp = FiniteMDP(("only",), ("a", "b"), 0, np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2, 1)))
+    engine = BatchedEngine(Chatty(mdp), window=7, max_steps=1_000)
+    observation, lanes = engine.reset(0, 3), {lane: [] for lane in range(3)}
+    for step in range(40):
+        fb = engine.step((np.arange(3) + step) % 2)
+        for lane, item, value in zip(fb.rows.lane.tolist(), fb.rows.item.tolist(), fb.rows.value.tolist()):
+            lanes[lane].append((item, value))
+        observation = fb.obs
+        for lane, rows in lanes.items():
+            seen = list(zip(observation.state.history_items[lane].tolist(), observation.state.history_values[lane].tolist()))
+            assert seen[-min(7, len(rows)) :] == rows[-7:]
+    assert len(lanes[0]) == 40 * 6
 
 
 def test_candidates_are_distinct_and_change() -> None:
