@@ -12,8 +12,12 @@ from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import FiniteMDP, ToyWorld
 from qurate.errors import UserError
 from qurate.mdp.states import gather_state
-from qurate.testing import arrays_of, check_env
+from qurate.testing import check_env
 from qurate.types import ALWAYS, NEVER, Availability, EventArrays, Feedback, Observation
+
+
+def arrays_of(observation: Observation) -> list[np.ndarray]:
+    return [*observation.state, *observation.actions[:2]]
 
 
 def choice(customer: np.ndarray, step: np.ndarray, k: int) -> np.ndarray:
@@ -224,10 +228,11 @@ DAY = 86_400_000_000
 
 
 def seasonal(n_candidates: int | None = None, window: int = 5) -> BatchedEngine:
-    """A shop of 30 items: 1..10 always; 11..20 from day 30 on; 21..30 from day 40 to day 60 (days since customers arrive)."""
+    """A shop of 30 items: 1..10 always, but 3 until day 20; 11..20 from day 30 on; 21..30 from day 40 to day 60."""
     world = Shop(30)
     since = np.r_[NEVER, np.full(10, ALWAYS), np.full(10, EPOCH_US + 30 * DAY), np.full(10, EPOCH_US + 40 * DAY)]
     until = np.r_[NEVER, np.full(20, NEVER), np.full(10, EPOCH_US + 60 * DAY)]
+    until[3] = EPOCH_US + 20 * DAY
     world.availability = Availability(since, until)
     return BatchedEngine(world, window, n_candidates=n_candidates)
 
@@ -241,6 +246,7 @@ def test_what_is_not_available_at_the_clock_is_masked(k: int | None) -> None:
         for lane in range(400):
             due = set(range(1, 11)) | (set(range(11, 21)) if day[lane] >= 30 else set())
             due |= set(range(21, 31)) if 40 <= day[lane] < 60 else set()
+            due -= {3} if day[lane] >= 20 else set()
             mask, candidates = observation.actions.mask[lane] == 1, observation.actions.candidates[lane]
             assert mask.dtype == bool and observation.actions.mask.dtype == np.int8
             if k is None:
@@ -248,9 +254,10 @@ def test_what_is_not_available_at_the_clock_is_masked(k: int | None) -> None:
             else:
                 assert set(candidates[mask]) <= due and mask.sum() == min(k, len(due)) == len(set(candidates[mask]))
                 assert (candidates[~mask] == 0).all()
+                assert candidates.tolist() == sorted(candidates[mask]) + [0] * int((~mask).sum()), "ascending, then padding"
             kinds.add(len(due))
         observation = engine.step(observation.actions.mask.argmax(axis=1)).obs
-    assert kinds == {10, 20, 30}
+    assert kinds == {10, 9, 19, 29}
     check_env(seasonal(k))
 
 
