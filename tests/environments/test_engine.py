@@ -277,6 +277,26 @@ def test_a_decision_without_an_available_item_is_an_error() -> None:
         engine.reset(0, 100)
 
 
+def test_who_has_left_needs_no_available_item() -> None:
+    world = Shop(30)
+    world.availability = Availability(np.r_[NEVER, np.full(30, ALWAYS)], np.full(31, EPOCH_US + 91 * DAY))
+    engine = BatchedEngine(world, n_candidates=5)
+    engine.keep_final = True
+    engine.reset(0, 1)
+    for customer in range(4_000):
+        engine.reset(0, 1, customer)
+        if engine.clock[0] > EPOCH_US + 89 * DAY:
+            try:
+                fb = engine.step(np.zeros(1, np.int64))
+            except UserError as error:  # a customer who comes back after the end
+                assert "an available item at each decision" in str(error)
+                continue
+            if fb.terminated[0] and fb.clock[0] >= EPOCH_US + 91 * DAY:
+                assert not engine.final.actions.mask.any() and fb.obs.actions.mask.any()
+                return
+    raise AssertionError("no customer left for good after the last item was gone")
+
+
 def test_item_features_and_rows_are_those_of_the_world() -> None:
     class Growing(Shop):
         rows_per_step = 7

@@ -184,7 +184,8 @@ def _decision_table(engine: BatchedEngine, name: str, columns: Columns, user_ids
         }
     )
     if "candidates" in columns:
-        table = table.with_columns(candidates=pl.Series(ids[columns["candidates"]]).arr.to_list())
+        listed = pl.Series(ids[columns["candidates"]]).arr.to_list()
+        table = table.with_columns(candidates=listed.list.eval(pl.element().filter(pl.element() != "")))  # "" = no candidate
     return table
 
 
