@@ -2,18 +2,18 @@
 
 Each row of benchmarks/mutations/*.toml changes one text of one file under src/qurate and names the tests that cover it.
 Every fault is made in a copy of src; the working tree is only read. A fault is killed where one of its tests fails, and
-survives where all pass. The command exits with 1 where a fault survives, a text is not found exactly once, or the tests
-give no verdict.
+survives where all pass. The command exits with 1 where a fault survives, a text is not found exactly once, the tests give no
+verdict (they could not be collected, say), or fail without any fault.
 
 Each fault runs in a process forked after the libraries were imported but before qurate was, so that the changed file is
 loaded and a second or two of imports is saved.
 """
 
 import argparse
+import contextlib
 import fnmatch
 import importlib
 import os
-import select
 import shutil
 import signal
 import sys
@@ -25,10 +25,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ROOT / "benchmarks" / "mutations"
-LIBRARIES = ("pytest", "numpy", "torch", "polars", "msgspec", "safetensors.torch", "gymnasium", "apsw", "starlette.applications", "hypothesis")
+TABLES = Path("benchmarks") / "mutations"
+LIBRARIES = (
+    "pytest",
+    "numpy",
+    "torch",
+    "polars",
+    "msgspec",
+    "safetensors.torch",
+    "gymnasium",
+    "apsw",
+    "starlette.applications",
+    "hypothesis",
+)
 LIMIT_S = 120
 """Seconds after which a fault counts as noticed: it made a test hang."""
+
+POLL_S = 0.02
 
 KILLED, SURVIVED, MISSING, NO_VERDICT = "killed", "survived", "missing", "no verdict"
 
@@ -77,7 +90,7 @@ class Verdict:
     output: str = ""
 
 
-def read_tables(folder: Path = TABLES) -> list[Mutation]:
+def read_tables(folder: Path) -> list[Mutation]:
     """All mutations of a folder's TOML files, in the order of their names.
 
     A file holds `[[file]]` tables: `path`, `tests`, and `faults`, a list of `{was, now}` with optional `nth` and `tests`.
@@ -149,6 +162,10 @@ class Copy:
         self.log = folder / "log"
         self.changed: str | None = None
 
+    def output(self) -> str:
+        """What the last tests printed."""
+        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+
     def change(self, mutation: Mutation | None) -> int:
         """Undoes the last change and makes this one; returns the line of the change (0 for none)."""
         if self.changed is not None:
@@ -175,49 +192,49 @@ class _Running:
     mutation: Mutation
     line: int
     pid: int
-    pidfd: int
     since: float
 
 
 def verdicts(mutations: Sequence[Mutation], workers: int, root: Path = ROOT) -> Iterator[Verdict]:
     """What becomes of each mutation, in the order in which they end; `workers` run at once, each in its own copy of src."""
+    running: dict[int, _Running] = {}
     with tempfile.TemporaryDirectory(prefix="qurate-mutants-") as folder:
         copies = [Copy(Path(folder) / str(i), root) for i in range(workers)]
-        waiting, running = list(reversed(mutations)), dict[int, _Running]()
-        while waiting or running:
-            for place in range(workers):
-                while place not in running and waiting:
-                    mutation = waiting.pop()
-                    try:
-                        line = copies[place].change(mutation)
-                    except (ValueError, OSError) as error:
-                        yield Verdict(mutation, MISSING, 0, output=str(error))
-                        continue
-                    pid = forked(copies[place].folder, mutation.tests, root, copies[place].log)
-                    running[place] = _Running(mutation, line, pid, os.pidfd_open(pid), time.monotonic())
-            if running:
-                select.select([r.pidfd for r in running.values()], [], [], 1.0)
-            for place, r in list(running.items()):
-                done, code = _ended(r)
-                if done:
-                    del running[place]
-                    text = copies[place].log.read_text("utf-8", "replace") if copies[place].log.exists() else ""
-                    yield Verdict(r.mutation, outcome_of(code), r.line, time.monotonic() - r.since, text)
+        waiting = list(reversed(mutations))
+        try:
+            while waiting or running:
+                for place in range(workers):
+                    while place not in running and waiting:
+                        mutation = waiting.pop()
+                        try:
+                            line = copies[place].change(mutation)
+                        except (ValueError, OSError) as error:
+                            yield Verdict(mutation, MISSING, 0, output=str(error))
+                            continue
+                        pid = forked(copies[place].folder, mutation.tests, root, copies[place].log)
+                        running[place] = _Running(mutation, line, pid, time.monotonic())
+                time.sleep(POLL_S)
+                for place, r in list(running.items()):
+                    ended, code = _ended(r.pid, time.monotonic() - r.since)
+                    if ended:
+                        del running[place]
+                        yield Verdict(r.mutation, outcome_of(code), r.line, time.monotonic() - r.since, copies[place].output())
+        finally:
+            for r in running.values():  # after Ctrl-C: the children have sessions of their own
+                os.killpg(r.pid, signal.SIGKILL)
+                os.waitpid(r.pid, 0)
 
 
-def _ended(running: _Running) -> tuple[bool, int | None]:
+def _ended(pid: int, seconds: float) -> tuple[bool, int | None]:
     """(whether a child has ended, its exit code or None where it hung); ends what it left running."""
-    pid, status = os.waitpid(running.pid, os.WNOHANG)
-    if not pid and time.monotonic() - running.since < LIMIT_S:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended and seconds < LIMIT_S:
         return False, None
-    try:
-        os.killpg(running.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # nothing was left running
-    if not pid:
-        os.waitpid(running.pid, 0)
-    os.close(running.pidfd)
-    return True, os.waitstatus_to_exitcode(status) if pid else None
+    with contextlib.suppress(ProcessLookupError):  # nothing was left running
+        os.killpg(pid, signal.SIGKILL)
+    if not ended:
+        os.waitpid(pid, 0)
+    return True, os.waitstatus_to_exitcode(status) if ended else None
 
 
 def baseline(mutations: Sequence[Mutation], root: Path = ROOT) -> str:
@@ -229,7 +246,7 @@ def baseline(mutations: Sequence[Mutation], root: Path = ROOT) -> str:
         copy = Copy(Path(folder), root)
         pid = forked(copy.folder, tests, root, copy.log)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return "" if code == 0 else copy.log.read_text("utf-8", "replace") or f"exit code {code}"
+        return "" if code == 0 else copy.output() or f"exit code {code}"
 
 
 def report(results: Sequence[Verdict], say: Callable[[str], object] = print) -> int:
@@ -239,7 +256,8 @@ def report(results: Sequence[Verdict], say: Callable[[str], object] = print) -> 
         say(f"\n{v.outcome}: src/qurate/{v.mutation.path}:{v.line}\n  - {v.mutation.was}\n  + {v.mutation.now}")
         say(f"  tests: {' '.join(v.mutation.tests)}")
         if v.outcome in (MISSING, NO_VERDICT):
-            say("  " + "\n  ".join(v.output.strip().splitlines()[-5:]))
+            lines = v.output.strip().splitlines()
+            say("  " + "\n  ".join([line for line in lines if line.startswith("E ")][-3:] or lines[-5:]))
     counts = {name: sum(v.outcome == name for v in results) for name in (KILLED, SURVIVED, MISSING, NO_VERDICT)}
     say(f"\n{len(results)} faults: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in (KILLED, SURVIVED)))
     return 1 if left or not results else 0
@@ -250,17 +268,19 @@ def main() -> int:
     parser.add_argument("--only", help="only faults whose file or text matches this pattern")
     parser.add_argument("-j", "--workers", type=int, default=2, help="faults tried at once")
     parser.add_argument("--no-baseline", action="store_true", help="do not run the tests without a fault first")
+    parser.add_argument("--root", type=Path, default=ROOT, help="checkout whose src, tests and tables are meant")
     parser.add_argument("--verbose", action="store_true", help="one line for every fault")
     args = parser.parse_args()
-    mutations = chosen(read_tables(), args.only)
-    for library in LIBRARIES:
+    root = args.root.resolve()
+    mutations = chosen(read_tables(root / TABLES), args.only)
+    for library in LIBRARIES if root == ROOT else LIBRARIES[:1]:
         importlib.import_module(library)
     begin = time.monotonic()
-    if not args.no_baseline and (failed := baseline(mutations)):
+    if not args.no_baseline and (failed := baseline(mutations, root)):
         print("The tests fail without any fault:\n" + "\n".join(failed.splitlines()[-30:]), file=sys.stderr)
         return 1
     results = []
-    for v in verdicts(mutations, args.workers):
+    for v in verdicts(mutations, args.workers, root):
         results.append(v)
         if args.verbose or v.outcome != KILLED:
             print(f"{v.outcome:10} {v.seconds:5.1f} s  {v.mutation.path}:{v.line}  {v.mutation.now.strip()[:90]}", flush=True)

@@ -107,7 +107,8 @@ def test_expected_consequences_agree_with_what_happens() -> None:
     later = (shop.pending > 0).sum() * 5 / n  # whoever left has paid in this step; the others pay when they leave
     assert feedback.reward.mean() + later == pytest.approx(now[item], rel=0.03)
     staying = (feedback.pause == 0) & ~feedback.terminated
-    unpaid = float(click[0] * cart[0]) * 0.125 * 0.2 * (shop.catalogue.quality[item] - 0.1)  # half of the carts are paid, a quarter of them later
+    postponed = float(click[0] * cart[0]) * 0.5 * 0.25  # half of the carts are paid, a quarter of them later
+    unpaid = postponed * 0.2 * (shop.catalogue.quality[item] - 0.1)
     assert shop.trust[staying].mean() - 0.1 == pytest.approx(trust_change[item] - unpaid, rel=0.02)
     grown = shop.satiation[staying, category].mean() - old_satiation * shop.p.rest
     assert grown == pytest.approx(satiation_change[item], rel=0.05)

@@ -64,9 +64,9 @@ def test_trust_and_satiation_move_as_the_page_says(strength: float, slate_size: 
     for before, items, feedback in steps_of(engine, shop, 12, np.random.default_rng(0)):
         clicked, bought = feedback.clicked >= 0, counts(engine, PURCHASE) > 0
         own = quality[items[rows, np.maximum(feedback.clicked, 0)]]
-        trust = before.trust + strength * (
-            SHOWN_RATE * (quality[items].mean(axis=1) - before.trust) + (CLICK_RATE * clicked + PURCHASE_RATE * bought) * (own - before.trust)
-        )
+        rate = CLICK_RATE * clicked + PURCHASE_RATE * bought
+        moved = SHOWN_RATE * (quality[items].mean(axis=1) - before.trust) + rate * (own - before.trust)
+        trust = before.trust + strength * moved
         satiation = before.satiation * KEPT
         np.add.at(satiation, (rows[:, None], category[items]), strength * TIRE_SHOWN / slate_size)
         np.add.at(satiation, (rows, category[items[rows, feedback.clicked]]), strength * TIRE_CLICK * clicked)

@@ -142,3 +142,21 @@ def test_what_an_item_usually_earns_is_taken_from_the_other_half_of_the_customer
     assert np.ptp(few[0][1:, -1]) == 0 and np.ptp(few[1][1:, -1]) > 0, "customer 0 clicked: odd customers learn of it"
     assert np.allclose(few[0], even[0]) and not np.allclose(few[1], even[1])
     assert not np.allclose(few[0], odd[0])
+
+
+def test_the_decisions_of_a_log_are_grouped_by_place_earnings_and_probability():
+    """The number of groups, counted decision by decision in plain Python."""
+    dataset = world(0.3, 60, seed=4)
+    steps, alike = dataset.transitions, []
+    for i, user in enumerate(steps.user.tolist()):
+        at = i
+        for _ in range(10):  # known where the next ten decisions were seen, or the visit ended before
+            at = int(steps.next_state[at]) if steps.end[at] == CONTINUES else at
+        if steps.end[at] != CENSORED:
+            own = np.flatnonzero(steps.user[:i] == user)
+            rows = min(int(steps.hi[i] - dataset.arrays.user_start[user]), 10)
+            alike.append((min(int(np.floor(np.log2(1 + rows) + 1e-6)), 4), float(steps.reward[own].sum() / (len(own) + 5))))
+    fifths = np.quantile([earned for _, earned in alike], [0.2, 0.4, 0.6, 0.8])
+    groups = {(place, sum(earned > limit for limit in fifths)) for place, earned in alike}
+    evidence = inspect(dataset, permutations=19)["evidence"]
+    assert evidence["decisions"] == len(alike) and evidence["strata"] == len(groups)

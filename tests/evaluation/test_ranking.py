@@ -205,7 +205,7 @@ def test_the_first_items_are_open_ones_in_the_order_of_their_scores(monkeypatch)
 def test_broken_scorers_are_machine_errors() -> None:
     log = make_log([1, 2], [0, 0], 4)
     with pytest.raises(MachineError, match="scores without NaN"):
-        rank_all(log, np.arange(2), {"bad": ByItem([0, np.nan, 1, 2, 3])}, 2, 3)
+        rank_all(log, np.arange(2), {"bad": ByItem([0, 1, 2, np.nan, 3])}, 2, 3)
 
     class Narrow:
         name = "narrow"
