@@ -119,7 +119,7 @@ def test_each_seed_has_its_world_the_first_is_traced_and_references_read_lanes(t
             self.world = world
 
         def act(self, observation, rng):
-            assert len(observation.candidates) == len(self.world.todo), "every lane is asked"
+            assert len(observation.actions.candidates) == len(self.world.todo), "every lane is asked"
             return self.world.todo % 4, np.ones(len(self.world.todo))
 
     rows = [Contender("oracle", lambda seed: LaneReader(worlds[seed]), "reference"), fixed(always, 0, "base")]

@@ -96,12 +96,12 @@ def test_trace_follows_the_first_customers(tiny_world, always) -> None:
 def test_rows_keep_shared_candidates_shared(tiny_world) -> None:
     observation = tiny_world(n_items=5).reset(0, 4)
     some = take_customers(observation, np.array([1, 3]))
-    assert some.candidates.shape == (2, 5)
-    assert some.candidates.strides[0] == 0
-    own = observation._replace(candidates=np.arange(20).reshape(4, 5))
-    assert take_customers(own, np.array([3])).candidates.tolist() == [[15, 16, 17, 18, 19]]
-    assert items_at(own.candidates, np.array([0, 1, 2, 3])).tolist() == [0, 6, 12, 18]
-    assert items_at(own.candidates, np.array([[0, 1]] * 4)).tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
+    assert some.actions.candidates.shape == (2, 5)
+    assert some.actions.candidates.strides[0] == 0
+    own = observation._replace(actions=observation.actions._replace(candidates=np.arange(20).reshape(4, 5)))
+    assert take_customers(own, np.array([3])).actions.candidates.tolist() == [[15, 16, 17, 18, 19]]
+    assert items_at(own.actions.candidates, np.array([0, 1, 2, 3])).tolist() == [0, 6, 12, 18]
+    assert items_at(own.actions.candidates, np.array([[0, 1]] * 4)).tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
 
 
 def test_first_allowed() -> None:
