@@ -41,8 +41,16 @@ class Two:
         self.clock, self.users = np.array([100, 200]) * SECOND, [1.0, 2.0]
         self.writer.begin(observation(self.users), self.clock)
 
-    def step(self, items: list[int], components: list[list[float]], pause: float = 0, terminated: int = -1, truncated: int = -1) -> None:
-        """`terminated` and `truncated` name the lane whose episode ends."""
+    def step(
+        self,
+        items: list[int],
+        components: list[list[float]],
+        pause: float = 0,
+        terminated: int = -1,
+        truncated: int = -1,
+        explored: int = -1,
+    ) -> None:
+        """`terminated` and `truncated` name the lane whose episode ends, `explored` the one whose item was drawn at random."""
         lanes = np.arange(2)
         rows = EventRows(lanes, np.array(items, np.int32), np.ones(2, np.uint8), self.clock.copy(), np.zeros(2, np.float32))
         gone, stopped = lanes == terminated, lanes == truncated
@@ -54,6 +62,7 @@ class Two:
         self.writer.add(
             np.array(items),
             Feedback(observation(self.users), parts @ [1, 5], parts, gone, stopped, np.full(2, -1), rows, clock, pauses),
+            lanes == explored,
         )
 
 
@@ -117,7 +126,7 @@ def test_a_truncated_episode_is_valued_at_its_last_state_and_the_next_customer_b
 def test_a_restored_writer_goes_on_as_the_saved_one() -> None:
     one, two = Two(capacity=16), Two(capacity=16)
     for i in range(13):
-        one.step([1 + i % 9, 2], [[i, 0], [0, i]], truncated=0 if i % 5 == 4 else -1, terminated=1 if i % 4 == 3 else -1)
+        one.step([1 + i % 9, 2], [[i, 0], [0, i]], truncated=0 if i % 5 == 4 else -1, terminated=1 if i % 4 == 3 else -1, explored=i % 3)
     two.writer.restore({name: array.copy() for name, array in one.writer.state().items()})
     two.clock, two.users = one.clock.copy(), list(one.users)
     for each in (one, two):
@@ -131,6 +140,27 @@ def test_a_restored_writer_goes_on_as_the_saved_one() -> None:
         assert np.array_equal(x, y)
 
 
+def test_what_was_overwritten_is_no_longer_complete_and_the_newest_state_has_no_action() -> None:
+    """Twenty rows a step through a ring of 64; after six steps rows 56 to 119 are left."""
+    writer = OnlineWriter(1, 8, 3, np.ones(1, np.float32), Availability.always(9), 1, 0.9, TAU)
+    writer.begin(observation([1.0]), np.zeros(1, np.int64))
+    assert writer.lane_rows == 64
+    nobody = np.zeros(1, bool)
+    for i in range(9):
+        rows = EventRows(
+            np.zeros(20, np.int64), np.ones(20, np.int32), np.ones(20, np.uint8), np.arange(20) + 20 * i, np.zeros(20, np.float32)
+        )
+        clock = np.array([20 * i + 20])
+        parts = np.full((1, 1), i, np.float32)
+        writer.add(
+            np.array([i + 1]), Feedback(observation([1.0]), parts[:, 0], parts, nobody, nobody, np.full(1, -1), rows, clock, parts[0] * 0)
+        )
+        if i == 5:  # decisions after 0, 20, 40, 60, 80 and 100 rows, the window's three included
+            assert writer.complete(np.arange(6)).tolist() == [False, False, False, True, True, True]
+    assert writer.store.batch(np.array([0])).next_action.tolist() == [0], "slot 1 held an action before it was used again"
+    assert writer.store.batch(np.array([0])).action.tolist() == [9]
+
+
 @pytest.mark.parametrize("steps", [5, 30])
 def test_samples_are_uniform_over_the_complete_transitions(steps: int) -> None:
     """Before and after the rings of eight states have run over."""
@@ -138,7 +168,7 @@ def test_samples_are_uniform_over_the_complete_transitions(steps: int) -> None:
     for i in range(steps):
         two.step([1, 2], [[0, 0], [0, 0]], truncated=0 if i % 3 == 2 else -1)
     complete = np.flatnonzero(two.writer.complete(np.arange(16)) & (np.tile(np.arange(8), 2) < np.repeat(two.writer.filled(), 8)))
-    drawn = np.bincount(OnlineSampler(two.writer).sample(np.random.default_rng(0), 20_000), minlength=16)
+    drawn = np.bincount(OnlineSampler(two.writer).sample(np.random.default_rng(0), 20_000).index, minlength=16)
     assert np.flatnonzero(drawn).tolist() == complete.tolist()
     lanes = [drawn[:8][drawn[:8] > 0], drawn[8:][drawn[8:] > 0]]
     for counts in lanes:
@@ -174,7 +204,7 @@ def test_what_was_open_in_the_successor_of_a_logged_decision() -> None:
 def test_a_log_is_sampled_from_one_split() -> None:
     _, t = log([TRAIN, VALID, TRAIN, TEST])
     for split, expected in ((TRAIN, {0, 2}), (VALID, {1}), (TEST, {3})):
-        assert set(LogSampler(t, split).sample(np.random.default_rng(0), 200).tolist()) == expected
+        assert set(LogSampler(t, split).sample(np.random.default_rng(0), 200).index.tolist()) == expected
     assert TERMINATED not in t.end
 
 
