@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qurate.algorithms import dqn
+from qurate.algorithms import catalogue_losses, dqn
 from qurate.algorithms.dqn import LATER_SHARE, head_weights, next_values
 from qurate.algorithms.objective import Networks, first_transitions
 from qurate.algorithms.table import make_objective
@@ -165,3 +165,21 @@ def test_the_alarm_reads_the_size_of_values_whatever_their_sign() -> None:
     assert lowered and float(q.max()) < -10
     stats = dqn.dqn(networks, tensors, subject.generator, settings=settings).stats
     assert float(stats["q_max"]) == pytest.approx(-float(q.min()), rel=1e-5)
+
+
+def test_the_sampled_softmax_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight of thirty items, each standing for 30 / 8; an item of the window that was not drawn has no bonus to give."""
+    monkeypatch.setattr(catalogue_losses, "FULL_SOFTMAX_ITEMS", 0)
+    monkeypatch.setattr(catalogue_losses, "SOFTMAX_SAMPLES", 8)
+    subject, tensors = learner(aux_weight=1.0), to_tensors(batch())
+    with torch.no_grad():
+        values = subject.network.bind()(tensors.state)
+        scores = values.behaviour_scores()
+        assert scores is not None and float(scores.repeat.abs().max()) > 0.1
+        found = catalogue_losses.behaviour_cross_entropy(values, tensors.action, torch.Generator().manual_seed(3))
+        logits = values.behaviour_logits()
+    drawn = 1 + torch.randperm(N, generator=torch.Generator().manual_seed(3))[:8]
+    for row, action in enumerate(tensors.action.tolist()):
+        others = torch.stack([logits[row, item] + np.log(N / 8) for item in drawn.tolist() if item != action])
+        expected = torch.logsumexp(torch.cat([logits[row, action][None], others]), 0) - logits[row, action]
+        assert float(found[row]) == pytest.approx(float(expected), rel=1e-4)
