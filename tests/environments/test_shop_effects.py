@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import consequences
 from qurate.environments.rng import customer_keys
 from qurate.environments.scenarios.shop import CART, CLICK, PURCHASE, Catalogue, Shop, ShopParameters
+from qurate.environments.scenarios.shop_references import consequences
 from qurate.types import Feedback
 
 LIKED, DISLIKED, TASTE_NOISE = 1.6, -0.9, 0.6

@@ -10,9 +10,9 @@ from qurate.learning.learner import Update
 from qurate.learning.loops import epsilon_at, lane_epsilons, train_from_log, train_online
 from qurate.replay.samplers import Sample
 from qurate.settings import ExplorationSettings, LearningSettings, ReplaySettings, Settings
-from qurate.types import Actions, EventRows, Feedback, Observation, OpenActions, State
+from qurate.types import Actions, EventRows, Feedback, Observation, State
 
-LANES, COMPONENTS = 4, 3
+LANES = 4
 
 
 class Constant(torch.nn.Module):
@@ -90,9 +90,7 @@ def settings(**exploration: Any) -> Settings:
 
 def online(recorder: Recorder, warmup: int = 0, components: Any = (2, 0), **exploration: Any) -> Any:
     rng = np.random.default_rng(0)
-    return train_online(
-        recorder, World(), recorder, recorder, rng, settings(**exploration), seed=0, components=components, warmup=warmup
-    )  # type: ignore[arg-type]
+    return train_online(recorder, World(), recorder, recorder, rng, settings(**exploration), seed=0, components=components, warmup=warmup)  # type: ignore[arg-type]
 
 
 def test_epsilon_falls_in_a_line_and_then_stays() -> None:
