@@ -115,6 +115,7 @@ def chosen(mutations: Sequence[Mutation], only: str | None) -> list[Mutation]:
 def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
     """Runs in a forked child and does not return: pytest on `tests` with `source` as the place of qurate."""
     os.setsid()  # so that what the tests start can be ended with them
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -271,6 +272,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout whose src, tests and tables are meant")
     parser.add_argument("--verbose", action="store_true", help="one line for every fault")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C: the children are ended too
     root = args.root.resolve()
     mutations = chosen(read_tables(root / TABLES), args.only)
     for library in LIBRARIES if root == ROOT else LIBRARIES[:1]:
