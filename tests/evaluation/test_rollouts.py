@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
+from qurate.baselines.registry import random_policy
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.shop_references import true_myopic
 from qurate.errors import UserError
-from qurate.evaluation.headroom import UniformPolicy
-from qurate.evaluation.rollouts import customers_seed, first_allowed, items_at, positions_of, rollout, take_customers
+from qurate.evaluation.rollouts import PURPOSES, customers_seed, first_allowed, items_at, positions_of, rollout, take_customers
 from qurate.evaluation.static_list import StaticCycle, StaticSlate
 
 DAY = 86_400.0
@@ -61,8 +61,8 @@ def test_common_random_numbers(tiny_world, always) -> None:
 
 
 def test_training_and_evaluation_customers_differ() -> None:
-    seeds = {customers_seed(seed, purpose) for seed in range(20) for purpose in ("train", "evaluate", "bounds")}
-    assert len(seeds) == 60
+    seeds = {customers_seed(seed, purpose) for seed in range(20) for purpose in PURPOSES}
+    assert len(seeds) == 100
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
@@ -168,7 +168,7 @@ def test_a_slates_reward_counts_for_each_of_its_items() -> None:
 
 def test_a_policys_own_chance_comes_from_the_seed() -> None:
     shop = make_engine("shop", n_items=20, max_steps=4)
-    one, again, other = (rollout(shop, UniformPolicy(), seed=seed, customers=30).shown for seed in (1, 1, 2))
+    one, again, other = (rollout(shop, random_policy(), seed=seed, customers=30).shown for seed in (1, 1, 2))
     assert (one == again).all() and (one != other).any()
 
 
