@@ -80,6 +80,16 @@ def test_quotas_hold_at_both_ends() -> None:
     assert (items[:, 0] == 6).mean() < 0.5  # not forced before it must be
 
 
+def test_a_minimum_forces_the_last_place_only() -> None:
+    items = draw(Rules(quotas=(Quota((6,), at_least=1),)), 2)
+    assert set(items[:, 0]) == {1, 2, 3, 4, 5, 6} and (items[items[:, 0] != 6, 1] == 6).all()
+
+
+def test_a_pin_beats_a_quota() -> None:
+    items = draw(Rules(pins=(Pin(4, 0),), quotas=(Quota((3, 4), at_most=0),)), 2)
+    assert (items[:, 0] == 4).all() and set(items[:, 1]) == {1, 2, 5, 6}
+
+
 def test_two_minimums_share_the_places_left() -> None:
     items = draw(Rules(quotas=(Quota((1, 2), at_least=1), Quota((3, 4), at_least=1))), 2)
     assert np.isin(items, [1, 2]).sum(axis=1).tolist() == [1] * 500 == np.isin(items, [3, 4]).sum(axis=1).tolist()

@@ -8,8 +8,8 @@ from qurate.baselines.registry import ShownOrderScorer
 from qurate.errors import MachineError, UserError
 from qurate.evaluation import ranking
 from qurate.evaluation.evaluate import evaluate_ranking
-from qurate.evaluation.ranking import Ranks, draw_visits, gains, rank_all, rank_targets, ranking_targets
-from qurate.types import CONTINUES, TEST, TRAIN, EventArrays, Observation, Transitions
+from qurate.evaluation.ranking import Ranks, draw_visits, gains, rank_all, rank_targets, ranking_targets, top_items
+from qurate.types import CONTINUES, HISTORY, TEST, TRAIN, VALID, EventArrays, Observation, Transitions
 
 
 @dataclass
@@ -99,11 +99,11 @@ def test_minus_infinity_ties_only_with_open_candidates() -> None:
 
 
 def test_unavailable_and_unknown_targets_are_misses_and_counted() -> None:
-    log = make_log([1, 2, 6, 0], [0, 0, 0, 0], 4)  # item 6 is not available yet, item 0 is not in the catalogue
+    log = make_log([1, 2, 6, 0, 7], [0] * 5, 4)  # items 6 and 7 are not available yet, item 0 is not in the catalogue
     result = evaluate_ranking("m", "log", log, {"q": [ByItem(np.arange(8))]}, {}, k=2)
-    assert result["n"] == 4
-    assert result["missed"] == 0.5
-    assert result["metrics"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 4)  # items 4 and 3 stand above
+    assert result["n"] == 5
+    assert result["missed"] == pytest.approx(0.6)
+    assert result["metrics"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 5)  # items 4 and 3 stand above
     assert result["open"]["n"] == 2
     assert result["open"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
 
@@ -124,10 +124,14 @@ def test_listed_candidates_are_reranked_in_their_order() -> None:
     assert gains(ranked["as_shown"].ranks, 2)["MRR"].tolist() == pytest.approx([1 / 2, 1, 1 / 3])
     assert np.flatnonzero(opened).tolist() == [1, 2, 3, 4, 5, 7, 8, 9]
     assert ranked["as_shown"].first.tolist() == [4, 7, 1]
+    assert np.flatnonzero(ranked["as_shown"].covered).tolist() == [1, 2, 3, 4, 5, 7], "the first two of each"
+    mixed = make_log([5, 7, 9], [0, 0, 0], 20, candidates=[[4, 5], [], [1, 2, 9, 8]])
+    assert evaluate_ranking("m", "log", mixed, {"q": [ShownOrderScorer()]}, {})["candidates"] == pytest.approx((2 + 20 + 4) / 3)
 
 
 def test_only_rewarded_rows_of_the_test_split_are_targets() -> None:
-    log = make_log([1, 2, 3, 4], [0, 0, 1, 1], 9, reward=[[1], [0], [1], [1]], split=[TEST, TEST, TRAIN, TEST])
+    split = [TEST, TEST, TRAIN, TEST, VALID, HISTORY]
+    log = make_log([1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 2, 2], 9, reward=[[1], [0], [1], [1], [1], [1]], split=split)
     assert ranking_targets(log).tolist() == [0, 3]
     log.weights[:] = -1
     assert ranking_targets(log).tolist() == []
@@ -139,7 +143,7 @@ def test_visits_are_drawn_whole() -> None:
     log = make_log([1] * 6, [0, 0, 0, 0, 1, 1], 9, visits=[0, 0, 1, 1, 2, 3])
     visits = [{0, 1}, {2, 3}, {4}, {5}]
     rows = np.arange(6)
-    for seed in range(8):
+    for seed in range(40):
         drawn = set(draw_visits(log, rows, 2, seed).tolist())
         assert sum(v <= drawn for v in visits) == 2
         assert sum(bool(v & drawn) for v in visits) == 2
@@ -186,12 +190,22 @@ def test_evaluate_json(monkeypatch) -> None:
     assert result["lift"]["over"] == "popularity"
     assert result["lift"]["mean"] == pytest.approx(1 / 8)
     assert "not value" in result["caption"]
+    worst = ByItem([0, 0, 0, 0, 9])
+    two = evaluate_ranking("m", "log", log, {"q": [popular]}, {"worst": worst, "same": popular}, k=1, draws=200)
+    assert two["lift"] == {"metric": "NDCG@1", "over": "same", "mean": 0.0, "ci": [0.0, 0.0]}, "paired: draw by draw the same"
+
+
+def test_the_first_items_are_open_ones_in_the_order_of_their_scores(monkeypatch) -> None:
+    log = make_log([1, 1], [0, 0], np.array([2, 4], np.int32))
+    ((_, observation),) = ranking.observations(log, np.arange(2), window=2)
+    scores = np.array([[1, 2, 9, 9], [1, 4, 3, 2]], np.float32)
+    assert top_items(scores, observation, 3).tolist() == [[2, 1, 0], [2, 3, 4]]
 
 
 def test_broken_scorers_are_machine_errors() -> None:
     log = make_log([1, 2], [0, 0], 4)
     with pytest.raises(MachineError, match="scores without NaN"):
-        rank_all(log, np.arange(2), {"bad": ByItem([0, np.nan, 1, 2, 3])}, 2, 3)
+        rank_all(log, np.arange(2), {"bad": ByItem([0, 1, 2, np.nan, 3])}, 2, 3)
 
     class Narrow:
         name = "narrow"
