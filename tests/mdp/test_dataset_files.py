@@ -60,7 +60,7 @@ def test_read_gives_back_what_was_written(tmp_path: Path, lists: bool):
     assert {file.name for file in (tmp_path / "d").iterdir()} == names
     assert (tmp_path / "d" / "rejects.csv").read_text().strip() == "line,reason,raw"
     manifest = json.loads((tmp_path / "d" / "dataset.json").read_text())
-    assert manifest["schema_version"] == 1 and manifest["kind"] == written.kind
+    assert manifest["schema_version"] == 2 and manifest["kind"] == written.kind
 
 
 def test_a_dataset_prints_in_one_line():
@@ -91,7 +91,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, damage: str):
 def test_another_schema_version_is_refused(tmp_path: Path):
     written = small()
     dataclasses.replace(written, manifest={**written.manifest, "schema_version": 99}).write(tmp_path / "d")
-    with pytest.raises(UserError, match="schema version 1, got 99"):
+    with pytest.raises(UserError, match="schema version 2 or older, got 99"):
         Dataset.read(tmp_path / "d")
 
 
