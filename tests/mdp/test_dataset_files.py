@@ -95,6 +95,24 @@ def test_another_schema_version_is_refused(tmp_path: Path):
         Dataset.read(tmp_path / "d")
 
 
+def test_a_dataset_of_schema_version_1_still_reads_and_its_items_never_end(tmp_path: Path):
+    written = small().write(tmp_path / "d")
+    manifest = json.loads((tmp_path / "d" / "dataset.json").read_text())
+    items, decisions = tmp_path / "d" / "items.parquet", tmp_path / "d" / "decisions.parquet"
+    pl.read_parquet(items).drop("available_until").write_parquet(items)
+    pl.read_parquet(decisions).with_columns(n_available=pl.lit(6, pl.Int32)).write_parquet(decisions)
+    manifest |= {"schema_version": 1}
+    manifest["sha256_files"] |= {file.name: storage._digest(file) for file in (items, decisions)}
+    manifest["sha256"] = storage._manifest_digest({name: value for name, value in manifest.items() if name != "sha256"})
+    (tmp_path / "d" / "dataset.json").write_text(json.dumps(manifest))
+    old = Dataset.read(tmp_path / "d")
+    assert old.sha256 != written.sha256 and not old.availability.ends
+    np.testing.assert_array_equal(old.availability.since, written.availability.since)
+    again = old.write(tmp_path / "e")  # of the present version, and the same as what was written first
+    assert again.manifest == written.manifest
+    assert_same(Dataset.read(tmp_path / "e"), written)
+
+
 @pytest.mark.parametrize("step", ["write_parquet", "fsync", "rename"])
 def test_a_failed_write_leaves_the_old_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str):
     old = small().write(tmp_path / "d")

@@ -162,7 +162,8 @@ def _read(path: Path) -> Dataset:
     tables = {name: pl.read_parquet(path / f"{name}.parquet") for name in TABLES}
     items, users = tables["items"], tables["users"]
     if manifest["schema_version"] == 1:  # what is read is of the present version, and so is what is written of it
-        items = items.with_columns(pl.lit(None, items["available_from"].dtype).alias("available_until"))
+        unknown = pl.Series("available_until", [None] * items.height, items["available_from"].dtype)
+        items = items.insert_column(items.get_column_index("available_from") + 1, unknown)
         manifest["schema_version"] = SCHEMA_VERSION
     vocabulary = Vocabulary(tuple(items["item_id"].to_list()), tuple(manifest["types"]))
     item_features, _ = feature_matrix(items.drop("available_from", "available_until"), manifest["item_spec"])
