@@ -161,9 +161,7 @@ def test_listed_candidates_that_had_ended_are_left_out_counted_and_said():
 
 
 def test_choices_after_the_end_are_said_for_an_organic_log():
-    rows = [
-        event("u", x, moment) for x, moment in (("a", TEN), ("room", TEN + 1), ("a", ELEVEN - 1), ("room", ELEVEN), ("b", ELEVEN + 2))
-    ]
+    rows = [event("u", x, moment) for x, moment in (("a", TEN), ("room", TEN + 1), ("a", ELEVEN - 1), ("room", ELEVEN), ("b", ELEVEN + 2))]
     dataset = build_dataset(make_log(rows, items=live_rooms()))
     assert dataset.manifest["notes"] == ["1 items were chosen after their available_until"]
 

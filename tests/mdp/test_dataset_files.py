@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from mdp_logs import decision, event, make_log
 
+import qurate.mdp.storage as storage
 from qurate import files
 from qurate.errors import MachineError, UserError
 from qurate.mdp.dataset import Dataset, build_dataset

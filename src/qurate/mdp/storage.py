@@ -17,7 +17,7 @@ from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
-from qurate.types import Availability, EventArrays, FloatArray, IntArray, Transitions
+from qurate.types import Availability, EventArrays, FloatArray, Transitions
 
 SCHEMA_VERSION = 2
 """1: items never end, and `n_available` stood with each decision. Still read."""
@@ -82,12 +82,6 @@ class Dataset:
     def log_end(self) -> int:
         """Time of the last event or decision, microseconds."""
         return int(max(self.arrays.time.max(initial=0), self.transitions.clock.max(initial=0)))
-
-    @property
-    def upcoming(self) -> IntArray:
-        """Declared times after the log's end, ascending, microseconds: of the last items among 1..n_ever_available."""
-        since = self.items["available_from"].head(self.n_ever_available).cast(pl.Int64).drop_nulls().to_numpy()
-        return np.asarray(since[since > self.log_end], np.int64)
 
     def write(self, path: str | Path) -> "Dataset":
         """Write the directory; what is at `path` is replaced as one, or stays as it was.
