@@ -59,7 +59,7 @@ class Code(StrEnum):
     BAD_ACTION = "bad_action"
     BAD_ACTIONS = "bad_actions"
     BAD_ARGUMENT = "bad_argument"
-    BAD_AVAILABLE_FROM = "bad_available_from"
+    BAD_AVAILABILITY = "bad_availability"
     BAD_COLUMN = "bad_column"
     BAD_COMPARE = "bad_compare"
     BAD_CUSTOMERS = "bad_customers"

@@ -160,3 +160,39 @@ def test_the_decisions_of_a_log_are_grouped_by_place_earnings_and_probability():
     groups = {(place, sum(earned > limit for limit in fifths)) for place, earned in alike}
     evidence = inspect(dataset, permutations=19)["evidence"]
     assert evidence["decisions"] == len(alike) and evidence["strata"] == len(groups)
+
+
+def rooms(seed: int = 0, ends: bool = True, bait: float = 0.0) -> Dataset:
+    """Four live rooms a day, each open for that day only; some days are good ones, whatever is shown.
+
+    With `bait`, half of the rooms please now and cost trust later.
+    """
+    rng = np.random.default_rng(seed)
+    events, decisions, rows = [], [], []
+    for day in range(25):
+        start, luck = day * 86_400, rng.choice([0.1, 0.6])
+        rows += [{"item_id": f"r{day}.{i}", "available_from": start, "available_until": start + 86_400} for i in range(4)]
+        for visit in range(16):
+            trust = 1.0
+            for i in range(12):
+                room, at = int(rng.integers(4)), start + 3600 * visit + 60 * i
+                name, user, item = f"{day}.{visit}.{i}", f"u{day}.{visit}", f"r{day}.{room}"
+                decisions.append(decision(name, user, [item], at, propensity=[0.25]))
+                if rng.random() < luck * trust * (1.5 if room % 2 and bait else 1.0):
+                    events.append(event(user, item, at + 1, decision_id=name))
+                trust *= 1 - bait if room % 2 else 1.0
+    items = pl.DataFrame(rows).with_columns((pl.col("^available_.*$") * 1_000_000).cast(pl.Datetime("us", "UTC")))
+    items = items.with_columns(bait=pl.col("item_id").str.ends_with("1") | pl.col("item_id").str.ends_with("3"))
+    items = items if ends else items.drop("available_until")
+    return build_dataset(make_log(events, decisions, "logged", items=items), {"click": 1}, episode="session")
+
+
+def test_rooms_of_a_good_day_are_not_credited_with_it():
+    """Showing a room on another day would be another log: permuted over days, the luck of a day looks like a room's effect."""
+    found = [inspect(rooms(seed), seed, permutations=99)["evidence"]["p_value"] for seed in range(3)]
+    assert min(found) > 0.02, found
+    assert inspect(rooms(0, ends=False), 0, permutations=99)["evidence"]["p_value"] == 0.01  # what swapping over days would say
+
+
+def test_an_effect_within_the_day_is_found_where_rooms_end():
+    assert inspect(rooms(0, bait=0.4), permutations=120)["needs_rl"] == "yes"

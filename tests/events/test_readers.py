@@ -330,6 +330,14 @@ def test_features_given_beside_or_by_path(tmp_path: Path) -> None:
     write(tmp_path / "films.csv", "movieId,available_from\n1,2020-01-01\n2,soon\n")
     with pytest.raises(UserError, match=r"got 'soon', at .*films.csv, column available_from"):
         read_features(tmp_path / "films.csv", "item_id")
+    write(tmp_path / "rooms.csv", "item_id,available_since,end_timestamp\n1,2020-01-01,1577836800\n2,,\n3,2020-01-02,1577836800\n")
+    with pytest.raises(UserError, match=r"2020-01-01T00:00:00\+00:00 before 2020-01-02T.* for item '3', at .*rooms.csv, line 4"):
+        read_features(tmp_path / "rooms.csv", "item_id")
+    write(tmp_path / "rooms.csv", "item_id,available_since,end_timestamp\n1,2020-01-01,1577836800\n2,,\n")
+    new_year = datetime(2020, 1, 1, tzinfo=UTC)
+    rows = [("1", new_year, new_year), ("2", None, None)]
+    table = read_features(tmp_path / "rooms.csv", "item_id").collect()
+    assert table.columns == ["item_id", "available_from", "available_until"] and table.rows() == rows
     write(tmp_path / "films.csv", b"movieId,length\ncaf\xe9,1\ncaf\xe8,2\n")
     with pytest.raises(UserError, match="ids in UTF-8"):
         read_features(tmp_path / "films.csv", "item_id")

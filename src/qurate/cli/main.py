@@ -172,7 +172,9 @@ def ingest(
     ctx: typer.Context,
     log: Log,
     output: Output,
-    items: Annotated[Path | None, typer.Option("--items", help="table of items: item_id and features")] = None,
+    items: Annotated[
+        Path | None, typer.Option("--items", help="table of items: item_id, features, available_from, available_until")
+    ] = None,
     users: Annotated[Path | None, typer.Option("--users", help="table of users: user_id and features")] = None,
     decisions: Annotated[Path | None, typer.Option("--decisions", help="table of decisions: what was shown, and how probably")] = None,
     map: Map = None,

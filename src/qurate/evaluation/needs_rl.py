@@ -32,6 +32,8 @@ LEAST = 500
 """Below this many usable decisions nothing can be told."""
 FEATURES = 32
 """Item features used at most: those that vary most."""
+SWAPS = 12
+"""Rounds of swaps behind one permutation where items end."""
 WINDOW = 10
 VARIED = 0.05
 """Least share of decisions that earn something else than the most common reward."""
@@ -55,6 +57,10 @@ class _Sample:
     recent: NDArray[np.integer]  # [n, WINDOW] last items of the history
     covariates: Rows  # [n, C] of the state
     stratum: IntArray  # [n]
+    user: NDArray[np.int32]  # [n]
+    clock: IntArray  # [n] microseconds
+    begin: IntArray  # [n] microseconds from which all that the decision showed was available
+    end: IntArray  # [n] microseconds until which it was
 
 
 def inspect(dataset: Dataset, seed: int = 0, permutations: int = 120) -> dict[str, Any]:
@@ -156,7 +162,16 @@ def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:
     covariates = _covariates(dataset, window.context, window.user, earned, usable)
     propensity = steps.propensity[first[usable]].astype(np.float64)
     stratum = strata(window.context[:, 0], earned, propensity) if len(usable) else np.empty(0, np.int64)
-    return _Sample(usable, reward[usable], later[usable], window.history_items, covariates, stratum)
+    opens, ends = _available_together(dataset, usable)
+    return _Sample(usable, reward[usable], later[usable], window.history_items, covariates, stratum, user, clock, opens, ends)
+
+
+def _available_together(dataset: Dataset, states: IntArray) -> tuple[IntArray, IntArray]:
+    """[n] from when and until when all items shown in a decision were available."""
+    steps, availability = dataset.transitions, dataset.availability
+    first = np.searchsorted(steps.state, np.arange(len(steps.hi)))
+    begin = np.maximum.reduceat(availability.since[steps.action], first)
+    return begin[states], np.minimum.reduceat(availability.until[steps.action], first)[states]
 
 
 def later_rewards(
@@ -231,7 +246,7 @@ def _test(dataset: Dataset, sample: _Sample, rng: np.random.Generator, permutati
     later, now = (_residual(base, centre(column[:, None])) for column in (sample.later, sample.now))
     null = np.empty(permutations)
     for i in range(permutations):
-        other = _permuted(sample.stratum, rng)
+        other = _swapped(sample, rng) if dataset.availability.ends else _permuted(sample.stratum, rng)
         null[i] = _explained(_residual(base, centre(describe(other))), later)[0]
     columns = _residual(base, centre(describe(np.arange(n))))
     share, width = _explained(columns, later)
@@ -267,6 +282,32 @@ def _permuted(stratum: IntArray, rng: np.random.Generator) -> IntArray:
     """[n] decision whose items each decision shows instead: shuffled within strata."""
     other = np.empty(len(stratum), np.int64)
     other[np.argsort(stratum, kind="stable")] = np.lexsort((rng.random(len(stratum)), stratum))
+    return other
+
+
+def _swapped(sample: _Sample, rng: np.random.Generator) -> IntArray:
+    """[n] the same where items end: no decision gets items that were not available at its time.
+
+    Pairs of a stratum swap what they showed if both could have shown the other's (Berrett, Wang, Barber and Samworth
+    2020, the conditional permutation test). Partners are drawn from all times first and from ever nearer ones, because
+    items that live shortly can only swap within their time. Too few swaps make the test miss effects, not invent them.
+    No decision gets what the same customer saw at another one, which stands in the history, nor what the other half of
+    the customers saw, which a table describes that knows this customer's rewards.
+    """
+    n = len(sample.state)
+
+    def fits(items: IntArray, at: IntArray) -> NDArray[np.bool_]:
+        is_open = (sample.begin[items] <= sample.clock[at]) & (sample.clock[at] < sample.end[items])
+        apart = sample.user[items] - sample.user[at]
+        return np.asarray(is_open & (((apart != 0) & (apart % 2 == 0)) | (items == at)))
+
+    other, place = np.arange(n), np.argsort(np.argsort(sample.clock, kind="stable"))
+    for scale in range(SWAPS):
+        order = np.lexsort((place + n * 0.5**scale * rng.random(n), sample.stratum))
+        left, right = order[0 : n - 1 : 2], order[1:n:2]
+        mine, theirs = other[left], other[right]
+        swaps = (sample.stratum[left] == sample.stratum[right]) & fits(theirs, left) & fits(mine, right)
+        other[left[swaps]], other[right[swaps]] = theirs[swaps], mine[swaps]
     return other
 
 

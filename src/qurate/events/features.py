@@ -21,7 +21,7 @@ CLIP = 10.0
 """Standardised numbers stay within this many standard deviations: one odd price must not drown the rest."""
 HUGE, TINY = 1e30, 1e-12
 """Larger numbers count as missing; a column that varies by less than TINY of its size is constant."""
-NOT_FEATURES = ("item_id", "user_id", "available_from", "row", "split")
+NOT_FEATURES = ("item_id", "user_id", "available_from", "available_until", "row", "split")
 IDENTIFIER = re.compile(r"(^|_)(id|ids|code|zip|postcode|gender|category|type|brand|segment|class)$|[a-z]Id$")
 """Whole numbers under such a name are labels, not quantities."""
 

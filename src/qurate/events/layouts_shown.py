@@ -132,9 +132,10 @@ def _rooms(path: Path) -> dict[str, pl.LazyFrame]:
         return {}
     names = [name for name in ("streamer_id", "live_type", "live_content_category") if name in rooms.columns]
     picked = [ident(rooms.columns, name).alias(name) for name in names]
-    if "start_timestamp" in rooms.columns:
-        opened = pl.col("start_timestamp").cast(pl.Int64, strict=False) * 1000
-        picked.append(opened.cast(pl.Datetime("us", "UTC")).alias("available_from"))
+    for column, name in (("start_timestamp", "available_from"), ("end_timestamp", "available_until")):
+        if column in rooms.columns:
+            moment = pl.col(column).cast(pl.Int64, strict=False) * 1000
+            picked.append(moment.cast(pl.Datetime("us", "UTC")).alias(name))
     return {"items": rooms.frame.select(ident(rooms.columns, "live_id").alias("item_id"), *picked)}
 
 

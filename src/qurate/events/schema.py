@@ -88,7 +88,7 @@ class EventLog:
 
     events: pl.LazyFrame  # EVENT_COLUMNS
     decisions: pl.LazyFrame | None  # DECISION_COLUMNS
-    items: pl.LazyFrame | None  # item_id and feature columns; `available_from` (TIME) optional
+    items: pl.LazyFrame | None  # item_id and features; `available_from`, `available_until` (TIME) optional
     users: pl.LazyFrame | None  # user_id and feature columns
     layout: str
     kind: Kind

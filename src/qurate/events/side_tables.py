@@ -11,6 +11,7 @@ from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
 from qurate.events.problems import REPLACEMENT
+from qurate.events.schema import TIME
 from qurate.events.sources import EXTRA, Table, beside, find_files, open_table, unreadable
 from qurate.events.times import parse_time
 
@@ -20,18 +21,24 @@ ID_NAMES: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "item_id:token", "ITEM_ID", "movieId", "video_id", "article_id", "itemid", "product_id", "news_id", "aid"),
     "user_id": ("user_id", "user_id:token", "USER_ID", "userId", "visitorid", "userID"),
 }
+AVAILABILITY_NAMES: dict[str, tuple[str, ...]] = {
+    "available_from": ("available_from", "available_since", "start_timestamp"),
+    "available_until": ("available_until", "end_timestamp"),
+}
+"""When an item may be shown, from (inclusive) until (exclusive), and how tables spell it."""
 SAMPLE_ROWS = 10_000
 
 
 def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     """A table of items (`item_id`) or users (`user_id`) from CSV, JSONL, Parquet or RecBole files.
 
-    The id is text, `available_from` a time (UTC, microseconds); the other columns are features as they stand. A table
-    whose id has the name of a published layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
+    The id is text; `available_from` and `available_until` of items (other spellings: `AVAILABILITY_NAMES`) are times
+    (UTC, microseconds); the other columns are features as they stand. A table whose id has the name of a published
+    layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
 
     Raises:
         UserError: no such file, no id column, an id that is missing, not UTF-8 or stands twice with other values, an
-            unreadable number or `available_from`, a row of too many fields, more than one file.
+            unreadable number or time, an item that ends before it begins, a row of too many fields, more than one file.
     """
     files = find_files(path)
     if len(files) != 1:
@@ -52,12 +59,11 @@ def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
     """The features of a table that is open already, row by row as they stand."""
     columns, name = table.columns, _id_column(table, owner)
     key = ident(columns, name)
-    picked = [key.alias(owner)]
-    for column, dtype in columns.items():
-        if column == "available_from":
-            picked += _available_from(table, dtype)
-        elif column != name:
-            picked.append(_feature(column, dtype))
+    times = _availability(table) if owner == "item_id" else {}
+    if len(times) == 2:
+        _refuse_reversed(table, key, dict(times.values()))
+    picked = [key.alias(owner), *(moment.alias(named) for named, moment in times.values())]
+    picked += [_feature(column, dtype) for column, dtype in columns.items() if column != name and column not in times]
     return table.frame.filter(key.is_not_null()).select(picked)
 
 
@@ -116,16 +122,41 @@ def _each_once(table: Table, owner: Owner) -> Table:
     return table if once.height == seen.height else replace(table, frame=table.frame.filter(pl.col("row").is_in(once["row"].implode())))
 
 
-def _available_from(table: Table, dtype: pl.DataType) -> list[pl.Expr]:
-    """The column as times; nothing where it is empty. An unreadable time would count as available from the beginning."""
-    raw, where = pl.col("available_from"), f"{table.path}, column available_from"
-    sample = table.frame.select(raw).drop_nulls().head(SAMPLE_ROWS).collect().to_series()
-    if len(sample) == 0:
-        return []
-    moment = parse_time("available_from", dtype, sample, where)[0]
-    if (bad := _first(table, raw, raw.is_not_null() & moment.is_null())) is not None:
-        raise UserError("a time, or nothing", repr(bad), where=where, hint="write 2024-05-31T12:00:00Z", code=Code.BAD_AVAILABLE_FROM)
-    return [moment.alias("available_from")]
+def _availability(table: Table) -> dict[str, tuple[str, pl.Expr]]:
+    """`available_from` and `available_until` as times, by the column that holds them.
+
+    An unreadable time would count as available from the beginning, or for ever.
+    """
+    out = {}
+    for name, spellings in AVAILABILITY_NAMES.items():
+        column = first(table.columns, *spellings)
+        if column is None:
+            continue
+        raw, where = pl.col(column), f"{table.path}, column {column}"
+        sample = table.frame.select(raw).drop_nulls().head(SAMPLE_ROWS).collect().to_series()
+        if len(sample) == 0:
+            out[column] = name, pl.lit(None, TIME)
+            continue
+        moment = parse_time(column, table.columns[column], sample, where)[0]
+        if (bad := _first(table, raw, raw.is_not_null() & moment.is_null())) is not None:
+            raise UserError("a time, or nothing", repr(bad), where=where, hint="write 2024-05-31T12:00:00Z", code=Code.BAD_AVAILABILITY)
+        out[column] = name, moment
+    return out
+
+
+def _refuse_reversed(table: Table, key: pl.Expr, times: dict[str, pl.Expr]) -> None:
+    rows = table.frame.select("row", key.alias("item_id"), **times)
+    bad = rows.filter(pl.col("available_until") < pl.col("available_from")).head(1).collect()
+    if bad.height:
+        line = raw_lines(table, [bad["row"][0]]).get(bad["row"][0], (bad["row"][0], ""))[0]
+        raise reversed_interval(bad.row(0, named=True), f"{table.path}, {'line' if table.is_text else 'row'} {line}")
+
+
+def reversed_interval(row: dict[str, Any], where: str) -> UserError:
+    """The error about an item (`item_id`, `available_from`, `available_until`) that ends before it begins."""
+    got = f"{row['available_until'].isoformat()} before {row['available_from'].isoformat()} for item {row['item_id']!r}"
+    hint = "leave it empty where it does not end"
+    return UserError("available_until at or after available_from", got, where=where, hint=hint, code=Code.BAD_AVAILABILITY)
 
 
 def _first(table: Table, value: pl.Expr, where: pl.Expr) -> Any:

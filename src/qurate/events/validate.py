@@ -144,6 +144,7 @@ def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[d
     outside = _count(known, pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(pl.col("shown")))
     early = _count(known, pl.col("timestamp") < pl.col("decided"))
     foreign = _count(known, user != pl.col("asker"))
+    checks = _ended(log.items, decisions, max_bad)
     repeats = _count(decisions, pl.col("shown").list.n_unique() < pl.col("shown").list.len())
     return [
         _check("decision ids", twice, max_bad, "every decision has its own id", "decision ids that stand twice"),
@@ -152,4 +153,15 @@ def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[d
         _check("answers follow", early, max_bad, "events follow their decision", "events earlier than the decision they answer"),
         _check("same user", foreign, max_bad, "answers come from the user who was asked", "events name another user's decision"),
         _check("shown once", repeats, max_bad, "no list shows an item twice", "lists that show an item twice"),
+        *checks,
     ]
+
+
+def _ended(items: pl.LazyFrame | None, decisions: pl.LazyFrame, max_bad: float) -> list[dict[str, Any]]:
+    """The check on shown items that had ended, where the log's items have an end. Their propensities cannot be right."""
+    if items is None or "available_until" not in items.collect_schema():
+        return []
+    ends = items.select(pl.col("item_id").alias("shown"), "available_until").unique("shown", keep="last")
+    shown = decisions.select("row", "timestamp", "shown").explode("shown").join(ends, on="shown", how="left")
+    late = _count(shown, pl.col("timestamp") >= pl.col("available_until"))
+    return [_check("shown while available", late, max_bad, "no item was shown after its end", "items shown after their available_until")]
