@@ -16,7 +16,6 @@ WORDS = {
     "sale": "purchase",
     "bought": "purchase",
     "addtocart": "cart",
-    "basket": "cart",
     "pageview": "view",
     "play": "play",
     "listen": "listen",

@@ -348,6 +348,7 @@ class _Finder:
             self.roles.type_from = f"column {column}: rating"
         if not self.roles.type_from:
             self.roles.type_from = "nothing: every row counts as click"
+            self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
 
     # users
 

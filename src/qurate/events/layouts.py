@@ -223,8 +223,9 @@ def unknown_columns(columns: Columns, where: str, name: str | None = None, roles
         hint += "or take the order of the file with --order"
         return UserError("times", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS)
     hint += "say which column is which: "
-    needed = dict.fromkeys(("user_id", "item_id", "type", "timestamp", *guess))
-    hint += " ".join(f"--map {name}={guess.get(name, 'COL')}" for name in needed)
+    has = {} if roles is None else roles.source
+    needed = ["session_id" if "session_id" in guess and "user_id" not in guess else "user_id", "item_id", "type", "timestamp", *guess]
+    hint += " ".join(f"--map {name}={guess.get(name, 'COL')}" for name in dict.fromkeys(needed) if name not in has)
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
     )

@@ -17,9 +17,10 @@ from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
 from qurate.events.layouts import DECISIONS, OWN, OWN_LAYOUT, recognise, unknown_columns
 from qurate.events.lines import raw_lines, read_by_line
-from qurate.events.problems import UNREADABLE, problem
+from qurate.events.problems import problem
+from qurate.events.reasons import Reason, said
 from qurate.events.roles import DIGEST, SAMPLE_ROWS, Asked, Roles, sample_of
-from qurate.events.schema import DUPLICATE, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
+from qurate.events.schema import FILE_ROWS, TIME, EventLog, Kind, empty_rejects
 from qurate.events.service_log import read_store
 from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, unreadable
 from qurate.events.times import ORDER_EPOCH, parse_time
@@ -230,7 +231,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
     seen = rows.select(wanted).collect(engine="streaming")
     if seen.height == 0:
         raise _no_rows(where)
-    if other_times is None and unit == "text" and (seen["_problem"] == UNREADABLE).any():
+    if other_times is None and unit == "text" and (seen["_problem"] == Reason.UNREADABLE_TIME.of()).any():
         other_times = _other_times(layout, frame, columns, moment)
         if other_times is not None:
             return _check_rows(layout, tables, start, reading, other_times)
@@ -335,7 +336,7 @@ def _doubles(seen: pl.DataFrame, layout: Layout, keep: bool) -> pl.Series:
 
 def _rejects(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: int) -> pl.DataFrame:
     """Line, reason and text of the bad rows and dropped duplicates; with several files the reason names the file."""
-    repeated = pl.DataFrame({"row": doubles}).with_columns(pl.lit(DUPLICATE).alias("reason"))
+    repeated = pl.DataFrame({"row": doubles}).with_columns(pl.lit(Reason.DUPLICATE.of()).alias("reason"))
     found = pl.concat([bad, repeated]).sort("row").head(MAX_REJECTS)
     if found.height == 0:
         return empty_rejects()
@@ -345,8 +346,9 @@ def _rejects(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: 
         rows = (mine["row"] - place * FILE_ROWS).to_list()
         texts = raw_lines(table, rows)
         lines, raw = zip(*(texts.get(row, (row, "")) for row in rows)) if rows else ((), ())
-        reason = mine["reason"] if len(tables) == 1 else table.path.name + ": " + mine["reason"]
-        out.append(pl.DataFrame({"line": lines, "reason": reason, "raw": raw}, schema=empty_rejects().schema))
+        code, text = said(mine["reason"])
+        reason = text if len(tables) == 1 else table.path.name + ": " + text
+        out.append(pl.DataFrame({"line": lines, "reason": reason, "raw": raw, "code": code}, schema=empty_rejects().schema))
     return pl.concat(out)
 
 
@@ -419,7 +421,7 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> 
 
 
 def _refuse_if_bad(log: EventLog, max_bad: float) -> None:
-    bad = log.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE))
+    bad = log.rejects.filter(pl.col("code") != Reason.DUPLICATE)
     if bad.height <= max_bad * log.rows:
         return
     counts = bad["reason"].value_counts(sort=True)

@@ -5,6 +5,8 @@ from typing import Literal
 
 import polars as pl
 
+from qurate.events.reasons import Reason
+
 Kind = Literal["organic", "exposure", "logged"]
 
 TIME = pl.Datetime("us", "UTC")
@@ -41,7 +43,8 @@ DECISION_COLUMNS: dict[str, pl.DataType] = {
 """One decision per row; `propensity` null: not logged; `candidates` null: what was available then; `as_of`: `row` of the
 last event that the policy had seen, known from the service's store only."""
 
-REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String()}
+REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String(), "code": pl.String()}
+"""`code` is a `Reason`, `reason` its text, with the file's name where there are several."""
 
 STANDARD_TYPES = (
     "click",
@@ -68,9 +71,6 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 FILE_ROWS = 2**40
 """`row` = file number * 2**40 + line, so that the first file's rows are plain line numbers and order is total."""
-
-DUPLICATE = "duplicate of an earlier row"
-"""How the reason ends under which dropped duplicates stand in `EventLog.rejects`; they do not count as bad rows."""
 
 
 def empty_rejects() -> pl.DataFrame:
@@ -102,4 +102,4 @@ class EventLog:
     @property
     def bad_rows(self) -> int:
         """Rejected rows without the dropped duplicates."""
-        return self.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE)).height
+        return self.rejects.filter(pl.col("code") != Reason.DUPLICATE).height
