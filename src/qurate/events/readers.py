@@ -3,21 +3,26 @@
 One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events, flat
+from qurate.events.file_times import ordered, times_of_files
 from qurate.events.layouts import DECISIONS, recognise, unknown_columns
 from qurate.events.lines import raw_lines, read_by_line
+from qurate.events.places import Paths, find_places
 from qurate.events.problems import UNREADABLE, problem
-from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
+from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, EventLog, Kind, empty_rejects
 from qurate.events.service_log import read_store
-from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, unreadable
-from qurate.events.times import ORDER_EPOCH, parse_time
+from qurate.events.sources import BROKEN, EXTRA, STORE, Table, beside, open_table, open_tables, refuse_unnamed, unreadable, with_joined
+from qurate.events.times import by_order, read_time
 
 DEFAULT_MAX_BAD = 0.01
 SAMPLE_ROWS = 10_000
@@ -45,15 +50,23 @@ def read_events(
     layout: str | None = None,
     max_bad: float = DEFAULT_MAX_BAD,
     decisions: str | Path | None = None,
+    *,
+    separator: str | None = None,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    time_form: str | None = None,
+    order: str | None = None,
 ) -> EventLog:
-    """An event log from CSV, TSV, JSONL, Parquet, RecBole files, or a directory of `qurate serve --data`.
+    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory.
+        path: a file, several, or a directory with its subfolders.
         map: contract's column -> the log's own column, for logs of no known layout.
         layout: read as this one instead of recognising it by the columns.
         max_bad: largest share of bad rows, 0..1; duplicates are dropped and not counted.
         decisions: the decisions table; default `decisions.*` beside the events, where there is one.
+        separator, header, columns, encoding, time_form, order: as for `open_tables`; None: found by looking.
 
     Raises:
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
@@ -71,12 +84,14 @@ def read_events(
         return read_store(store)
     if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
-    tables = [open_table(file) for file in find_files(path)]
+    said: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
+    tables, unread = open_tables(path, **said, time_form=time_form, order=order)
+    tables = [functools.reduce(with_joined, (map or {}).values(), table) for table in tables]
     given = isinstance(path, str | Path) and Path(path).is_dir()
     groups, ignored = _group(tables, map, layout or ("qurate" if map else None), skip_unknown=given)
     read = [_read_group(one, members, start, map) for start, (one, members) in _numbered(groups)]
     main = groups[0][0]
-    notes = [note for part in read for note in part.notes]
+    notes = [*unread, *(note for part in read for note in part.notes)]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
     log = _assemble(main, groups[0][1][0].path, read, notes, [str(t.path) for _, members in groups for t in members])
     if main.name == "qurate" or decisions is not None:
@@ -111,8 +126,10 @@ def _group(
         elif skip_unknown:
             ignored.append(table.path)
         else:
+            refuse_unnamed(table)
             raise unknown_columns(columns, str(table.path), name)
     if not groups:
+        refuse_unnamed(tables[0])
         raise unknown_columns(_mapped(tables[0].columns, map, str(tables[0].path)), str(tables[0].path), name)
     main = next(iter(groups.values()))[0]
     kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
@@ -186,7 +203,7 @@ def _read_group(layout: Layout, tables: list[Table], start: int, map: dict[str, 
 def _frame(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> pl.LazyFrame:
     parts = []
     for number, table in enumerate(tables, start):
-        frame = table.frame.with_columns(pl.col("row") + number * FILE_ROWS, pl.lit(table.path.stem).alias(STEM))
+        frame = table.frame.with_columns(pl.col("row") + number * FILE_ROWS, pl.lit(table.stem).alias(STEM))
         if map:
             sources = set(map.values())
             taken = [target for target in map if target in table.columns and target not in sources]
@@ -199,7 +216,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     frame = _frame(layout, tables, start, map)
     columns = dict(frame.collect_schema())
     where = str(tables[0].path)
-    moment, unit = _time_of(layout, frame, columns, where)
+    moment, unit, said = _time_of(layout, frame, columns, tables, start, map)
     moment = moment if other_times is None else pl.coalesce(moment, other_times)
     for name in layout.numbers:
         flat(columns, name)
@@ -216,7 +233,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     seen = rows.select(wanted).collect(engine="streaming")
     if seen.height == 0:
         raise _no_rows(where)
-    if other_times is None and unit == "text" and (seen["_problem"] == UNREADABLE).any():
+    if other_times is None and unit == "text" and not any(table.time_form for table in tables) and (seen["_problem"] == UNREADABLE).any():
         other_times = _other_times(layout, frame, columns, moment)
         if other_times is not None:
             return _check_rows(layout, tables, start, map, other_times)
@@ -227,23 +244,37 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, 
     rejects = _rejects(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
     notes = [layout.note] if layout.note else []
     notes += [f"{table.path.name} begins with a byte order mark, which is not read" for table in tables if table.bom]
+    notes += [f"{table.path.name}: {note}" for table in tables for note in table.notes]
+    notes += said
     if len(doubles):
         notes.append(f"{len(doubles):,} duplicate rows dropped")
-    if unit == "order":
+    if unit == "order" and not said:
         notes.append("the log has no time: rows stand one second apart in the order of the file")
     return _Rows(layout.expand(clean), clean, unit, seen.height, rejects, notes)
 
 
-def _time_of(layout: Layout, frame: pl.LazyFrame, columns: Columns, where: str) -> tuple[pl.Expr, str]:
+def _time_of(
+    layout: Layout, frame: pl.LazyFrame, columns: Columns, tables: list[Table], start: int, map: dict[str, str] | None
+) -> tuple[pl.Expr, str, list[str]]:
+    """The expression of the time, its unit, and what is to be said about it."""
     name = next((one for one in layout.time if one in columns), None)
     if name is None:
-        return (ORDER_EPOCH + pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000).cast(TIME), "order"
-    sample = frame.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
-    if len(sample) == 0 and frame.head(1).collect().height == 0:
-        raise _no_rows(where)
-    if len(sample) == 0 and BROKEN in columns:
-        _refuse_broken(frame, where)
-    return parse_time(name, columns[name], sample, f"{where}, column {name}")
+        return by_order(None), "order", []
+    if tables[0].order is not None:
+        return ordered(tables, name)
+    files = {}
+    for number, table in enumerate(tables, start):
+        part = frame if len(tables) == 1 else _frame(layout, [table], number, map)
+        have = part.collect_schema()
+        if name not in have:
+            continue
+        sample = part.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
+        if len(sample) == 0 and part.head(1).collect().height == 0:
+            raise _no_rows(str(table.path))
+        if len(sample) == 0 and BROKEN in have:
+            _refuse_broken(part, str(table.path))
+        files[number] = (table, part, sample)
+    return times_of_files(name, columns[name], files, frame)
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
@@ -264,10 +295,10 @@ def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: 
     name = next(one for one in layout.time if one in columns)
     late = frame.filter(pl.col(name).is_not_null() & moment.is_null()).select(name).head(MAX_REJECTS).collect(engine="streaming")
     try:
-        other, unit = parse_time(name, columns[name], late.to_series(), "")
+        other = read_time(name, columns[name], late.to_series(), "", frames=[frame])
     except UserError:
         return None
-    return other if unit == "text" else None
+    return other.moment if other.unit == "text" else None
 
 
 def _no_rows(where: str) -> UserError:
@@ -355,7 +386,7 @@ def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None
 
 def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
-    table = open_table(find_files(decisions)[0]) if decisions is not None else beside(path, "decisions")
+    table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
     lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in table.columns]
