@@ -3,9 +3,11 @@
 One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -13,17 +15,19 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError
 from qurate.events.expressions import parse_value
 from qurate.events.fields import STEM, Columns, Fields, Layout, Tables, conform_decisions, conform_events, flat, number
+from qurate.events.file_times import ordered, times_of_files
 from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
 from qurate.events.layouts import DECISIONS, OWN, OWN_LAYOUT, recognise, unknown_columns
 from qurate.events.lines import raw_lines, read_by_line
+from qurate.events.places import Paths, find_places
 from qurate.events.problems import problem
 from qurate.events.reasons import Reason, said
 from qurate.events.roles import DIGEST, SAMPLE_ROWS, Asked, Roles, sample_of
-from qurate.events.schema import FILE_ROWS, TIME, EventLog, Kind, empty_rejects
+from qurate.events.schema import FILE_ROWS, EventLog, Kind, empty_rejects
 from qurate.events.service_log import read_store
-from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, unreadable
-from qurate.events.times import ORDER_EPOCH, parse_time
+from qurate.events.sources import BROKEN, EXTRA, STORE, Table, beside, open_table, open_tables, refuse_unnamed, unreadable, with_joined
+from qurate.events.times import by_order, read_time
 
 DEFAULT_MAX_BAD = 0.01
 DAY_US = 86_400_000_000
@@ -56,11 +60,17 @@ def read_events(
     value: str | None = None,
     keep_duplicates: bool = False,
     rows: int | None = None,
+    separator: str | None = None,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    time_form: str | None = None,
+    order: str | None = None,
 ) -> EventLog:
-    """An event log from CSV, TSV, JSONL, Parquet, RecBole files, or a directory of `qurate serve --data`.
+    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory.
+        path: a file, several, or a directory with its subfolders.
         map: contract's column -> the log's own column, a path into one (`properties.product_id`), or two for a time
             (`date+time`); `FILE:column` is for one file.
         layout: read as this one instead of recognising it by the columns.
@@ -70,6 +80,7 @@ def read_events(
         value: arithmetic over columns that gives the value, such as `quantity*price`.
         keep_duplicates: rows that stand twice are two events.
         rows: read only so many of each file, for a plan.
+        separator, header, columns, encoding, time_form, order: as for `open_tables`; None: found by looking.
 
     Raises:
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
@@ -87,7 +98,9 @@ def read_events(
         return read_store(store)
     if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
-    tables = [_first_rows(open_table(file), rows) for file in find_files(path)]
+    forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
+    tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
+    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
     given = isinstance(path, str | Path) and Path(path).is_dir()
     types = {"": type} if isinstance(type, str) else dict(type or {})
     asked = Asked(map or {}, types, value)
@@ -96,7 +109,7 @@ def read_events(
     reading = _Reading(files, asked, keep_duplicates)
     read = [_read_group(one, members, start, reading) for start, (one, members) in _numbered(groups)]
     main = groups[0][0]
-    notes = [note for part in read for note in part.notes]
+    notes = [*unread, *(note for part in read for note in part.notes)]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
     log = _assemble(main, groups[0][1][0].path, read, notes, [str(t.path) for _, members in groups for t in members])
     log = replace(log, has_users=log.has_users and (not files or any(one.users for one in files.values())))
@@ -147,12 +160,14 @@ def _group(
                 if skip_unknown:
                     ignored.append(table.path)
                     continue
+                refuse_unnamed(table)
                 raise unknown_columns(table.columns, str(table.path), name, own)
             found, roles[table.path] = OWN_LAYOUT, own
         groups.setdefault(id(found), (found, []))[1].append(table)
     if not groups:
         if asked.map and name in (None, OWN):
             roles_of(tables[0], asked, sample_of(tables[0]))  # says which column is not there
+        refuse_unnamed(tables[0])
         raise unknown_columns(tables[0].columns, str(tables[0].path), name)
     main = next(iter(groups.values()))[0]
     kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
@@ -205,7 +220,7 @@ def _read_group(layout: Layout, tables: list[Table], start: int, reading: _Readi
 def _frame(layout: Layout, tables: list[Table], start: int, reading: _Reading) -> pl.LazyFrame:
     parts = []
     for place, table in enumerate(tables, start):
-        frame = table.frame.with_columns(pl.col("row") + place * FILE_ROWS, pl.lit(table.path.stem).alias(STEM))
+        frame = table.frame.with_columns(pl.col("row") + place * FILE_ROWS, pl.lit(table.stem).alias(STEM))
         parts.append(reading.roles[table.path].apply(frame) if table.path in reading.roles else frame)
     return layout.spread(pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0])
 
@@ -214,7 +229,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
     frame = _frame(layout, tables, start, reading)
     columns = dict(frame.collect_schema())
     where = str(tables[0].path)
-    moment, unit = _time_of(layout, frame, columns, where)
+    moment, unit, about_time = _time_of(layout, frame, columns, tables, start, reading)
     moment = moment if other_times is None else pl.coalesce(moment, other_times)
     for name in layout.numbers:
         flat(columns, name)
@@ -231,7 +246,8 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
     seen = rows.select(wanted).collect(engine="streaming")
     if seen.height == 0:
         raise _no_rows(where)
-    if other_times is None and unit == "text" and (seen["_problem"] == Reason.UNREADABLE_TIME.of()).any():
+    form_given = any(table.time_form for table in tables)
+    if other_times is None and unit == "text" and not form_given and (seen["_problem"] == Reason.UNREADABLE_TIME.of()).any():
         other_times = _other_times(layout, frame, columns, moment)
         if other_times is not None:
             return _check_rows(layout, tables, start, reading, other_times)
@@ -243,6 +259,8 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
     rejects = _rejects(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
     notes = [layout.note] if layout.note else []
     notes += [f"{table.path.name} begins with a byte order mark, which is not read" for table in tables if table.bom]
+    notes += [f"{table.path.name}: {note}" for table in tables for note in table.notes]
+    notes += about_time
     if len(doubles):
         notes.append(f"{len(doubles):,} duplicate rows dropped")
         if len(doubles) > DOUBLES_SAID * seen.height and not reading.keep_duplicates:
@@ -250,21 +268,33 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
     if days and (repeats := len(_doubles(seen, layout, False)) - len(doubles)):
         notes.append(f"times are days: {repeats:,} equal rows of a day are further events, not duplicates")
     notes += [note for table in tables if table.path in reading.roles for note in reading.roles[table.path].notes]
-    if unit == "order":
+    if unit == "order" and not about_time:
         notes.append("the log has no time: rows stand one second apart in the order of the file")
     return _Rows(layout.expand(clean), clean, unit, seen.height, rejects, notes)
 
 
-def _time_of(layout: Layout, frame: pl.LazyFrame, columns: Columns, where: str) -> tuple[pl.Expr, str]:
+def _time_of(
+    layout: Layout, frame: pl.LazyFrame, columns: Columns, tables: list[Table], start: int, reading: _Reading
+) -> tuple[pl.Expr, str, list[str]]:
+    """The expression of the time, its unit, and what is to be said about it."""
     name = next((one for one in layout.time if one in columns), None)
     if name is None:
-        return (ORDER_EPOCH + pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000).cast(TIME), "order"
-    sample = frame.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
-    if len(sample) == 0 and frame.head(1).collect().height == 0:
-        raise _no_rows(where)
-    if len(sample) == 0 and BROKEN in columns:
-        _refuse_broken(frame, where)
-    return parse_time(name, columns[name], sample, f"{where}, column {name}")
+        return by_order(None), "order", []
+    if tables[0].order is not None:
+        return ordered(tables, name)
+    files = {}
+    for place, table in enumerate(tables, start):
+        part = frame if len(tables) == 1 else _frame(layout, [table], place, reading)
+        have = part.collect_schema()
+        if name not in have:
+            continue
+        sample = part.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
+        if len(sample) == 0 and part.head(1).collect().height == 0:
+            raise _no_rows(str(table.path))
+        if len(sample) == 0 and BROKEN in have:
+            _refuse_broken(part, str(table.path))
+        files[place] = (table, part, sample)
+    return times_of_files(name, columns[name], files, frame)
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
@@ -285,10 +315,10 @@ def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: 
     name = next(one for one in layout.time if one in columns)
     late = frame.filter(pl.col(name).is_not_null() & moment.is_null()).select(name).head(MAX_REJECTS).collect(engine="streaming")
     try:
-        other, unit = parse_time(name, columns[name], late.to_series(), "")
+        other = read_time(name, columns[name], late.to_series(), "", frames=[frame])
     except UserError:
         return None
-    return other if unit == "text" else None
+    return other.moment if other.unit == "text" else None
 
 
 def _no_rows(where: str) -> UserError:
@@ -298,7 +328,7 @@ def _no_rows(where: str) -> UserError:
 def _with_asked(fields: Fields, columns: Columns, asked: Asked, tables: list[Table]) -> Fields:
     """A published layout with the user's `--type` and `--value`."""
     stem = pl.col(STEM).cast(pl.String)
-    types = {table.path.stem: kind for table in tables if (kind := asked.type_of(table)) is not None}
+    types = {table.stem: kind for table in tables if (kind := asked.type_of(table)) is not None}
     fields = dict(fields)
     for name, kind in types.items():
         fields["type"] = pl.when(stem == name).then(pl.lit(kind)).otherwise(fields["type"])
@@ -399,7 +429,7 @@ def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None
 
 def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
-    table = open_table(find_files(decisions)[0]) if decisions is not None else beside(path, "decisions")
+    table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
     lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in table.columns]

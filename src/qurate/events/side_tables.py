@@ -10,8 +10,9 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
+from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
-from qurate.events.sources import EXTRA, Table, beside, find_files, open_table, unreadable
+from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable
 from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
@@ -33,7 +34,7 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
         UserError: no such file, no id column, an id that is missing, not UTF-8 or stands twice with other values, an
             unreadable number or `available_from`, a row of too many fields, more than one file.
     """
-    files = find_files(path)
+    files = find_places(path)[0]
     if len(files) != 1:
         raise UserError("one file", f"a directory with {len(files)}", where=str(path), hint="name the file", code=Code.BAD_PATH)
     table = open_table(files[0])
