@@ -111,7 +111,10 @@ class _Finder:
             if name in mapped:
                 self._take(name, mapped[name])
                 for part in _parts(name, mapped[name], columns):
-                    self.used.add(part if part in columns else part.partition(".")[0])
+                    column = part if part in columns else part.partition(".")[0]
+                    self.used.add(column)
+                    if column != mapped[name]:
+                        self.roles.parts[column] = f"{name} (of {mapped[name]})"
             elif name in columns and name not in sources:
                 self._take(name, name)
         self.roles.drop = [name for name in mapped if name in columns and name not in sources]
@@ -295,6 +298,7 @@ class _Finder:
                 self.roles.drop.append("value")
             source["value"] = expression
             self.used.update(used)
+            self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
         elif "value" in source and "value" not in self.roles.explode:
             column = source["value"]
             number, how = amount(column, self.columns[column], self.sample[column])

@@ -67,12 +67,12 @@ def nearest_role(column: str) -> str | None:
 def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
     """Role -> column, for the roles that an event needs and nobody has said, at most one column each."""
     taken = set(roles.source.values())
+    wanted = {"user_id", "item_id", "timestamp", "session_id", "type", "decision_id", "shown"} - set(roles.source)
     out: dict[str, str] = {}
     for column in columns:
         role = nearest_role(column)
-        if role in ("user_id", "item_id", "timestamp", "session_id", "type") and role not in roles.source and column not in taken:
+        if role in wanted and column not in taken:
             out.setdefault(role, column)
-    if "item_id" not in out and "item_id" not in roles.source:
-        lists = [column for column in columns if nearest_role(column) == "shown"]
-        out |= dict.fromkeys(["item_id"], lists[0]) if lists else {}
+    if "item_id" not in out and "item_id" not in roles.source and "decision_id" not in out:
+        out |= {"item_id": out.pop("shown")} if "shown" in out else {}
     return out

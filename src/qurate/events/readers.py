@@ -13,6 +13,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError
+from qurate.events.described import described
 from qurate.events.expressions import parse_value
 from qurate.events.fields import STEM, Columns, Fields, Layout, Tables, conform_decisions, conform_events, flat, number
 from qurate.events.file_times import ordered, times_of_files
@@ -112,10 +113,14 @@ def read_events(
     notes = [*unread, *(note for part in read for note in part.notes)]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
     log = _assemble(main, groups[0][1][0].path, read, notes, [str(t.path) for _, members in groups for t in members])
-    log = replace(log, has_users=log.has_users and (not files or any(one.users for one in files.values())))
+    log = replace(
+        log,
+        has_users=log.has_users and (not files or any(one.users for one in files.values())),
+        files=[described(one, table, files.get(table.path), asked) for one, members in groups for table in members],
+    )
     if main.name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions)
-    _refuse_if_bad(log, max_bad)
+    refuse_if_bad(log, max_bad)
     return log
 
 
@@ -450,7 +455,11 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> 
     )
 
 
-def _refuse_if_bad(log: EventLog, max_bad: float) -> None:
+def refuse_if_bad(log: EventLog, max_bad: float) -> None:
+    """
+    Raises:
+        UserError: more than this share of the rows are bad.
+    """
     bad = log.rejects.filter(pl.col("code") != Reason.DUPLICATE)
     if bad.height <= max_bad * log.rows:
         return

@@ -70,6 +70,7 @@ class Roles:
     exprs: dict[str, pl.Expr] = field(default_factory=dict)  # columns to add, by name
     drop: list[str] = field(default_factory=list)  # columns of the log that a mapping hides
     rename: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)  # columns of which a part is read, or several together -> their role
     explode: list[str] = field(default_factory=list)
     broken: list[tuple[pl.Expr, str]] = field(default_factory=list)  # condition and reason of rows that cannot be read
     assumed: list[str] = field(default_factory=list)  # contract's columns that nobody mapped

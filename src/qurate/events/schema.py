@@ -1,7 +1,7 @@
 """The two tables of the contract: names, types, standard event types, and `EventLog`, which carries them."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -97,6 +97,7 @@ class EventLog:
     notes: list[str] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
     rows: int = 0  # rows read from the source, bad ones included
+    files: list[dict[str, Any]] = field(default_factory=list)  # per file: how it is read, and what each column is
     has_users: bool = True  # False: the log names no users, so user_id is the session or the impression
 
     @property
