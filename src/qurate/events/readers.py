@@ -105,7 +105,7 @@ def read_events(
     given = isinstance(path, str | Path) and Path(path).is_dir()
     types = {"": type} if isinstance(type, str) else dict(type or {})
     asked = Asked(map or {}, types, value)
-    asked.check(tables)
+    asked.check(tables, decisions)
     groups, ignored, files = _group(tables, asked, layout, skip_unknown=given)
     reading = _Reading(files, asked, keep_duplicates)
     read = [_read_group(one, members, start, reading) for start, (one, members) in _numbered(groups)]
@@ -119,7 +119,7 @@ def read_events(
         files=[described(one, table, files.get(table.path), asked) for one, members in groups for table in members],
     )
     if main.name == OWN or decisions is not None:
-        log = _with_decisions(log, groups[0][1][0].path, decisions)
+        log = _with_decisions(log, groups[0][1][0].path, decisions, asked)
     refuse_if_bad(log, max_bad)
     return log
 
@@ -432,16 +432,19 @@ def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None
     return None
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
     table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
-    lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in table.columns]
+    own = {key: column for key, column in asked.map.items() if ":" in key}
+    roles = roles_of(table, Asked(own), sample_of(table))
+    lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in roles.source]
     if lacking:
-        got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}"
+        names = " ".join(f"--map {table.path.name}:{name}=COL" for name in lacking)
+        got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}; say {names}"
         raise UserError("the decisions table of the contract", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
-    read = _read_group(DECISIONS, [table], len(log.source), _Reading({}))
+    read = _read_group(DECISIONS, [table], len(log.source), _Reading({table.path: roles}))
     rejects = read.rejects.with_columns(("decisions: " + pl.col("reason")).alias("reason"))
     decided = conform_decisions(read.tables.decisions) if read.tables.decisions is not None else None
     return replace(

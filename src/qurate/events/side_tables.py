@@ -1,5 +1,6 @@
 """Tables of items and users that stand beside a log or are given by `--items` and `--users`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
+from qurate.events.nearest_role import nearest_role
 from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
 from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable
@@ -24,11 +26,16 @@ ID_NAMES: dict[str, tuple[str, ...]] = {
 SAMPLE_ROWS = 10_000
 
 
-def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
+def read_features(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None) -> pl.LazyFrame:
     """A table of items (`item_id`) or users (`user_id`) from CSV, JSONL, Parquet or RecBole files.
 
     The id is text, `available_from` a time (UTC, microseconds); the other columns are features as they stand. A table
     whose id has the name of a published layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
+
+    Args:
+        path: the file.
+        owner: whose table it is.
+        names: column of ours -> the table's own, such as {"item_id": "sku"}.
 
     Raises:
         UserError: no such file, no id column, an id that is missing, not UTF-8 or stands twice with other values, an
@@ -37,8 +44,23 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     files = find_places(path)[0]
     if len(files) != 1:
         raise UserError("one file", f"a directory with {len(files)}", where=str(path), hint="name the file", code=Code.BAD_PATH)
-    table = open_table(files[0])
-    return _checked(table, owner)
+    return _checked(_renamed(open_table(files[0]), names or {}, owner), owner)
+
+
+def _renamed(table: Table, names: Mapping[str, str], owner: Owner) -> Table:
+    """The table with columns under the names that the user says: the id, or any feature."""
+    for target, source in names.items():
+        if source not in table.columns:
+            where, hint = f"--map {target}={source}, {table.path}", nearest(source, table.columns)
+            raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
+    if not names:
+        return table
+    new = {source: target for target, source in names.items() if source != target}
+    hidden = [target for target in new.values() if target in table.columns and target not in new]
+    # Another column with an id's usual name would be taken for the id.
+    hidden += [name for name in ID_NAMES[owner] if owner in names and name in table.columns and name not in (names[owner], *hidden)]
+    columns = {new.get(name, name): dtype for name, dtype in table.columns.items() if name not in hidden}
+    return replace(table, frame=table.frame.drop(hidden).rename(new), columns=columns)
 
 
 def _checked(table: Table, owner: Owner) -> pl.LazyFrame:
@@ -66,12 +88,17 @@ def _id_column(table: Table, owner: Owner) -> str:
     name = first(table.columns, *ID_NAMES[owner])
     if name is None:
         got = ", ".join(list(table.columns)[:20])
-        raise UserError(f"a column {owner}", got, where=str(table.path), hint=nearest(owner, table.columns), code=Code.UNKNOWN_COLUMNS)
+        raise UserError(f"a column {owner}", got, where=str(table.path), hint=_map_hint(table, owner), code=Code.UNKNOWN_COLUMNS)
     if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
         raise UserError(
             "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint="convert the file to UTF-8", code=Code.BAD_ENCODING
         )
     return name
+
+
+def _map_hint(table: Table, owner: Owner) -> str:
+    likely = next((name for name in table.columns if nearest_role(name) == owner), "COLUMN")
+    return f"say which column it is: --map {table.path.name}:{owner}={likely}"
 
 
 def _each_once(table: Table, owner: Owner) -> Table:

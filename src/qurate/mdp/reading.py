@@ -22,6 +22,11 @@ SAMPLE, SAMPLE_EACH = 10_000, 2_000
 """A plan reads so many rows of a file, or of each of several."""
 
 
+def _is_of(key: str, path: Path) -> bool:
+    """Whether `FILE:name` of `--map` is about this file."""
+    return ":" in key and key.rpartition(":")[0] in (str(path), path.name, path.stem)
+
+
 @dataclass(frozen=True)
 class Request:
     """What the user asked for: the log, and the options of `ingest`."""
@@ -47,7 +52,22 @@ class Request:
             UserError: it cannot be read, or has no column of ids.
         """
         path = self.items if owner == "item_id" else self.users
-        return None if path is None else read_features(path, owner).collect()
+        if path is None:
+            return None
+        names = {key.rpartition(":")[2]: column for key, column in self.map.items() if _is_of(key, path)}
+        return read_features(path, owner, names).collect()
+
+    @property
+    def map(self) -> dict[str, str]:
+        """`--map` as typed."""
+        return self.read.get("map") or {}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `read_events`: without what is said about the tables of items and users."""
+        tables = [path for path in (self.items, self.users) if path is not None]
+        kept = {key: column for key, column in self.map.items() if not any(_is_of(key, path) for path in tables)}
+        return {**self.read, "map": kept or None}
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ def plan(request: Request) -> dict[str, Any]:
     if request.build.get("rewards") is not None:
         parse_rewards(request.build["rewards"])
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
-    log = read_events(request.source, **request.read, max_bad=1.0, rows=rows)
+    log = read_events(request.source, **request.reading, max_bad=1.0, rows=rows)
     made = plan_of(log, request.build.get("rewards"), request.table("item_id"), request.table("user_id"), rows if _cut(log, rows) else None)
     return {**made, "command": command(log, request.log, request.typed, request.output)}
 
@@ -98,7 +118,7 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     """
     items, users = request.table("item_id"), request.table("user_id")
     say("reading")
-    log = read_events(request.source, **request.read, max_bad=1.0)
+    log = read_events(request.source, **request.reading, max_bad=1.0)
     say("checking")
     checks = validate(log, request.max_bad, order=order)["checks"]
     dataset, notes = None, []
