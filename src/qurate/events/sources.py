@@ -206,7 +206,13 @@ def _open_parquet(path: Path) -> Table:
     if "row" in frame.collect_schema():
         frame = frame.rename({"row": "row_2"})
     schema = dict(frame.collect_schema())
-    return Table(path, frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64)), schema, plain=path, kind="parquet")
+    frame = frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64), *_stripped(schema))
+    return Table(path, frame, schema, plain=path, kind="parquet")
+
+
+def _stripped(schema: dict[str, pl.DataType]) -> tuple[pl.Expr, ...]:
+    """Columns of text without the blanks around them."""
+    return tuple(pl.col(name).str.strip_chars() for name, dtype in schema.items() if dtype == pl.String)
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -296,9 +302,10 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
         row_index_offset=form.before + (2 if form.height else 1),
         glob=False,
     )
+    tidy = {name: _bare_field(pl.col(name), form) for name in form.names}
     # A blank line is no row.
-    frame = frame.filter(pl.any_horizontal(pl.col(form.names).is_not_null()))
-    frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *(_bare_field(name, form.stray_quotes) for name in form.names))
+    full = [(tidy[name] if form.blank_fields else pl.col(name)).is_not_null() for name in form.names]
+    frame = frame.filter(pl.any_horizontal(full)).with_columns(pl.col("row").cast(pl.UInt64), **tidy)
     tidied = tuple(_decimal_point(name) for name in form.decimal_commas)
     frame = frame.with_columns(tidied)
     notes = form.notes
@@ -306,12 +313,12 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
     return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes)
 
 
-def _bare_field(name: str, quotes: bool) -> pl.Expr:
+def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
     """A field without the blanks (and quotes) around it, null where nothing is left."""
-    text = pl.col(name).str.strip_chars()
-    if quotes:
+    text = text.str.strip_chars()
+    if form.stray_quotes:
         text = text.str.replace('^"(.*)"$', "${1}").str.strip_chars()
-    return pl.when(text != "").then(text).alias(name)
+    return pl.when(text != "").then(text) if form.blank_fields else text
 
 
 def _decimal_point(name: str) -> pl.Expr:
@@ -354,7 +361,9 @@ def _open_json(path: Path, plain: Path) -> Table:
         )
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
-    return Table(path, frame.with_columns(pl.col("row").cast(pl.UInt64)), schema, plain=plain, kind="json")
+    tidied = _stripped(schema)
+    frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *tidied)
+    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied)
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:
