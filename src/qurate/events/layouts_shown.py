@@ -18,8 +18,8 @@ from qurate.events.fields import (
     number,
     one_item_decisions,
     optional,
-    text_list,
 )
+from qurate.events.listed import text_list
 from qurate.events.sources import beside
 
 DAY_US = 86_400_000_000
