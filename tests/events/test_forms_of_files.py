@@ -191,7 +191,7 @@ def test_movielens_with_two_colons_has_no_header(tmp_path: Path) -> None:
     assert log.events.collect()["value"].sum() == 180
     assert any("userId, movieId, rating, timestamp" in note for note in log.notes)
     bad = read_events(write(tmp_path / "ratings.dat", text("::", rows, None) + "1::2::3\n"), max_bad=0.1)
-    assert bad.rejects.rows() == [(61, "missing timestamp", "1::2::3")]
+    assert bad.rejects.select("line", "reason", "raw").rows() == [(61, "missing timestamp", "1::2::3")]
 
 
 @pytest.mark.parametrize("separator", ["\t", ",", "::", " ", ";"])
@@ -253,9 +253,9 @@ def test_rejected_rows_are_shown_as_they_stand(tmp_path: Path) -> None:
     for separator, name in (("::", "a.dat"), (";", "b.csv")):
         rows = [*ROWS[:9], ("u", "i", "click", "never")]
         log = read_events(write(tmp_path / name, text(separator, rows)), max_bad=1.0)
-        assert log.rejects.rows() == [(11, "unreadable timestamp", separator.join(rows[-1]))]
+        assert log.rejects.select("line", "reason", "raw").rows() == [(11, "unreadable timestamp", separator.join(rows[-1]))]
     commented = "# one\n" + text(rows=ROWS[:3]) + "# two\n" + "u,i,click,never\n"
-    assert read_events(write(tmp_path / "c.csv", commented), max_bad=1.0).rejects.rows() == [(7, "unreadable timestamp", "u,i,click,never")]
+    assert read_events(write(tmp_path / "c.csv", commented), max_bad=1.0).rejects.select("line", "reason", "raw").rows() == [(7, "unreadable timestamp", "u,i,click,never")]
 
 
 @pytest.mark.parametrize("form", ["text", "decimal", "float", "blanks"])

@@ -1,18 +1,19 @@
 """Tables of items and users that stand beside a log or are given by `--items` and `--users`."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
 from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
-from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable
+from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable, with_named
 from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
@@ -24,11 +25,31 @@ ID_NAMES: dict[str, tuple[str, ...]] = {
 SAMPLE_ROWS = 10_000
 
 
-def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
-    """A table of items (`item_id`) or users (`user_id`) from CSV, JSONL, Parquet or RecBole files.
+@dataclass(frozen=True)
+class SideTable:
+    """A table of items or users: `frame` has the id and the features; `notes` say what was assumed in reading it."""
+
+    frame: pl.LazyFrame
+    notes: tuple[str, ...]
+    found: dict[str, Any]  # see `Table.found`
+
+
+def read_features(path: str | Path, owner: Owner, *, map: Mapping[str, str] | None = None, encoding: str | None = None) -> pl.LazyFrame:
+    """The frame of `read_side_table`."""
+    return read_side_table(path, owner, map=map, encoding=encoding).frame
+
+
+def read_side_table(path: str | Path, owner: Owner, *, map: Mapping[str, str] | None = None, encoding: str | None = None) -> SideTable:
+    """A table of items (`item_id`) or users (`user_id`) from text, JSON, Parquet or RecBole files.
 
     The id is text, `available_from` a time (UTC, microseconds); the other columns are features as they stand. A table
     whose id has the name of a published layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
+
+    Args:
+        path: the file.
+        owner: whose table it is.
+        map: our column (`item_id`, `available_from`) -> the table's own column.
+        encoding: of text that is not UTF-8.
 
     Raises:
         UserError: no such file, no id column, an id that is missing, not UTF-8 or stands twice with other values, an
@@ -38,7 +59,18 @@ def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
     if len(files) != 1:
         raise UserError("one file", f"a directory with {len(files)}", where=str(path), hint="name the file", code=Code.BAD_PATH)
     table = open_table(files[0])
-    return _checked(table, owner)
+    if encoding is not None and table.guess is not None:
+        table = open_table(files[0], encoding=encoding)
+    table = with_named(table, map or {})
+    return SideTable(_checked(table, owner), tuple(f"{table.path.name}: {note}" for note in table.notes), table.found())
+
+
+def split_map(map: Mapping[str, str] | None, path: str | Path | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The part of `--map FILE:K=COL` that is for another file than `path`, and the part for it (without the file)."""
+    names = () if path is None else (Path(path).name, str(path), Path(path).stem)
+    own = {key.rpartition(":")[2]: column for key, column in (map or {}).items() if key.rpartition(":")[0] in names and ":" in key}
+    rest = {key: column for key, column in (map or {}).items() if not (":" in key and key.rpartition(":")[0] in names)}
+    return rest, own
 
 
 def _checked(table: Table, owner: Owner) -> pl.LazyFrame:
@@ -66,12 +98,20 @@ def _id_column(table: Table, owner: Owner) -> str:
     name = first(table.columns, *ID_NAMES[owner])
     if name is None:
         got = ", ".join(list(table.columns)[:20])
-        raise UserError(f"a column {owner}", got, where=str(table.path), hint=nearest(owner, table.columns), code=Code.UNKNOWN_COLUMNS)
+        hint = f"name it with --map {table.path.name}:{owner}={_likely_id(table)}"
+        raise UserError(f"a column {owner}", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
     if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
         raise UserError(
-            "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint="convert the file to UTF-8", code=Code.BAD_ENCODING
+            "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint=f"say --encoding {table.guess}", code=Code.BAD_ENCODING
         )
     return name
+
+
+def _likely_id(table: Table) -> str:
+    """The column whose values differ from row to row, by the first rows; COLUMN where there is none."""
+    flat = [name for name, dtype in table.columns.items() if not dtype.is_nested() and not dtype.is_float()]
+    rows = table.frame.select(flat).head(SAMPLE_ROWS).collect()
+    return next((name for name in flat if rows[name].null_count() == 0 and rows[name].n_unique() == rows.height), "COLUMN")
 
 
 def _each_once(table: Table, owner: Owner) -> Table:

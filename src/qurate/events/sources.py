@@ -7,7 +7,7 @@ for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads i
 import csv
 import errno
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +67,7 @@ class Table:
     form: TextForm | None = None  # of text tables other than JSON
     container: str = ""  # gzip | zip | ""
     encoding: str = "utf-8"
+    guess: str | None = None  # the encoding that bytes look like which are not UTF-8
     tidied: tuple[pl.Expr, ...] = ()  # columns of the file that are rewritten, such as numbers with decimal commas
     added: dict[str, pl.Expr] = field(default_factory=dict)  # columns that the file does not have, from its folders or other columns
     time_form: str | None = None  # what the user said about the times
@@ -181,6 +182,24 @@ def with_joined(table: Table, source: str) -> Table:
     return _with_added(table, {source: joined(parts, table.columns)}, pl.String())
 
 
+def with_named(table: Table, map: Mapping[str, str]) -> Table:
+    """The table with columns under our names: `map` gives our name -> the table's own column, which goes.
+
+    Raises:
+        UserError: the table has no such column.
+    """
+    for source in map.values():
+        if source not in table.columns:
+            where, hint = f"--map, {table.path}", nearest(source, table.columns)
+            raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
+    ours = tuple(pl.col(source).alias(name) for name, source in map.items() if name != source)
+    old = {name: dtype for name, dtype in table.columns.items() if name not in map}
+    columns = {**old, **{name: table.columns[source] for name, source in map.items()}}
+    for source in set(map.values()) - set(map):
+        del columns[source]
+    return replace(table, frame=table.frame.with_columns(ours), columns=columns)
+
+
 def with_order(table: Table, order: str) -> Table:
     """The table with the column `timestamp` as an order instead of a time: the numbers of a column, or of the rows for "".
 
@@ -244,7 +263,7 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     if guess is not None:
         notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
     bom = _starts_with_mark(plain)
-    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", notes=notes)
+    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes)
 
 
 def _starts_with_mark(path: Path) -> bool:
