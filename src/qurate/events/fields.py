@@ -98,10 +98,10 @@ def flat(columns: Columns, name: str) -> None:
 
 
 def ident(columns: Columns, name: str) -> pl.Expr:
-    """An id as text, null where missing; floats that pandas made of integers lose their `.0`, also where they are text.
+    """An id as text, null where missing; whole numbers lose `.0` and `.00`, also where they are text.
 
     Value by value: pandas turns one part of a log to floats and leaves another. The ids of all published layouts are
-    whole numbers, hexadecimal, or begin with a letter, so none ends in `.0` by itself; versions such as `1.10` stay.
+    whole numbers, hexadecimal, or begin with a letter, so none ends in `.0` by itself; `1.10` stays.
 
     Raises:
         UserError: the column holds lists or objects.
@@ -117,9 +117,10 @@ def ident(columns: Columns, name: str) -> pl.Expr:
 
 
 def tidy(text: pl.Expr) -> pl.Expr:
-    """Text ids without the `.0` of floats; null where missing."""
-    # Null wherever `.0` does not end the text, so that the costly steps have nothing to do in nearly all rows.
-    whole = pl.when(text.str.ends_with(".0")).then(text).str.strip_suffix(".0")
+    """Text ids, whole numbers without `.0` or `.00`; null where missing."""
+    # Null wherever zeros after a point do not end the text, so that the costly steps have nothing to do in nearly all rows.
+    decimal = pl.when(text.str.ends_with(".0") | text.str.ends_with("00")).then(text).str.strip_chars_end("0")
+    whole = pl.when(decimal.str.ends_with(".")).then(decimal).str.strip_suffix(".")
     return pl.when(whole.cast(pl.Int64, strict=False).is_not_null()).then(whole).when(~text.is_in(MISSING)).then(text)
 
 

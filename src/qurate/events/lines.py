@@ -63,7 +63,7 @@ def _csv_records(table: Table, file: Iterable[bytes]) -> Iterator[tuple[int, byt
     width = len(table.columns) - len(table.added)
     while one := ahead.popleft() if ahead else next(numbered, None):
         line, text = one
-        if line < table.first_line or not text.rstrip(b"\r\n") or (comment and text.startswith(comment)):
+        if line < table.first_line or not text.strip() or (comment and text.startswith(comment)):
             continue
         fields, fault = _parse(text.removeprefix(BOM_UTF8) if line == 1 else text, table.separator, quoted, stray)
         if fault == UNBALANCED and (rest := _until_closed(numbered, ahead)):

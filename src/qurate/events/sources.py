@@ -7,7 +7,7 @@ for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads i
 import csv
 import errno
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +67,7 @@ class Table:
     form: TextForm | None = None  # of text tables other than JSON
     container: str = ""  # gzip | zip | ""
     encoding: str = "utf-8"
+    guess: str | None = None  # the encoding that bytes look like which are not UTF-8
     tidied: tuple[pl.Expr, ...] = ()  # columns of the file that are rewritten, such as numbers with decimal commas
     added: dict[str, pl.Expr] = field(default_factory=dict)  # columns that the file does not have, from its folders or other columns
     time_form: str | None = None  # what the user said about the times
@@ -181,6 +182,24 @@ def with_joined(table: Table, source: str) -> Table:
     return _with_added(table, {source: joined(parts, table.columns)}, pl.String())
 
 
+def with_named(table: Table, map: Mapping[str, str]) -> Table:
+    """The table with columns under our names: `map` gives our name -> the table's own column, which goes.
+
+    Raises:
+        UserError: the table has no such column.
+    """
+    for source in map.values():
+        if source not in table.columns:
+            where, hint = f"--map, {table.path}", nearest(source, table.columns)
+            raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
+    ours = tuple(pl.col(source).alias(name) for name, source in map.items() if name != source)
+    old = {name: dtype for name, dtype in table.columns.items() if name not in map}
+    columns = {**old, **{name: table.columns[source] for name, source in map.items()}}
+    for source in set(map.values()) - set(map):
+        del columns[source]
+    return replace(table, frame=table.frame.with_columns(ours), columns=columns)
+
+
 def with_order(table: Table, order: str) -> Table:
     """The table with the column `timestamp` as an order instead of a time: the numbers of a column, or of the rows for "".
 
@@ -206,7 +225,13 @@ def _open_parquet(path: Path) -> Table:
     if "row" in frame.collect_schema():
         frame = frame.rename({"row": "row_2"})
     schema = dict(frame.collect_schema())
-    return Table(path, frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64)), schema, plain=path, kind="parquet")
+    frame = frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64), *_stripped(schema))
+    return Table(path, frame, schema, plain=path, kind="parquet")
+
+
+def _stripped(schema: dict[str, pl.DataType]) -> tuple[pl.Expr, ...]:
+    """Columns of text without the blanks around them."""
+    return tuple(pl.col(name).str.strip_chars() for name, dtype in schema.items() if dtype == pl.String)
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -238,7 +263,7 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     if guess is not None:
         notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
     bom = _starts_with_mark(plain)
-    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", notes=notes)
+    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes)
 
 
 def _starts_with_mark(path: Path) -> bool:
@@ -296,9 +321,10 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
         row_index_offset=form.before + (2 if form.height else 1),
         glob=False,
     )
+    tidy = {name: _bare_field(pl.col(name), form) for name in form.names}
     # A blank line is no row.
-    frame = frame.filter(pl.any_horizontal(pl.col(form.names).is_not_null()))
-    frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *(_bare_field(name, form.stray_quotes) for name in form.names))
+    full = [(tidy[name] if form.blank_fields else pl.col(name)).is_not_null() for name in form.names]
+    frame = frame.filter(pl.any_horizontal(full)).with_columns(pl.col("row").cast(pl.UInt64), **tidy)
     tidied = tuple(_decimal_point(name) for name in form.decimal_commas)
     frame = frame.with_columns(tidied)
     notes = form.notes
@@ -306,12 +332,12 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
     return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes)
 
 
-def _bare_field(name: str, quotes: bool) -> pl.Expr:
+def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
     """A field without the blanks (and quotes) around it, null where nothing is left."""
-    text = pl.col(name).str.strip_chars()
-    if quotes:
+    text = text.str.strip_chars()
+    if form.stray_quotes:
         text = text.str.replace('^"(.*)"$', "${1}").str.strip_chars()
-    return pl.when(text != "").then(text).alias(name)
+    return pl.when(text != "").then(text) if form.blank_fields else text
 
 
 def _decimal_point(name: str) -> pl.Expr:
@@ -354,7 +380,9 @@ def _open_json(path: Path, plain: Path) -> Table:
         )
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
-    return Table(path, frame.with_columns(pl.col("row").cast(pl.UInt64)), schema, plain=plain, kind="json")
+    tidied = _stripped(schema)
+    frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *tidied)
+    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied)
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:

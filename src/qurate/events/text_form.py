@@ -43,6 +43,7 @@ class TextForm:
     quoted: bool = True  # whether quotes around a field belong to the format
     spaced_quotes: bool = False  # blanks stand between separators and quotes
     stray_quotes: bool = False  # quotes stand around fields although the format does not quote
+    blank_fields: bool = False  # fields of blanks, or of quotes with nothing between, stand for nothing
     named: bool = True  # False: the columns have no names
     decimal_commas: tuple[str, ...] = ()  # columns whose numbers are written 1,5
     notes: tuple[str, ...] = ()
@@ -117,11 +118,18 @@ def look(
         quoted=quoted,
         spaced_quotes=spaced,
         stray_quotes=stray,
+        blank_fields=stray or any(_is_blank(line, separator) for line in lines),
         named=named,
         decimal_commas=tuple(commas),
         notes=tuple(notes),
         first=() if has_header else tuple(first),
     )
+
+
+def _is_blank(line: str, separator: str) -> bool:
+    """Whether a field of the line holds nothing but blanks or quotes; for a costly step that most files do not need."""
+    fields = line.split(separator) if separator != " " else []
+    return any(field and not field.strip(' \t"') for field in fields)
 
 
 def _decimal_commas(names: list[str], rows: list[list[str]]) -> list[str]:
@@ -268,7 +276,7 @@ def unique(names: list[str]) -> list[str]:
 def headerless_names(fields: list[str], separator: str = ",") -> list[str] | None:
     """Column names of the layouts whose files have no header, recognised by their first row."""
     if separator == "::":
-        return MOVIELENS.get(len(fields))
+        return MOVIELENS.get(len(fields)) if fields[0].isdigit() else None
     if len(fields) == 5 and fields[3] in ("pv", "cart", "fav", "buy"):
         return ["user_id", "item_id", "category_id", "behavior", "timestamp"]
     if len(fields) == 5 and fields[4][-2:] in ("-0", "-1"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.events.matching import match_ids, match_notes
 from qurate.events.schema import EventLog
 from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards
 from qurate.mdp.storage import Dataset
@@ -15,8 +16,6 @@ from qurate.mdp.storage import Dataset
 USER_SHARE, ONCE_SHARE, MINUTE_US = 0.05, 0.9, 60_000_000
 FEW, FEW_USERS = 200, 40
 """Of fewer events, users or items such shares say nothing: with 20 users each has 5 %."""
-COMMON_MIN = 0.5
-"""Below this share of ids in common with a table, a note says so."""
 
 
 def plan_of(
@@ -38,7 +37,7 @@ def plan_of(
     types, notes = _types(log, rewards)
     tables = {"items": log.items if items is None else items.lazy(), "users": log.users if users is None else users.lazy()}
     ids = [_common(log, name, table) for name, table in tables.items() if table is not None]
-    notes += [note for one in ids for note in _about(one)]
+    notes += [note for one in ids for note in one.pop("notes")]
     return {
         "layout": log.layout,
         "kind": log.kind,
@@ -101,29 +100,15 @@ def _common(log: EventLog, name: str, table: pl.LazyFrame) -> dict[str, Any]:
         parts.append(log.decisions.select(pl.col("shown").explode(empty_as_null=False).alias(key) if name == "items" else key))
     ids = pl.concat(parts).drop_nulls().unique().collect(engine="streaming")[key].sort()
     have = table.select(pl.col(key).cast(pl.String)).drop_nulls().unique().collect(engine="streaming")[key].sort()
-    matched = int(ids.is_in(have.implode()).sum())
-    bare = pl.select(ids=pl.lit(ids).str.strip_chars_start("0")).to_series()
-    have_bare = pl.select(ids=pl.lit(have).str.strip_chars_start("0")).to_series()
-    without_zeros = int(bare.is_in(have_bare.implode()).sum())
+    match = match_ids(ids, have)
     return {
         "table": name,
-        "ids": len(ids),
-        "rows": len(have),
-        "matched": matched,
-        "matched_without_leading_zeros": without_zeros,
-        "example": [next(iter(ids.head(1)), None), next(iter(have.head(1)), None)],
+        "ids": match.ids,
+        "rows": match.rows,
+        "matched": match.matched,
+        "would_match": match.ways,
+        "notes": match_notes(match, name, f"the table of {name}"),
     }
-
-
-def _about(one: dict[str, Any]) -> list[str]:
-    name, ids, matched = one["table"], one["ids"], one["matched"]
-    if not ids or matched >= COMMON_MIN * ids:
-        return []
-    example = f"the log has {one['example'][0]!r}, the table {one['example'][1]!r}"
-    zeros = one["matched_without_leading_zeros"]
-    hint = f"; without leading zeros {zeros:,} would match" if zeros > matched else ""
-    count = "none" if not matched else f"{matched:,}"
-    return [f"{count} of the {ids:,} ids of the log stand in the table of {name} ({example}){hint}"]
 
 
 def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: Path | None) -> str:
