@@ -7,8 +7,9 @@ import polars as pl
 from qurate.errors import Code, UserError, nearest
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, STRUCTURED, TRUTH, Listed, items_of, vector_of
+from qurate.events.listed import ANSWER_KEYS, LABELLED, STRUCTURED, TRUTH, Listed, items_of, vector_of
 from qurate.events.paths import lookup, value_at
+from qurate.events.role_rows import joined_by_id, nobody
 from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles
 from qurate.events.sources import Table
 
@@ -19,27 +20,6 @@ TYPE_KEYS = (
 RATING_KEYS = ["rating", "ratings", "score", "stars", "rate", "reviewscore", "overall"]
 PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
 MAX_TYPE_NAMES = 100
-NOBODY = (
-    "na",
-    "n/a",
-    "null",
-    "none",
-    "nan",
-    "guest",
-    "anonymous",
-    "anon",
-    "unknown",
-    "undefined",
-    "(not set)",
-    "-",
-    "0",
-    "-1",
-    "0.0",
-    "-1.0",
-)
-NOBODY_NUMBERS = ("0", "-1", "0.0", "-1.0")
-NOBODY_SHARE, NOBODY_TIMES = 0.05, 3
-"""A sentinel stands for more than so many of the rows; a number also for so many times those of the next user."""
 
 
 def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
@@ -62,8 +42,8 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
-    found.nobody()
-    found.joined_by_id()
+    nobody(found.roles, found.sample)
+    joined_by_id(found.roles, found.sample, found.free(("id", "eventid", "requestid", "rankingid", "impressionid")))
     return found.roles
 
 
@@ -73,7 +53,13 @@ def _check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, w
         if target not in MAPPABLE:
             raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
         for part in _parts(target, source, columns):
-            lookup(part, columns, sample, f"--map {target}={source}, {where}")
+            try:
+                lookup(part, columns, sample, f"--map {target}={source}, {where}")
+            except UserError as error:
+                if target != "type":
+                    raise
+                hint = f"{error.hint}; one type for all rows is said with --type {source}"
+                raise UserError(error.expected, error.got, where=error.where, hint=hint, code=error.code) from None
         if source in seen:
             raise UserError(
                 "a column of its own for each name",
@@ -129,7 +115,7 @@ class _Finder:
         self._take(name, column)
         self.roles.assumed.append(name)
 
-    def _free(self, keys: Iterable[str]) -> list[str]:
+    def free(self, keys: Iterable[str]) -> list[str]:
         """Columns of these names that nothing else has taken, in the order of the names."""
         by_key = {key_of(name): name for name in reversed(self.columns) if name not in self.used}
         return [by_key[key] for key in keys if key in by_key]
@@ -147,14 +133,18 @@ class _Finder:
             return
         times = "timestamp" in source and _is_list(self.values("timestamp"), times=True)
         if not (_is_list(self.values("item_id")) or (times and self._as_many("item_id"))):
+            if self.values("item_id").dtype == pl.String:
+                text = pl.col(source["item_id"])
+                listed = text.str.contains(STRUCTURED) & ~text.str.contains(LABELLED)
+                self.roles.broken.append((listed, "item_id holds a list or an object"))
             return
         lists = ["item_id", *(["timestamp"] if times else [])]
         lists += [name for name in ("value", "type") if name in source and _is_list(self.values(name)) and self._as_many(name)]
         for name in lists:
-            listed = self._listed(name)
-            self.roles.exprs[name] = listed.ids
-            if listed.unread is not None:
-                self.roles.broken.append((listed.unread, f"{name} is no list that can be read"))
+            holds = self._listed(name)
+            self.roles.exprs[name] = holds.ids
+            if holds.unread is not None:
+                self.roles.broken.append((holds.unread, f"{name} is no list that can be read"))
         sizes = [self.roles.exprs[name].list.len() for name in lists]
         for name, size in zip(lists[1:], sizes[1:]):
             self.roles.broken.append((size != sizes[0], f"as many of {name} as of item_id are needed"))
@@ -192,7 +182,7 @@ class _Finder:
         listed = self._listed("shown")
         roles = self.roles
         taken, means = listed.taken, listed.means
-        vectors = [] if taken is not None or "item_id" in roles.source else self._free(ANSWER_KEYS)
+        vectors = [] if taken is not None or "item_id" in roles.source else self.free(ANSWER_KEYS)
         for column in vectors:
             vector = vector_of(self.columns, column)
             counts = self.sample.select(
@@ -226,7 +216,7 @@ class _Finder:
         """`clicked` that names the item, or the items, of the list."""
         if "item_id" in self.roles.source or listed.taken is not None:
             return
-        for column in self._free((*ANSWER_KEYS, "clickeditem", "clickeditems", "clickeditemid", "chosen", "chosenitem", "selected")):
+        for column in self.free((*ANSWER_KEYS, "clickeditem", "clickeditems", "clickeditemid", "chosen", "chosenitem", "selected")):
             values = self.sample[column]
             own = items_of(self.columns, column, values)
             both = self.sample.select(listed.ids.alias("ids"), own.ids.alias("own")).drop_nulls()
@@ -238,7 +228,7 @@ class _Finder:
                 return
 
     def _answer_columns(self, given: str | None) -> None:
-        for column in self._free(ANSWER_KEYS):
+        for column in self.free(ANSWER_KEYS):
             raw = self.sample[column].cast(pl.String).str.strip_chars().str.to_lowercase()
             known = raw.filter(raw != "").drop_nulls()
             kind = ANSWER_KEYS[key_of(column)]
@@ -247,7 +237,7 @@ class _Finder:
             elif key_of(column) == REWARD and len(known) and known.cast(pl.Float64, strict=False).null_count() == 0:
                 self._reward(column)
         if self.roles.type_from:
-            for column in self._free(PROPENSITY_KEYS)[:1] if "propensity" not in self.roles.source else []:
+            for column in self.free(PROPENSITY_KEYS)[:1] if "propensity" not in self.roles.source else []:
                 self._assume("propensity", column)
 
     def _answer(self, column: str, kind: str) -> None:
@@ -275,7 +265,7 @@ class _Finder:
 
     def _bandit(self) -> None:
         """action, reward, propensity: the table of a bandit, in which an action is an item."""
-        action, reward = (self._free((name,)) for name in ("action", REWARD))
+        action, reward = (self.free((name,)) for name in ("action", REWARD))
         if not action or not reward:
             return
         self._assume("item_id", action[0])
@@ -298,6 +288,10 @@ class _Finder:
                 self.roles.drop.append("value")
             source["value"] = expression
             self.used.update(used)
+            for name in used:
+                if self.columns[name] == pl.String:
+                    unread = known[name].is_null() & (pl.col(name).str.strip_chars() != "")
+                    self.roles.broken.append((unread, f"{name} is not a number"))
             self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
         elif "value" in source and "value" not in self.roles.explode:
             column = source["value"]
@@ -327,7 +321,7 @@ class _Finder:
             return
         if roles.type_from and "_taken" not in roles.exprs and "shown" not in source:
             return
-        for column in self._free(TYPE_KEYS):
+        for column in self.free(TYPE_KEYS):
             known = self.sample[column].drop_nulls() if not self.columns[column].is_nested() else pl.Series([])
             texts = known.cast(pl.String).str.strip_chars()
             texts = texts.filter(texts != "")
@@ -340,7 +334,7 @@ class _Finder:
         """A rating or score column: events of type rating, and its values."""
         source = self.roles.source
         if "value" not in source and "item_id" in source:
-            for column in self._free(RATING_KEYS):
+            for column in self.free(RATING_KEYS):
                 known = self.sample[column].drop_nulls()
                 numbers = known.cast(pl.Float64, strict=False).drop_nulls() if not self.columns[column].is_nested() else known.head(0)
                 if len(numbers) and len(numbers) >= 0.9 * len(known):
@@ -353,58 +347,6 @@ class _Finder:
         if not self.roles.type_from:
             self.roles.type_from = "nothing: every row counts as click"
             self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
-
-    # users
-
-    def nobody(self) -> None:
-        """`NA`, `guest`, `0` that stand for many rows are no user: the session stands in, where there is one."""
-        roles, source = self.roles, self.roles.source
-        if "user_id" not in source:
-            roles.users = False
-        if not roles.users or self.values("user_id").dtype.is_nested():
-            return
-        users = self.values("user_id").cast(pl.String).str.strip_chars()
-        counts = users.drop_nulls().value_counts(sort=True, name="n")
-        empty = int(users.null_count() + (users == "").sum())
-        many = NOBODY_SHARE * len(users)
-        names = []
-        for name, n in counts.head(20).rows():
-            following = max((other for who, other in counts.head(20).rows() if who != name), default=0)
-            is_number = name in NOBODY_NUMBERS
-            if name.lower() in NOBODY and n > many and (not is_number or n > NOBODY_TIMES * following):
-                names.append((name, n))
-        with_session = "session_id" in source
-        for name, n in names:
-            stands = "the session stands in" if with_session else "name a session with --map session_id=COLUMN, or leave these rows out"
-            roles.notes.append(f"user {name!r} of {n:,} in {len(users):,} rows is no user: {stands}")
-        if empty > many:
-            stands = "the session stands in" if with_session else "such rows are bad; --map session_id=COLUMN lets the session stand in"
-            roles.notes.append(f"{empty:,} of {len(users):,} rows have no user: {stands}")
-        if names and with_session:
-            raw = roles.exprs.get("user_id", pl.col(source["user_id"]))
-            nobody = raw.cast(pl.String).str.strip_chars().is_in([name for name, _ in names])
-            roles.exprs["user_id"] = pl.when(~nobody).then(raw)
-            roles.rename.pop(source["user_id"], None)
-
-    def joined_by_id(self) -> None:
-        """Lists that name themselves by `id`, and events that name the list by another column (metarank)."""
-        roles, source = self.roles, self.roles.source
-        if "decision_id" not in source or "shown" not in source or source["decision_id"] not in self.columns:
-            return
-        named = self.sample.filter(self.sample.select(roles.exprs["shown"].is_not_null()).to_series())
-        others = self.sample[source["decision_id"]].drop_nulls().cast(pl.String)
-        if not named.height or named[source["decision_id"]].null_count() < named.height:
-            return
-        for column in self._free(("id", "eventid", "requestid", "rankingid", "impressionid")) + (
-            ["event_id"] if source.get("event_id") == "event_id" else []
-        ):
-            if others.is_in(named[column].cast(pl.String).implode()).any():
-                own = pl.when(roles.exprs["shown"].is_not_null()).then(pl.col(column).cast(pl.String))
-                roles.exprs["decision_id"] = pl.coalesce(pl.col(source["decision_id"]).cast(pl.String), own)
-                roles.rename.pop(source["decision_id"], None)
-                roles.source["decision_id of the lists"] = column
-                self.used.add(column)
-                return
 
 
 def _picked(batch: pl.Series) -> pl.Series:
@@ -424,6 +366,6 @@ def _is_list(values: pl.Series, times: bool = False) -> bool:
     known = known.filter(known != "")
     if not len(known):
         return False
-    if known.str.contains(STRUCTURED).mean() > 0.5 or known.str.contains("|", literal=True).mean() > 0.5:  # type: ignore[operator]
+    if (known.str.contains(STRUCTURED) & ~known.str.contains(LABELLED)).mean() > 0.5 or known.str.contains("|", literal=True).mean() > 0.5:  # type: ignore[operator]
         return True
     return times and bool(known.str.contains(r"^\d{9,}([ ,;]+\d{9,})*$").all() and known.str.contains(r"\d[ ,;]+\d").any())

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
-from qurate.events.fields import Columns, Fields, Layout, first, ident, number, optional, renamed
+from qurate.events.fields import Columns, Fields, Layout, Tables, emit, first, flag, ident, number, optional, renamed
 from qurate.events.layouts_own import expand_own, own_fields
-from qurate.events.layouts_shown import SHOWN_LAYOUTS, recorded
+from qurate.events.layouts_shown import SHOWN_LAYOUTS, expand_emitted, recorded
 from qurate.events.listed import text_list
 from qurate.events.nearest_role import guesses
 from qurate.events.roles import Roles
@@ -108,9 +108,16 @@ def _recbole(c: Columns) -> Fields:
     fields = {"user_id": ident(c, _recbole_name(c, "user_id") or ""), "item_id": ident(c, _recbole_name(c, "item_id") or "")}
     rating, session = _recbole_name(c, "rating"), _recbole_name(c, "session_id")
     fields["type"] = pl.lit("rating" if rating else "click")
+    label = None if rating else _recbole_name(c, "label")
+    if label:  # 0/1: shown, and clicked where 1
+        fields |= {"type": pl.lit("shown"), "decision_id": pl.format("d{}", "row"), **emit((flag(label), "click", None))}
     if rating:
         fields["value"] = number(rating)
     return fields | ({"session_id": ident(c, session)} if session else {})
+
+
+def _expand_recbole(rows: pl.LazyFrame) -> Tables:
+    return expand_emitted(rows) if "decision_id" in rows.collect_schema() else Tables(rows)
 
 
 def _recbole_files(path: Path) -> dict[str, pl.LazyFrame]:
@@ -171,6 +178,7 @@ LAYOUTS: tuple[Layout, ...] = (
         ("user_id:token", "item_id:token"),
         _recbole,
         ("timestamp:float", "timestamp:token"),
+        _expand_recbole,
         numbers=("rating:float",),
         companions=_recbole_files,
     ),

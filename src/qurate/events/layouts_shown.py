@@ -99,7 +99,8 @@ def _kuairec(c: Columns) -> Fields:
     return fields | {"item.duration": number("video_duration") / 1000}
 
 
-def _expand_emitted(rows: pl.LazyFrame) -> Tables:
+def expand_emitted(rows: pl.LazyFrame) -> Tables:
+    """Rows that each show one item, and hold the events that came of it."""
     return Tables(explode_emitted(rows), one_item_decisions(rows), "exposure")
 
 
@@ -267,7 +268,7 @@ SHOWN_LAYOUTS: tuple[Layout, ...] = (
         ("user_id", "video_id", "time_ms", "is_click"),
         _kuairand,
         ("time_ms",),
-        _expand_emitted,
+        expand_emitted,
         numbers=("play_time_ms", "duration_ms"),
     ),
     Layout(
@@ -275,7 +276,7 @@ SHOWN_LAYOUTS: tuple[Layout, ...] = (
         ("user_id", "video_id", "play_duration", "video_duration", "timestamp|time"),
         _kuairec,
         ("timestamp", "time"),
-        _expand_emitted,
+        expand_emitted,
         numbers=("play_duration", "video_duration"),
     ),
     Layout(

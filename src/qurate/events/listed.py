@@ -56,6 +56,8 @@ ANSWER_KEYS = {
 """Names of a 0/1 column or key beside a shown item (without `_` and capitals), and what a 1 means."""
 
 STRUCTURED = r"^\s*(?:\[|\{|\(|array\(|\"\[|\"\{)"
+LABELLED = r"^\s*\[[^\[\]{}]*\]\s*\w"
+"""A name that begins with a word in brackets, such as `[SALE] red shoe`: no list."""
 _TOKEN = r"""(?:'[^']*'|"[^"]*"|[^\s,'"\[\]{}()]+)"""
 _NUMPY = re.compile(rf"\[\s*({_TOKEN}(?:\s+{_TOKEN})*)?\s*\]")
 _BARE = re.compile(r"""[\[({]?\s*[^\[\](){}'":]*[\])}]?""")

@@ -39,6 +39,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reward",
             "stars",
             "plays",
+            "label",
         ),
     ),
 )

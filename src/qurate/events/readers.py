@@ -20,17 +20,17 @@ from qurate.events.file_times import ordered, times_of_files
 from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
 from qurate.events.layouts import DECISIONS, OWN, OWN_LAYOUT, recognise, unknown_columns
-from qurate.events.lines import raw_lines, read_by_line
+from qurate.events.lines import read_by_line
 from qurate.events.places import Paths, find_places
 from qurate.events.problems import problem
-from qurate.events.reasons import Reason, said
+from qurate.events.reasons import Reason
 from qurate.events.roles import DIGEST, SAMPLE_ROWS, Asked, Roles, sample_of
-from qurate.events.schema import FILE_ROWS, EventLog, Kind, empty_rejects
+from qurate.events.schema import FILE_ROWS, EventLog, Kind
 from qurate.events.service_log import read_store
+from qurate.events.set_aside import MAX_REJECTS, digest_of, doubles_of, refuse_if_bad, rejects_of, whole_days_of
 from qurate.events.side_tables import split_map
 from qurate.events.sources import (
     BROKEN,
-    EXTRA,
     STORE,
     Table,
     beside,
@@ -44,11 +44,8 @@ from qurate.events.sources import (
 from qurate.events.times import by_order, read_time
 
 DEFAULT_MAX_BAD = 0.01
-DAY_US = 86_400_000_000
 DOUBLES_SAID = 0.01
 """Above this share of duplicates a note names the option that keeps them."""
-MAX_REJECTS = 1_000_000
-"""Rejected rows kept with their text; a log with more is refused by any sensible limit."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +254,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
         "row",
         pl.col("_moment").alias("timestamp"),
         problem(layout, fields, columns, any(table.separator for table in tables)).alias("_problem"),
-        *([_digest(columns).alias(DIGEST)] if layout.dedupe else []),
+        *([digest_of(columns).alias(DIGEST)] if layout.dedupe else []),
         *(expr.alias(name) for name, expr in fields.items()),
     )
     event_id = "event_id" in fields
@@ -270,12 +267,12 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
         other_times = _other_times(layout, frame, columns, moment)
         if other_times is not None:
             return _check_rows(layout, tables, start, reading, other_times)
-    days = layout is OWN_LAYOUT and unit in ("text", "datetime") and _whole_days(frame, moment)
-    doubles = _doubles(seen, layout, days or reading.keep_duplicates)
+    days = layout is OWN_LAYOUT and unit in ("text", "datetime") and whole_days_of(frame, moment)
+    doubles = doubles_of(seen, layout, days or reading.keep_duplicates)
     clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", DIGEST, strict=False)
     if len(doubles):
         clean = clean.filter(~pl.col("row").is_in(doubles.implode()))
-    rejects = _rejects(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
+    rejects = rejects_of(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
     notes = [layout.note] if layout.note else []
     notes += [f"{table.path.name} begins with a byte order mark, which is not read" for table in tables if table.bom]
     notes += [f"{table.path.name}: {note}" for table in tables for note in table.notes]
@@ -284,7 +281,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
         notes.append(f"{len(doubles):,} duplicate rows dropped")
         if len(doubles) > DOUBLES_SAID * seen.height and not reading.keep_duplicates:
             notes.append(f"{len(doubles) / seen.height:.1%} of the rows were duplicates; --keep-duplicates reads them as further events")
-    if days and (repeats := len(_doubles(seen, layout, False)) - len(doubles)):
+    if days and (repeats := len(doubles_of(seen, layout, False)) - len(doubles)):
         notes.append(f"times are days: {repeats:,} equal rows of a day are further events, not duplicates")
     notes += [note for table in tables if table.path in reading.roles for note in reading.roles[table.path].notes]
     if unit == "order" and not about_time:
@@ -357,50 +354,6 @@ def _with_asked(fields: Fields, columns: Columns, asked: Asked, tables: list[Tab
     return fields
 
 
-def _whole_days(frame: pl.LazyFrame, moment: pl.Expr) -> bool:
-    """Whether the times say the day only."""
-    times = frame.select(moment.cast(pl.Int64).alias("t")).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming")["t"]
-    return len(times) > 1 and bool((times % DAY_US == 0).all())
-
-
-def _digest(columns: Columns) -> pl.Expr:
-    """A 64-bit hash of a whole source row."""
-    names = [name for name in columns if name not in ("row", STEM, EXTRA, BROKEN, DIGEST)]
-    digest = pl.struct(names).hash(seed=1)
-    return pl.coalesce(DIGEST, digest) if DIGEST in columns else digest  # of the row before its lists became rows
-
-
-def _doubles(seen: pl.DataFrame, layout: Layout, keep: bool) -> pl.Series:
-    """Rows that repeat an earlier one, whole (unless they are kept) or by event_id."""
-    good = seen.filter(pl.col("_problem").is_null())
-    doubles = [pl.Series("row", [], dtype=pl.UInt64)]
-    if layout.dedupe and not keep:
-        # Several events of one row share its number and its hash.
-        whole = good.filter((pl.col("row") != pl.col("row").shift(1)).fill_null(True)) if layout is OWN_LAYOUT else good
-        doubles.append(whole.filter(~pl.col(DIGEST).is_first_distinct())["row"])
-    if "event_id" in seen.columns:
-        doubles.append(good.filter(pl.col("event_id").is_not_null() & ~pl.col("event_id").is_first_distinct())["row"])
-    return pl.concat(doubles).unique().sort()
-
-
-def _rejects(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: int) -> pl.DataFrame:
-    """Line, reason and text of the bad rows and dropped duplicates; with several files the reason names the file."""
-    repeated = pl.DataFrame({"row": doubles}).with_columns(pl.lit(Reason.DUPLICATE.of()).alias("reason"))
-    found = pl.concat([bad, repeated]).sort("row").head(MAX_REJECTS)
-    if found.height == 0:
-        return empty_rejects()
-    out = []
-    for place, table in enumerate(tables, start):
-        mine = found.filter((pl.col("row") // FILE_ROWS) == place)
-        rows = (mine["row"] - place * FILE_ROWS).to_list()
-        texts = raw_lines(table, rows)
-        lines, raw = zip(*(texts.get(row, (row, "")) for row in rows)) if rows else ((), ())
-        code, text = said(mine["reason"])
-        reason = text if len(tables) == 1 else table.path.name + ": " + text
-        out.append(pl.DataFrame({"line": lines, "reason": reason, "raw": raw, "code": code}, schema=empty_rejects().schema))
-    return pl.concat(out)
-
-
 def _assemble(layout: Layout, path: Path, read: list[_Rows], notes: list[str], source: list[str]) -> EventLog:
     kinds: list[Kind] = [part.tables.kind for part in read]
     decisions = [conform_decisions(part.tables.decisions) for part in read if part.tables.decisions is not None]
@@ -469,19 +422,3 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, map
         notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
         source=[*log.source, str(table.path)],
     )
-
-
-def refuse_if_bad(log: EventLog, max_bad: float) -> None:
-    """
-    Raises:
-        UserError: more than this share of the rows are bad.
-    """
-    bad = log.rejects.filter(pl.col("code") != Reason.DUPLICATE)
-    if bad.height <= max_bad * log.rows:
-        return
-    counts = bad["reason"].value_counts(sort=True)
-    line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
-    got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
-    bytes_note = next((note for note in log.notes if "--encoding" in note), "") if counts["reason"][0].endswith("is not UTF-8") else ""
-    hint = bytes_note or "repair them, or raise --max-bad"
-    raise UserError(f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint=hint, code=Code.TOO_MANY_BAD_ROWS)

@@ -142,7 +142,7 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
         sign = str(separators.pop())
         said["--sep"] = {"\t": "tab", " ": "blank"}.get(sign, sign)
     words = ["qurate", "ingest", *map(str, paths), "-o", str(output or "DATASET")]
-    for option, value in said.items():
+    for option, value in sorted(said.items()):
         for one in value if isinstance(value, list) else [value]:
             if one not in (None, False):
                 words += [option] if one is True else [option, str(one)]

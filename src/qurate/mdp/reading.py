@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 
 from qurate.errors import Code, UserError
-from qurate.events.readers import read_events, refuse_if_bad
+from qurate.events.readers import read_events
 from qurate.events.reasons import Reason
 from qurate.events.schema import EventLog
+from qurate.events.set_aside import refuse_if_bad
 from qurate.events.side_tables import Owner, SideTable, read_side_table, split_map
 from qurate.events.validate import validate
 from qurate.mdp.dataset import build_dataset
