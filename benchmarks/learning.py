@@ -28,9 +28,11 @@ from qurate.evaluation.intervals import student_t
 from qurate.evaluation.rollouts import Rollout, customers_seed, rollout
 from qurate.evaluation.static_list import best_static
 from qurate.experiments import demo
-from qurate.experiments.compare import as_policy, present_recommender
-from qurate.settings import parse_settings
-from qurate.training.train import intra_op_threads, train, train_in_engine
+from qurate.experiments.policies import as_policy, present_recommender
+from qurate.settings import from_flat
+from qurate.training.in_environment import train_in_engine
+from qurate.training.run import intra_op_threads
+from qurate.training.train import train
 from qurate.types import Policy
 
 
@@ -39,7 +41,7 @@ def reward(engine: BatchedEngine, seed: int, size: demo.Size, log: dict[str, Any
     demo.log_of_today(engine, present_recommender(engine, seed, size.log_customers), seed, folder, size)
     model = train(str(folder / "dataset"), seed=seed, steps=size.log_updates, **demo.SETTINGS | log)
     if size.online_decisions:
-        settings = parse_settings(demo.SETTINGS | demo.ONLINE | {"update_every": size.update_every} | online)
+        settings = from_flat(demo.SETTINGS | demo.ONLINE | {"update_every": size.update_every} | online)
         customers = customers_seed(seed, "train") + 1
         model = train_in_engine(model, engine, customers, size.online_decisions, settings=settings, lanes=demo.LANES)
     return met(engine, as_policy(model, engine, "dqn"), seed)

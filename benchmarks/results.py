@@ -24,23 +24,23 @@ from results_logs import ALGORITHMS, LOGS, Log, log_named
 from results_page import page
 
 import qurate
-from qurate.algorithms.table import variant_settings
+from qurate.algorithms.table import find_algorithm
 from qurate.baselines.neighbours import RecentScorer
 from qurate.baselines.registry import ShownOrderScorer, fit_popularity
 from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
-from qurate.experiments.compare import ranking_baselines, scores_of
+from qurate.experiments.evaluate import ranking_baselines
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.directory import load
-from qurate.models.model import Model
-from qurate.training.train import intra_op_threads, train
+from qurate.models.model import Model, load
+from qurate.training.run import intra_op_threads
+from qurate.training.train import train
 from qurate.types import HISTORY, TEST, TRAIN, Scorer
 
 K = 20
-LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/model.py")
+LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/ranker.py")
 """Where a change can move a trained model's figures: their digest stands beside each figure."""
 
 
@@ -114,7 +114,7 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
     found = _cached(note)
     if found is not None and found["key"] == wanted and found["code"] == code_digest(LEARNING) and folder.is_dir():
         return load(folder)
-    settings = log.all_settings | variant_settings(algorithm)  # a log's own gamma is DQN's: myopic stays myopic
+    settings = log.all_settings | find_algorithm(algorithm).settings  # a log's own gamma is DQN's: myopic stays myopic
     model = train(dataset, algorithm=algorithm, seed=seed, steps=log.steps, **settings)
     model.checkpoint.clear()  # a result needs no optimiser
     model = model.save(folder)
@@ -127,7 +127,7 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
 def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], seeds: int) -> dict[str, Any]:
     """Ranking of the test split: every score of DQN and myopic, nested in seeds, beside the baselines."""
     first = models["dqn", 0]
-    scores: dict[str, list[Scorer]] = {by: [models["dqn", s].ranked_by(by) for s in range(seeds)] for by in scores_of(first)}
+    scores: dict[str, list[Scorer]] = {by: [models["dqn", s].ranked_by(by) for s in range(seeds)] for by in first.ranker.ranking_scores}
     scores["myopic"] = [models["myopic", s].ranked_by("q") for s in range(seeds)]
     baselines = ranking_baselines(dataset)
     shown = len(dataset.transitions.candidates) > 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 import qurate
 
@@ -92,6 +93,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Prints `log setting digest`, a line each."""
+    torch.set_num_threads(1)
     small = {"hidden": 16, "embedding_dim": 8, "window": 10, "batch_size": 32}
     with tempfile.TemporaryDirectory() as folder:
         for log, dataset in datasets(Path(folder)).items():

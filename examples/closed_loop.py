@@ -29,7 +29,7 @@ from qurate import Client, load, make_engine
 from qurate.baselines.registry import random_policy
 from qurate.evaluation.intervals import paired_t
 from qurate.evaluation.rollouts import customers_seed, rollout
-from qurate.experiments.compare import as_policy
+from qurate.experiments.policies import as_policy
 from qurate.types import Feedback
 
 QURATE = str(Path(sys.executable).with_name("qurate"))
@@ -121,7 +121,7 @@ class Customers:
         self.visit += feedback.pause > 0
         for lane in np.flatnonzero(feedback.terminated | feedback.truncated).tolist():
             self.decisions[lane], self.visit[lane] = [], 0
-        self.user = feedback.obs.user
+        self.user = feedback.obs.state.user
 
 
 def meet(url: str, seed: int, lanes: int, rounds: int) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qurate.types import HISTORY, TEST, TRAIN, EventArrays, Observation, Transitions
+from qurate.types import HISTORY, TEST, TRAIN, Actions, EventArrays, Observation, State, Transitions
 
 
 @dataclass
@@ -88,13 +88,6 @@ def observe(
     shared = np.broadcast_to(candidates, shape)
     nothing = np.zeros((len(histories), length), np.float32)
     open_all = np.broadcast_to(np.ones((1, shape[1]), np.int8), shape)
-    return Observation(
-        items,
-        kinds,
-        nothing,
-        nothing,
-        np.zeros((len(histories), 0), np.float32),
-        np.zeros((len(histories), 2), np.float32),
-        shared,
-        open_all if mask is None else mask,
-    )
+    user, context = np.zeros((len(histories), 0), np.float32), np.zeros((len(histories), 2), np.float32)
+    state = State(items, kinds, nothing, nothing, user, context)
+    return Observation(state, Actions(shared, open_all if mask is None else mask))

@@ -32,13 +32,6 @@ def test_a_stored_transition_takes_at_most_64_bytes() -> None:
     assert all(0 < line["value"] <= 64 for line in sizes)
 
 
-def test_the_bare_loop_does_the_learner_s_arithmetic() -> None:
-    """`learner` refuses to compare where the losses differ."""
-    rows = run.learner(0.1, users=60)
-    assert [line["unit"] for line in rows] == ["updates/s", "updates/s", "%"]
-    assert rows[2]["value"] > 0
-
-
 def test_a_log_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("QURATE_DATA", str(tmp_path))
     rows = run.ingest(0.1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from qurate.types import Observation
+from qurate.types import Actions, Observation, State, take_rows
 
 
 def clickouts(path: Path, window: int = 20) -> tuple[Observation, np.ndarray]:
@@ -42,14 +42,6 @@ def clickouts(path: Path, window: int = 20) -> tuple[Observation, np.ndarray]:
     hit = candidates == item[rows][:, None]
     keep = hit.any(axis=1)
     nothing = np.zeros(history.shape, np.float32)
-    observation = Observation(
-        history,
-        (history > 0).astype(np.int64),
-        nothing,
-        nothing,
-        nothing[:, :0],
-        nothing[:, :2],
-        candidates,
-        (candidates > 0).astype(np.int8),
-    )
-    return Observation(*(array[keep] for array in observation)), hit[keep].argmax(axis=1)
+    state = State(history, (history > 0).astype(np.int64), nothing, nothing, nothing[:, :0], nothing[:, :2])
+    actions = Actions(candidates[keep], (candidates > 0).astype(np.int8)[keep])
+    return Observation(take_rows(state, keep), actions), hit[keep].argmax(axis=1)

@@ -4,7 +4,12 @@ The road: `read_events` -> `build_dataset` -> `train` -> `evaluate` -> `Model.re
 used, so that `import qurate` costs nothing.
 """
 
+import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -19,17 +24,17 @@ if TYPE_CHECKING:
     from qurate.evaluation.report import Report as Report
     from qurate.events.readers import read_events as read_events
     from qurate.experiments.compare import compare as compare
-    from qurate.experiments.compare import evaluate as evaluate
+    from qurate.experiments.evaluate import evaluate as evaluate
     from qurate.mdp.dataset import build_dataset as build_dataset
     from qurate.mdp.storage import Dataset as Dataset
-    from qurate.models.directory import load as load
     from qurate.models.model import Model as Model
+    from qurate.models.model import load as load
     from qurate.training.train import train as train
 
 _PLACES = {
     "train": "training.train", "Client": "client", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
-    "Report": "evaluation.report", "read_events": "events.readers", "compare": "experiments.compare", "evaluate": "experiments.compare",
-    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "models.model", "load": "models.directory",
+    "Report": "evaluation.report", "read_events": "events.readers", "compare": "experiments.compare", "evaluate": "experiments.evaluate",
+    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "models.model", "load": "models.model",
     "make_engine": "environments.registry", "make_env": "environments.registry",
 }  # fmt: skip
 
@@ -42,12 +47,27 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"qurate.{_PLACES[name]}"), name)
 
 
-def _register_environments() -> None:
-    """`import qurate` makes gymnasium.make("qurate/Shop-v0") work where Gymnasium was imported before."""
-    import sys
+class _AfterGymnasium(MetaPathFinder):
+    """Registers the environments when Gymnasium is imported after qurate, which does not import it: that would take 0.2 s."""
 
-    if "gymnasium" in sys.modules:
-        import_module("qurate.environments.registry").register()
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """The spec of `gymnasium` as any other finder gives it, with the registration after its execution."""
+        if fullname != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                import_module("qurate.environments.registry").register()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
 
 
-_register_environments()
+if "gymnasium" in sys.modules:
+    import_module("qurate.environments.registry").register()
+else:
+    sys.meta_path.insert(0, _AfterGymnasium())

@@ -38,7 +38,6 @@ class Code(StrEnum):
     # the machine failed
     BAD_ANSWER = "bad_answer", 1
     BAD_SCORES = "bad_scores", 1
-    BENCH_DIFFERS = "bench_differs", 1
     BENCH_FAILED = "bench_failed", 1
     CANNOT_WRITE = "cannot_write", 1
     DATA_DIR = "data_dir", 1
@@ -93,6 +92,7 @@ class Code(StrEnum):
     BAD_RULES = "bad_rules"
     BAD_SEED = "bad_seed"
     BAD_SETTING = "bad_setting"
+    SETTING_OF_ANOTHER_ALGORITHM = "setting_of_another_algorithm"
     BAD_SHARE = "bad_share"
     BAD_SPLIT = "bad_split"
     BAD_STEPS = "bad_steps"

@@ -1,6 +1,11 @@
-"""Training settings: one flat frozen struct; an unknown key is an error that names the nearest known one."""
+"""Training settings: nested frozen structs, one per part of the learner; `--set` names them flat.
+
+Every field carries its range and its unit. An unknown name is an error that names the nearest known one; a setting of
+another algorithm is an error that names that algorithm (`algorithms/table.py` says which parts an algorithm has).
+"""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -8,104 +13,177 @@ from msgspec import Meta
 
 from qurate.errors import Code, UserError, nearest
 
-Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
-Positive = Annotated[float, Meta(gt=0.0)]
-NonNegative = Annotated[float, Meta(ge=0.0)]
-Count = Annotated[int, Meta(ge=1)]
-Whole = Annotated[int, Meta(ge=0)]
+
+class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shape of the Q-network."""
+
+    hidden: Annotated[int, Meta(ge=4, le=4096, description="units per layer")] = 64
+    encoder: Annotated[Literal["mean", "gru"], Meta(description="how the history becomes a vector")] = "mean"
+    window: Annotated[int, Meta(ge=1, le=1000, description="events of history a state holds")] = 50
+    embedding_dim: Annotated[int, Meta(ge=2, le=1024, description="dimensions of an item vector")] = 32
+    head: Annotated[
+        Literal["q", "dueling", "c51"],
+        Meta(description="q: values; dueling: state value and advantages in streams of their own; c51: a distribution of returns"),
+    ] = "q"
+    form: Annotated[
+        Literal["now_later", "single"], Meta(description="Q as now + later, each with layers of its own, or one head (classical)")
+    ] = "now_later"
+    id_embedding: Annotated[bool, Meta(description="learn a free vector per item beside its features")] = True
+    id_dropout: Annotated[
+        float, Meta(ge=0.0, lt=1.0, description="share of ids hidden in training, so that features must carry new items")
+    ] = 0.1
+
+
+class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Objective and optimisation."""
+
+    gamma: Annotated[float, Meta(ge=0.0, le=1.0, description="discount per decision within a visit")] = 0.9
+    lr: Annotated[float, Meta(gt=0.0, description="step size of Adam; of the table's update in tabular algorithms")] = 1e-3
+    batch_size: Annotated[int, Meta(ge=1, description="transitions per update")] = 256
+    n_step: Annotated[int, Meta(ge=1, le=50, description="decisions whose rewards a target sums before it bootstraps")] = 1
+    target_period: Annotated[int, Meta(ge=1, description="updates between two target updates")] = 1
+    target_tau: Annotated[float, Meta(gt=0.0, le=1.0, description="share of the online weights per target update (1 = hard copy)")] = 0.01
+    loss: Annotated[Literal["squared", "huber"], Meta(description="of the reward and TD errors")] = "squared"
+    later_weight: Annotated[float, Meta(gt=0.0, le=1.0, description="share with which errors of `later` count beside those of `now`")] = 0.3
+    double: Annotated[bool, Meta(description="online network picks, target network values the next action")] = False
+    ema: Annotated[float, Meta(ge=0.0, lt=1.0, description="decay of the averaged weights that are kept; 0 = last weights")] = 0.999
+
+
+class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What learning from a log needs besides."""
+
+    support_threshold: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="BCQ: least pi_b(a|s) / max pi_b(.|s) inside the maximum; 0 = off")
+    ] = 0.3
+    aux_weight: Annotated[float, Meta(ge=0.0, description="of the behaviour head's cross-entropy; 0 = no behaviour head")] = 1.0
+    negatives: Annotated[int, Meta(ge=0, description="unchosen items per row on organic logs, with reward 0")] = 64
+
+
+class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept and how it is sampled."""
+
+    replay_capacity: Annotated[int, Meta(ge=1, description="decisions kept when learning online")] = 200_000
+    update_every: Annotated[int, Meta(ge=1, description="decisions per update when learning online")] = 4
+    prioritised: Annotated[bool, Meta(description="sample by the size of the last TD error")] = False
+    priority_alpha: Annotated[float, Meta(ge=0.0, le=1.0, description="exponent of the priorities; 0 = uniform")] = 0.6
+    priority_beta: Annotated[float, Meta(ge=0.0, le=1.0, description="exponent of the importance weights at the start; it ends at 1")] = 0.4
+
+
+class ExplorationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is shown while learning online."""
+
+    epsilon_start: Annotated[float, Meta(ge=0.0, le=1.0, description="probability of a uniformly random action, first step")] = 1.0
+    epsilon_end: Annotated[float, Meta(ge=0.0, le=1.0, description="probability of a uniformly random action, after epsilon_steps")] = 0.1
+    epsilon_steps: Annotated[int, Meta(ge=1, description="decisions over which epsilon falls linearly")] = 20_000
+    epsilon_spread: Annotated[
+        bool, Meta(description="simulated customers explore by different amounts, from epsilon to 1, all the time")
+    ] = False
+
+
+class CategoricalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="categorical"):
+    """The support of a categorical distribution of returns (C51)."""
+
+    atoms: Annotated[int, Meta(ge=2, le=501, description="values of the return's distribution")] = 51
+    v_min: Annotated[float, Meta(description="smallest return of the support, reward units")] = -10.0
+    v_max: Annotated[float, Meta(description="largest return of the support, reward units")] = 10.0
+
+
+class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="table"):
+    """How a state becomes a row of a table."""
+
+    table_states: Annotated[int, Meta(ge=1, le=1_000_000, description="rows of the table; histories are hashed into them")] = 4_096
+    table_history: Annotated[int, Meta(ge=0, le=50, description="newest events that decide the row, beside the customer's features")] = 3
+
+
+Extra = CategoricalSettings | TableSettings | None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `--set KEY=VALUE` and `train(..., KEY=VALUE)` accept. Units stand in `UNITS`."""
+    """All settings of a run; `--set KEY=VALUE` and `train(..., KEY=VALUE)` name the leaves."""
 
-    gamma: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.9
-    lr: Positive = 1e-3
-    batch_size: Count = 256
-    n_step: Annotated[int, Meta(ge=1, le=50)] = 1
-    target_period: Count = 1
-    target_tau: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.01
-    epsilon_start: Fraction = 1.0
-    epsilon_end: Fraction = 0.1
-    epsilon_steps: Count = 20_000
-    epsilon_spread: bool = False
-    hidden: Annotated[int, Meta(ge=4, le=4096)] = 64
-    encoder: Literal["mean", "gru"] = "mean"
-    window: Annotated[int, Meta(ge=1, le=1000)] = 50
-    embedding_dim: Annotated[int, Meta(ge=2, le=1024)] = 32
-    form: Literal["now_later", "single"] = "now_later"
-    loss: Literal["squared", "huber"] = "squared"
-    later_weight: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.3
-    double: bool = False
-    support_threshold: Fraction = 0.3
-    aux_weight: NonNegative = 1.0
-    negatives: Whole = 64
-    ema: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999
-    id_embedding: bool = True
-    id_dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.1
-    replay_capacity: Count = 200_000
-    update_every: Count = 4
+    network: NetworkSettings = NetworkSettings()
+    learning: LearningSettings = LearningSettings()
+    offline: OfflineSettings = OfflineSettings()
+    replay: ReplaySettings = ReplaySettings()
+    exploration: ExplorationSettings = ExplorationSettings()
+    algorithm: Extra = None
+
+    @property
+    def window(self) -> int:
+        """L, history rows in a state."""
+        return self.network.window
 
 
-UNITS = {
-    "gamma": "discount per decision within a visit",
-    "lr": "step size of Adam",
-    "batch_size": "transitions per update",
-    "n_step": "decisions",
-    "target_period": "updates between two target updates",
-    "target_tau": "share of the online weights per target update (1 = hard copy)",
-    "epsilon_start": "probability of a uniformly random item, first step",
-    "epsilon_end": "probability of a uniformly random item, after epsilon_steps",
-    "epsilon_steps": "decisions over which epsilon falls linearly",
-    "epsilon_spread": "simulated customers explore by different amounts, from epsilon to 1, all the time",
-    "hidden": "units per layer",
-    "encoder": "how the history becomes a vector",
-    "window": "events of history a state holds",
-    "embedding_dim": "dimensions of an item vector",
-    "form": "Q as now + later, each with layers of its own, or one head (classical)",
-    "loss": "of the reward and TD errors",
-    "later_weight": "share with which errors of `later` count beside those of `now`",
-    "double": "online network picks, target network values the next item",
-    "support_threshold": "BCQ: least pi_b(a|s) / max pi_b(.|s) inside the maximum; 0 = off",
-    "aux_weight": "of the behaviour head's cross-entropy; 0 = no behaviour head",
-    "negatives": "sampled items per row on organic logs, with reward 0",
-    "ema": "decay of the averaged weights that are kept; 0 = last weights",
-    "id_embedding": "learn a free vector per item beside its features",
-    "id_dropout": "share of ids hidden in training, so that features must carry new items",
-    "replay_capacity": "decisions kept when learning online",
-    "update_every": "decisions per update when learning online",
-}
+PARTS: tuple[type[msgspec.Struct], ...] = (
+    NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings, CategoricalSettings, TableSettings,
+)  # fmt: skip
+OWNER: dict[str, type[msgspec.Struct]] = {field.name: part for part in PARTS for field in msgspec.structs.fields(part)}
+"""Which part a flat name belongs to; names are unique."""
 
 
-def parse_settings(values: dict[str, Any]) -> Settings:
-    """Settings from names and values; text is converted to the field's type.
+def flat(settings: Settings) -> dict[str, Any]:
+    """Leaf name -> value, of all parts that the settings have."""
+    parts = [getattr(settings, name) for name in Settings.__struct_fields__]
+    return {name: value for part in parts if part is not None for name, value in msgspec.structs.asdict(part).items()}
+
+
+def from_flat(values: Mapping[str, Any]) -> Settings:
+    """The inverse of `flat`; absent leaves have their defaults, the algorithm's part stands where one of its leaves is named."""
+    given: dict[type[msgspec.Struct], dict[str, Any]] = {}
+    for name, value in values.items():
+        given.setdefault(OWNER[name], {})[name] = value
+    extra = next((kind(**given[kind]) for kind in (CategoricalSettings, TableSettings) if kind in given), None)
+    own: dict[str, type[msgspec.Struct]] = {
+        "network": NetworkSettings, "learning": LearningSettings, "offline": OfflineSettings, "replay": ReplaySettings,
+        "exploration": ExplorationSettings,
+    }  # fmt: skip
+    parts: dict[str, Any] = {part: kind(**given.get(kind, {})) for part, kind in own.items()}
+    return Settings(**parts, algorithm=extra)
+
+
+def replace(settings: Settings, **leaves: Any) -> Settings:
+    """The same settings with some leaves changed."""
+    return from_flat(flat(settings) | leaves)
+
+
+def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: str) -> dict[str, Any]:
+    """Checked values by leaf name; text is converted to the field's type.
+
+    Args:
+        allowed: the leaves that `algorithm` has.
 
     Raises:
-        UserError: unknown name (the nearest known one is named), wrong type or out of range.
+        UserError: unknown name (the nearest known one is named), a setting of another algorithm, wrong type or out of range.
     """
-    known = Settings.__struct_fields__
-    for name in values:
-        if name not in known:
-            raise UserError("a known setting", name, where="--set", hint=nearest(name, known), code=Code.UNKNOWN_SETTING)
-    out: dict[str, Any] = {}
+    known, out = set(allowed), {}
     for name, value in values.items():
+        if name not in OWNER:
+            raise UserError("a known setting", name, where="--set", hint=nearest(name, known), code=Code.UNKNOWN_SETTING)
+        if name not in known:
+            hint = f"{name} is a setting of other algorithms; {algorithm} has {', '.join(sorted(known)) or 'none'}"
+            raise UserError(f"a setting of {algorithm}", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
+        part, unit = OWNER[name], describe(name)["unit"]
         try:
-            out[name] = getattr(msgspec.convert({name: value}, Settings, strict=False), name)
+            out[name] = getattr(msgspec.convert({name: value}, part, strict=False), name)
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at")[0]
-            raise UserError(f"{name}: {expected}", repr(value), where=f"--set {name}", hint=UNITS[name], code=Code.BAD_SETTING) from None
+            raise UserError(f"{name}: {expected}", repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING) from None
         if isinstance(out[name], float) and not math.isfinite(out[name]):
-            raise UserError(f"{name}: a finite number", repr(value), where=f"--set {name}", hint=UNITS[name], code=Code.BAD_SETTING)
-    return Settings(**out)
+            raise UserError(f"{name}: a finite number", repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING)
+    return out
+
+
+def describe(name: str) -> dict[str, str]:
+    """Name, type and range, default, unit of one setting (for `train --set help`)."""
+    field = next(f for f in msgspec.structs.fields(OWNER[name]) if f.name == name)
+    schema = msgspec.json.schema(field.type)
+    kind = "|".join(map(str, schema["enum"])) if "enum" in schema else schema["type"]
+    low = schema.get("minimum", schema.get("exclusiveMinimum", ""))
+    high = schema.get("maximum", schema.get("exclusiveMaximum", ""))
+    limits = f" {low}..{high}" if low != "" or high != "" else ""
+    return {"name": name, "type": kind + limits, "default": str(field.default), "unit": schema["description"]}
 
 
 def describe_settings() -> list[dict[str, str]]:
-    """One row per setting: name, type and range, default, unit (for `train --set help`)."""
-    rows = []
-    for field in msgspec.structs.fields(Settings):
-        schema = msgspec.json.schema(field.type)
-        kind = "|".join(map(str, schema["enum"])) if "enum" in schema else schema["type"]
-        low = schema.get("minimum", schema.get("exclusiveMinimum", ""))
-        high = schema.get("maximum", schema.get("exclusiveMaximum", ""))
-        limits = f" {low}..{high}" if low != "" or high != "" else ""
-        rows.append({"name": field.name, "type": kind + limits, "default": str(field.default), "unit": UNITS[field.name]})
-    return rows
+    """One row per setting."""
+    return [describe(name) for name in OWNER]

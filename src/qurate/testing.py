@@ -17,7 +17,7 @@ from qurate.environments.registry import make_engine
 from qurate.errors import QurateError
 from qurate.mdp.states import CONTEXT_NAMES, derive_context
 from qurate.serving.store import DecisionRow, EventRow, StoredRow, Write
-from qurate.types import Engine, Feedback, FloatArray, IntArray, Observation, Policy
+from qurate.types import Actions, Engine, Feedback, FloatArray, IntArray, Observation, Policy, take_rows
 
 CUSTOMERS, STEPS = 24, 8
 """How many customers, for how many decisions, `check_env` watches."""
@@ -35,7 +35,7 @@ Estimator = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float
 class Sampler(Protocol):
     """Draws transitions from a replay."""
 
-    def sample(self, rng: np.random.Generator, batch_size: int) -> NDArray[np.int64]: ...
+    def sample(self, rng: np.random.Generator, batch_size: int) -> Any: ...
 
 
 class EventStore(Protocol):
@@ -50,6 +50,16 @@ class EventStore(Protocol):
 
 OpenStore = Callable[[Callable[[list[Write], int], None]], EventStore]
 """Opens the store on the same data each time it is called, with what is to be told after each commit."""
+
+
+def arrays_of(observation: Observation) -> list[NDArray[Any]]:
+    """The arrays of an observation: those of the state, candidates, mask."""
+    return [*observation.state, observation.actions.candidates, observation.actions.mask]
+
+
+def with_mask(observation: Observation, mask: NDArray[np.int8]) -> Observation:
+    """The same observation with another mask."""
+    return observation._replace(actions=observation.actions._replace(mask=mask))
 
 
 def _require(ok: object, rule: str, detail: str = "") -> None:
@@ -84,13 +94,15 @@ def check_env(env: Engine | gymnasium.Env[Any, Any]) -> None:
         _require(same, "batch size changes nothing", f"the first {n} of {CUSTOMERS} customers answer otherwise when they are alone")
     observation = env.reset(5, 2)
     shape = (2,) if np.ndim(_actions(env, observation, 0)) == 1 else (2, _actions(env, observation, 0).shape[1])
-    for bad in (-1, observation.candidates.shape[1]):
+    for bad in (-1, observation.actions.candidates.shape[1]):
         refused = False
         try:
             env.step(np.full(shape, bad, np.int64))
         except QurateError:
             refused = True
-        _require(refused, "illegal actions are refused", f"position {bad} of {observation.candidates.shape[1]} candidates was taken")
+        _require(
+            refused, "illegal actions are refused", f"position {bad} of {observation.actions.candidates.shape[1]} candidates was taken"
+        )
 
 
 def _check_catalogue(env: Engine) -> None:
@@ -104,26 +116,30 @@ def _check_catalogue(env: Engine) -> None:
 
 
 def _check_observation(env: Engine, o: Observation, n: int) -> None:
-    rule, (length, k) = "observation", (o.history_items.shape[1], o.candidates.shape[1])
+    rule, (length, k) = "observation", (o.state.history_items.shape[1], o.actions.candidates.shape[1])
     for name, width, dtype in (
         ("history_items", length, np.int64), ("history_types", length, np.int64), ("history_gaps", length, np.float32),
         ("history_values", length, np.float32), ("user", len(env.user_feature_names), np.float32),
         ("context", len(CONTEXT_NAMES), np.float32), ("candidates", k, np.int64), ("action_mask", k, np.int8),
     ):  # fmt: skip
-        value = getattr(o, name)
+        value = o.actions.mask if name == "action_mask" else getattr(o.actions if name == "candidates" else o.state, name)
         _array(value, (n, width), dtype, rule, name)
         _require(np.isfinite(value).all(), rule, f"{name} is not finite")
-    _require(((o.history_items >= 0) & (o.history_items <= len(env.item_ids))).all(), rule, "history_items outside 0..N")
-    _require(((o.history_types >= 0) & (o.history_types <= len(env.type_names))).all(), rule, "history_types outside 0..M")
-    real = o.history_types > 0
+    _require(((o.state.history_items >= 0) & (o.state.history_items <= len(env.item_ids))).all(), rule, "history_items outside 0..N")
+    _require(((o.state.history_types >= 0) & (o.state.history_types <= len(env.type_names))).all(), rule, "history_types outside 0..M")
+    real = o.state.history_types > 0
     _require((real[:, 1:] >= real[:, :-1]).all(), rule, "padding is not on the left")
-    _require(not (o.history_items[~real].any() or o.history_gaps[~real].any()), rule, "padding is not 0")
-    _require((o.history_gaps >= 0).all(), rule, "a gap below 0 s")
-    _require(np.array_equal(o.context, derive_context(o.history_types, o.history_gaps)), rule, "context is not derive_context(window)")
-    _require(((o.candidates >= 0) & (o.candidates <= len(env.item_ids))).all(), rule, "candidates outside 0..N")
-    _require(np.isin(o.action_mask, (0, 1)).all(), rule, "action_mask is not 0 or 1")
-    _require(not o.action_mask[o.candidates == 0].any(), rule, "padding among the candidates is open")
-    _require(o.action_mask.any(axis=1).all(), rule, "a customer without any allowed candidate")
+    _require(not (o.state.history_items[~real].any() or o.state.history_gaps[~real].any()), rule, "padding is not 0")
+    _require((o.state.history_gaps >= 0).all(), rule, "a gap below 0 s")
+    _require(
+        np.array_equal(o.state.context, derive_context(o.state.history_types, o.state.history_gaps)),
+        rule,
+        "context is not derive_context(window)",
+    )
+    _require(((o.actions.candidates >= 0) & (o.actions.candidates <= len(env.item_ids))).all(), rule, "candidates outside 0..N")
+    _require(np.isin(o.actions.mask, (0, 1)).all(), rule, "action_mask is not 0 or 1")
+    _require(not o.actions.mask[o.actions.candidates == 0].any(), rule, "padding among the candidates is open")
+    _require(o.actions.mask.any(axis=1).all(), rule, "a customer without any allowed candidate")
 
 
 def _check_feedback(env: Engine, before: Observation, f: Feedback, n: int) -> None:
@@ -143,18 +159,20 @@ def _check_feedback(env: Engine, before: Observation, f: Feedback, n: int) -> No
     order = np.argsort(r.lane, kind="stable")
     same_lane = np.diff(r.lane[order]) == 0
     _require((np.diff(r.time[order])[same_lane] >= 0).all(), rule, "rows of a customer are not in order of time")
-    length = before.history_items.shape[1]
+    length = before.state.history_items.shape[1]
     for lane in np.flatnonzero(~(f.terminated | f.truncated))[:8].tolist():
         own = order[r.lane[order] == lane]
         for name, new in (("history_items", r.item[own]), ("history_types", r.type[own]), ("history_values", r.value[own])):
-            expected = np.concatenate([getattr(before, name)[lane], new])[-length:]
-            _require(np.array_equal(getattr(f.obs, name)[lane], expected), "history", f"{name} is not the old window and the new rows")
+            expected = np.concatenate([getattr(before.state, name)[lane], new])[-length:]
+            _require(
+                np.array_equal(getattr(f.obs.state, name)[lane], expected), "history", f"{name} is not the old window and the new rows"
+            )
 
 
 def _actions(env: Engine, o: Observation, step: int) -> IntArray:
     """Legal actions that depend on lane and step only."""
-    open_ = np.argsort(o.action_mask == 0, axis=1, kind="stable")
-    count, k = o.action_mask.sum(axis=1, dtype=np.int64), int(getattr(env, "slate_size", 1))
+    open_ = np.argsort(o.actions.mask == 0, axis=1, kind="stable")
+    count, k = o.actions.mask.sum(axis=1, dtype=np.int64), int(getattr(env, "slate_size", 1))
     lane = np.arange(len(count))
     first = (lane * 7 + step * 13) % np.maximum(count - k + 1, 1)
     picked: IntArray = np.take_along_axis(open_, first[:, None] + np.arange(k), axis=1).astype(np.int64)
@@ -168,7 +186,7 @@ def _watch(env: Engine, seed: int, n: int, check: bool = False) -> list[NDArray[
         _check_observation(env, observation, n)
     seen: list[NDArray[Any]] = []
     for step in range(STEPS):
-        seen += [np.array(x) for x in (*observation[:6], observation.candidates)]
+        seen += [np.array(x) for x in (*observation.state, observation.actions.candidates)]
         f = env.step(_actions(env, observation, step))
         if check:
             _check_observation(env, f.obs, n)
@@ -228,16 +246,16 @@ def check_policy(policy: Policy, observation: Observation | None = None) -> None
     """
     o = observation if observation is not None else _shop_customers()
     _require(isinstance(policy.name, str) and policy.name, "name", "it is empty")
-    closed = np.random.default_rng(0).random(o.action_mask.shape) < 0.5
+    closed = np.random.default_rng(0).random(o.actions.mask.shape) < 0.5
     closed[:, :3] = False
-    for mask in (o.action_mask, np.where(closed, 0, o.action_mask).astype(np.int8)):
-        _check_choice(policy, o._replace(action_mask=mask))
-    nothing, none = policy.act(o._replace(action_mask=np.zeros(o.action_mask.shape, np.int8)), np.random.default_rng(0))
+    for mask in (o.actions.mask, np.where(closed, 0, o.actions.mask).astype(np.int8)):
+        _check_choice(policy, with_mask(o, mask))
+    nothing, none = policy.act(with_mask(o, np.zeros(o.actions.mask.shape, np.int8)), np.random.default_rng(0))
     _require((nothing == -1).all() and not none.any(), "nothing allowed", "position -1 and propensity 0 are due where all are masked")
-    few = np.array(o.action_mask)
+    few = np.array(o.actions.mask)
     few[:, np.arange(few.shape[1]) % max(few.shape[1] // 5, 1) != 0] = 0
     for row in range(3):
-        _check_propensities(policy, o._replace(action_mask=few), row)
+        _check_propensities(policy, with_mask(o, few), row)
 
 
 def _shop_customers() -> Observation:
@@ -249,17 +267,17 @@ def _shop_customers() -> Observation:
 
 
 def _check_choice(policy: Policy, o: Observation) -> None:
-    before = [np.array(part) for part in o]
+    before = [np.array(part) for part in arrays_of(o)]
     actions, propensity = policy.act(o, np.random.default_rng(1))
-    _require(_equal(before, list(o)), "observation untouched", "act changed it")
-    n, k = o.action_mask.shape
+    _require(_equal(before, arrays_of(o)), "observation untouched", "act changed it")
+    n, k = o.actions.mask.shape
     for array, dtype, name in ((actions, np.int64, "actions"), (propensity, np.float64, "propensities")):
         _require(array.dtype == dtype and array.ndim in (1, 2) and len(array) == n, "actions", f"{name} are {array.dtype} {array.shape}")
     _require(actions.shape == propensity.shape, "actions", f"shapes {actions.shape} and {propensity.shape} differ")
     slate = actions.reshape(n, -1)
     chosen = slate >= 0
     _require(((slate >= -1) & (slate < k)).all(), "actions", f"a position outside 0..{k - 1}")
-    legal = np.take_along_axis(o.action_mask * (o.candidates > 0), np.maximum(slate, 0), axis=1) > 0
+    legal = np.take_along_axis(o.actions.mask * (o.actions.candidates > 0), np.maximum(slate, 0), axis=1) > 0
     _require(legal[chosen].all(), "masks", "a masked candidate was shown")
     ordered = np.sort(slate, axis=1)
     _require(not ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(), "actions", "an item twice in a slate")
@@ -272,7 +290,9 @@ def _check_choice(policy: Policy, o: Observation) -> None:
 
 def _check_propensities(policy: Policy, o: Observation, row: int) -> None:
     """One decision made DRAWS times: the reported probability of each answer against how often it came."""
-    copies = Observation._make(np.repeat(part[row : row + 1], DRAWS, axis=0) for part in o)
+    candidates = np.repeat(o.actions.candidates[row : row + 1], DRAWS, axis=0)
+    mask = np.repeat(o.actions.mask[row : row + 1], DRAWS, axis=0)
+    copies = Observation(take_rows(o.state, np.full(DRAWS, row)), Actions(candidates, mask))
     actions, propensity = policy.act(copies, np.random.default_rng(row))
     slate, p = actions.reshape(DRAWS, -1), propensity.reshape(DRAWS, -1)
     groups = [np.arange(DRAWS)]
@@ -311,10 +331,10 @@ def check_sampler(sampler: Sampler, population: IntArray, weights: FloatArray | 
         weights: [P], how often in relation to the others; None = uniform.
     """
     for size in (1, 7, 256, len(population) + 3):
-        _array(sampler.sample(np.random.default_rng(size), size), (size,), np.int64, "indices", f"sample(rng, {size})")
-    one, other = (sampler.sample(np.random.default_rng(9), 64) for _ in range(2))
+        _array(sampler.sample(np.random.default_rng(size), size).index, (size,), np.int64, "indices", f"sample(rng, {size})")
+    one, other = (sampler.sample(np.random.default_rng(9), 64).index for _ in range(2))
     _require(np.array_equal(one, other), "same draw, same sample", "the same generator state gave other indices")
-    drawn = sampler.sample(np.random.default_rng(2), 40 * len(population))
+    drawn = sampler.sample(np.random.default_rng(2), 40 * len(population)).index
     _require(np.isin(drawn, population).all(), "only what may be drawn", f"{np.setdiff1d(drawn, population)[:3]} came")
     share = np.ones(len(population)) if weights is None else np.asarray(weights, np.float64)
     expected = share / share.sum() * len(drawn)

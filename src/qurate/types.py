@@ -6,46 +6,123 @@ Time is int64 microseconds UTC; gaps are float32 seconds. `discount`, never `don
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypeVar  # with defaults, which typing has from Python 3.13 on
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Propensities = NDArray[np.float64]
+ArrayT = TypeVar("ArrayT", default=NDArray[Any])
+"""numpy arrays in the replay, tensors in the learner."""
+
+ALWAYS, NEVER = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)
+"""Availability from the beginning of time; availability that does not come, or does not end."""
 
 SESSION_GAP_US = 30 * 60 * 1_000_000
 """A pause of 30 minutes or more starts a new visit, where the log has no session ids."""
+
+DEFAULT_TAU_S = 30 * 86_400.0
+"""Seconds: the discount across a pause of p seconds is exp(-p / tau), where no dataset says otherwise."""
 
 
 class State(NamedTuple):
     """What a policy sees of B customers before it decides; the newest event is last, padding is on the left."""
 
-    history_items: NDArray[np.integer]  # [B, L], 0 = padding
-    history_types: NDArray[np.integer]  # [B, L], 0 = padding
+    history_items: NDArray[Any]  # integers [B, L], 0 = padding
+    history_types: NDArray[Any]  # integers [B, L], 0 = padding
     history_gaps: FloatArray  # [B, L] seconds from this event to the next one; the last: to the decision's clock
     history_values: FloatArray  # [B, L], 0 where the event has no value
     user: FloatArray  # [B, U] user features
     context: FloatArray  # [B, C], see mdp/states.py
 
 
-class Observation(NamedTuple):
-    """A state and the actions open in it: the contract's observation, for B customers at once."""
+class DenseState(NamedTuple):
+    """What a policy sees of B copies of a Gymnasium task: numbers or pixels, and integers with an embedding each."""
 
-    history_items: NDArray[np.int64]  # [B, L]
-    history_types: NDArray[np.int64]  # [B, L]
-    history_gaps: FloatArray  # [B, L]
-    history_values: FloatArray  # [B, L]
-    user: FloatArray  # [B, U]
-    context: FloatArray  # [B, C]
-    candidates: NDArray[np.int64]  # [B, K] item indices, 0 = no candidate; a broadcast view when all rows share them
-    action_mask: NDArray[np.int8]  # [B, K], 1 = may be shown
+    numbers: NDArray[np.float32] | NDArray[np.uint8]  # [B, D] float32, or [B, C, H, W] uint8 pixels
+    categories: IntArray  # [B, G] each in 0..n_g - 1; G = 0 where the task has none
+
+
+StateT = TypeVar("StateT", bound=tuple[Any, ...], default=State)
+"""A state: a named tuple of arrays whose first axis is the batch."""
+
+
+def take_rows(state: StateT, rows: Any) -> StateT:
+    """The states at `rows` (an index array, a slice or a mask) of a batch of states."""
+    return type(state)(*(array[rows] for array in state))
+
+
+class Actions(NamedTuple):
+    """What may be shown to B customers. Actions are numbered 1..N; `candidates[b, position]` is the action at a position."""
+
+    candidates: IntArray  # [B, K] action indices, 0 = no candidate; a broadcast view when all rows share them
+    mask: NDArray[np.int8]  # [B, K], 1 = may be shown
+    features: FloatArray | None = None  # [B, K, F] of each candidate at this decision
+
+
+class Observation(NamedTuple, Generic[StateT]):
+    """A state and the actions open in it, for B customers at once."""
+
+    state: StateT
+    actions: Actions
+
+
+class OpenActions(NamedTuple, Generic[ArrayT]):
+    """What may be chosen in B successor states: explicit lists, else the catalogue at a clock, else a mask.
+
+    A row of `candidates` that is all 0 stands for the catalogue.
+    """
+
+    candidates: ArrayT | None  # [B, K] padded with 0
+    clock: ArrayT | None  # int64 [B] microseconds: open are the items whose availability contains it
+    since: ArrayT | None  # int64 [N + 1], see `Availability`
+    until: ArrayT | None  # int64 [N + 1]; None where no item ever ends
+    mask: ArrayT | None = None  # bool [B, N + 1], column 0 False: legal actions of a task without a catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """When each item may be shown: from `since` (inclusive) until `until` (exclusive), in microseconds.
+
+    Items are numbered in order of `since`, so that those that have begun are items 1..n.
+    """
+
+    since: IntArray  # [N + 1] ascending; ALWAYS = from the beginning, NEVER = not known; entry 0 is NEVER
+    until: IntArray  # [N + 1]; NEVER = does not end
+
+    @classmethod
+    def always(cls, n_items: int) -> "Availability":
+        """All of n items, at any time."""
+        since = np.full(n_items + 1, ALWAYS)
+        since[0] = NEVER
+        return cls(since, np.full(n_items + 1, NEVER))
 
     @property
-    def state(self) -> State:
-        """The part that describes the customer."""
-        return State(*self[:6])
+    def ends(self) -> bool:
+        """Whether any item ever stops being available."""
+        return bool((self.until < NEVER).any())
+
+    @property
+    def n_ever(self) -> int:
+        """Items that become available at all: items 1..n_ever."""
+        return int(np.searchsorted(self.since[1:], NEVER))
+
+    def n_begun(self, clock: IntArray | int) -> IntArray:
+        """How many items have begun by each clock, int64, shape of `clock`: items 1..n; some of them may have ended."""
+        return np.searchsorted(self.since[1 : self.n_ever + 1], clock, "right").astype(np.int64)
+
+    def open_items(self, clock: int) -> IntArray:
+        """Indices of the items that may be shown at `clock`, ascending."""
+        begun = np.arange(1, int(self.n_begun(clock)) + 1, dtype=np.int64)
+        return begun[self.until[begun] > clock] if self.ends else begun
+
+    def is_open(self, items: NDArray[np.integer], clock: IntArray) -> NDArray[np.bool_]:
+        """Whether each of `items` [...] may be shown at `clock` (same shape, or one that broadcasts); item 0 never."""
+        inside: NDArray[np.bool_] = (self.since[items] <= clock) & (clock < self.until[items])
+        return inside
 
 
 class EventRows(NamedTuple):
@@ -61,7 +138,7 @@ class EventRows(NamedTuple):
 class Feedback(NamedTuple):
     """What one batched step brought. Where an episode ended, `obs` is already the next customer's first one."""
 
-    obs: Observation
+    obs: Observation[Any]
     reward: FloatArray  # [B] weighted sum of the components
     components: FloatArray  # [B, R]
     terminated: NDArray[np.bool_]  # [B] gone for good
@@ -70,6 +147,8 @@ class Feedback(NamedTuple):
     rows: EventRows  # what happened, as history rows; complete also where the episode ended
     clock: NDArray[np.int64]  # [B] time of the next decision of the *same* customer, before any reset
     pause: FloatArray  # [B] seconds between visits if this step ended a visit, else 0
+    final: Any = None  # where an episode was truncated: the state before the reset [B, ...]; None from worlds of events, whose rows hold it
+    final_actions: Actions | None = None  # the actions open in that state; None: nobody truncated, or the catalogue at `clock`
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +195,30 @@ class Transitions:
     propensity: FloatArray  # NaN where not logged
 
 
-class Batch(NamedTuple):
-    """B sampled transitions, ready for `Learner.update`."""
+class Batch(NamedTuple, Generic[StateT, ArrayT]):
+    """B sampled transitions, ready for an objective; rewards are already weighted."""
 
-    state: State
-    action: IntArray  # [B]
-    reward: FloatArray  # [B, R] one-step reward by component
-    later_reward: FloatArray  # [B, R] discounted rewards of steps 2..n (0 for n = 1)
-    discount: FloatArray  # [B] discount of the successor: 0 = terminated
-    bootstrap: FloatArray  # [B] 1 where the successor was observed or is terminal, 0 = censored: no TD loss
-    next_state: State
-    next_candidates: IntArray | None  # [B, K] padded with 0, or None: items 1..next_available
-    next_available: IntArray  # [B]
-    index: IntArray  # type: ignore[assignment]  # [B] which transitions these are, for priorities
+    state: StateT
+    action: ArrayT  # int64 [B]
+    reward: ArrayT  # float32 [B, R] one-step reward by component
+    later_reward: ArrayT  # float32 [B, R] discounted rewards of steps 2..n (0 for n = 1)
+    discount: ArrayT  # float32 [B] discount of the successor: 0 = terminated
+    bootstrap: ArrayT  # float32 [B] 1 where the successor was observed or is terminal, 0 = censored: no TD loss
+    next_state: StateT
+    next_actions: OpenActions[ArrayT]
+    next_action: ArrayT  # int64 [B] what was shown in the successor; 0 where nothing was, or a list
+    index: ArrayT  # type: ignore[assignment]  # int64 [B] which transitions these are, for priorities
 
 
 class Policy(Protocol):
-    """Chooses what to show. `observation.candidates[b, actions[b]]` is the item."""
+    """Chooses what to show. `observation.actions.candidates[b, actions[b]]` is the item."""
 
     @property
     def name(self) -> str:
         """As in tables."""
         ...
 
-    def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
+    def act(self, observation: Observation[Any], rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
         """Actions int64 [B] (or [B, k]) as positions in the candidates, and their propensities, float64, same shape."""
         ...
 
@@ -152,7 +231,7 @@ class Scorer(Protocol):
         """As in tables."""
         ...
 
-    def scores(self, observation: Observation) -> FloatArray:
+    def scores(self, observation: Observation[Any]) -> FloatArray:
         """float32 [B, K]: higher is better; masked candidates may have any value."""
         ...
 
@@ -164,9 +243,11 @@ class Engine(Protocol):
     type_names: list[str]  # names of types 1..M
     component_names: list[str]  # [R]
     component_weights: FloatArray  # [R]
-    item_features: FloatArray  # [N + 1, F], row 0 zeros
     feature_names: list[str]  # [F]
     user_feature_names: list[str]  # [U]
 
-    def reset(self, seed: int, n: int) -> Observation: ...
+    @property
+    def item_features(self) -> FloatArray: ...  # [N + 1, F], row 0 zeros
+
+    def reset(self, seed: int, n: int) -> Observation[Any]: ...
     def step(self, actions: NDArray[np.int64]) -> Feedback: ...

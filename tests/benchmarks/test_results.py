@@ -12,7 +12,7 @@ import results
 import results_logs
 import results_page
 
-from qurate.models.directory import load
+from qurate.models.model import load
 
 DAY = 86_400
 
@@ -57,7 +57,7 @@ def test_a_log_becomes_figures_and_a_page_and_is_not_trained_twice(
     assert set(entry["ranking"]["by_score"]) == {"q", "q_in_support", "behaviour", "myopic"}
     assert set(entry["ranking"]["baselines"]) == {"popularity", "item_knn", "recent"}
     assert set(entry["training"]) == {"dqn/0", "dqn/1", "myopic/0", "myopic/1"}
-    gammas = [load(tiny["cache"] / f"tiny-{name}-0").settings.gamma for name in ("dqn", "myopic")]
+    gammas = [load(tiny["cache"] / f"tiny-{name}-0").settings.learning.gamma for name in ("dqn", "myopic")]
     assert gammas == [0.5, 0.0]
     assert entry["ranking"]["by_score"]["behaviour"]["first_choice_as_behaviour"] == 1.0
     text = (tiny["out"] / "results.md").read_text()

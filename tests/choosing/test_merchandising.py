@@ -45,7 +45,7 @@ def test_seen_and_excluded(shared: bool) -> None:
     candidates = np.arange(6) if shared else np.arange(6)[None].repeat(2, 0)
     observation = observe([[2, 2, 5], [1]], candidates)
     assert unseen(observation).tolist() == [[True, True, False, True, True, False], [True, False, True, True, True, True]]
-    assert contains(observation.candidates, np.array([0, 3, 900])).tolist() == [[False, False, False, True, False, False]] * 2
+    assert contains(observation.actions.candidates, np.array([0, 3, 900])).tolist() == [[False, False, False, True, False, False]] * 2
 
 
 def draw(rules: Rules, k: int, n: int = 500, width: int = 6, rule: object = UNIFORM) -> np.ndarray:

@@ -26,7 +26,7 @@ class Fixed:
 
     def scores(self, observation: Observation) -> np.ndarray:
         """[B, K]."""
-        return np.broadcast_to(self.values, observation.candidates.shape)
+        return np.broadcast_to(self.values, observation.actions.candidates.shape)
 
 
 def test_over_candidates_is_a_view_on_a_shared_catalogue() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.registry import GYM_IDS, make_engine, make_env
+from qurate.environments.registry import WORLDS, make_engine, make_env
 from qurate.testing import check_env
 from qurate.types import Feedback, Observation
 
-NAMES = list(GYM_IDS)
+NAMES = list(WORLDS)
 VARIETIES: list[dict[str, Any]] = [
     {"n_items": 40, "strength": 0.0, "max_steps": 3},
     {"n_items": 40, "strength": 2.0, "n_candidates": 6, "window": 3},
@@ -54,13 +54,14 @@ class Broken:
 
     def spoilt(self, o: Observation) -> Observation:
         if self.how == "right padding":
-            return o._replace(history_items=o.history_items[:, ::-1], history_types=o.history_types[:, ::-1])
+            items, types = o.state.history_items[:, ::-1], o.state.history_types[:, ::-1]
+            return o._replace(state=o.state._replace(history_items=items, history_types=types))
         if self.how == "types":
-            return o._replace(history_gaps=o.history_gaps.astype(np.float64))  # type: ignore[arg-type]
+            return o._replace(state=o.state._replace(history_gaps=o.state.history_gaps.astype(np.float64)))  # type: ignore[arg-type]
         if self.how == "nothing open":
-            return o._replace(action_mask=np.zeros(o.action_mask.shape, np.int8))
+            return o._replace(actions=o.actions._replace(mask=np.zeros(o.actions.mask.shape, np.int8)))
         if self.how == "context":
-            return o._replace(context=o.context + 1)
+            return o._replace(state=o.state._replace(context=o.state.context + 1))
         return o
 
     def step(self, actions: Any) -> Feedback:
@@ -102,6 +103,6 @@ def test_broken_engines_are_told_which_rule(how: str, rule: str) -> None:
 
 def test_a_broken_catalogue() -> None:
     engine: BatchedEngine = make_engine("shop", n_items=40)
-    engine.item_features = engine.item_features[1:]
+    engine.world.item_features = engine.item_features[1:]  # type: ignore[misc]
     with pytest.raises(AssertionError, match=r"^catalogue: item_features"):
         check_env(engine)

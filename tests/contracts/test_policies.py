@@ -15,7 +15,8 @@ from qurate.environments.registry import make_engine
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.answer import EMPTY_HISTORY, observe
+from qurate.models.answer import observe
+from qurate.models.histories import EMPTY_HISTORY
 from qurate.models.model import Model
 from qurate.testing import check_policy
 from qurate.training.train import train
@@ -28,8 +29,8 @@ class ByUser:
     name = "by_user"
 
     def scores(self, observation: Observation) -> Any:
-        bias = np.round(observation.history_gaps.sum(axis=1) % 3)
-        return ((observation.candidates * 7 + bias[:, None]) % 5).astype(np.float32)
+        bias = np.round(observation.state.history_gaps.sum(axis=1) % 3)
+        return ((observation.actions.candidates * 7 + bias[:, None]) % 5).astype(np.float32)
 
 
 RULES = {"greedy": GREEDY, "uniform": UNIFORM, "epsilon": epsilon_greedy_rule(0.3), "softmax": softmax_rule(0.7)}
@@ -66,11 +67,11 @@ def customers(model: Model, shop: Dataset) -> Observation:
 
     past = Histories(shop)
     rows = [EMPTY_HISTORY, *(past.rows(user, model.window) for user in range(7))]
-    catalogue = np.arange(1, model.n_available + 1)
+    catalogue = model.availability.open_items(past.log_end)
     return observe(model, rows, np.full(8, past.log_end), catalogue, shop.user_features[:8])
 
 
-@pytest.mark.parametrize("name", ["random", *FITTED])
+@pytest.mark.parametrize("name", FITTED)
 def test_baselines(name: str, shop: Dataset, model: Model) -> None:
     check_policy(fit_baseline(name, shop), customers(model, shop))
 
@@ -94,7 +95,7 @@ class Broken:
     def act(self, o: Observation, rng: np.random.Generator) -> Any:
         self.calls += 1
         if self.how == "deaf to masks":
-            o = o._replace(action_mask=np.ones(o.action_mask.shape, np.int8))
+            o = o._replace(actions=o.actions._replace(mask=np.ones(o.actions.mask.shape, np.int8)))
         if self.how == "own luck":
             rng = np.random.default_rng(self.calls)
         if self.how == "global luck":
@@ -109,17 +110,17 @@ class Broken:
         if self.how == "certain":
             return actions, np.where(p > 0, 1.0, 0.0)
         if self.how == "before masks":
-            return actions, np.where(p > 0, 1 / o.action_mask.shape[1], 0.0)
+            return actions, np.where(p > 0, 1 / o.actions.mask.shape[1], 0.0)
         if self.how == "zero":
             return actions, p * 0
         if self.how == "writes":
-            o.history_items[0, 0] += 1
+            o.state.history_items[0, 0] += 1
         if self.how == "random propensity":
             return actions, p * rng.uniform(0.9, 1.0, p.shape)
         if self.how == "eager":
             return np.maximum(actions, 0), np.maximum(p, 0.1)
         if self.how == "biased":
-            best = np.argmax(o.action_mask, axis=1)
+            best = np.argmax(o.actions.mask, axis=1)
             return np.where((rng.random(len(best)) < 0.2) & (actions >= 0), best, actions), p
         if self.how == "company":
             return actions, p * (1 if len(actions) > 1000 else 0.5)

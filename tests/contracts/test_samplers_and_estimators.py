@@ -7,10 +7,10 @@ import pytest
 
 from qurate.baselines.registry import random_policy
 from qurate.environments.registry import make_engine
-from qurate.replay.samplers import LogSampler, OnlineSampler
+from qurate.replay.samplers import LogSampler, OnlineSampler, Sample
 from qurate.replay.writers import OnlineWriter
 from qurate.testing import check_estimator, check_sampler
-from qurate.types import TRAIN, Transitions
+from qurate.types import TRAIN, Availability, IntArray, Transitions
 
 
 def log_sampler() -> tuple[LogSampler, Any]:
@@ -28,13 +28,13 @@ def test_log_sampler() -> None:
 @pytest.mark.parametrize("steps", [5, 70])
 def test_online_sampler_before_and_after_the_rings_are_full(steps: int) -> None:
     engine = make_engine("toy_chain", window=4, max_steps=9)
-    writer = OnlineWriter(4, 4 * 32, 4, np.ones(1, np.float32), len(engine.item_ids), 0, 0.9, 1e6)
+    writer = OnlineWriter(4, 4 * 32, 4, np.ones(1, np.float32), Availability.always(len(engine.item_ids)), 0, 0.9, 1e6)
     observation, rng = engine.reset(0, 4), np.random.default_rng(0)
     writer.begin(observation, engine.clock)
     for _ in range(steps):
         actions, _ = random_policy().act(observation, rng)
         feedback = engine.step(actions)
-        writer.add(observation.candidates[np.arange(4), actions], feedback)
+        writer.add(observation.actions.candidates[np.arange(4), actions], feedback)
         observation = feedback.obs
     slots = np.arange(4 * writer.lane_states)
     held = slots % writer.lane_states < np.minimum(writer.written, writer.lane_states)[slots // writer.lane_states]
@@ -50,14 +50,16 @@ class Broken:
     def sample(self, rng: np.random.Generator, batch_size: int) -> Any:
         if self.how == "own luck":
             rng = np.random.default_rng()
-        index = self.honest.sample(rng, batch_size)
+        return Sample(self.broken(self.honest.sample(rng, batch_size).index, rng), None)
+
+    def broken(self, index: IntArray, rng: np.random.Generator) -> Any:
         if self.how == "short":
             return index[:200]
         if self.how == "types":
             return index.astype(np.int32)
         if self.how == "leaks":
-            return np.where(rng.random(batch_size) < 0.01, 2, index)
-        return np.where(rng.random(batch_size) < 0.1, index[0], index) if self.how == "biased" else index
+            return np.where(rng.random(len(index)) < 0.01, 2, index)
+        return np.where(rng.random(len(index)) < 0.1, index[0], index) if self.how == "biased" else index
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ import time
 import numpy as np
 import pytest
 
-from qurate.environments.engine import BatchedEngine
+from qurate.environments.engine import EPOCH_US, BatchedEngine
 from qurate.environments.registry import make_engine
 from qurate.environments.rng import customer_keys, normals, purposes, uniforms
+from qurate.environments.scenarios.shop import Shop
 from qurate.errors import UserError
 from qurate.mdp.states import gather_state
-from qurate.types import EventArrays, Feedback, Observation
+from qurate.testing import arrays_of, check_env
+from qurate.types import ALWAYS, NEVER, Availability, EventArrays, Feedback, Observation
 
 
 def choice(customer: np.ndarray, step: np.ndarray, k: int) -> np.ndarray:
@@ -24,7 +26,7 @@ def lives(engine: BatchedEngine, n: int, wanted: int) -> dict[int, list[tuple]]:
     out: dict[int, list[tuple]] = {}
     done: set[int] = set()
     while len(done & set(range(wanted))) < wanted:
-        who, k = engine.customer.copy(), observation.action_mask.shape[1]
+        who, k = engine.customer.copy(), observation.actions.mask.shape[1]
         actions = choice(who, engine.steps, k)
         if engine.slate_size > 1:
             actions = (actions[:, None] + np.arange(engine.slate_size)) % k
@@ -33,7 +35,7 @@ def lives(engine: BatchedEngine, n: int, wanted: int) -> dict[int, list[tuple]]:
             if customer >= wanted:
                 continue
             rows = [tuple(column[feedback.rows.lane == lane].tolist()) for column in feedback.rows[1:]]
-            seen = tuple(np.asarray(part[lane]).tobytes() for part in observation)
+            seen = tuple(np.asarray(part[lane]).tobytes() for part in arrays_of(observation))
             out.setdefault(customer, []).append(
                 (seen, feedback.components[lane].tobytes(), feedback.reward[lane], feedback.clock[lane], feedback.pause[lane],
                  feedback.terminated[lane], feedback.truncated[lane], feedback.clicked[lane], rows)
@@ -59,14 +61,14 @@ def test_first_customer_shifts_the_customers() -> None:
     engine = make_engine("shop")
     shifted = engine.reset(5, 3, first_customer=4)
     all_of_them = make_engine("shop").reset(5, 7)
-    assert np.array_equal(shifted.user, all_of_them.user[4:])
+    assert np.array_equal(shifted.state.user, all_of_them.state.user[4:])
 
 
 def run(engine: BatchedEngine, seed: int, n: int, steps: int) -> tuple[list[Observation], list[Feedback]]:
     observations, feedback = [engine.reset(seed, n)], []
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        k = observations[-1].action_mask.shape[1]
+        k = observations[-1].actions.mask.shape[1]
         actions = rng.integers(0, k, n) if engine.slate_size == 1 else np.argsort(rng.random((n, k)), axis=1)[:, : engine.slate_size]
         feedback.append(engine.step(actions))
         observations.append(feedback[-1].obs)
@@ -98,9 +100,9 @@ def test_observations_equal_the_state_gathered_from_the_rows(name: str, argument
         for lane, lo, hi in zip(lanes, start, start[1:]):
             assert (np.diff(arrays.time[lo:hi]) > 0).all(), "rows of a customer have distinct times, in order"
             assert hi == lo or arrays.time[hi - 1] <= before.clock[lane]
-        state = gather_state(arrays, start[:-1], start[1:], before.clock[lanes], engine.window, after.user[lanes])
+        state = gather_state(arrays, start[:-1], start[1:], before.clock[lanes], engine.window, after.state.user[lanes])
         for name_, gathered in state._asdict().items():
-            seen = getattr(after, name_)[lanes]
+            seen = getattr(after.state, name_)[lanes]
             assert seen.dtype == gathered.dtype and seen.tobytes() == gathered.tobytes(), name_
             checked += 1
     assert checked > 100
@@ -126,8 +128,8 @@ def test_episodes_are_truncated_at_max_steps_and_new_customers_start_empty() -> 
     for fb in feedback:
         assert not (fb.terminated & fb.truncated).any()
         over = fb.terminated | fb.truncated
-        assert (fb.obs.history_items[over] == 0).all() and (fb.obs.history_gaps[over] == 0).all()
-        assert (fb.obs.history_items[~over] > 0).any(axis=1).all()
+        assert (fb.obs.state.history_items[over] == 0).all() and (fb.obs.state.history_gaps[over] == 0).all()
+        assert (fb.obs.state.history_items[~over] > 0).any(axis=1).all()
         lengths = np.where(over, 0, lengths + 1)
         assert lengths.max() < 4
     assert feedback[-1].truncated.sum() > 50
@@ -137,12 +139,12 @@ def test_episodes_are_truncated_at_max_steps_and_new_customers_start_empty() -> 
 def test_earlier_observations_are_not_changed_by_later_steps() -> None:
     engine = make_engine("shop", max_steps=5)
     observation = engine.reset(1, 50)
-    copies = [np.array(part) for part in observation]
+    copies = [np.array(part) for part in arrays_of(observation)]
     feedback = engine.step(np.arange(50))
     kept = [np.array(part) for part in (*feedback.rows, feedback.clock, feedback.pause, feedback.components, feedback.terminated)]
     for step in range(20):
         engine.step(np.full(50, step))
-    assert all(np.array_equal(a, b) for a, b in zip(observation, copies))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays_of(observation), copies))
     later = (*feedback.rows, feedback.clock, feedback.pause, feedback.components, feedback.terminated)
     assert all(np.array_equal(a, b) for a, b in zip(later, kept))
 
@@ -157,7 +159,7 @@ def test_pause_is_positive_only_where_a_visit_ended_and_the_customer_returns() -
         here = fb.pause > 0
         assert ((fb.clock - previous)[here] / 1e6 >= fb.pause[here]).all() and (fb.pause[here] >= 10 * 3600).all()
         stays = here & ~fb.truncated
-        assert (fb.obs.context[stays, 1] > np.log1p(9.9 / 2)).all(), "the pause is the last gap in the window"
+        assert (fb.obs.state.context[stays, 1] > np.log1p(9.9 / 2)).all(), "the pause is the last gap in the window"
         previous = engine.clock.copy()
         paused += int(here.sum())
     assert paused > 100
@@ -171,21 +173,139 @@ def test_a_restored_engine_continues_bit_for_bit(name: str, arguments: dict[str,
         before = engine.step(np.full(30, step % 3))
     state = engine.state()
     seen = other.restore(state)
-    assert all(np.array_equal(a, b) for a, b in zip(before.obs, seen))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays_of(before.obs), arrays_of(seen)))
     for step in range(30):
         x, y = engine.step(np.full(30, step % 4 % 3)), other.step(np.full(30, step % 4 % 3))
-        for a, b in zip((*x.obs, *x.rows, *x[1:6], x.clock, x.pause), (*y.obs, *y.rows, *y[1:6], y.clock, y.pause)):
+        for a, b in zip((*arrays_of(x.obs), *x.rows, *x[1:6], x.clock, x.pause), (*arrays_of(y.obs), *y.rows, *y[1:6], y.clock, y.pause)):
             assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"n_candidates": 9}])
+def test_lanes_with_seeds_of_their_own_are_restored_bit_for_bit(arguments: dict[str, int]) -> None:
+    engine, other = (make_engine("shop", max_steps=6, **arguments) for _ in range(2))
+    engine.reset_lanes(np.array([5, 5, 900], np.uint64), np.array([0, 1, 0]))
+    for step in range(8):
+        engine.step(np.full(3, step % 3))
+    other.restore(engine.state())
+    for step in range(20):
+        x, y = engine.step(np.full(3, step % 9)), other.step(np.full(3, step % 9))
+        assert all(np.array_equal(a, b) for a, b in zip((*arrays_of(x.obs), *x[1:6]), (*arrays_of(y.obs), *y[1:6])))
+
+
+def test_lanes_of_one_seed_meet_the_customers_they_name() -> None:
+    engine = make_engine("shop")
+    seen = engine.reset_lanes(np.array([5, 5, 900], np.uint64), np.array([0, 3, 0]))
+    one, other = make_engine("shop").reset(5, 4).state.user, make_engine("shop").reset(900, 1).state.user
+    assert np.array_equal(seen.state.user, [one[0], one[3], other[0]])
+
+
+@pytest.mark.parametrize("k", [9, None])
+def test_the_actions_of_a_truncated_episode_are_those_of_the_customer_who_was_there(k: int | None) -> None:
+    """The longer engine truncates nobody: what is open to its customers is what the shorter one must report."""
+    short, long = make_engine("shop", n_candidates=k, max_steps=4), make_engine("shop", n_candidates=k, max_steps=100)
+    short.reset(1, 50), long.reset(1, 50)
+    here, truncated = np.ones(50, bool), 0
+    for step in range(4):
+        a, b = short.step(np.full(50, step)), long.step(np.full(50, step))
+        here &= ~a.terminated
+        if k is None or step < 3:
+            assert a.final_actions is None
+        else:
+            rows = here & a.truncated
+            assert np.array_equal(a.final_actions.candidates[rows], b.obs.actions.candidates[rows])
+            assert not (a.obs.actions.candidates[rows] == b.obs.actions.candidates[rows]).all(axis=1).any(), "the next customer's"
+            assert (a.final_actions.mask == 1).all()
+            truncated += int(rows.sum())
+    assert truncated > 10 or k is None
+
+
+DAY = 86_400_000_000
+
+
+def seasonal(n_candidates: int | None = None, window: int = 5) -> BatchedEngine:
+    """A shop of 30 items: 1..10 always; 11..20 from day 30 on; 21..30 from day 40 to day 60 (days since customers arrive)."""
+    world = Shop(30)
+    since = np.r_[NEVER, np.full(10, ALWAYS), np.full(10, EPOCH_US + 30 * DAY), np.full(10, EPOCH_US + 40 * DAY)]
+    until = np.r_[NEVER, np.full(20, NEVER), np.full(10, EPOCH_US + 60 * DAY)]
+    world.availability = Availability(since, until)
+    return BatchedEngine(world, window, n_candidates=n_candidates)
+
+
+@pytest.mark.parametrize("k", [None, 12])
+def test_what_is_not_available_at_the_clock_is_masked(k: int | None) -> None:
+    engine = seasonal(k)
+    observation, kinds = engine.reset(0, 400), set()
+    for _ in range(6):
+        day = (engine.clock - EPOCH_US) / DAY
+        for lane in range(400):
+            due = set(range(1, 11)) | (set(range(11, 21)) if day[lane] >= 30 else set())
+            due |= set(range(21, 31)) if 40 <= day[lane] < 60 else set()
+            mask, candidates = observation.actions.mask[lane] == 1, observation.actions.candidates[lane]
+            assert mask.dtype == bool and observation.actions.mask.dtype == np.int8
+            if k is None:
+                assert set(candidates[mask]) == due
+            else:
+                assert set(candidates[mask]) <= due and mask.sum() == min(k, len(due)) == len(set(candidates[mask]))
+                assert (candidates[~mask] == 0).all()
+            kinds.add(len(due))
+        observation = engine.step(observation.actions.mask.argmax(axis=1)).obs
+    assert kinds == {10, 20, 30}
+    check_env(seasonal(k))
+
+
+@pytest.mark.parametrize("k", [None, 12])
+def test_a_closed_item_cannot_be_shown(k: int | None) -> None:
+    engine = seasonal(k)
+    closed = engine.reset(0, 1).actions.mask[0] == 0
+    assert closed.any()
+    with pytest.raises(UserError, match="actions that the mask allows, got a closed item"):
+        engine.step(np.array([closed.argmax()]))
+
+
+def test_a_decision_without_an_available_item_is_an_error() -> None:
+    engine = seasonal()
+    engine.availability.since[1:11] = EPOCH_US + 30 * DAY
+    with pytest.raises(UserError, match=r"an available item at each decision, got none at 17\d+ s since 1970"):
+        engine.reset(0, 100)
+
+
+def test_item_features_and_rows_are_those_of_the_world() -> None:
+    class Growing(Shop):
+        rows_per_step = 7
+
+        @property
+        def item_features(self) -> np.ndarray:
+            return np.full((31, 2), self.allocations, np.float32)
+
+        @item_features.setter
+        def item_features(self, features: np.ndarray) -> None:
+            self.allocations = 0
+
+        def allocate(self, n: int) -> None:
+            self.allocations += 1
+            super().allocate(n)
+
+    engine = BatchedEngine(Growing(30))
+    assert engine.rows_per_step == 7 and engine.item_features[1, 0] == 0
+    engine.reset(0, 2)
+    assert engine.item_features[1, 0] == 1
+    shop = make_engine("shop")
+    shop.reset(0, 2_000)
+    most = 0
+    for step in range(30):
+        rows = shop.step(np.full(2_000, step)).rows
+        most = max(most, int(np.bincount(rows.lane).max()))
+    assert 3 < most <= shop.rows_per_step == 5
 
 
 def test_candidates_are_distinct_and_change() -> None:
     engine = make_engine("shop", n_candidates=10)
     first = engine.reset(0, 20)
-    assert first.candidates.shape == (20, 10) and (np.diff(first.candidates, axis=1) > 0).all()
-    assert first.candidates.min() >= 1 and first.candidates.max() <= 300
+    assert first.actions.candidates.shape == (20, 10) and (np.diff(first.actions.candidates, axis=1) > 0).all()
+    assert first.actions.candidates.min() >= 1 and first.actions.candidates.max() <= 300
     second = engine.step(np.zeros(20, np.int64))
-    assert np.array_equal(second.rows.item[second.rows.type == 4], first.candidates[:, 0])
-    assert not np.array_equal(second.obs.candidates, first.candidates)
+    assert np.array_equal(second.rows.item[second.rows.type == 4], first.actions.candidates[:, 0])
+    assert not np.array_equal(second.obs.actions.candidates, first.actions.candidates)
 
 
 @pytest.mark.parametrize(
@@ -218,10 +338,10 @@ def test_repeated_positions_in_a_slate_are_refused() -> None:
         ("shopp", {}, "did you mean shop"),
         ("shop", {"max_steps": 0}, "max_steps of at least 1"),
         ("shop", {"window": 0}, "window of at least 1"),
-        ("shop", {"slate_size": 0}, "slate_size from 1 to 300"),
+        ("shop", {"slate_size": 0}, "slate_size of at least 1 for shop"),
         ("shop", {"n_candidates": 2, "slate_size": 3}, "n_candidates >= slate_size"),
         ("shop", {"strength": 2.5}, "strength from 0 to 2"),
-        ("shop", {"n_items": 1}, "at least 2 items"),
+        ("shop", {"n_items": 1}, "n_items of at least 2 for shop, got 1, at n_items; a whole number; 300 if left out"),
         ("toy_chain", {"n_items": 7}, "n_items=2 for toy_chain"),
         ("toy_chain", {"slate_size": 2}, "slate_size=1 for toy_chain"),
     ],

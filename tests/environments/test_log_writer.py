@@ -1,16 +1,15 @@
 """The written log: an ordinary log with exact propensities, from which ingest rebuilds what the simulator knew."""
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
 
+from qurate.baselines.registry import random_policy
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import UserError
-from qurate.evaluation.headroom import UniformPolicy
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.states import gather_state
@@ -19,7 +18,7 @@ from qurate.types import Observation
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_every_format_reads_back_as_the_same_logged_log(tmp_path: Path, suffix: str) -> None:
-    done = simulate(make_engine("shop"), UniformPolicy(), 40, 60, 7, tmp_path / f"events.{suffix}")
+    done = simulate(make_engine("shop"), random_policy(), 40, 60, 7, tmp_path / f"events.{suffix}")
     log = read_events(tmp_path / f"events.{suffix}")
     assert log.kind == "logged" and log.rejects.height == 0
     events, decisions = log.events.collect(), log.decisions.collect()
@@ -35,7 +34,7 @@ def test_every_format_reads_back_as_the_same_logged_log(tmp_path: Path, suffix: 
 def test_totals_equal_the_engine(tmp_path: Path) -> None:
     """The log holds exactly the events of the customers' first episodes: same counts by type as a rollout."""
     n = 1500  # two batches
-    done = simulate(make_engine("shop"), UniformPolicy(), n, 20, 3, tmp_path / "log.parquet")
+    done = simulate(make_engine("shop"), random_policy(), n, 20, 3, tmp_path / "log.parquet")
     assert Path(done["decisions"]).name == "log.decisions.parquet"
     events, decisions = pl.read_parquet(done["events"]), pl.read_parquet(done["decisions"])
     actions = {}
@@ -59,12 +58,12 @@ def test_ingest_rebuilds_what_the_policy_saw(tmp_path: Path) -> None:
     """Simulated log -> dataset -> states equals the engine's observations bit for bit; rewards add up; features agree."""
     n = 60
 
-    class Recorder(UniformPolicy):
-        seen: ClassVar[list[Observation]] = []
+    class Recorder:
+        name, seen = "random", list[Observation]()
 
         def act(self, observation, rng):  # type: ignore[no-untyped-def]
-            self.seen.append(Observation(*(np.array(part) for part in observation)))
-            return super().act(observation, rng)
+            self.seen.append(Observation(*(type(part)(*map(np.array, part)) for part in observation)))
+            return random_policy().act(observation, rng)
 
     engine, policy = make_engine("shop"), Recorder()
     done = simulate(engine, policy, n, 60, 5, tmp_path / "events.csv")
@@ -78,18 +77,18 @@ def test_ingest_rebuilds_what_the_policy_saw(tmp_path: Path) -> None:
     step = np.arange(len(t.user)) - np.searchsorted(t.user, t.user)
     state = gather_state(arrays, arrays.user_start[t.user], t.hi, t.clock, engine.window, np.zeros((len(t.hi), 0), np.float32))
     for name in ("history_items", "history_types", "history_gaps", "history_values", "context"):
-        expected = np.stack([getattr(policy.seen[s], name)[i] for i, s in zip(lane, step)])
+        expected = np.stack([getattr(policy.seen[s].state, name)[i] for i, s in zip(lane, step)])
         assert np.array_equal(getattr(state, name), expected), name
     events = pl.read_csv(done["events"])
     assert (t.reward * dataset.weights).sum() == sum({"click": 1, "cart": 2, "purchase": 5}[kind] for kind in events["type"])
 
 
 def test_users_and_items_are_written_as_a_shop_would_export_them(tmp_path: Path) -> None:
-    done = simulate(make_engine("shop", n_items=50), UniformPolicy(), 30, 5, 0, tmp_path / "a" / "events.csv")
+    done = simulate(make_engine("shop", n_items=50), random_policy(), 30, 5, 0, tmp_path / "a" / "events.csv")
     users, items = pl.read_csv(done["users"]), pl.read_csv(done["items"])
     assert users.columns == ["user_id", "segment", "price_band"] and set(users["price_band"]) <= {"low", "middle", "high"}
     assert items.columns == ["item_id", "category", "price", "rating", "discount"] and items.height == 50
-    first = make_engine("shop", n_items=50).reset(0, 30).user
+    first = make_engine("shop", n_items=50).reset(0, 30).state.user
     assert users["segment"].to_list() == ["abcdef"[i] for i in first[:, :6].argmax(axis=1)]
 
 
@@ -98,7 +97,7 @@ def test_slates_and_candidates_are_written(tmp_path: Path) -> None:
         name = "slates"
 
         def act(self, observation, rng):  # type: ignore[no-untyped-def]
-            n, k = observation.candidates.shape
+            n, k = observation.actions.candidates.shape
             return np.argsort(rng.random((n, k)), axis=1)[:, :3], np.tile(1 / (k - np.arange(3)), (n, 1))
 
     done = simulate(make_engine("shop", slate_size=3, n_candidates=20), Slates(), 25, 30, 0, tmp_path / "events.parquet")
@@ -111,6 +110,6 @@ def test_slates_and_candidates_are_written(tmp_path: Path) -> None:
 
 def test_bad_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ending in"):
-        simulate(make_engine("shop"), UniformPolicy(), 1, 1, 0, tmp_path / "log.txt")
+        simulate(make_engine("shop"), random_policy(), 1, 1, 0, tmp_path / "log.txt")
     with pytest.raises(UserError, match="users and steps of at least 1"):
-        simulate(make_engine("shop"), UniformPolicy(), 0, 1, 0, tmp_path / "log.csv")
+        simulate(make_engine("shop"), random_policy(), 0, 1, 0, tmp_path / "log.csv")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import Latent, consequences, far_sighted, shop_of, true_myopic
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.shop import N_CATEGORIES, Shop, ShopParameters
+from qurate.environments.scenarios.shop_references import consequences, far_sighted, shop_of, true_myopic
 from qurate.errors import UserError
-from qurate.evaluation.headroom import UniformPolicy, episode_returns, measure
+from qurate.evaluation.headroom import measure
+from qurate.evaluation.rollouts import take_customers
 
 
 def traces(engine: BatchedEngine, items: list[int], n: int = 400) -> list[tuple]:
@@ -61,14 +62,16 @@ def test_customers_and_luck_are_common_to_all_policies() -> None:
     """Two policies that agree until step 5 see bit-identical customers until then, whoever else is in the batch."""
     a, b = make_engine("shop"), make_engine("shop")
     first, second = a.reset(4, 64), b.reset(4, 64)
-    assert np.array_equal(first.user, second.user) and np.array_equal(a.clock, b.clock)
+    assert np.array_equal(first.state.user, second.state.user) and np.array_equal(a.clock, b.clock)
     for step in range(5):
         x, y = a.step(np.full(64, step)), b.step(np.full(64, step))
         assert np.array_equal(x.components, y.components) and np.array_equal(x.clock, y.clock)
     other = np.arange(64) % 2 * 50
     x, y = a.step(np.full(64, 5)), b.step(5 + other)
     same = (other == 0) & ~(x.terminated | y.terminated)
-    assert np.array_equal(x.components[same], y.components[same]) and np.array_equal(x.obs.history_gaps[same], y.obs.history_gaps[same])
+    assert np.array_equal(x.components[same], y.components[same]) and np.array_equal(
+        x.obs.state.history_gaps[same], y.obs.state.history_gaps[same]
+    )
 
 
 def test_probabilities_by_hand() -> None:
@@ -166,7 +169,7 @@ def test_features_say_what_the_shop_shows_and_nothing_latent() -> None:
     assert shop.item_features.shape == (301, len(shop.feature_names)) and not shop.item_features[0].any()
     rating = shop.item_features[1:, shop.feature_names.index("rating")]
     assert np.corrcoef(rating, shop.catalogue.quality)[0, 1] > 0.9, "the rating reveals quality"
-    user = BatchedEngine(shop).reset(0, 4000).user
+    user = BatchedEngine(shop).reset(0, 4000).state.user
     assert user.shape[1] == len(shop.user_feature_names) == 9
     assert (user[:, :6].sum(axis=1) == 1).all() and (user[:, 6:].sum(axis=1) == 1).all()
     assert np.abs(user[:, :6].mean(axis=0) - 1 / 6).max() < 0.03
@@ -199,20 +202,18 @@ def test_slate_choice_follows_the_conditional_logit() -> None:
 
 
 def test_references_agree_at_strength_0_and_have_headroom_at_strength_1() -> None:
-    without = measure(strength=0.0, customers=300, seeds=(0,))
+    without = measure("shop", strength=0.0, customers=300, seeds=(0,))
     assert without["true_myopic"] == without["far_sighted"]
-    with_effects = measure(strength=1.0, customers=400, seeds=(0,))
+    with_effects = measure("shop", strength=1.0, customers=400, seeds=(0,))
     random, myopic, far = (with_effects[name][0][0] for name in ("random", "true_myopic", "far_sighted"))
     assert random < myopic and far > 1.4 * myopic
 
 
 def test_references_need_a_shop_and_all_lanes() -> None:
-    toy = make_engine("toy_chain")
-    observation = toy.reset(0, 2)
     with pytest.raises(UserError, match="expected a shop, got ToyWorld"):
-        true_myopic(toy).act(observation, np.random.default_rng(0))
+        true_myopic(make_engine("toy_chain"))
     engine = make_engine("shop")
-    part = engine.reset(0, 3)._replace(user=np.zeros((2, 9), np.float32))
+    part = take_customers(engine.reset(0, 3), np.array([0, 1]))
     with pytest.raises(UserError, match="expected all 3 customers"):
         far_sighted(engine).act(part, np.random.default_rng(0))
 
@@ -223,12 +224,11 @@ def test_references_choose_among_candidates_and_for_slates() -> None:
     positions, propensity = far_sighted(engine).act(observation, np.random.default_rng(0))
     assert positions.shape == propensity.shape == (5, 3) and (propensity == 1).all()
     assert all(len(set(row)) == 3 for row in positions.tolist()) and positions.max() < 8
-    scores = Latent(engine, "x", 0.0, 0.0).scores(observation)
-    best = np.take_along_axis(consequences(shop_of(engine))[0], observation.candidates - 1, axis=1)
+    scores = true_myopic(engine).scores(observation)
+    best = np.take_along_axis(consequences(shop_of(engine))[0], observation.actions.candidates - 1, axis=1)
     assert np.array_equal(scores, best)
 
 
 def test_random_policy_meets_the_documented_rates() -> None:
-    engine = make_engine("shop", observe=False)
-    value, decisions, visits = episode_returns(engine, UniformPolicy(), 0, 1000)
+    value, decisions, visits = measure("shop", 1000, seeds=(0,))["random"][0]
     assert 6 < value < 9 and 24 < decisions < 30 and 3 < visits < 3.7

@@ -105,7 +105,7 @@ def test_the_history_reveals_the_state_of_the_chain() -> None:
     observation, rng = engine.reset(0, 100), np.random.default_rng(0)
     for _ in range(30):
         observation = engine.step((rng.random(100) < 0.7).astype(np.int64)).obs
-        shown = np.where(observation.history_types == 1, observation.history_items, 0)
+        shown = np.where(observation.state.history_types == 1, observation.state.history_items, 0)
         for lane in range(100):
             run = 0
             for item in shown[lane][shown[lane] > 0][::-1]:
@@ -122,8 +122,8 @@ def test_values_of_rewards_are_in_the_history() -> None:
     engine.reset(0, 1)
     for action in (0, 1):
         feedback = engine.step(np.array([action]))
-    assert feedback.obs.history_items.tolist() == [[0, 0, 1, 1, 2, 2]]
-    assert feedback.obs.history_types.tolist() == [[0, 0, 1, 2, 1, 2]]
-    assert feedback.obs.history_values.tolist() == [[0, 0, 0, 0.5, 0, 2.0]]
-    assert feedback.obs.history_gaps.tolist() == [[0, 0, 10, 50, 10, 50]]
+    assert feedback.obs.state.history_items.tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert feedback.obs.state.history_types.tolist() == [[0, 0, 1, 2, 1, 2]]
+    assert feedback.obs.state.history_values.tolist() == [[0, 0, 0, 0.5, 0, 2.0]]
+    assert feedback.obs.state.history_gaps.tolist() == [[0, 0, 10, 50, 10, 50]]
     assert feedback.reward.tolist() == [2.0]

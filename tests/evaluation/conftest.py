@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qurate.types import EventRows, Feedback, Observation
+from qurate.types import Actions, EventRows, Feedback, Observation, State
 
 TYPES = ["shown", "click"]
 
@@ -46,7 +46,8 @@ class TinyWorld:
         zeros = np.zeros((n, 3), np.float32)
         candidates = np.broadcast_to(np.arange(1, self.n_items + 1), (n, self.n_items))
         mask = np.broadcast_to(np.ones(self.n_items, np.int8), (n, self.n_items))
-        return Observation(items, types, zeros, zeros, np.zeros((n, 0), np.float32), np.zeros((n, 2), np.float32), candidates, mask)
+        state = State(items, types, zeros, zeros, np.zeros((n, 0), np.float32), np.zeros((n, 2), np.float32))
+        return Observation(state, Actions(candidates, mask))
 
     def step(self, actions: NDArray[np.int64]) -> Feedback:
         n, lanes = len(self.todo), np.arange(len(self.todo))
@@ -74,7 +75,7 @@ class Always:
         self.position, self.name = position, name
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        n = len(observation.candidates)
+        n = len(observation.actions.candidates)
         return np.full(n, self.position, np.int64), np.ones(n)
 
 

@@ -55,7 +55,7 @@ class ByItem:
         self.table, self.name = np.asarray(table, np.float32), name
 
     def scores(self, observation: Observation):
-        return self.table[observation.candidates]
+        return self.table[observation.actions.candidates]
 
 
 def test_gains_by_hand() -> None:
@@ -154,9 +154,9 @@ def test_batches_stay_under_the_limit_and_cover_every_row_once(monkeypatch) -> N
     log = make_log(rng.integers(1, 300, 200), np.zeros(200, np.int64), rng.integers(1, 301, 200).astype(np.int32), candidates=candidates)
     seen = []
     for part, observation in ranking.observations(log, np.arange(200), window=5):
-        assert part.size == 1 or observation.candidates.size * ranking._BYTES_PER_SCORE <= 40_000
+        assert part.size == 1 or observation.actions.candidates.size * ranking._BYTES_PER_SCORE <= 40_000
         for b, row in enumerate(part.tolist()):
-            allowed = observation.candidates[b][observation.action_mask[b] != 0].tolist()
+            allowed = observation.actions.candidates[b][observation.actions.mask[b] != 0].tolist()
             assert allowed == (list(candidates[row]) or list(range(1, log.transitions.n_available[row] + 1)))
         seen += part.tolist()
     assert sorted(seen) == list(range(200))
@@ -165,7 +165,7 @@ def test_batches_stay_under_the_limit_and_cover_every_row_once(monkeypatch) -> N
 def test_states_hold_only_what_came_before(monkeypatch) -> None:
     log = make_log([3, 4, 5], [0, 0, 0], 9)
     ((part, observation),) = ranking.observations(log, np.arange(3), window=2)
-    history = dict(zip(part.tolist(), observation.history_items.tolist(), strict=True))
+    history = dict(zip(part.tolist(), observation.state.history_items.tolist(), strict=True))
     assert history == {0: [0, 0], 1: [0, 3], 2: [3, 4]}
 
 

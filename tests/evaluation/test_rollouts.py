@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from qurate.environments.references import true_myopic
 from qurate.environments.registry import make_engine
+from qurate.environments.scenarios.shop_references import true_myopic
 from qurate.errors import UserError
-from qurate.evaluation.rollouts import customers_seed, first_allowed, items_at, rollout, take_rows
+from qurate.evaluation.rollouts import customers_seed, first_allowed, items_at, rollout, take_customers
 from qurate.evaluation.static_list import StaticCycle
 
 DAY = 86_400.0
@@ -74,7 +74,7 @@ def test_a_masked_action_is_refused_and_an_empty_mask_is_said(tiny_world, always
     world = tiny_world()
     observation = world.reset(0, 2)
     mask = np.array([[1, 0, 1, 1], [1, 1, 1, 1]], np.int8)
-    world._observe = lambda: observation._replace(action_mask=mask)
+    world._observe = lambda: observation._replace(actions=observation.actions._replace(mask=mask))
     with pytest.raises(UserError, match="expected an allowed candidate, got position 1"):
         rollout(world, always(1), seed=0, customers=2)
     mask[0] = 0
@@ -92,11 +92,11 @@ def test_trace_follows_the_first_customers(tiny_world, always) -> None:
 
 def test_rows_keep_shared_candidates_shared(tiny_world) -> None:
     observation = tiny_world(n_items=5).reset(0, 4)
-    some = take_rows(observation, np.array([1, 3]))
+    some = take_customers(observation, np.array([1, 3]))
     assert some.candidates.shape == (2, 5)
     assert some.candidates.strides[0] == 0
     own = observation._replace(candidates=np.arange(20).reshape(4, 5))
-    assert take_rows(own, np.array([3])).candidates.tolist() == [[15, 16, 17, 18, 19]]
+    assert take_customers(own, np.array([3])).candidates.tolist() == [[15, 16, 17, 18, 19]]
     assert items_at(own.candidates, np.array([0, 1, 2, 3])).tolist() == [0, 6, 12, 18]
     assert items_at(own.candidates, np.array([[0, 1]] * 4)).tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
 

@@ -6,14 +6,14 @@ from qurate.environments.registry import make_engine
 from qurate.errors import UserError
 from qurate.evaluation.rollouts import positions_of, rollout
 from qurate.evaluation.static_list import StaticCycle, StaticSearch, StaticSlate, best_static
-from qurate.types import Observation
+from qurate.types import Actions, Observation, State
 
 
 class Uniform:
     name = "random"
 
     def act(self, observation, rng):
-        n, k = observation.candidates.shape
+        n, k = observation.actions.candidates.shape
         return rng.integers(0, k, n), np.full(n, 1 / k)
 
 
@@ -24,7 +24,7 @@ def observation(history, candidates, mask=None, types=None) -> Observation:
     mask = np.ones(candidates.shape, np.int8) if mask is None else np.asarray(mask, np.int8)
     types = np.ones(items.shape, np.int64) if types is None else np.asarray(types)
     none = np.zeros((len(items), 0), np.float32)
-    return Observation(items, types, zeros, zeros, none, none, candidates, mask)
+    return Observation(State(items, types, zeros, zeros, none, none), Actions(candidates, mask))
 
 
 def test_positions_of_shared_and_own_candidates() -> None:

@@ -3,17 +3,20 @@
 import numpy as np
 import pytest
 
-from qurate.choosing.selection import epsilon_greedy
+from qurate.algorithms.table import make_objective
 from qurate.environments.registry import make_engine
 from qurate.learning.learner import Learner
 from qurate.learning.loops import epsilon_at, lane_epsilons, train_online
+from qurate.replay.samplers import OnlineSampler
 from qurate.replay.writers import OnlineWriter
-from qurate.settings import Settings
+from qurate.settings import ExplorationSettings, from_flat
 from qurate.training.train import fresh_model
+from qurate.types import Availability
 
 
 def test_epsilon_falls_linearly_and_stays() -> None:
-    assert [epsilon_at(step, 1.0, 0.2, 100) for step in (0, 50, 100, 500)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    schedule = ExplorationSettings(epsilon_start=1.0, epsilon_end=0.2, epsilon_steps=100)
+    assert [epsilon_at(step, schedule) for step in (0, 50, 100, 500)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
 
 
 def test_customers_explore_alike_or_from_epsilon_to_one_in_equal_ratios() -> None:
@@ -23,11 +26,13 @@ def test_customers_explore_alike_or_from_epsilon_to_one_in_equal_ratios() -> Non
 
 @pytest.mark.parametrize(("epsilon", "least", "most"), [(0.0, 0.0, 0.0), (0.5, 0.4, 0.6), (1.0, 0.95, 1.0)])
 def test_the_replay_knows_which_actions_were_exploration(epsilon: float, least: float, most: float) -> None:
-    settings = Settings(window=4, epsilon_start=epsilon, epsilon_end=epsilon)
+    settings = from_flat({"window": 4, "epsilon_start": epsilon, "epsilon_end": epsilon})
     engine = make_engine("shop", window=4)
     model = fresh_model(engine, settings, "dqn", 0, "shop")
-    writer = OnlineWriter(32, 3_200, 4, engine.component_weights, engine.n_items, model.user_dim, 0.9, 1e5)
-    loop = train_online(Learner(model.network, settings), engine, writer, epsilon_greedy, np.random.default_rng(0), 0, warmup=10_000)
+    writer = OnlineWriter(32, 3_200, 4, engine.component_weights, Availability.always(engine.n_items), model.user_dim, 0.9, 1e5)
+    learner = Learner(model.network, make_objective("dqn", settings), settings.learning)
+    rng = np.random.default_rng(0)
+    loop = train_online(learner, engine, writer, OnlineSampler(writer), rng, settings, seed=0, warmup=10_000)
     for _ in range(20):
         next(loop)
     explored = writer.tables.explored[writer.tables.action > 0]

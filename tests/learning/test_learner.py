@@ -6,24 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from qurate.algorithms.table import VARIANTS
-from qurate.learning import learner as learning
+from qurate.algorithms import catalogue_losses, dqn
+from qurate.algorithms.objective import Networks
+from qurate.algorithms.table import ALGORITHMS, algorithm_settings, make_objective
 from qurate.learning.learner import BAD_STEPS_BEFORE_ROLLBACK, Learner
-from qurate.networks.encoders import to_tensors
-from qurate.networks.item_tower import ItemTable
-from qurate.networks.qnetwork import QNetwork
-from qurate.settings import Settings
-from qurate.types import Batch, State
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.values import to_tensors
+from qurate.settings import Settings, from_flat
+from qurate.types import NEVER, Batch, OpenActions, State
 
 ITEMS, TYPES, WINDOW = 7, 2, 4
 
 
-def make_network(seed: int = 0, items: int = ITEMS, components: int = 2, form: str = "now_later", behaviour: bool = False) -> QNetwork:
+def make_network(
+    seed: int = 0, items: int = ITEMS, components: int = 2, form: str = "now_later", behaviour: bool = False
+) -> CatalogueNetwork:
     """A network whose every parameter is random, so that nothing is zero by initialisation."""
     torch.manual_seed(seed)
     features = torch.randn(items + 1, 3)
     features[0] = 0
-    net = QNetwork(
+    net = CatalogueNetwork(
         features, n_types=TYPES, user_dim=1, context_dim=2, n_components=components, dim=4, hidden=8, encoder="mean", form=form,
         id_embedding=True, id_dropout=0.0, behaviour=behaviour,
     )  # fmt: skip
@@ -42,21 +44,28 @@ def make_states(rng: np.random.Generator, n: int, items: int = ITEMS) -> State:
     )  # fmt: skip
 
 
+def available(counts: Any, items: int | None = None, candidates: np.ndarray | None = None) -> OpenActions:
+    """Items 1..counts[b] are open in row b: item i begins at time i."""
+    since = np.r_[NEVER, np.arange(1, (ITEMS if items is None else items) + 1)]
+    return OpenActions(candidates, np.asarray(counts, np.int64), since, None)
+
+
 def make_batch(seed: int = 0, n: int = 6, items: int = ITEMS, components: int = 2, **changes: Any) -> Batch:
     rng = np.random.default_rng(seed)
     batch = Batch(
         make_states(rng, n, items), rng.integers(1, items + 1, n), rng.normal(size=(n, components)).astype(np.float32),
-        np.zeros((n, components), np.float32), np.full(n, 0.9, np.float32), np.ones(n, np.float32), make_states(rng, n, items), None,
-        np.full(n, items, np.int64), np.arange(n),
+        np.zeros((n, components), np.float32), np.full(n, 0.9, np.float32), np.ones(n, np.float32), make_states(rng, n, items),
+        available(np.full(n, items), items), np.zeros(n, np.int64), np.arange(n),
     )  # fmt: skip
     return batch._replace(**changes)
 
 
-def make_learner(net: QNetwork | None = None, **settings: Any) -> Learner:
+def make_learner(net: CatalogueNetwork | None = None, **settings: Any) -> Learner:
     """A learner whose target network differs from the online one."""
     chosen: dict[str, Any] = {"double": False, "aux_weight": 0.0, "support_threshold": 0.0, "lr": 1e-3, "later_weight": 1.0, **settings}
     net = make_network(form=chosen.get("form", "now_later")) if net is None else net
-    learner = Learner(net, Settings(**chosen))
+    organic, settings = chosen.pop("organic", False), from_flat(chosen)
+    learner = Learner(net, make_objective("dqn", settings, organic), settings.learning)
     with torch.no_grad():
         for i, parameter in enumerate(learner.target.parameters()):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.3)
@@ -64,9 +73,9 @@ def make_learner(net: QNetwork | None = None, **settings: Any) -> Learner:
 
 
 @torch.no_grad()
-def by_head(net: QNetwork, state: State) -> torch.Tensor:
+def by_head(net: CatalogueNetwork, state: State) -> torch.Tensor:
     """Q of every item by head, [B, items, H], straight from the formula: no shortcut of the learner is used."""
-    table = net.items()
+    table = net.tower(None)
     heads = net.heads(to_tensors(state), table)
     vectors, mean = table.vectors[1:], table.vectors[1:].mean(0)
     advantage = torch.einsum("bhd,kd->bkh", heads.direction, vectors - mean)
@@ -80,11 +89,23 @@ def by_head(net: QNetwork, state: State) -> torch.Tensor:
 
 
 def targets(learner: Learner, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    values, counted, _ = learner._targets(batch, learner.network.items())
+    networks, online, tensors, settings = parts(learner, batch)
+    values, counted, _ = dqn.td_targets(networks, online, tensors, settings, False)
     return values, counted
 
 
-def best_by_hand(picker: QNetwork, valuer: QNetwork, batch: Batch) -> torch.Tensor:
+def next_values(learner: Learner, batch: Batch) -> torch.Tensor:
+    networks, online, tensors, settings = parts(learner, batch)
+    return dqn.next_values(networks, online, tensors, settings)
+
+
+def parts(learner: Learner, batch: Batch) -> tuple[Networks, Any, Any, Settings]:
+    """What an objective works with."""
+    networks = Networks(learner.network, learner.bound_target())
+    return networks, learner.network.bind(), to_tensors(batch), learner.objective.keywords["settings"]  # type: ignore[attr-defined]
+
+
+def best_by_hand(picker: CatalogueNetwork, valuer: CatalogueNetwork, batch: Batch) -> torch.Tensor:
     """Q of the successor by component, [B, R]: argmax of the sum over heads and components, valued by another network."""
     best = by_head(picker, batch.next_state).sum(2).argmax(1)
     chosen = by_head(valuer, batch.next_state)[torch.arange(len(best)), best]
@@ -109,9 +130,9 @@ def test_targets_of_the_single_form(double: bool) -> None:
 
 
 def test_every_algorithm_has_settings_of_its_own() -> None:
-    rows = [Settings(**row) for row in VARIANTS.values()]
+    rows = [(row.objective, algorithm_settings(name, {})) for name, row in ALGORITHMS.items()]
     assert len({str(row) for row in rows}) == len(rows)
-    assert (Settings().double, Settings(**VARIANTS["double_dqn"]).double) == (False, True)
+    assert [algorithm_settings(name, {}).learning.double for name in ("dqn", "double_dqn")] == [False, True]
 
 
 def test_double_and_single_estimates_differ_as_they_should() -> None:
@@ -139,15 +160,10 @@ def test_terminated_rows_are_worth_their_reward_and_censored_ones_teach_nothing_
     learner.update(alone)
     moved = [not torch.equal(a, b) for a, b in zip(before, learner.network.parameters())]
     assert any(moved) == (form == "now_later")
-    if learner.network.later_direction is not None:
-        assert torch.equal(by_head_bias(learner, before), by_head_bias(learner)), "the biases of `later` have no gradient"
-
-
-def by_head_bias(learner: Learner, parameters: list[torch.Tensor] | None = None) -> torch.Tensor:
-    """The value biases of the `later` heads, now or among remembered parameters."""
     names = [name for name, _ in learner.network.named_parameters()]
-    found = names.index("value.bias")
-    return (list(learner.network.parameters()) if parameters is None else parameters)[found].detach()[2:]
+    of_later = [i for i, name in enumerate(names) if name.startswith(("later_value", "later_direction"))]
+    assert len(of_later) == (4 if form == "now_later" else 0)
+    assert not any(moved[i] for i in of_later), "the layers of `later` have no gradient"
 
 
 def test_n_step_returns_enter_where_they_belong() -> None:
@@ -162,16 +178,16 @@ def test_n_step_returns_enter_where_they_belong() -> None:
 
 
 def test_the_maximum_stays_among_what_is_available() -> None:
-    learner, batch = make_learner(), make_batch(n=8, next_available=np.array([1, 2, 3, 4, 5, 6, 7, 7]))
+    learner, batch = make_learner(), make_batch(n=8, next_actions=available([1, 2, 3, 4, 5, 6, 7, 7]))
     q = by_head(learner.target, batch.next_state)
-    for b, available in enumerate(batch.next_available):
-        best = q[b, :available].sum(1).argmax()
+    for b, begun in enumerate(batch.next_actions.clock):
+        best = q[b, :begun].sum(1).argmax()
         assert torch.allclose(targets(learner, batch)[0][b, 2:], 0.9 * q[b, best].view(2, 2).sum(0), atol=1e-5)
     listed = np.zeros((8, 3), np.int64)
     listed[:4] = [[5, 2, 0], [7, 0, 0], [1, 3, 6], [2, 0, 0]]
-    got = learner.next_values(batch._replace(next_candidates=listed), learner.network.items())
+    got = next_values(learner, batch._replace(next_actions=batch.next_actions._replace(candidates=listed)))
     for b, row in enumerate(listed):
-        allowed = row[row > 0] - 1 if b < 4 else np.arange(batch.next_available[b])  # no list: the catalogue
+        allowed = row[row > 0] - 1 if b < 4 else np.arange(batch.next_actions.clock[b])  # no list: the catalogue
         best = allowed[int(q[b, torch.as_tensor(allowed)].sum(1).argmax())]
         assert torch.allclose(got[b], q[b, best].view(2, 2).sum(0), atol=1e-5)
 
@@ -179,29 +195,27 @@ def test_the_maximum_stays_among_what_is_available() -> None:
 @pytest.mark.parametrize("double", [False, True])
 def test_where_nothing_can_be_shown_nothing_is_to_come(double: bool) -> None:
     learner = make_learner(double=double)
-    some, none = make_batch(n=4, next_available=np.array([0, 7, 0, 3])), make_batch(n=4, next_available=np.zeros(4, np.int64))
-    table = learner.network.items()
-    alone = learner.next_values(make_batch(n=4, next_available=np.array([7, 7, 7, 3])), table)
-    got = learner.next_values(some, table)
+    some, none = make_batch(n=4, next_actions=available([0, 7, 0, 3])), make_batch(n=4, next_actions=available(np.zeros(4)))
+    alone = next_values(learner, make_batch(n=4, next_actions=available([7, 7, 7, 3])))
+    got = next_values(learner, some)
     assert not got[[0, 2]].any() and torch.allclose(got[[1, 3]], alone[[1, 3]], atol=1e-6) and got[1].any()
-    assert not learner.next_values(none, table).any()
+    assert not next_values(learner, none).any()
     listed = np.array([[2], [0], [0], [0]])
-    listed_values = learner.next_values(none._replace(next_candidates=listed), table)
+    listed_values = next_values(learner, none._replace(next_actions=available(np.zeros(4), candidates=listed)))
     assert listed_values[0].any() and not listed_values[1:].any(), "what is on a list can be shown"
 
 
 def test_the_support_keeps_the_maximum_where_the_data_has_been() -> None:
     net = make_network(behaviour=True)
     learner, batch = make_learner(net, support_threshold=0.5), make_batch(n=32)
-    table = learner.target.items()
     with torch.no_grad():
-        logits = learner.target.behaviour_logits(learner.target.heads(to_tensors(batch.next_state), table), table)[:, 1:]
+        logits = learner.bound_target()(to_tensors(batch.next_state)).behaviour_logits()[:, 1:]  # type: ignore[attr-defined]
     shares = torch.softmax(logits, 1)
     inside = shares / shares.amax(1, keepdim=True) >= 0.5
     q = by_head(learner.target, batch.next_state)
     best = q.sum(2).masked_fill(~inside, -1e9).argmax(1)
     expected = q[torch.arange(32), best].view(32, 2, 2).sum(1)
-    assert torch.allclose(learner.next_values(batch, net.items()), expected, atol=1e-5)
+    assert torch.allclose(next_values(learner, batch), expected, atol=1e-5)
     assert not torch.equal(best, q.sum(2).argmax(1)), "somewhere the support forbids the best item"
 
 
@@ -210,7 +224,7 @@ def test_a_myopic_learner_looks_at_nothing_later() -> None:
     assert torch.equal(targets(learner, batch)[0][:, 2:], torch.zeros(6, 2))
 
 
-def scalar_copy(net: QNetwork) -> QNetwork:
+def scalar_copy(net: CatalogueNetwork) -> CatalogueNetwork:
     """One component whose heads are the sums over the components of `net`: the scalar learner of the weighted reward."""
     r, d = net.n_components, net.dim
     one = make_network(components=1, form=net.form)
@@ -260,9 +274,11 @@ def test_a_batch_is_its_rows(loss: str) -> None:
 def row(batch: Batch, i: int) -> Batch:
     """Row `i` alone."""
     one = [
-        State(*(a[i : i + 1] for a in field)) if isinstance(field, State) else None if field is None else field[i : i + 1]
+        State(*(a[i : i + 1] for a in field)) if isinstance(field, State)
+        else field._replace(clock=field.clock[i : i + 1]) if isinstance(field, OpenActions)
+        else field[i : i + 1]
         for field in batch
-    ]
+    ]  # fmt: skip
     return Batch(*one)  # type: ignore[arg-type]
 
 
@@ -297,10 +313,10 @@ def test_a_hard_target_stands_still_and_then_is_the_online_network() -> None:
         assert all(torch.equal(a, b) for a, b in zip(before, learner.target.parameters()))
     learner.update(batch)
     assert same(learner.target, learner.network)
-    copied, table = [p.clone() for p in learner.target.parameters()], learner._target_items().vectors.clone()
+    copied, table = [p.clone() for p in learner.target.parameters()], learner.bound_target()
     learner.update(batch)
     assert all(torch.equal(a, b) for a, b in zip(copied, learner.target.parameters()))
-    assert torch.equal(learner._target_items().vectors, table)
+    assert learner.bound_target() is table, "computed once between two target updates"
 
 
 def test_a_soft_target_moves_by_its_share_and_its_cached_items_move_too() -> None:
@@ -310,7 +326,8 @@ def test_a_soft_target_moves_by_its_share_and_its_cached_items_move_too() -> Non
     for old, new, online in zip(before, learner.target.parameters(), learner.network.parameters()):
         assert torch.allclose(new, old + 0.25 * (online - old), atol=1e-6)
     with torch.no_grad():
-        assert torch.equal(learner._target_items().vectors, learner.target.items().vectors)
+        state, items = to_tensors(batch.state), torch.arange(1, ITEMS + 1).expand(6, -1)
+        assert torch.equal(learner.bound_target()(state).by_head(items), learner.target.bind()(state).by_head(items))
 
 
 def test_the_average_that_is_kept_lags_behind() -> None:
@@ -365,9 +382,8 @@ def behaviour_gradient(learner: Learner, batch: Batch) -> tuple[float, torch.Ten
     """Loss and gradient, with respect to the behaviour direction, of the behaviour head."""
     net = learner.network
     net.zero_grad()
-    table = net.items()
-    heads = net.heads(to_tensors(batch.state), table)
-    loss = learner._behaviour_loss(heads, table, torch.as_tensor(batch.action))
+    values = net.bind()(to_tensors(batch.state))
+    loss = catalogue_losses.behaviour_cross_entropy(values, torch.as_tensor(batch.action), learner.generator).mean()
     torch.autograd.backward(loss)
     assert net.behaviour is not None and net.behaviour.weight.grad is not None
     return float(loss.detach()), net.behaviour.weight.grad.clone()
@@ -380,22 +396,22 @@ def test_the_sampled_softmax_agrees_with_the_full_one_at_1000_items(monkeypatch:
     learner = make_learner(net, aux_weight=1.0)
     batch = make_batch(n=16, items=1_000)
     loss, gradient = behaviour_gradient(learner, batch)
-    monkeypatch.setattr(learning, "FULL_SOFTMAX_ITEMS", 0)
+    monkeypatch.setattr(catalogue_losses, "FULL_SOFTMAX_ITEMS", 0)
     draws = [behaviour_gradient(learner, batch) for _ in range(200)]
     assert np.mean([one for one, _ in draws]) == pytest.approx(loss, rel=0.01)
     mean = torch.stack([g for _, g in draws]).mean(0)
     assert torch.nn.functional.cosine_similarity(mean.flatten(), gradient.flatten(), dim=0) > 0.99
     assert float(mean.norm() / gradient.norm()) == pytest.approx(1, abs=0.05)
     # with a tenth of the items the correction is log 10, far more than this tolerance
-    monkeypatch.setattr(learning, "SOFTMAX_SAMPLES", 100)
+    monkeypatch.setattr(catalogue_losses, "SOFTMAX_SAMPLES", 100)
     assert np.mean([behaviour_gradient(learner, batch)[0] for _ in range(300)]) == pytest.approx(loss, rel=0.1)
 
 
 def test_the_sampled_softmax_over_every_item_is_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
     learner, batch = make_learner(make_network(behaviour=True), aux_weight=1.0), make_batch(n=16)
     loss, gradient = behaviour_gradient(learner, batch)
-    monkeypatch.setattr(learning, "FULL_SOFTMAX_ITEMS", 0)
-    monkeypatch.setattr(learning, "SOFTMAX_SAMPLES", ITEMS)
+    monkeypatch.setattr(catalogue_losses, "FULL_SOFTMAX_ITEMS", 0)
+    monkeypatch.setattr(catalogue_losses, "SOFTMAX_SAMPLES", ITEMS)
     sampled, sampled_gradient = behaviour_gradient(learner, batch)
     assert sampled == pytest.approx(loss, rel=1e-5)
     assert torch.allclose(sampled_gradient, gradient, atol=1e-5)
@@ -404,22 +420,14 @@ def test_the_sampled_softmax_over_every_item_is_the_full_one(monkeypatch: pytest
 @pytest.mark.parametrize("form", ["now_later", "single"])
 def test_unchosen_items_of_an_organic_log_are_pulled_to_the_value_of_staying(form: str) -> None:
     """As many items as `negatives`, in expectation: reward 0, and the customer stays in the state she was in."""
-    learner, batch = make_learner(negatives=16, gamma=0.5, form=form), make_batch(n=8)
-    learner.organic = True
-    table = learner.network.items()
-    heads = learner.network.heads(to_tensors(batch.state), table)
-    q_tm1 = learner.network.by_head(heads, table, torch.as_tensor(batch.action)[:, None])[:, 0]
-    counts = learner._counts(8)
-    got = float(learner._negatives(batch, heads, table, q_tm1, counts).detach())
+    learner, batch = make_learner(negatives=16, gamma=0.5, form=form, organic=True), make_batch(n=8)
+    networks, _, tensors, settings = parts(learner, batch)
+    counts = dqn.head_weights(tensors, 2, form, settings.learning.later_weight, organic=True)
+    loss = dqn.dqn(networks, tensors, learner.generator, settings=settings, organic=True)
+    got = float(loss.terms[1].mean().detach())
     stay = 0.5 * best_by_hand(learner.target, learner.target, batch._replace(next_state=batch.state))
     goal = torch.cat([torch.zeros(8, 2), stay], 1) if form == "now_later" else stay
     error = 0.5 * (by_head(learner.network, batch.state) - goal[:, None]).square() * counts[:, None]
     error[torch.arange(8), torch.as_tensor(batch.action) - 1] = 0
     assert got == pytest.approx(16 * float(error.sum(2).mean()), rel=1e-4)
     assert torch.allclose(counts.mean(0), torch.ones(counts.shape[1])), "every head counts as much as all rows do"
-
-
-def test_the_item_table_of_a_learner_is_the_networks() -> None:
-    learner = make_learner()
-    assert isinstance(learner._target_items(), ItemTable)
-    assert learner._target_items() is learner._target_items(), "computed once between two target updates"

@@ -5,7 +5,7 @@ import torch
 
 from qurate.networks import catalogue_max as select
 from qurate.networks.catalogue_max import best_item
-from qurate.networks.qnetwork import Scores
+from qurate.networks.catalogue_values import Scores
 
 
 def plain(q: Scores, rows: torch.Tensor, available: torch.Tensor, behaviour: Scores | None, threshold: float) -> torch.Tensor:

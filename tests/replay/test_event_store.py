@@ -8,7 +8,19 @@ import pytest
 from qurate.mdp.states import gather_state
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, step_discount, store_from_log
-from qurate.types import CENSORED, CONTINUES, TERMINATED, EventArrays, EventRows, Feedback, Observation, State, Transitions
+from qurate.types import (
+    CENSORED,
+    CONTINUES,
+    TERMINATED,
+    Actions,
+    Availability,
+    EventArrays,
+    EventRows,
+    Feedback,
+    Observation,
+    State,
+    Transitions,
+)
 
 N, TYPES = 50, 4
 DAY = 86_400_000_000
@@ -44,7 +56,7 @@ WEIGHTS = np.array([1.0, 5.0], np.float32)
 @pytest.mark.parametrize("window", [1, 7, 50])
 def test_states_equal_the_state_function_bit_for_bit(window: int) -> None:
     events, t, features = random_log()
-    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, window)
+    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, window, Availability.always(N))
     index = np.arange(len(t.hi))
     expected = gather_state(events, events.user_start[t.user], t.hi, t.clock, window, features[t.user])
     for name, got, want in zip(State._fields, store.states(index), expected):
@@ -53,7 +65,7 @@ def test_states_equal_the_state_function_bit_for_bit(window: int) -> None:
 
 def test_one_step_batch_by_hand() -> None:
     events, t, features = random_log()
-    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10)
+    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10, Availability.always(N))
     batch = store.batch(np.arange(len(t.hi)))
     assert np.allclose(batch.reward, t.reward * WEIGHTS)
     assert not batch.later_reward.any()
@@ -65,7 +77,7 @@ def test_one_step_batch_by_hand() -> None:
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_n_step_equals_the_sum_along_the_episode(n: int) -> None:
     events, t, features = random_log()
-    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10)
+    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10, Availability.always(N))
     batch = store.batch(np.arange(len(t.hi)), n)
     reward, discount = t.reward * WEIGHTS, np.where(t.end == TERMINATED, 0, step_discount(t.pause, 0.9, 1e5))
     for i in range(len(t.hi)):
@@ -91,7 +103,7 @@ def test_a_later_list_counts_with_the_rewards_of_all_its_items() -> None:
         np.array([[0], [1], [1], [2], [0]], np.float32), np.zeros(5, np.float32), np.where(state == 0, 1, -1).astype(np.int32),
         np.where(state == 0, CONTINUES, TERMINATED).astype(np.uint8), np.full(5, np.nan, np.float32),
     )  # fmt: skip
-    store = store_from_log(events, t, np.array([2.0], np.float32), np.zeros((1, 0), np.float32), 0.9, 1e5, 4)
+    store = store_from_log(events, t, np.array([2.0], np.float32), np.zeros((1, 0), np.float32), 0.9, 1e5, 4, Availability.always(N))
     batch = store.batch(np.arange(5), 2)
     assert batch.reward[:, 0].tolist() == [0, 2, 2, 4, 0], "each item with its own"
     assert batch.later_reward[:, 0] == pytest.approx([0.9 * 6, 0.9 * 6, 0, 0, 0])
@@ -100,7 +112,7 @@ def test_a_later_list_counts_with_the_rewards_of_all_its_items() -> None:
 def test_n_step_returns_stop_before_an_exploratory_action() -> None:
     """Rewards 1, 2, 3, 4 at discount .9; the third action was drawn at random."""
     world = TwoRowWorld(1, 0)
-    writer = OnlineWriter(1, 20, 4, np.ones(1, np.float32), N, 1, 0.9, 1e5)
+    writer = OnlineWriter(1, 20, 4, np.ones(1, np.float32), Availability.always(N), 1, 0.9, 1e5)
     writer.begin(world.observation(), world.clock)
     none = np.zeros(1, np.bool_)
     for i in range(6):
@@ -115,18 +127,22 @@ def test_n_step_returns_stop_before_an_exploratory_action() -> None:
 
 def test_one_step_is_n_step_of_one() -> None:
     events, t, features = random_log()
-    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10)
-    index = LogSampler(t).sample(np.random.default_rng(0), 64)
-    for a, b in zip(store.batch(index), store.batch(index, 1)):
-        if isinstance(a, State):
-            assert all(np.array_equal(x, y) for x, y in zip(a, b))
-        else:
-            assert np.array_equal(a, b) if a is not None else b is None
+    store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10, Availability.always(N))
+    index = LogSampler(t).sample(np.random.default_rng(0), 64).index
+    one, other = (arrays_of(batch) for batch in (store.batch(index), store.batch(index, 1)))
+    assert len(one) == len(other) > 15 and all(np.array_equal(x, y) for x, y in zip(one, other))
+
+
+def arrays_of(part: object) -> list[np.ndarray]:
+    """All arrays of a nested tuple."""
+    if isinstance(part, tuple):
+        return [array for inner in part for array in arrays_of(inner)]
+    return [] if part is None else [np.asarray(part)]
 
 
 def test_at_most_64_bytes_per_transition() -> None:
     events, t, features = random_log(400)
-    assert store_from_log(events, t, np.ones(2, np.float32), features, 0.9, 1e5, 50).bytes_per_transition() <= 64
+    assert store_from_log(events, t, np.ones(2, np.float32), features, 0.9, 1e5, 50, Availability.always(N)).bytes_per_transition() <= 64
 
 
 class TwoRowWorld:
@@ -139,7 +155,8 @@ class TwoRowWorld:
     def observation(self) -> Observation:
         z, f = np.zeros((self.lanes, 3), np.int64), np.zeros((self.lanes, 3), np.float32)
         user = np.array([[h[0][0] if h else 0.0] for h in self.histories], np.float32)
-        return Observation(z, z, f, f, user, f[:, :2], np.ones((self.lanes, 1), np.int64), np.ones((self.lanes, 1), np.int8))
+        state = State(z, z, f, f, user, f[:, :2])
+        return Observation(state, Actions(np.ones((self.lanes, 1), np.int64), np.ones((self.lanes, 1), np.int8)))
 
     def step(self, action: np.ndarray) -> Feedback:
         click = self.rng.random(self.lanes) < 0.33
@@ -170,7 +187,7 @@ def test_online_rings_give_back_what_happened_and_nothing_overwritten() -> None:
     """2,000 steps through rings of 40 states: every sampled transition equals a plain record of what happened."""
     lanes, window, capacity = 3, 6, 120
     world, rng = TwoRowWorld(lanes, 0), np.random.default_rng(1)
-    writer = OnlineWriter(lanes, capacity, window, np.ones(1, np.float32), N, 1, 0.9, 1e5)
+    writer = OnlineWriter(lanes, capacity, window, np.ones(1, np.float32), Availability.always(N), 1, 0.9, 1e5)
     writer.begin(world.observation(), world.clock)
     sampler, record = OnlineSampler(writer), {}
     for step in range(2_000):
@@ -184,7 +201,7 @@ def test_online_rings_give_back_what_happened_and_nothing_overwritten() -> None:
         del clock
         writer.add(action, feedback)
         if step % 50 == 49:
-            index = sampler.sample(rng, 64)
+            index = sampler.sample(rng, 64).index
             batch = writer.store.batch(index)
             for row, slot in enumerate(index):
                 (history, now), shown, reward, terminated = record[slot]

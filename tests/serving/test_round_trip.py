@@ -17,11 +17,15 @@ from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.encode import encode
-from qurate.models.model import Model, build_network
+from qurate.models.model import Model
+from qurate.models.parts import Answering, Provenance
+from qurate.models.ranker import NetworkRanker
+from qurate.networks.build import build_network
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
-from qurate.settings import Settings
+from qurate.settings import from_flat
+from qurate.types import Availability
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -93,15 +97,22 @@ def test_any_number_of_event_types_can_be_ingested(tmp_path: Path) -> None:
 
 
 def network_model(**changes: Any) -> Model:
-    settings = Settings(window=5, embedding_dim=8, hidden=8)
+    settings = from_flat({"window": 5, "embedding_dim": 8, "hidden": 8})
     features = np.random.default_rng(0).normal(size=(31, 3)).astype(np.float32)
     network = build_network(features, settings, n_types=3, user_dim=0, n_components=1, behaviour=False, seed=0)
     for parameter in network.parameters():  # the heads start at zero; any other values will do
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
     vocabulary = Vocabulary(tuple(f"i{i}" for i in range(1, 31)), ("click", "purchase", "shown"))
     weights, popularity = np.ones(1, np.float32), np.arange(31, dtype=np.float32)
-    given: dict[str, Any] = {"n_available": 30, "user_dim": 0, **changes}
-    return Model(network.requires_grad_(False).eval(), settings, "dqn", vocabulary, ["click"], weights, popularity, **given)
+    where = {name: changes.pop(name) for name in ("kind", "dataset", "dataset_sha256") if name in changes}
+    return Model(
+        ranker=NetworkRanker(network, features),
+        availability=Availability.always(30),
+        provenance=Provenance(algorithm="dqn", settings=settings, **where),
+        answering=Answering(
+            vocabulary=vocabulary, components=["click"], weights=weights, popularity=popularity, **{"user_dim": 0, **changes}
+        ),
+    )
 
 
 def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:

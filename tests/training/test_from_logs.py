@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from mdp_logs import decision, event, make_log
 
+from qurate.algorithms.objective import Objective
 from qurate.learning.learner import Learner
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model
-from qurate.networks.qnetwork import QNetwork
-from qurate.settings import Settings
+from qurate.networks.values import ValueNetwork
+from qurate.settings import LearningSettings
 from qurate.training.train import train
 
 VISIT = 10
@@ -58,11 +59,11 @@ def test_the_alarm_s_bound_is_of_the_weighted_rewards(monkeypatch: pytest.Monkey
     dataset = build_dataset(make_log(rows), {"click": 1, "purchase": 5}, episode="session")  # type: ignore[arg-type]
     bounds: list[float] = []
 
-    def noted(network: QNetwork, settings: Settings, *, q_bound: float, **more: Any) -> Learner:
+    def noted(network: ValueNetwork, objective: Objective, settings: LearningSettings, *, q_bound: float, **more: Any) -> Learner:
         bounds.append(q_bound)
-        return Learner(network, settings, q_bound=q_bound, **more)
+        return Learner(network, objective, settings, q_bound=q_bound, **more)
 
-    monkeypatch.setattr("qurate.training.train.Learner", noted)
+    monkeypatch.setattr("qurate.training.from_log.Learner", noted)
     for rewards in (None, {"click": 1}):
         train(dataset, steps=1, gamma=0.9, hidden=4, embedding_dim=2, window=2, batch_size=4, rewards=rewards)
     assert bounds == pytest.approx([50, 10], rel=1e-5)

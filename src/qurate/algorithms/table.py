@@ -1,23 +1,95 @@
-"""The family as a table of values: a variant changes settings, never the learner."""
+"""The family as a table: an algorithm is an objective and the settings that make it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from qurate.errors import Code, UserError, nearest
+import msgspec
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "dqn": {},  # Mnih et al. 2015, doi:10.1038/nature14236
-    "double_dqn": {"double": True},  # van Hasselt et al. 2016, arXiv:1509.06461
-    "nstep_dqn": {"n_step": 3},  # Sutton 1988; Hessel et al. 2018, arXiv:1710.02298
-    "myopic": {"gamma": 0.0},  # the baseline: same network, data and tuning, no tomorrow
+from qurate.algorithms.distributional import c51
+from qurate.algorithms.dqn import dqn
+from qurate.algorithms.objective import Objective
+from qurate.algorithms.tabular import q_learning, sarsa
+from qurate.errors import Code, UserError, nearest
+from qurate.settings import (
+    CategoricalSettings,
+    ExplorationSettings,
+    LearningSettings,
+    NetworkSettings,
+    OfflineSettings,
+    ReplaySettings,
+    Settings,
+    TableSettings,
+    from_flat,
+    parse_leaves,
+)
+
+DEEP = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings)
+TABULAR = (LearningSettings, ReplaySettings, ExplorationSettings, TableSettings)
+TABLE: dict[str, Any] = {"lr": 0.1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0}
+"""A table's target is the table itself, and what is kept is its last state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A row of the table.
+
+    Attributes:
+        objective: `f(networks, batch, rng, *, settings, organic) -> Loss`.
+        settings: leaves that differ from the defaults.
+        parts: which settings it has.
+        source: the paper.
+    """
+
+    objective: Callable[..., Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[type, ...] = DEEP
+    source: str = ""
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "dqn": Algorithm(dqn, source="Mnih et al. 2015, doi:10.1038/nature14236"),
+    "double_dqn": Algorithm(dqn, {"double": True}, source="van Hasselt et al. 2016, arXiv:1509.06461"),
+    "nstep_dqn": Algorithm(dqn, {"n_step": 3}, source="Sutton 1988; Hessel et al. 2018, arXiv:1710.02298"),
+    "dueling_dqn": Algorithm(dqn, {"head": "dueling", "form": "single"}, source="Wang et al. 2016, arXiv:1511.06581"),
+    "per_dqn": Algorithm(dqn, {"prioritised": True}, source="Schaul et al. 2016, arXiv:1511.05952"),
+    "c51": Algorithm(
+        c51, {"head": "c51", "form": "single"}, (*DEEP, CategoricalSettings), source="Bellemare et al. 2017, arXiv:1707.06887"
+    ),
+    "q_learning": Algorithm(q_learning, TABLE, TABULAR, source="Watkins 1989; Watkins and Dayan 1992, doi:10.1007/BF00992698"),
+    "sarsa": Algorithm(sarsa, TABLE, TABULAR, source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166"),
+    "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
 }
 
 
-def variant_settings(algorithm: str) -> dict[str, Any]:
-    """The settings that make `algorithm`; what the user sets explicitly goes over them.
+def find_algorithm(name: str) -> Algorithm:
+    """The row of this name.
 
     Raises:
         UserError: unknown name (the nearest known one is named).
     """
-    if algorithm not in VARIANTS:
-        raise UserError("a known algorithm", algorithm, where="--algorithm", hint=nearest(algorithm, VARIANTS), code=Code.UNKNOWN_ALGORITHM)
-    return VARIANTS[algorithm]
+    if name not in ALGORITHMS:
+        raise UserError("a known algorithm", name, where="--algorithm", hint=nearest(name, ALGORITHMS), code=Code.UNKNOWN_ALGORITHM)
+    return ALGORITHMS[name]
+
+
+def algorithm_settings(name: str, given: dict[str, Any]) -> Settings:
+    """The settings of an algorithm with what the user sets explicitly over them.
+
+    Raises:
+        UserError: an unknown algorithm or setting, a setting of another algorithm, or a value out of range.
+    """
+    row = find_algorithm(name)
+    leaves = {leaf for part in row.parts for leaf in part.__struct_fields__}  # type: ignore[attr-defined]
+    extra = {leaf: field.default for part in row.parts if part in (CategoricalSettings, TableSettings) for leaf, field in _fields(part)}
+    return from_flat(extra | row.settings | parse_leaves(given, leaves, name))
+
+
+def _fields(part: type) -> list[tuple[str, Any]]:
+    return [(field.name, field) for field in msgspec.structs.fields(part)]
+
+
+def make_objective(name: str, settings: Settings, organic: bool = False) -> Objective:
+    """The objective of an algorithm, with its settings bound."""
+    return partial(find_algorithm(name).objective, settings=settings, organic=organic)

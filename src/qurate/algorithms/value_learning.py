@@ -16,7 +16,12 @@ def masked_argmax(q_t: Tensor, mask_t: Tensor) -> Tensor:
 
 
 def q_target(r_t: Tensor, discount_t: Tensor, q_t: Tensor) -> Tensor:
-    """r + discount * q of the successor's chosen action (Watkins 1989; Mnih et al. 2015, eq. 2); any equal shapes."""
+    """r + discount * q of the successor's action; any equal shapes.
+
+    With the best action by the same network: Q-learning (Watkins 1989; Mnih et al. 2015, eq. 2). Picked by the online
+    network and valued by the target network: double Q-learning (van Hasselt et al. 2016, eq. 4). With the action that
+    was taken: SARSA (Rummery and Niranjan 1994).
+    """
     return r_t + discount_t * q_t
 
 
@@ -25,7 +30,23 @@ def error_loss(error: Tensor, kind: str) -> Tensor:
 
     The mean minimises the square; Huber's minimiser is not the mean and can reverse the order of items whose rewards
     are rare and large.
+
+    Args:
+        kind: "squared" or "huber".
     """
     if kind == "huber":
         return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
     return 0.5 * error.square()
+
+
+def now_later_targets(r_t: Tensor, later_r_t: Tensor, discount_t: Tensor, q_t: Tensor, bootstrap: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets of `now` and `later`, [B, 2R], and which of them count, [B, 2R].
+
+    now -> r_t; later -> later_r_t + discount_t * q_t. `now` needs no successor, so a censored transition still counts there.
+
+    Args:
+        r_t, later_r_t, q_t: [B, R]; later_r_t are the discounted rewards of steps 2..n.
+        discount_t, bootstrap: [B, 1]; bootstrap 0 where the successor was never observed.
+    """
+    later = q_target(later_r_t, discount_t, q_t)
+    return torch.cat([r_t, later], 1), torch.cat([torch.ones_like(later), bootstrap.expand_as(later)], 1)

@@ -80,11 +80,11 @@ def recent_items(observation: Observation, counts: NDArray[np.bool_], last: int,
         last: at most so many history rows of a customer.
         decay: weight of a row relative to the next newer one, in (0, 1].
     """
-    real = (observation.history_items > 0) & counts[observation.history_types]
+    real = (observation.state.history_items > 0) & counts[observation.state.history_types]
     rank = np.cumsum(real[:, ::-1], axis=1)[:, ::-1] - 1
     row, column = np.nonzero(real & (rank < last))
     weight = np.power(decay, rank[row, column]).astype(np.float32)
-    return row, observation.history_items[row, column], weight
+    return row, observation.state.history_items[row, column], weight
 
 
 def ragged(start: IntArray, count: IntArray) -> tuple[IntArray, IntArray]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from qurate.algorithms.table import make_objective
 from qurate.baselines.registry import random_policy
-from qurate.bench.bare import bare_learner, first_losses_agree
 from qurate.bench.load import measure, recommendations, server
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
@@ -31,11 +31,12 @@ from qurate.events.readers import read_events
 from qurate.learning.learner import Learner
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.model import build_network
+from qurate.networks.build import build_network
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, store_from_log
-from qurate.settings import Settings
+from qurate.settings import from_flat
+from qurate.types import Availability
 
 Row = dict[str, Any]
 Progress = Callable[[str], None]
@@ -117,7 +118,7 @@ def _shop_log(users: int) -> Dataset:
 
 def _log_store(users: int) -> tuple[Dataset, Store]:
     data = _shop_log(users)
-    return data, store_from_log(data.arrays, data.transitions, data.weights, data.user_features, GAMMA, TAU_S, WINDOW)
+    return data, store_from_log(data.arrays, data.transitions, data.weights, data.user_features, GAMMA, TAU_S, WINDOW, data.availability)
 
 
 def replay(seconds: float, users: int = 2_000) -> list[Row]:
@@ -125,7 +126,16 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
     data, store = _log_store(users)
     engine = make_engine("shop", window=WINDOW)
     lanes = 64
-    writer = OnlineWriter(lanes, users * 50, WINDOW, engine.component_weights, engine.n_items, len(engine.user_feature_names), GAMMA, TAU_S)
+    writer = OnlineWriter(
+        lanes,
+        users * 50,
+        WINDOW,
+        engine.component_weights,
+        Availability.always(engine.n_items),
+        len(engine.user_feature_names),
+        GAMMA,
+        TAU_S,
+    )
     rng = np.random.default_rng(0)
     writer.begin(engine.reset(0, lanes), engine.clock)
     for _ in range(users * 50 // lanes):
@@ -137,7 +147,7 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
         ("from rings", writer.store, OnlineSampler(writer)),
     ]
     for name, source, sampler in sources:
-        taken = turns(lambda source=source, sampler=sampler: source.batch(sampler.sample(rng, BATCH)), 20, seconds)  # type: ignore[misc]
+        taken = turns(lambda source=source, sampler=sampler: source.batch(sampler.sample(rng, BATCH).index), 20, seconds)  # type: ignore[misc]
         note = f"batch {BATCH}, window {WINDOW}, state and successor gathered, {len(source.tables.action):,} transitions"
         rows.append(rate(f"replay sampling {name}", "transitions/s", ">= 1000000", BATCH, taken, note))
     for name, source, _ in sources:
@@ -147,40 +157,19 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
 
 
 def learner(seconds: float, users: int = 2_000) -> list[Row]:
-    """Updates of double DQN in the now-and-later form with the behaviour head, and the same as a bare loop, turn by turn."""
+    """Updates of DQN from a logged log: the now-and-later form with the behaviour head."""
     data, store = _log_store(users)
-    settings = Settings(embedding_dim=DIM, batch_size=BATCH, window=WINDOW)
+    settings = from_flat({"embedding_dim": DIM, "batch_size": BATCH, "window": WINDOW})
     network = build_network(
         data.item_features, settings, n_types=data.vocabulary.n_types, user_dim=data.user_features.shape[1],
         n_components=len(data.weights), behaviour=True, seed=0,
     )  # fmt: skip
-    ours, rng, sampler = Learner(network, settings), np.random.default_rng(0), LogSampler(data.transitions)
-    batches = [store.batch(sampler.sample(rng, BATCH)) for _ in range(32)]
-    bare = bare_learner(ours, 0)
-    if not first_losses_agree(ours, bare, batches[:4]):
-        raise MachineError(
-            "a bare loop with the learner's losses",
-            "others",
-            where="qurate.bench.bare",
-            hint="bring it up to date",
-            code=Code.BENCH_DIFFERS,
-        )
-    taken: dict[str, list[float]] = {"ours": [], "bare": []}
-    calls: Iterable[tuple[str, Callable[[Any], object]]] = (("ours", ours.update), ("bare", bare))
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(taken["bare"]) < 4:
-        for name, update in calls:
-            start = time.process_time()
-            for batch in batches[:4]:
-                update(batch)
-            taken[name].append((time.process_time() - start) / 4)
-    share = 100 * float(np.median(np.array(taken["bare"]) / np.array(taken["ours"])))
-    shape = f"batch {BATCH}, {ITEMS:,} items, {DIM}-d, hidden {settings.hidden}, window {WINDOW}"
-    return [
-        rate("learner", "updates/s", None, 1, taken["ours"], shape),
-        rate("the same arithmetic as a bare torch loop", "updates/s", None, 1, taken["bare"], "losses checked to be equal"),
-        row("learner's share of the bare loop", round(share, 1), "%", ">= 80", "median of the ratio, turn by turn"),
-    ]
+    ours = Learner(network, make_objective("dqn", settings), settings.learning)
+    rng, sampler = np.random.default_rng(0), LogSampler(data.transitions)
+    batches = cycle([store.batch(sampler.sample(rng, BATCH).index) for _ in range(32)])
+    taken = turns(lambda: ours.update(next(batches)), 4, seconds)
+    shape = f"batch {BATCH}, {ITEMS:,} items, {DIM}-d, hidden {settings.network.hidden}, window {WINDOW}"
+    return [rate("learner", "updates/s", None, 1, taken, shape)]
 
 
 def _cpu_of_children() -> float:

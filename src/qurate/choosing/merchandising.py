@@ -19,7 +19,7 @@ BoolArray = NDArray[np.bool_]
 
 def allowed(observation: Observation) -> BoolArray:
     """[B, K] True where there is a candidate and its action mask is 1."""
-    candidates, mask = observation.candidates, observation.action_mask
+    candidates, mask = observation.actions.candidates, observation.actions.mask
     if len(candidates) > 1 and is_shared(candidates) and is_shared(mask):
         return np.broadcast_to((candidates[:1] > 0) & (mask[:1] != 0), candidates.shape)
     out: BoolArray = (candidates > 0) & (mask != 0)
@@ -51,7 +51,7 @@ def contains(candidates: IntArray, items: IntArray) -> BoolArray:
 
 def unseen(observation: Observation) -> BoolArray:
     """[B, K] True where the candidate is not in the customer's history window."""
-    return ~contains(observation.candidates, observation.history_items)
+    return ~contains(observation.actions.candidates, observation.state.history_items)
 
 
 @dataclass(frozen=True, slots=True)

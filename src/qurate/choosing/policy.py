@@ -1,6 +1,7 @@
 """Policies made from scorers: rank by a score, then choose by a rule; and mixtures of such policies."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,13 @@ def over_candidates(table: FloatArray, candidates: IntArray) -> FloatArray:
     return np.broadcast_to(picked, candidates.shape)
 
 
+@dataclass(eq=False)
 class FirstThen:
     """Ranks by one scorer wherever it is above 0, and everything else, below that, by another."""
 
-    def __init__(self, first: Scorer, then: Scorer, name: str) -> None:
-        self.first, self.then, self.name = first, then, name
+    first: Scorer
+    then: Scorer
+    name: str
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]: the first score where positive, else the second one mapped to [-1, 0] within the row."""
@@ -53,7 +56,7 @@ class ScoredPolicy:
         rule: `GREEDY`, `UNIFORM`, `epsilon_greedy_rule(e)`, `softmax_rule(t)`.
         slate_size: items shown at once; 1 gives actions of shape [B], more [B, k].
         rules: pins, blocks and quotas of the shop.
-        name: as in tables; the scorer's by default.
+        name: display name; the scorer's by default.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class ScoredPolicy:
         scores, mask = self.scorer.scores(observation), allowed(observation)
         if self.rules is None:
             return choose(self.rule, scores, mask, rng, None if self.slate_size == 1 else self.slate_size)
-        out = choose_with_rules(self.rule, self.rules, scores, mask, observation.candidates, self.slate_size, rng)
+        out = choose_with_rules(self.rule, self.rules, scores, mask, observation.actions.candidates, self.slate_size, rng)
         return (out[0][:, 0], out[1][:, 0]) if self.slate_size == 1 else out
 
     def propensity(self, observation: Observation, actions: IntArray) -> Propensities:
@@ -77,7 +80,7 @@ class ScoredPolicy:
         if self.rules is None:
             out = self.rule.propensity(legal_scores(scores, mask), slate)
         else:
-            out = propensity_with_rules(self.rule, self.rules, scores, mask, observation.candidates, slate)
+            out = propensity_with_rules(self.rule, self.rules, scores, mask, observation.actions.candidates, slate)
         return out.reshape(actions.shape)
 
     def probabilities(self, observation: Observation) -> Propensities:
@@ -85,7 +88,7 @@ class ScoredPolicy:
         scores, mask = self.scorer.scores(observation), allowed(observation)
         if self.rules is not None:
             nothing = np.zeros((len(scores), 0), np.int64)
-            mask = self.rules.mask(observation.candidates, np.array(mask), nothing, self.slate_size)
+            mask = self.rules.mask(observation.actions.candidates, np.array(mask), nothing, self.slate_size)
         return self.rule.probabilities(legal_scores(scores, mask))
 
 
@@ -98,7 +101,7 @@ class MixturePolicy:
     Args:
         parts: (weight, policy); weights are positive and sum to 1. The parts' own slate sizes do not count.
         slate_size: items shown at once.
-        name: as in tables.
+        name: display name.
 
     Raises:
         UserError: weights that are not positive or do not sum to 1, or a part with rules.
@@ -124,7 +127,7 @@ class MixturePolicy:
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
         """Positions in the candidates and their exact propensities; [B] or [B, k]; -1 and 0 where nothing is allowed."""
-        n, width = observation.candidates.shape
+        n, width = observation.actions.candidates.shape
         slate, propensity = np.full((n, self.slate_size), -1, np.int64), np.zeros((n, self.slate_size))
         if n and width:
             xs = self._legal(observation)

@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix
 from qurate.errors import Code, UserError
 from qurate.mdp.states import derive_context, gap_seconds
-from qurate.types import EventRows, Feedback, FloatArray, IntArray, Observation
+from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedback, FloatArray, IntArray, Observation, State
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
-
-ROWS_PER_STEP = 5
-"""Most history rows one customer gets in one step (shown, click, cart, purchase, a postponed purchase)."""
 
 COMPACT_EVERY = 12
 """Steps between two moves of the histories to the front of their rings."""
@@ -67,11 +64,17 @@ class World(Protocol):
     type_names: list[str]
     component_names: list[str]
     component_weights: FloatArray
-    item_features: FloatArray
     feature_names: list[str]
     user_feature_names: list[str]
+    availability: Availability  # when each item may be shown
+    rows_per_step: int  # most history rows that one customer gets in one step
     has_values: bool  # whether history rows carry values
     state_names: tuple[str, ...]  # attributes, arrays per lane, that hold the latent state
+
+    @property
+    def item_features(self) -> FloatArray:
+        """[N + 1, F], row 0 zeros."""
+        ...
 
     def allocate(self, n: int) -> None:
         """Makes room for n lanes."""
@@ -99,7 +102,8 @@ class BatchedEngine:
         window: L, history rows in an observation.
         max_steps: decisions after which an episode is truncated.
         slate_size: items shown at once, k; with k = 1 actions are [B].
-        n_candidates: K items drawn for each decision; None = the whole catalogue.
+        n_candidates: K items drawn for each decision from those that are available then (where fewer are, the rest is 0 and
+            masked); None = the whole catalogue, closed items masked.
         observe: False leaves histories and observations out (for policies that do not look); `step` then returns the
             last observation built.
 
@@ -107,6 +111,9 @@ class BatchedEngine:
     `clock` [B], `groups` (the last step's rows by kind, in the order of `Feedback.rows`), `final` (where `keep_final` is set
     and episodes ended in the last step: the observation before the change of customers).
     """
+
+    restores_exactly = True
+    """`restore` continues bit for bit."""
 
     def __init__(
         self,
@@ -122,9 +129,11 @@ class BatchedEngine:
         self.world, self.window, self.max_steps, self.slate_size, self.observe = world, window, max_steps, slate_size, observe
         self.item_ids, self.type_names = world.item_ids, world.type_names
         self.component_names, self.component_weights = world.component_names, world.component_weights
-        self.item_features, self.feature_names = world.item_features, world.feature_names
-        self.user_feature_names = world.user_feature_names
+        self.feature_names, self.user_feature_names = world.feature_names, world.user_feature_names
+        self.availability, self.rows_per_step = world.availability, world.rows_per_step
         self.n_items = len(world.item_ids)
+        since, until = world.availability.since[1:], world.availability.until[1:]
+        self._always_open = bool((since == ALWAYS).all() and (until == NEVER).all())
         self.n_candidates = n_candidates if n_candidates is None or n_candidates < self.n_items else None
         _require(window >= 1, "a window of at least 1 row", window, "window")
         _require(max_steps >= 1, "max_steps of at least 1", max_steps, "max_steps")
@@ -132,22 +141,37 @@ class BatchedEngine:
         _require(1 <= slate_size <= self.n_items, f"slate_size from 1 to {self.n_items}", slate_size, "slate_size")
         self._limit = np.uint64(self.n_candidates or self.n_items)
 
+    @property
+    def item_features(self) -> FloatArray:
+        """Of the world, [N + 1, F], row 0 zeros."""
+        return self.world.item_features
+
     def reset(self, seed: int, n: int, first_customer: int = 0) -> Observation:
         """Customers first_customer ... first_customer + n - 1 of `seed` take the n lanes."""
         _require(n >= 1, "at least one customer", n, "n")
-        self.seed, self.n = seed, n
+        return self._begin(seed, np.arange(first_customer, first_customer + n, dtype=np.int64), n)
+
+    def reset_lanes(self, seeds: Keys, first_customer: IntArray | int = 0) -> Observation:
+        """Each lane has a seed of its own, uint64 [n], and serves that seed's customers one after the other, from
+        `first_customer` on: lane b meets exactly what `reset(seeds[b], 1)` meets."""
+        _require(len(seeds) >= 1, "at least one customer", 0, "n")
+        return self._begin(seeds.copy(), np.zeros(len(seeds), np.int64) + first_customer, 1)
+
+    def _begin(self, seed: int | Keys, customers: IntArray, stride: int) -> Observation:
+        """`customers` [n] take the lanes; whoever follows customer c in a lane is customer c + stride."""
+        n = len(customers)
+        self.seed, self.n, self._stride = seed, n, stride
         self.lanes = np.arange(n, dtype=np.int64)
-        self.customer = self.lanes + first_customer
+        self.customer = customers
         self.steps = np.zeros(n, np.int64)
         self.clock = np.zeros(n, np.int64)
         self._stream = np.zeros(n, np.uint64)
         self._user = np.zeros((n, len(self.user_feature_names)), np.float32)
         self._no_value = np.zeros((n, self.window), np.float32)
         self._no_value.flags.writeable = False
-        everyone = np.broadcast_to(np.arange(1, self.n_items + 1, dtype=np.int64), (n, self.n_items))
-        self._candidates = everyone
-        self._mask = np.broadcast_to(np.ones(1, np.int8), (n, self.n_candidates or self.n_items))
-        self._capacity = self.window + ROWS_PER_STEP * COMPACT_EVERY
+        self._everyone = np.broadcast_to(np.arange(1, self.n_items + 1, dtype=np.int64), (n, self.n_items))
+        self._all_open = np.broadcast_to(np.ones(1, np.int8), (n, self.n_candidates or self.n_items))
+        self._capacity = self.window + self.rows_per_step * COMPACT_EVERY
         self._codes = np.zeros(n * self._capacity, np.int64)  # item << 8 | type: one gather serves both
         self._gaps = np.zeros(n * self._capacity, np.float32)
         self._values = np.zeros(len(self._gaps) if self.world.has_values else 0, np.float32)
@@ -173,19 +197,25 @@ class BatchedEngine:
         over = outcome.gone | truncated
         self.clock = clock
         self._stream += STEP_STRIDE
+        final_actions = None
         if over.any():
             truncated &= ~outcome.gone
             lanes = np.flatnonzero(over)
             if self.keep_final:
                 self.final = self._observe()
+            if self.n_candidates is not None and truncated.any():
+                final_actions = self._open_actions()
             self.clock = clock.copy()
             self._user = self._user.copy()  # observations handed out keep theirs
-            self.customer[lanes] += self.n
+            self.customer[lanes] += self._stride
             self._enter(lanes)
         if self.observe:
             self.observation = self._observe()
         reward = outcome.components @ self.component_weights
-        return Feedback(self.observation, reward, outcome.components, outcome.gone, truncated, outcome.clicked, rows, clock, outcome.pause)
+        return Feedback(
+            self.observation, reward, outcome.components, outcome.gone, truncated, outcome.clicked, rows, clock, outcome.pause,
+            final_actions=final_actions,
+        )  # fmt: skip
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that changes, as named arrays; `restore` on an engine of the same arguments continues bit for bit."""
@@ -194,7 +224,10 @@ class BatchedEngine:
 
     def restore(self, state: dict[str, NDArray[np.generic]]) -> Observation:
         """Continues from what `state` returned; returns the observation that stood then."""
-        self.reset(int(state["seed"]), int(state["n"]))
+        if state["seed"].ndim:
+            self.reset_lanes(state["seed"].astype(np.uint64))
+        else:
+            self.reset(int(state["seed"]), int(state["n"]))
         self._until_compact = int(state["_until_compact"])
         for name in set(STATE) - {"seed", "n", "_until_compact"}:
             getattr(self, name)[...] = state[name]
@@ -213,15 +246,19 @@ class BatchedEngine:
         if self.slate_size > 1:
             ordered = np.sort(actions, axis=1)
             _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
+        candidates, mask = self.observation.actions[:2]
+        if not self._always_open:
+            legal = np.take_along_axis(mask, actions.reshape(self.n, -1), axis=1)
+            _require(bool(legal.all()), "actions that the mask allows", "a closed item", "step")
         if self.n_candidates is None:
             return actions + 1
         if self.slate_size == 1:
-            return self._candidates[self.lanes, actions]
-        return np.take_along_axis(self._candidates, actions, axis=1)
+            return candidates[self.lanes, actions]
+        return np.take_along_axis(candidates, actions, axis=1)
 
     def _enter(self, lanes: IntArray) -> None:
         """The customers in `self.customer[lanes]` begin: fresh latent state, clock and an empty history."""
-        keys = customer_keys(self.seed, self.customer[lanes])
+        keys = customer_keys(self.seed if isinstance(self.seed, int) else self.seed[lanes], self.customer[lanes])
         self._stream[lanes] = keys
         self.steps[lanes] = 0
         arrival = (mix(keys + _ARRIVAL) % np.uint64(ARRIVALS_S)).astype(np.int64)
@@ -296,16 +333,39 @@ class BatchedEngine:
         start = self._end - self.window
         codes, gaps = self._code_runs[start], self._gap_runs[start]
         items, types = codes >> 8, codes & 255
-        if self.n_candidates is not None:
-            self._candidates = self._draw_candidates(self.n_candidates)
         values = _runs(self._values, self.window)[start] if self.world.has_values else self._no_value
-        return Observation(items, types, gaps, values, self._user, derive_context(types, gaps), self._candidates, self._mask)
+        state = State(items, types, gaps, values, self._user, derive_context(types, gaps))
+        return Observation(state, self._open_actions())
+
+    def _open_actions(self) -> Actions:
+        """What each customer may be shown at their clock."""
+        candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
+        if self._always_open:
+            return Actions(candidates, self._all_open)
+        mask = self.availability.is_open(candidates, self.clock[:, None])
+        if not mask.any(axis=1).all():
+            lane = int(mask.any(axis=1).argmin())
+            raise UserError(
+                "an available item at each decision",
+                f"none at {self.clock[lane] / 1e6:.0f} s since 1970",
+                where=f"decision {self.steps[lane]}",
+                code=Code.BAD_ENV,
+            )
+        return Actions(candidates, mask.astype(np.int8))
 
     def _draw_candidates(self, k: int) -> IntArray:
-        """K distinct items per customer, int64 [B, K]: those with the smallest hash."""
+        """K distinct available items per customer, int64 [B, K] ascending: those with the smallest hash; then 0."""
         own = mix(self._stream + _CANDIDATES)[:, None] + np.arange(self.n_items, dtype=np.uint64) * GOLDEN
-        chosen = np.argpartition(mix(own), k - 1, axis=1)[:, :k]
-        return np.sort(chosen, axis=1).astype(np.int64) + 1
+        order = mix(own)
+        clock = self.clock[:, None]
+        if not self._always_open:
+            order[~self.availability.is_open(self._everyone, clock)] = np.iinfo(np.uint64).max
+        chosen = np.sort(np.argpartition(order, k - 1, axis=1)[:, :k], axis=1).astype(np.int64) + 1
+        if self._always_open:
+            return chosen
+        chosen[~self.availability.is_open(chosen, clock)] = self.n_items + 1
+        chosen.sort(axis=1)
+        return np.where(chosen > self.n_items, 0, chosen)
 
 
 def _runs(flat: NDArray[ScalarT], window: int) -> NDArray[ScalarT]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, MachineError, UserError
+from qurate.files import replacing_file
 from qurate.types import Feedback, IntArray, Policy
 
 LANES = 1024
@@ -96,7 +97,7 @@ def _serve(
     """Events, decisions and users of customers first ... first + lanes - 1."""
     observation = engine.reset(seed, lanes, first)
     user_ids = np.array([f"u{seed}_{first + i:06d}" for i in range(lanes)])
-    people = _users(engine, observation.user, user_ids)
+    people = _users(engine, observation.state.user, user_ids)
     here = np.ones(lanes, np.bool_)
     visit = np.zeros(lanes, np.int64)
     events: list[Columns] = []
@@ -105,13 +106,13 @@ def _serve(
         clock = engine.clock.copy()
         actions, propensity = policy.act(observation, rng)
         flat = actions.reshape(lanes, -1)
-        shown = np.take_along_axis(observation.candidates, flat, axis=1)
+        shown = np.take_along_axis(observation.actions.candidates, flat, axis=1)
         feedback = engine.step(actions)
         who = np.flatnonzero(here)
         decision = {"lane": who, "step": np.full(who.size, step), "visit": visit[who], "time": clock[who], "shown": shown[who]}
         decisions.append(decision | {"propensity": propensity.reshape(lanes, -1)[who]})
         if engine.n_candidates is not None:
-            decisions[-1]["candidates"] = observation.candidates[who]
+            decisions[-1]["candidates"] = observation.actions.candidates[who]
         events.append(_events(engine, feedback, here, visit, step))
         visit += feedback.pause > 0
         here &= ~(feedback.terminated | feedback.truncated)
@@ -225,13 +226,8 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _write(table: pl.DataFrame, path: Path) -> str:
-    """Writes beside and renames, so that no half-written file has the final name."""
-    part = path.with_name(path.name + ".part")
-    try:
-        _write_as(table, part, path.suffix)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_file(path) as beside:
+        _write_as(table, beside, path.suffix)
     return str(path)
 
 

@@ -1,42 +1,126 @@
-"""Environments by name: `make_engine` (batched), `make_env` (Gymnasium), and their registration with Gymnasium.
+"""The worlds of qurate by name: one record each, from which engines, Gymnasium environments, errors and references come.
 
-Importing this module registers the environments, so `gymnasium.make("qurate.environments.registry:qurate/Shop-v0")` always works.
-Old Gymnasium versions also find them by the entry point `gymnasium.envs` (1.2 to 1.4 load no plugins) and then import this module
-while they are themselves half imported, so nothing here imports Gymnasium at the top.
+`make_engine` gives the batched engine, `make_env` and `make_vector_env` its Gymnasium forms, `references` the policies that see
+the latent state. Tasks that are not ours (CartPole-v1, package.module:factory) are in from_gymnasium.py.
+
+Importing this module registers the worlds with Gymnasium, so `gymnasium.make("qurate:qurate/Shop-v0")` always works.
+Old Gymnasium versions also find them by the entry point `gymnasium.envs` (1.2 to 1.4 read no entry points) and then import this
+module while they are themselves half imported, so nothing here imports Gymnasium at the top.
 """
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.engine import BatchedEngine, World
+from qurate.environments.scenarios import shop_references, toy_references
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
 from qurate.errors import Code, UserError, nearest
+from qurate.types import Policy
 
 if TYPE_CHECKING:
     from qurate.environments.to_gymnasium import RecommenderEnv, RecommenderVectorEnv
 
-GYM_IDS = {
-    "shop": "qurate/Shop-v0",
-    "toy_chain": "qurate/ToyChain-v0",
-    "toy_clickbait": "qurate/ToyClickbait-v0",
-    "toy_satiation": "qurate/ToySatiation-v0",
+MakeReference = Callable[[BatchedEngine], Policy]
+
+
+class Option(NamedTuple):
+    """A number that a world is made with, and its limits, both included. A default that is an int takes whole numbers only."""
+
+    default: float
+    low: float
+    high: float = math.inf
+
+    def check(self, value: Any, name: str, world: str) -> None:
+        """Raises UserError unless `value` is a number within the limits."""
+        whole = isinstance(self.default, int)
+        kind = "a whole number" if whole else "a number"
+        limits = f" from {self.low:g} to {self.high:g}" if self.high < math.inf else f" of at least {self.low:g}"
+        expected = f"{name}={self.low:g}" if self.low == self.high else f"{name}{limits}"
+        numeric = isinstance(value, int | float) and not isinstance(value, bool) and (isinstance(value, int) or not whole)
+        if not (numeric and self.low <= value <= self.high):
+            hint = "leave it out" if self.low == self.high else f"{kind}; {self.default:g} if left out"
+            raise UserError(f"{expected} for {world}", str(value), where=name, hint=hint, code=Code.BAD_ARGUMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class WorldRecord:
+    """What the project knows about a world.
+
+    Args:
+        gymnasium_id: its name at Gymnasium.
+        make: makes the world; takes `options` by keyword.
+        max_steps: decisions until an episode is truncated, if nothing else is asked for.
+        options: of `make`.
+        largest_slate: how many items may be shown at once.
+        references: policies that see its latent state, the least far-sighted first.
+        needs: packages beyond qurate's own that must be installed.
+    """
+
+    gymnasium_id: str
+    make: Callable[..., World]
+    max_steps: int
+    options: Mapping[str, Option]
+    largest_slate: float = math.inf
+    references: Mapping[str, MakeReference] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+def _shop(n_items: int, strength: float, world_seed: int) -> World:
+    return Shop(n_items, strength, world_seed)
+
+
+def _toy(name: str, gymnasium_id: str) -> WorldRecord:
+    mdp, only = TOYS[name](), {"strength": Option(1.0, 1, 1), "world_seed": Option(0, 0, 0)}
+    n = len(mdp.items)
+    return WorldRecord(
+        gymnasium_id,
+        lambda n_items, strength, world_seed: ToyWorld(mdp),
+        max_steps=200,
+        options={"n_items": Option(n, n, n)} | only,
+        largest_slate=1,
+        references={"true_myopic": toy_references.true_myopic, "optimal": toy_references.optimal},
+    )
+
+
+WORLDS: dict[str, WorldRecord] = {
+    "shop": WorldRecord(
+        "qurate/Shop-v0",
+        _shop,
+        max_steps=60,
+        options={"n_items": Option(300, 2), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        references={"true_myopic": shop_references.true_myopic, "far_sighted": shop_references.far_sighted},
+    ),
+    "toy_chain": _toy("toy_chain", "qurate/ToyChain-v0"),
+    "toy_clickbait": _toy("toy_clickbait", "qurate/ToyClickbait-v0"),
+    "toy_satiation": _toy("toy_satiation", "qurate/ToySatiation-v0"),
 }
-"""Names of the environments and their Gymnasium ids; either is understood."""
+
+
+def is_world(name: str) -> bool:
+    """Whether `name` is a world of qurate, by name or Gymnasium id; other names may be Gymnasium tasks (from_gymnasium.py)."""
+    return name in WORLDS or any(name == record.gymnasium_id for record in WORLDS.values())
 
 
 def environment_name(name: str) -> str:
-    """The short name of an environment given by name or Gymnasium id.
+    """The short name of a world given by name or Gymnasium id.
 
     Raises:
         UserError: unknown; the nearest name is named.
     """
-    by_id = {gym_id: short for short, gym_id in GYM_IDS.items()}
+    by_id = {record.gymnasium_id: short for short, record in WORLDS.items()}
     short = by_id.get(name, name)
-    if short not in GYM_IDS:
-        raise UserError(
-            "a known environment", name, where="--env", hint=nearest(name, [*GYM_IDS, *GYM_IDS.values()]), code=Code.UNKNOWN_ENVIRONMENT
-        )
+    if short not in WORLDS:
+        raise UserError("a known environment", name, where="--env", hint=nearest(name, [*WORLDS, *by_id]), code=Code.UNKNOWN_ENVIRONMENT)
     return short
+
+
+def references(name: str) -> Mapping[str, MakeReference]:
+    """The reference policies of a world, by name: each is made for the engine that is played. Empty where it has none."""
+    return WORLDS[environment_name(name)].references
 
 
 def make_engine(
@@ -47,112 +131,69 @@ def make_engine(
     n_candidates: int | None = None,
     max_steps: int | None = None,
     window: int = 20,
-    strength: float = 1.0,
-    world_seed: int = 0,
     observe: bool = True,
+    **options: float,
 ) -> BatchedEngine:
-    """The batched engine of a scenario.
+    """The batched engine of a world.
 
     Args:
-        name: shop, toy_chain, toy_clickbait, toy_satiation, or a Gymnasium id of them.
+        name: one of `WORLDS`, or its Gymnasium id.
         n_items: catalogue size (shop: default 300; a toy's is fixed).
         slate_size: items shown at once (toys: 1).
         n_candidates: items offered per decision; None = the whole catalogue.
         max_steps: decisions until truncation (default: shop 60, toys 200).
         window: rows of history in an observation.
-        strength: of the shop's long-term effects, 0 to 2 (toys have 1 only).
-        world_seed: which catalogue the shop has. The customers come from `reset(seed, n)`.
         observe: False leaves observations out, for policies that do not look.
+        options: the world's own. Shop: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
+            which catalogue it has). The customers come from `reset(seed, n)`.
 
     Raises:
-        UserError: unknown name, or an argument out of range.
+        UserError: unknown name or option, an argument out of range, or a package that is not installed.
     """
     short = environment_name(name)
-    world: World
-    if short == "shop":
-        world = Shop(300 if n_items is None else n_items, strength, world_seed)
-        limit = 60
-    else:
-        mdp = TOYS[short]()
-        _fixed(short, "n_items", n_items, len(mdp.items), n_items in (None, len(mdp.items)))
-        _fixed(short, "slate_size", slate_size, 1, slate_size == 1)
-        _fixed(short, "strength", strength, 1, strength == 1)
-        world, limit = ToyWorld(mdp), 200
-    return BatchedEngine(world, window, limit if max_steps is None else max_steps, slate_size, n_candidates, observe)
+    record = WORLDS[short]
+    given: dict[str, float] = {"n_items": n_items} | options if n_items is not None else dict(options)
+    for option, value in given.items():
+        if option not in record.options:
+            known = [*record.options, "slate_size", "n_candidates", "max_steps", "window", "observe"]
+            raise UserError(f"an option of {short}", option, where=name, hint=nearest(option, known), code=Code.UNKNOWN_OPTION)
+        record.options[option].check(value, option, short)
+    Option(1, 1, record.largest_slate).check(slate_size, "slate_size", short)
+    absent = [package for package in record.needs if find_spec(package) is None]
+    if absent:
+        raise UserError(f"{' and '.join(absent)} for {short}", "nothing installed", where=name, hint="install it", code=Code.BAD_ENV)
+    world = record.make(**{option: given.get(option, limits.default) for option, limits in record.options.items()})
+    return BatchedEngine(world, window, record.max_steps if max_steps is None else max_steps, slate_size, n_candidates, observe)
 
 
-def _fixed(name: str, argument: str, got: object, only: object, ok: bool) -> None:
-    if not ok:
-        raise UserError(f"{argument}={only} for {name}", str(got), where=argument, hint="leave it out", code=Code.BAD_ARGUMENT)
-
-
-def make_env(
-    name: str,
-    *,
-    n_items: int | None = None,
-    slate_size: int = 1,
-    n_candidates: int | None = None,
-    max_steps: int | None = None,
-    window: int = 20,
-    strength: float = 1.0,
-    world_seed: int = 0,
-) -> "RecommenderEnv":
-    """One customer after the other as a `gymnasium.Env`; arguments as in `make_engine`."""
+def make_env(name: str, **options: Any) -> "RecommenderEnv":
+    """One customer after the other as a `gymnasium.Env`; options as in `make_engine`."""
     from qurate.environments.to_gymnasium import RecommenderEnv
 
-    return RecommenderEnv(
-        make_engine(
-            name,
-            n_items=n_items,
-            slate_size=slate_size,
-            n_candidates=n_candidates,
-            max_steps=max_steps,
-            window=window,
-            strength=strength,
-            world_seed=world_seed,
-        )
-    )
+    return RecommenderEnv(make_engine(name, **options))
 
 
-def make_vector_env(
-    name: str,
-    num_envs: int = 1,
-    *,
-    n_items: int | None = None,
-    slate_size: int = 1,
-    n_candidates: int | None = None,
-    max_steps: int | None = None,
-    window: int = 20,
-    strength: float = 1.0,
-    world_seed: int = 0,
-) -> "RecommenderVectorEnv":
-    """`num_envs` customers at once as a `gymnasium.vector.VectorEnv`, autoreset mode SAME_STEP."""
+def make_vector_env(name: str, num_envs: int = 1, **options: Any) -> "RecommenderVectorEnv":
+    """`num_envs` customers at once as a `gymnasium.vector.VectorEnv`, autoreset mode SAME_STEP; options as in `make_engine`."""
     from qurate.environments.to_gymnasium import RecommenderVectorEnv
 
-    return RecommenderVectorEnv(
-        make_engine(
-            name,
-            n_items=n_items,
-            slate_size=slate_size,
-            n_candidates=n_candidates,
-            max_steps=max_steps,
-            window=window,
-            strength=strength,
-            world_seed=world_seed,
-        ),
-        num_envs,
-    )
+    return RecommenderVectorEnv(make_engine(name, **options), num_envs)
 
 
 def register() -> None:
-    """Registers the environments with Gymnasium; harmless when called again."""
+    """Registers the worlds with Gymnasium; harmless when called again."""
     from gymnasium.envs.registration import register as add
     from gymnasium.envs.registration import registry
 
-    for name, gym_id in GYM_IDS.items():
-        if gym_id not in registry:
-            here = "qurate.environments.registry"
-            add(id=gym_id, entry_point=f"{here}:make_env", vector_entry_point=f"{here}:make_vector_env", kwargs={"name": name})
+    here = "qurate.environments.registry"
+    for name, record in WORLDS.items():
+        if record.gymnasium_id not in registry:
+            add(
+                id=record.gymnasium_id,
+                entry_point=f"{here}:make_env",
+                vector_entry_point=f"{here}:make_vector_env",
+                kwargs={"name": name},
+            )
 
 
 register()

@@ -40,9 +40,10 @@ def mix(z: Keys) -> Keys:
     return z
 
 
-def customer_keys(seed: int, customers: IntArray) -> Keys:
-    """One key per customer, uint64 of the shape of `customers` (numbers >= 0)."""
-    start = mix(np.array([seed % 2**64], np.uint64) + GOLDEN)
+def customer_keys(seed: int | Keys, customers: IntArray) -> Keys:
+    """One key per customer, uint64 of the shape of `customers` (numbers >= 0); `seed`: one for all, or one for each."""
+    own = np.array([seed % 2**64], np.uint64) if isinstance(seed, int) else seed
+    start = mix(own + GOLDEN)
     return mix(start + customers.astype(np.uint64) * _CUSTOMER)
 
 

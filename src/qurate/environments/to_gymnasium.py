@@ -10,8 +10,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
+from qurate.environments.rng import Keys
+from qurate.errors import Code, UserError
 from qurate.mdp.states import CONTEXT_NAMES
-from qurate.types import Feedback, Observation
+from qurate.types import Feedback, IntArray, Observation
 
 Arrays = dict[str, Any]
 
@@ -60,6 +62,7 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         engine.keep_final = True
         self.observation_space = observation_space(engine)
         self.action_space = action_space(engine)
+        self._seed = 0
         self._current: Observation | None = None
         self._between = False  # the engine already holds the next customer
 
@@ -67,38 +70,35 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         """A new customer: the first one of `seed`, or the next one."""
         super().reset(seed=seed)
         if seed is not None or self._current is None:
-            self._current = self.engine.reset(int(self.np_random.integers(2**31)) if seed is None else seed, 1)
+            self._seed = int(self.np_random.integers(2**31)) if seed is None else seed
+            self._current = self.engine.reset(self._seed, 1)
         elif self._between:
             self._current = self.engine.observation
         else:
-            self._current = self.engine.reset(self.engine.seed, 1, int(self.engine.customer[0]) + 1)
+            self._current = self.engine.reset(self._seed, 1, int(self.engine.customer[0]) + 1)
         self._between = False
         zeros = np.zeros(len(self.engine.component_names), np.float32)
-        return _row(self._current), self._info(zeros, [], int(self.engine.clock[0]))
+        return _row(self._current), self._info(self._current, zeros, [], int(self.engine.clock[0]))
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         """Shows one item (position in the candidates), or a slate of distinct positions."""
         if self._current is None or self._between:
             raise gymnasium.error.ResetNeeded("call reset() before step(): no customer is here")
-        actions = np.asarray(action, np.int64).reshape((1,) if self.engine.slate_size == 1 else (1, -1))
-        shown = self._current.candidates[0]
+        actions = whole_numbers(action).reshape((1,) if self.engine.slate_size == 1 else (1, -1))
+        shown = self._current.actions.candidates[0]
         feedback = self.engine.step(actions)
         items = shown[actions[0]].reshape(-1).tolist()
         over = bool(feedback.terminated[0] or feedback.truncated[0])
         self._between = over
         final = self.engine.final if over else None
         self._current = feedback.obs if final is None else final
-        info = self._info(feedback.components[0], [self.engine.item_ids[i - 1] for i in items], int(feedback.clock[0]))
+        item_ids = [self.engine.item_ids[i - 1] for i in items]
+        info = self._info(self._current, feedback.components[0], item_ids, int(feedback.clock[0]))
         return _row(self._current), float(feedback.reward[0]), bool(feedback.terminated[0]), bool(feedback.truncated[0]), info
 
-    def _info(self, components: NDArray[np.float32], item_ids: list[str], clock: int) -> dict[str, Any]:
+    def _info(self, seen: Observation, components: NDArray[np.float32], item_ids: list[str], clock: int) -> dict[str, Any]:
         named = dict(zip(self.engine.component_names, components.tolist()))
-        return {
-            "components": named,
-            "item_ids": item_ids,
-            "time": clock / 1e6,
-            "available": self.engine.n_candidates or self.engine.n_items,
-        }
+        return {"components": named, "item_ids": item_ids, "time": clock / 1e6, "available": int(seen.actions.mask.sum())}
 
 
 class RecommenderVectorEnv(VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
@@ -114,25 +114,32 @@ class RecommenderVectorEnv(VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
         self.single_action_space = action_space(engine)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._first_customer = 0
-        self._seed: int | None = None
+        self._seeds: Keys | None = None
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """New customers in all lanes: those of `seed`, or the next ones. A list of seeds counts by its first entry."""
-        first = seed[0] if isinstance(seed, list) else seed
-        super().reset(seed=first)
-        if first is not None or self._seed is None:
-            self._seed = int(self.np_random.integers(2**31)) if first is None else first
-            self._first_customer = 0
+        """New customers in all lanes. Lane i serves the customers of seed + i, or of the i-th of a list of seeds (None: a
+        random one): the same that `RecommenderEnv.reset(seed=...)` brings. Without a seed: the next customers."""
+        if isinstance(seed, list) and len(seed) != self.num_envs:
+            raise UserError(f"{self.num_envs} seeds", str(len(seed)), where="reset", code=Code.BAD_SEED)
+        super().reset(seed=next((s for s in seed if s is not None), None) if isinstance(seed, list) else seed)
+        customers: IntArray | int = 0
+        if seed is None and self._seeds is not None:
+            customers = self.engine.customer + 1
         else:
-            self._first_customer = int(self.engine.customer.max()) + 1
-        observation = self.engine.reset(self._seed, self.num_envs, self._first_customer)
-        return _all(observation), self._infos(np.zeros((self.num_envs, len(self.engine.component_names)), np.float32), self.engine.clock)
+            self._seeds = self._lane_seeds(seed)
+        observation = self.engine.reset_lanes(self._seeds, customers)
+        zeros = np.zeros((self.num_envs, len(self.engine.component_names)), np.float32)
+        return _all(observation), self._infos(observation, zeros, self.engine.clock)
+
+    def _lane_seeds(self, seed: int | list[int | None] | None) -> Keys:
+        drawn = [int(s) for s in self.np_random.integers(2**31, size=self.num_envs)] if not isinstance(seed, int) else []
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or drawn
+        return np.array([(drawn[i] if s is None else s) % 2**64 for i, s in enumerate(seeds)], np.uint64)
 
     def step(self, actions: NDArray[Any]) -> tuple[Arrays, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One decision for each customer."""
-        feedback: Feedback = self.engine.step(np.asarray(actions, np.int64))
-        infos = self._infos(feedback.components, feedback.clock)
+        feedback: Feedback = self.engine.step(whole_numbers(actions))
+        infos = self._infos(feedback.obs, feedback.components, feedback.clock)
         over = feedback.terminated | feedback.truncated
         if over.any() and self.engine.final is not None:
             last = np.full(self.num_envs, None, dtype=object)
@@ -141,19 +148,33 @@ class RecommenderVectorEnv(VectorEnv[Arrays, NDArray[Any], NDArray[Any]]):
             infos |= {"final_obs": last, "_final_obs": over}
         return _all(feedback.obs), feedback.reward.astype(np.float64), feedback.terminated, feedback.truncated, infos
 
-    def _infos(self, components: NDArray[np.float32], clock: NDArray[np.int64]) -> dict[str, Any]:
+    def _infos(self, seen: Observation, components: NDArray[np.float32], clock: NDArray[np.int64]) -> dict[str, Any]:
         everywhere = np.ones(self.num_envs, np.bool_)
         named: dict[str, Any] = {name: components[:, i] for i, name in enumerate(self.engine.component_names)}
         named |= {f"_{name}": everywhere for name in self.engine.component_names}
-        available = np.full(self.num_envs, self.engine.n_candidates or self.engine.n_items)
+        available = seen.actions.mask.sum(axis=1, dtype=np.int64)
         infos = {"components": named, "time": clock / 1e6, "available": available}
         return infos | {f"_{name}": everywhere for name in infos}
 
 
+def whole_numbers(action: Any) -> IntArray:
+    """An action as int64; numbers of another kind are refused rather than cut off."""
+    numbers = np.asarray(action)
+    if numbers.dtype.kind not in "iu":
+        raise UserError("a whole number as action", f"{action} ({numbers.dtype})", where="step", code=Code.BAD_ACTION)
+    return numbers.astype(np.int64)
+
+
 def _row(observation: Observation, lane: int = 0) -> Arrays:
     """One customer's observation as the contract's dict; arrays of its own."""
-    return {name: np.array(value[lane]) for name, value in observation._asdict().items()}
+    return {name: np.array(value[lane]) for name, value in _named(observation).items()}
 
 
 def _all(observation: Observation) -> Arrays:
-    return {name: np.array(value) for name, value in observation._asdict().items()}
+    return {name: np.array(value) for name, value in _named(observation).items()}
+
+
+def _named(observation: Observation) -> Arrays:
+    """The contract's names of the arrays of an observation."""
+    state, actions = observation
+    return state._asdict() | {"candidates": actions.candidates, "action_mask": actions.mask}

@@ -38,3 +38,18 @@ def greedy_policy(q: Array) -> Array:
     policy = np.zeros_like(q)
     policy[np.arange(len(q)), q.argmax(axis=1)] = 1.0
     return policy
+
+
+def values_to_go(P: Array, R: Array, steps: int, tolerance: float = 1e-12) -> Array:
+    """Optimal undiscounted action values with 1, 2, ..., T decisions left, [T, S, A] (value iteration from zero, sweep by sweep).
+
+    T is `steps`, or less where one more decision changes no value by more than `tolerance` of the largest: then the
+    last entry holds for any number of decisions left.
+    """
+    q = [R]
+    while len(q) < steps:
+        new: Array = R + P @ q[-1].max(axis=1)
+        q.append(new)
+        if np.abs(new - q[-2]).max() <= tolerance * max(1.0, float(np.abs(new).max())):
+            break
+    return np.stack(q)

@@ -18,7 +18,7 @@ from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.rollouts import positions_of
 from qurate.mdp.states import gather_state
-from qurate.types import TEST, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
+from qurate.types import TEST, Actions, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
 
 BATCH_BYTES = 64 << 20
 """Scores and their comparisons held at a time; a scorer's own working memory is its own affair."""
@@ -156,7 +156,7 @@ def _observe(data: RankingData, states: IntArray, window: int, candidates: IntAr
     t, arrays = data.transitions, data.arrays
     users = t.user[states].astype(np.int64)
     state = gather_state(arrays, arrays.user_start[users], t.hi[states], t.clock[states], window, data.user_features[users])
-    return Observation._make((*state, candidates, mask))
+    return Observation(state, Actions(candidates, mask))
 
 
 def checked_scores(scorer: Scorer, observation: Observation) -> FloatArray:
@@ -166,9 +166,12 @@ def checked_scores(scorer: Scorer, observation: Observation) -> FloatArray:
         MachineError: wrong shape or NaN: a broken scorer must not look like a bad ranking.
     """
     scores = np.asarray(scorer.scores(observation), np.float32)
-    if scores.shape != observation.candidates.shape:
+    if scores.shape != observation.actions.candidates.shape:
         raise MachineError(
-            f"scores of shape {observation.candidates.shape}", str(scores.shape), where=f"scorer {scorer.name}", code=Code.BAD_SCORES
+            f"scores of shape {observation.actions.candidates.shape}",
+            str(scores.shape),
+            where=f"scorer {scorer.name}",
+            code=Code.BAD_SCORES,
         )
     if scores.size and np.isnan(scores.min()):
         raise MachineError("scores without NaN", "NaN", where=f"scorer {scorer.name}", hint="retrain the model", code=Code.BAD_SCORES)
@@ -202,11 +205,11 @@ def rank_all(
     }
     action, opened = data.transitions.action[rows].astype(np.int64), np.zeros(n_items + 1, bool)
     for part, observation in observations(data, rows, window):
-        opened[observation.candidates[0] if is_shared(observation.candidates) else observation.candidates] = True
-        position = positions_of(observation.candidates, action[part])
+        opened[observation.actions.candidates[0] if is_shared(observation.actions.candidates) else observation.actions.candidates] = True
+        position = positions_of(observation.actions.candidates, action[part])
         for name, scorer in scorers.items():
             scores = checked_scores(scorer, observation)
-            ranks = rank_targets(scores, observation.action_mask, position)
+            ranks = rank_targets(scores, observation.actions.mask, position)
             out[name].ranks.better[part], out[name].ranks.ties[part] = ranks
             top = top_items(scores, observation, k)
             out[name].first[part] = top[:, 0]
@@ -218,7 +221,7 @@ def rank_all(
 
 def top_items(scores: FloatArray, observation: Observation, k: int) -> IntArray:
     """The items of the k highest open scores, int64 [B, min(k, K)], 0 where fewer are open."""
-    mask, candidates = observation.action_mask, observation.candidates
+    mask, candidates = observation.actions.mask, observation.actions.candidates
     is_open = is_shared(mask) and mask[0].all()
     kept = scores if is_open else np.where(mask != 0, scores, -np.inf)
     places = torch.topk(torch.from_numpy(np.ascontiguousarray(kept)), min(k, scores.shape[1]), dim=1).indices.numpy()

@@ -16,22 +16,21 @@ from numpy.typing import NDArray
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, UserError
 from qurate.replay.writers import step_discount
-from qurate.types import Engine, Feedback, Observation, Policy
+from qurate.types import DEFAULT_TAU_S, Actions, Engine, Feedback, Observation, Policy, take_rows
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-TAU_SECONDS = 30 * 86_400.0
-"""Default time constant of the discount across the pause between two visits."""
-
-_PURPOSES = {"train": 0, "evaluate": 1, "bounds": 2}
+PURPOSES = ("train", "evaluate", "bounds", "popularity", "online")
+"""What customers are simulated for: training from the start; measuring; searching bounds and writing logs for baselines;
+counting what is popular; learning online after training on a log."""
 
 
 def customers_seed(seed: int, purpose: str) -> int:
-    """Seed of the customers met for `purpose`: "train", "evaluate" and "bounds" never share customers.
+    """Seed of the customers met for a purpose (`PURPOSES`): no two pairs of seed and purpose share customers.
 
-    A whole number below 2**31; "train" is the seed itself.
+    A whole number below 2**31, drawn by a hash of both (`SeedSequence`); "train" is the seed itself.
     """
-    part = _PURPOSES[purpose]
+    part = PURPOSES.index(purpose)
     return seed if part == 0 else int(np.random.SeedSequence([seed, part]).generate_state(1)[0] >> 1)
 
 
@@ -78,23 +77,14 @@ class Rollout:
         }
 
 
-def take_rows(observation: Observation, rows: NDArray[np.int64]) -> Observation:
+def take_customers(observation: Observation, rows: NDArray[np.int64]) -> Observation:
     """The observation of some of its customers; candidates and masks shared by all rows stay shared."""
 
     def pick(array: NDArray[ScalarT]) -> NDArray[ScalarT]:
         return np.broadcast_to(array[0], (rows.size, array.shape[1])) if is_shared(array) else array[rows]
 
-    o = observation
-    return Observation(
-        o.history_items[rows],
-        o.history_types[rows],
-        o.history_gaps[rows],
-        o.history_values[rows],
-        o.user[rows],
-        o.context[rows],
-        pick(o.candidates),
-        pick(o.action_mask),
-    )
+    actions = observation.actions
+    return Observation(take_rows(observation.state, rows), Actions(pick(actions.candidates), pick(actions.mask)))
 
 
 def first_allowed(mask: NDArray[np.int8], k: int) -> NDArray[np.int64]:
@@ -156,7 +146,7 @@ def rollout(
     seed: int,
     customers: int = 2_000,
     gamma: float = 0.9,
-    tau: float = TAU_SECONDS,
+    tau: float = DEFAULT_TAU_S,
     max_decisions: int = 1_000,
     trace: int = 0,
     every_lane: bool = False,
@@ -187,10 +177,10 @@ def rollout(
     step_reward: list[float] = []
     moments: list[Moment] = []
     while active.size and len(present) < max_decisions:
-        asked = observation if every_lane or active.size == customers else take_rows(observation, active)
+        asked = observation if every_lane or active.size == customers else take_customers(observation, active)
         chosen = np.asarray(policy.act(asked, rng)[0], np.int64)
         check_actions(policy.name, asked, chosen, len(present))
-        items = items_at(asked.candidates, chosen)
+        items = items_at(asked.actions.candidates, chosen)
         if every_lane:
             items = items[active]
         elif active.size < customers:
@@ -245,7 +235,7 @@ def positions_of(candidates: NDArray[np.int64], items: NDArray[np.int64]) -> NDA
 
 def check_actions(name: str, observation: Observation, actions: NDArray[np.int64], decision: int) -> None:
     """Raises UserError unless every action is the position of an allowed candidate."""
-    mask = observation.action_mask
+    mask = observation.actions.mask
     if actions.ndim not in (1, 2) or len(actions) != len(mask):
         raise UserError(
             f"one action for each of {len(mask)} customers", f"shape {list(actions.shape)}", where=f"policy {name}", code=Code.BAD_ACTIONS
@@ -265,7 +255,7 @@ def check_actions(name: str, observation: Observation, actions: NDArray[np.int64
 def _fill(observation: Observation, active: NDArray[np.int64], actions: NDArray[np.int64]) -> NDArray[np.int64]:
     """Actions for every lane: the policy's for the measured customers, the first allowed for the others."""
     k = 1 if actions.ndim == 1 else actions.shape[1]
-    full = first_allowed(observation.action_mask, k).reshape(-1, k).copy()
+    full = first_allowed(observation.actions.mask, k).reshape(-1, k).copy()
     full[active] = actions.reshape(-1, k)
     filled: NDArray[np.int64] = full[:, 0] if actions.ndim == 1 else full
     return filled

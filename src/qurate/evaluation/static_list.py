@@ -38,11 +38,11 @@ class StaticCycle:
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
         """The next item of the list for each customer, with propensity 1."""
-        first, mask = self._next(observation), observation.action_mask
+        first, mask = self._next(observation), observation.actions.mask
         positions = np.full(first.size, -1, np.int64)
         rows = np.arange(first.size)
         for step in range(self.items.size):
-            there = positions_of(observation.candidates, self.items[(first + step) % self.items.size])
+            there = positions_of(observation.actions.candidates, self.items[(first + step) % self.items.size])
             allowed = (there >= 0) & (mask[rows, np.maximum(there, 0)] != 0)
             positions = np.where((positions < 0) & allowed, there, positions)
             if (positions >= 0).all():
@@ -53,10 +53,10 @@ class StaticCycle:
 
     def _next(self, observation: Observation) -> IntArray:
         """Place in the list of the item to show, [B]."""
-        history = observation.history_items
+        history = observation.state.history_items
         place = np.where(history < self._place.size, self._place[np.minimum(history, self._place.size - 1)], -1)
         if self.shown_type:
-            place = np.where(observation.history_types == self.shown_type, place, -1)
+            place = np.where(observation.state.history_types == self.shown_type, place, -1)
         newest = place.shape[1] - 1 - (place[:, ::-1] >= 0).argmax(axis=1)
         last: IntArray = place[np.arange(place.shape[0]), newest]
         return (last + 1) % self.items.size  # -1 where none was shown: the list's beginning
@@ -70,14 +70,14 @@ class StaticSlate:
 
     def act(self, observation: Observation, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
         """The slate's positions [B, k], with propensity 1 each."""
-        b, k = observation.candidates.shape[0], self.items.size
-        wanted = np.zeros(observation.action_mask.shape, np.int8)
+        b, k = observation.actions.candidates.shape[0], self.items.size
+        wanted = np.zeros(observation.actions.mask.shape, np.int8)
         rows = np.arange(b)
-        columns = [positions_of(observation.candidates, np.full(b, item)) for item in self.items.tolist()]
+        columns = [positions_of(observation.actions.candidates, np.full(b, item)) for item in self.items.tolist()]
         for rank, there in enumerate(columns):
-            ok = (there >= 0) & (observation.action_mask[rows, np.maximum(there, 0)] != 0)
+            ok = (there >= 0) & (observation.actions.mask[rows, np.maximum(there, 0)] != 0)
             wanted[rows[ok], there[ok]] = k - rank + 1
-        order = np.argsort(-(wanted + observation.action_mask), axis=1, kind="stable")[:, :k].astype(np.int64)
+        order = np.argsort(-(wanted + observation.actions.mask), axis=1, kind="stable")[:, :k].astype(np.int64)
         return order, np.ones((b, k))
 
 

@@ -84,7 +84,7 @@ def _fit_column(values: pl.Series) -> Spec | None:
         lengths = values.cast(pl.List(pl.Float64)).list.len().drop_nulls().unique()
         return {"name": name, "kind": "vector", "length": int(lengths[0])} if len(lengths) == 1 else None
     if (_is_number(dtype) and not dtype.is_integer()) or (not IDENTIFIER.search(name) and _reads_as_number(values)):
-        return _fit_numeric(_numbers(values), name)
+        return fit_numbers(_numbers(values), name)
     if dtype == pl.Struct or dtype == pl.Binary or dtype == pl.Object:
         return None
     multi = _is_multi(values)
@@ -101,7 +101,8 @@ def _fit_column(values: pl.Series) -> Spec | None:
     return {"name": name, "kind": "multihot" if multi else "onehot", "values": kept} if kept else None
 
 
-def _fit_numeric(numbers: NDArray[np.float64], name: str) -> Spec | None:
+def fit_numbers(numbers: NDArray[np.float64], name: str) -> Spec | None:
+    """How to encode a column of numbers (NaN = missing); None where it is constant or empty."""
     known = numbers[np.isfinite(numbers)]
     missing = bool(len(known) < len(numbers))
     if len(known) == 0:
@@ -117,10 +118,7 @@ def _apply(table: pl.DataFrame, column: Spec) -> NDArray[np.float32]:
     n, kind = table.height, column["kind"]
     values = table[column["name"]] if column["name"] in table.columns else pl.Series(column["name"], [None] * n, dtype=pl.String)
     if kind == "numeric":
-        numbers = _numbers(values)
-        known = np.isfinite(numbers)
-        scaled = np.where(known, (np.where(known, numbers, 0.0) - column["mean"]) / column["std"], 0.0).clip(-CLIP, CLIP)
-        return (np.stack([scaled, ~known], axis=1) if column["missing"] else scaled[:, None]).astype(np.float32)
+        return scale_numbers(_numbers(values), column)
     if kind == "vector":
         return _vectors(values, column["length"])
     if kind not in ("onehot", "multihot"):
@@ -133,6 +131,13 @@ def _apply(table: pl.DataFrame, column: Spec) -> NDArray[np.float32]:
     hot = np.zeros((n, len(column["values"])), np.float32)
     hot[flat["row"].to_numpy()[index >= 0], index[index >= 0]] = 1.0
     return hot
+
+
+def scale_numbers(numbers: NDArray[np.float64], column: Spec) -> NDArray[np.float32]:
+    """float32 [N, 1], or [N, 2] with a flag for missing ones, by what `fit_numbers` found."""
+    known = np.isfinite(numbers)
+    scaled = np.where(known, (np.where(known, numbers, 0.0) - column["mean"]) / column["std"], 0.0).clip(-CLIP, CLIP)
+    return (np.stack([scaled, ~known], axis=1) if column["missing"] else scaled[:, None]).astype(np.float32)
 
 
 def _reads_as_number(values: pl.Series) -> bool:

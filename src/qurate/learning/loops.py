@@ -1,19 +1,18 @@
 """The training loops, as generators: whoever consumes them logs, evaluates, saves and stops."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qurate.choosing.selection import epsilon_greedy
 from qurate.learning.learner import Learner, Update
-from qurate.networks.encoders import to_tensors
-from qurate.networks.qnetwork import QNetwork
-from qurate.replay.event_store import Store
-from qurate.replay.samplers import LogSampler, OnlineSampler
-from qurate.replay.writers import OnlineWriter
-from qurate.types import Engine, FloatArray, Observation
+from qurate.networks.values import ValueNetwork, to_tensors
+from qurate.replay.samplers import Sampler
+from qurate.settings import ExplorationSettings, Settings
+from qurate.types import Batch, Engine, Feedback, FloatArray, IntArray, Observation
 
 
 class Progress(NamedTuple):
@@ -24,32 +23,66 @@ class Progress(NamedTuple):
     reward: float  # mean reward per decision of the last batched step; NaN from a log
 
 
-def train_from_log(learner: Learner, store: Store, sampler: LogSampler, rng: np.random.Generator) -> Iterator[Progress]:
+class Store(Protocol):
+    """Where transitions come from."""
+
+    def batch(self, index: IntArray, n_step: int = 1) -> Batch[Any]:
+        """The transitions at `index` [B], with n-step returns."""
+        ...
+
+
+class Writer(Protocol):
+    """A replay that is filled online, one lane per simulated customer."""
+
+    lanes: int
+    weights: FloatArray  # [R] weight of each reward component
+
+    @property
+    def store(self) -> Store: ...
+
+    def begin(self, observation: Observation[Any], clock: IntArray) -> None:
+        """The first states of all lanes, after `reset`."""
+        ...
+
+    def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> None:
+        """Closes the open states with `action` [lanes] and `feedback`, and opens the next ones."""
+        ...
+
+
+def train_from_log(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Iterator[Progress]:
     """Updates without end from a log; `steps` counts updates since the loop began.
 
     `rng` draws the batches; with the learner's own state it is all a resumed run needs.
     """
-    s, steps = learner.settings, 0
+    steps = 0
     while True:
-        update = learner.update(store.batch(sampler.sample(rng, s.batch_size), s.n_step))
+        update = _update(learner, store, sampler, rng, settings)
         steps += 1
         yield Progress(steps, update, float("nan"))
 
 
-def q_values(network: QNetwork, observation: Observation) -> FloatArray:
+def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Update:
+    """Sample, learn, tell the sampler how wrong it was."""
+    index, weight = sampler.sample(rng, settings.learning.batch_size)
+    update = learner.update(store.batch(index, settings.learning.n_step), weight)
+    sampler.update(index, update.td_errors.cpu().numpy())
+    return update
+
+
+def q_values(network: ValueNetwork, observation: Observation[Any], device: torch.device | str = "cpu") -> FloatArray:
     """Q of the candidates, float32 [B, K]; candidates that all rows share (stride 0) cost one product."""
     with torch.no_grad():
-        table = network.items()
-        heads = network.heads(to_tensors(observation.state), table)
-        candidates = observation.candidates
+        values = network.bind()(to_tensors(observation.state, device))
+        candidates = observation.actions.candidates
         if len(candidates) > 1 and candidates.strides[0] == 0:
-            return network.q(heads, table)[:, torch.as_tensor(candidates[0].copy())].numpy()
-        return network.q(heads, table, torch.as_tensor(candidates.copy())).numpy()
+            return values.all()[:, to_tensors(candidates[0], device)].cpu().numpy()
+        return values.of(to_tensors(candidates, device)).cpu().numpy()
 
 
-def epsilon_at(step: int, start: float, end: float, steps: int) -> float:
-    """Epsilon falls linearly from `start` to `end` over `steps` decisions."""
-    return start + (end - start) * min(step / steps, 1.0)
+def epsilon_at(step: int, schedule: ExplorationSettings) -> float:
+    """Epsilon falls linearly from its start to its end over `epsilon_steps` decisions."""
+    s = schedule
+    return s.epsilon_start + (s.epsilon_end - s.epsilon_start) * min(step / s.epsilon_steps, 1.0)
 
 
 def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float64]:
@@ -61,54 +94,53 @@ def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float6
     return np.geomspace(max(epsilon, 1e-6), 1.0, lanes) if spread else np.full(lanes, epsilon)
 
 
-Explore = Callable[[FloatArray, NDArray[np.int8], float, np.random.Generator], tuple[NDArray[np.int64], NDArray[np.float64]]]
-
-
 def train_online(
     learner: Learner,
     engine: Engine,
-    writer: OnlineWriter,
-    explore: Explore,
+    writer: Writer,
+    sampler: Sampler,
     rng: np.random.Generator,
+    settings: Settings,
+    *,
     seed: int,
     components: Sequence[int] | None = None,
     warmup: int = 1_000,
     steps: int = 0,
-    observation: Observation | None = None,
+    observation: Observation[Any] | None = None,
 ) -> Iterator[Progress]:
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
-    Between two of its items the run is what learner, engine, writer and `rng` hold: restored, it goes on bit for bit.
+    Between two of its items the run is what learner, engine, writer, sampler and `rng` hold: restored, it goes on bit for bit.
 
     Args:
-        engine: speaks the learner's item and type indices.
+        engine: speaks the learner's action and type indices.
         writer: replay rings with as many lanes as customers are simulated.
-        explore: `epsilon_greedy(scores, mask, epsilon, rng)` of the policies.
+        sampler: of the writer's transitions.
         seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
         warmup: decisions before the first update.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
     """
-    s, sampler, begun = learner.settings, OnlineSampler(writer), steps
+    replay, begun = settings.replay, steps
     if observation is None:
         observation = engine.reset(seed, writer.lanes)
         writer.begin(observation, np.zeros(writer.lanes, np.int64))
     lanes, unused = np.arange(writer.lanes), warmup // writer.lanes * writer.lanes
     while True:
-        learner.network.eval()
-        scores = q_values(learner.network, observation)
-        epsilon = epsilon_at(steps, s.epsilon_start, s.epsilon_end, s.epsilon_steps)
-        random, _ = explore(scores, observation.action_mask, 1.0, rng)
-        best, _ = explore(scores, observation.action_mask, 0.0, rng)
-        position = np.where(rng.random(writer.lanes) < lane_epsilons(epsilon, writer.lanes, s.epsilon_spread), random, best)
+        learner.module.eval()
+        scores, mask = q_values(learner.network, observation, learner.device), observation.actions.mask
+        epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
+        random, _ = epsilon_greedy(scores, mask, 1.0, rng)
+        best, _ = epsilon_greedy(scores, mask, 0.0, rng)
+        position = np.where(rng.random(writer.lanes) < epsilon, random, best)
         feedback = engine.step(position)
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
-        writer.add(observation.candidates[lanes, position], feedback, position != best)
+        writer.add(observation.actions.candidates[lanes, position], feedback, position != best)
         observation = feedback.obs
-        due = max(steps + writer.lanes - unused, 0) // s.update_every - max(steps - unused, 0) // s.update_every
+        due = max(steps + writer.lanes - unused, 0) // replay.update_every - max(steps - unused, 0) // replay.update_every
         steps += writer.lanes
         update = None
         for _ in range(due):
-            update = learner.update(writer.store.batch(sampler.sample(rng, s.batch_size), s.n_step))
+            update = _update(learner, writer.store, sampler, rng, settings)
         yield Progress(steps - begun, update, float((feedback.components @ writer.weights).mean(dtype=np.float64)))

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from qurate.choosing.selection import GREEDY, Rule, choose
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
 from qurate.mdp.states import gather_state
-from qurate.models.model import Model
-from qurate.types import EventArrays, FloatArray, IntArray, Observation
+from qurate.models.parts import ModelParts
+from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation
 
 GOLDEN_CASES = 3
-EMPTY_HISTORY = HistoryRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 def observe(
-    model: Model, histories: Sequence[HistoryRows], clock: IntArray, candidates: NDArray[np.int64], user: FloatArray | None = None
+    model: ModelParts, histories: Sequence[HistoryRows], clock: IntArray, candidates: NDArray[np.int64], user: FloatArray | None = None
 ) -> Observation:
     """The observation of B customers from their histories, through the same state function as training.
 
@@ -42,11 +41,12 @@ def observe(
     if candidates.ndim == 1:
         candidates = np.broadcast_to(candidates, (n, len(candidates)))
     items, types = state.history_items.astype(np.int64, copy=False), state.history_types.astype(np.int64, copy=False)
-    return Observation(items, types, *state[2:], candidates, (candidates > 0).astype(np.int8))
+    state = state._replace(history_items=items, history_types=types)
+    return Observation(state, Actions(candidates, (candidates > 0).astype(np.int8)))
 
 
 def decide(
-    model: Model,
+    model: ModelParts,
     history: HistoryRows,
     clock_us: int,
     k: int,
@@ -67,7 +67,7 @@ def decide(
         clock_us: when the decision is made, microseconds.
         k: items wanted; fewer come where fewer may be shown.
         known: False, or neither a history nor features: the reason is `unknown_user`. The model answers all the same where
-            training has met customers without a history (`Model.answers_newcomers`), else popularity does.
+            training has met customers without a history (`Answering.supports_cold_start`), else popularity does.
         candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
         exclude: item ids that must not be shown.
         user: float32 [1, U] encoded features of the customer.
@@ -81,12 +81,12 @@ def decide(
     rng = rng or np.random.default_rng(0)
     items, degraded = _allowed_items(model, clock_us, candidates, exclude)
     stranger = not known or (len(history.items) == 0 and user is None)
-    fallback = degraded is not None or (stranger and not model.answers_newcomers)
+    fallback = degraded is not None or (stranger and not model.supports_cold_start)
     if degraded is None and stranger:
         degraded = "unknown_user"
     observation = observe(model, [history], np.array([clock_us]), items, user)
     worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation, candidates is not None)
-    slate, propensity = choose(rule, scores, observation.action_mask, rng, max(min(k, len(items)), 1))
+    slate, propensity = choose(rule, scores, observation.actions.mask, rng, max(min(k, len(items)), 1))
     chosen = slate[0][slate[0] >= 0]
     least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show
     sources: list[Source] = ["fallback" if fallback else ("q" if -score <= least else "explore") for score in scores[0, chosen]]
@@ -101,17 +101,15 @@ def decide(
 
 
 def _allowed_items(
-    model: Model, clock_us: int, candidates: Sequence[str] | None, exclude: Sequence[str]
+    model: ModelParts, clock_us: int, candidates: Sequence[str] | None, exclude: Sequence[str]
 ) -> tuple[NDArray[np.int64], Degraded | None]:
     """Indices [K] that may be shown at this time, and the reason where there are none."""
-    available = model.available_at(clock_us)
-    if available == 0:
-        return np.zeros(0, np.int64), "empty_catalogue"
-    if candidates is None:
-        items = np.arange(1, available + 1, dtype=np.int64)
-    else:
+    items = model.availability.open_items(clock_us)
+    if len(items) == 0:
+        return items, "empty_catalogue"
+    if candidates is not None:
         index = model.vocabulary.item_index(list(dict.fromkeys(candidates))).astype(np.int64)
-        items = index[(index > 0) & (index <= available)]
+        items = index[model.availability.is_open(index, np.asarray(clock_us, np.int64))]
         if not len(items):
             return items, "no_candidates"
     if len(exclude):
@@ -121,16 +119,18 @@ def _allowed_items(
     return items, None
 
 
-def _worths(model: Model, observation: Observation, items: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _worths(model: ModelParts, observation: Observation, items: NDArray[np.int64]) -> list[dict[str, Any]]:
     """`now`, `later` and `components` of chosen items (contract, Decision)."""
-    by_head = model.explain(observation, items[None])[0].astype(float)  # [K, 2, R]
+    by_head = model.explain(observation, items[None])
+    if by_head is None:
+        return [{} for _ in items]
     return [
         {
             "now": _told(now.sum()),
             "later": float(later.sum()),
             "components": {name: Worth(_told(now[i]), float(later[i])) for i, name in enumerate(model.components)},
         }
-        for now, later in by_head
+        for now, later in by_head[0].astype(float)  # [K, 2, R]
     ]
 
 
@@ -139,11 +139,11 @@ def _told(now: float) -> float | None:
     return None if np.isnan(now) else float(now)
 
 
-def golden_answers(model: Model) -> list[dict[str, Any]]:
+def golden_answers(model: ModelParts) -> list[dict[str, Any]]:
     """A few requests and their answers, recorded when a model is saved and checked when it is loaded."""
     out = []
-    for case in range(min(GOLDEN_CASES, model.n_available)):
-        shown = np.arange(case, min(case + 5, model.n_available)) + 1
+    for case in range(min(GOLDEN_CASES, model.availability.n_ever)):
+        shown = np.arange(case, min(case + 5, model.availability.n_ever)) + 1
         types = np.full(len(shown), 1 + case % max(model.vocabulary.n_types, 1))
         rows = HistoryRows(shown, types, np.arange(len(shown)) * 60_000_000, np.zeros(len(shown), np.float32))
         answer = decide(model, rows, int(rows.times[-1]), 5, rng=np.random.default_rng(0))

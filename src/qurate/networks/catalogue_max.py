@@ -5,11 +5,10 @@ few rows at a time stay near, and the place of the maximum is looked for in one 
 """
 
 import math
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from qurate.networks.qnetwork import Scores
 
 MASKED_VALUE = -1e30
 """Stands for minus infinity where sums and differences must stay finite."""
@@ -18,49 +17,82 @@ ROWS = 64
 """Rows whose scores of the whole catalogue are held at a time."""
 
 
+class FactoredScores(Protocol):
+    """Scores of B states for every item: direction . row of the table, plus a bonus for the items of the window."""
+
+    @property
+    def direction(self) -> Tensor: ...  # [B, d + H]
+    @property
+    def history(self) -> Tensor: ...  # [B, L] int64
+    @property
+    def repeat(self) -> Tensor: ...  # [B, L]
+    def rows(self, which: slice) -> "FactoredScores": ...
+
+
 @torch.no_grad()
-def best_item(q: Scores, rows: Tensor, available: Tensor, behaviour: Scores | None = None, threshold: float = 0.0) -> Tensor:
-    """argmax of q over items 1..available[b], int64 [B]; ties go to the lowest index.
+def best_item(
+    q: FactoredScores, rows: Tensor, begun: Tensor, behaviour: FactoredScores | None = None, threshold: float = 0.0,
+    clock: Tensor | None = None, until: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """argmax of q over the open items, int64 [B]; ties go to the lowest index; 0 where nothing is open.
 
     Args:
         q: of B states.
         rows: [N + 1, d + H], `ItemTable.centred`; row 0 is padding.
-        available: int64 [B], at least 1.
+        begun: int64 [B]: items 1..begun[b] have begun to be available.
         behaviour: the logits of pi_b. Only items with pi_b(a) / max pi_b >= threshold count, the maximum over
-            the available ones (discrete BCQ, Fujimoto et al. 2019, arXiv:1910.01708).
+            the open ones (discrete BCQ, Fujimoto et al. 2019, arXiv:1910.01708).
         threshold: in [0, 1]; 0 = no support.
+        clock: int64 [B] microseconds, where items end.
+        until: int64 [N + 1] when each item stops being available; None = none does.
     """
-    if len(available) > ROWS:
-        cuts = [slice(i, i + ROWS) for i in range(0, len(available), ROWS)]
+    if len(begun) > ROWS:
+        cuts = [slice(i, i + ROWS) for i in range(0, len(begun), ROWS)]
         supports = [None if behaviour is None else behaviour.rows(c) for c in cuts]
-        return torch.cat([best_item(q.rows(c), rows, available[c], b, threshold) for c, b in zip(cuts, supports)])
-    blocks = -(-int(available.max()) // BLOCK)
-    ends = [(1 + i * BLOCK, 1 + min((i + 1) * BLOCK, int(available.max()))) for i in range(blocks)]
+        clocks = [None if clock is None else clock[c] for c in cuts]
+        parts = zip(cuts, supports, clocks)
+        return torch.cat([best_item(q.rows(c), rows, begun[c], b, threshold, at, until) for c, b, at in parts])
+    most = int(begun.max())
+    if most == 0:
+        return torch.zeros_like(begun)
+    open_ = _OpenAt(begun, clock, until)
+    ends = [(1 + i * BLOCK, 1 + min((i + 1) * BLOCK, most)) for i in range(-(-most // BLOCK))]
     support: list[Tensor] = []
     if behaviour is not None and threshold > 0:
-        support = [_block(behaviour, rows, first, last, available) for first, last in ends]
+        support = [_block(behaviour, rows, first, last, open_) for first, last in ends]
         peak = torch.stack([block.amax(1) for block in support]).amax(0)
         limit = peak[:, None] + math.log(threshold)
     scores, peaks = [], []
     for i, (first, last) in enumerate(ends):
-        block = _block(q, rows, first, last, available)
+        block = _block(q, rows, first, last, open_)
         if support:
             block.masked_fill_(support[i] < limit, MASKED_VALUE)
         scores.append(block)
         peaks.append(block.amax(1))  # many times faster than max(1), which also finds the place
-    where = torch.stack(peaks).argmax(0)
-    best = torch.ones(len(available), dtype=torch.int64)
+    highest = torch.stack(peaks)
+    where = highest.argmax(0)
+    best = torch.ones_like(begun)
     for i in torch.unique(where).tolist():
         at = torch.nonzero(where == i)[:, 0]
         best[at] = scores[i][at].argmax(1) + i * BLOCK + 1
-    return best
+    return torch.where(highest.amax(0) > MASKED_VALUE, best, 0)
 
 
-def _block(scores: Scores, rows: Tensor, first: int, last: int, available: Tensor) -> Tensor:
-    """Scores of items first..last - 1, [B, last - first]; items beyond `available` get MASKED_VALUE."""
+class _OpenAt(NamedTuple):
+    """When B states choose."""
+
+    begun: Tensor  # [B]
+    clock: Tensor | None  # [B]
+    until: Tensor | None  # [N + 1]
+
+
+def _block(scores: FactoredScores, rows: Tensor, first: int, last: int, open_: _OpenAt) -> Tensor:
+    """Scores of items first..last - 1, [B, last - first]; those that are not open get MASKED_VALUE."""
     out = scores.direction @ rows[first:last].T
     inside = (scores.history >= first) & (scores.history < last)
     out.scatter_add_(1, torch.where(inside, scores.history - first, 0), torch.where(inside, scores.repeat, 0))
-    if last - 1 > int(available.min()):
-        out.masked_fill_(torch.arange(first, last)[None] > available[:, None], MASKED_VALUE)
+    if last - 1 > int(open_.begun.min()):
+        out.masked_fill_(torch.arange(first, last, device=out.device)[None] > open_.begun[:, None], MASKED_VALUE)
+    if open_.until is not None and open_.clock is not None:
+        out.masked_fill_(open_.until[None, first:last] <= open_.clock[:, None], MASKED_VALUE)
     return out

@@ -1,19 +1,14 @@
 """State encoders: history, user features and context become one vector z [B, hidden]."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qurate.types import SESSION_GAP_US, State
+from qurate.networks.values import StateTensors
+from qurate.types import SESSION_GAP_US
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
-NARROW = 16
-"""Dimensions in which the layers see an item of the history: with all of them the first layer is most of an update."""
-
-
-def to_tensors(state: State) -> tuple[Tensor, ...]:
-    """The arrays of a state as tensors; only read-only ones are copied."""
-    return tuple(torch.from_numpy(np.require(a, requirements="W")) for a in state)
+PROJECTION_DIM = 16
+"""Item vectors are projected to so many dimensions before the MLP: with all of them its first layer is most of an update."""
 
 
 class HistoryViews(nn.Module):
@@ -31,14 +26,16 @@ class HistoryViews(nn.Module):
         self.log_rates = nn.Parameter(torch.tensor([-0.4, -2.5]))  # decay e^-0.67 and e^-0.08 per event at the start
         self.scale = nn.Parameter(torch.ones(self.n_views, dim))
 
-    def forward(self, state: tuple[Tensor, ...], vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, state: StateTensors, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Sums [B, G, d] and their weights [B, G, L] (0 on padding), from a state's tensors and the item vectors [N + 1, d]."""
         items, types, gaps, values, _, _ = state
         length = items.shape[1]
-        place = torch.arange(1, length + 1)
+        place = torch.arange(1, length + 1, device=gaps.device)
         decay = torch.exp(-torch.exp(self.log_rates)[:, None] * (length - place))  # [2, L]
         visit = place > torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)  # rows after the last pause, clock included
-        of_type = (types[:, None] == torch.arange(1, self.n_types + 1)[:, None]).float()  # [B, M, L], padding is of no type
+        of_type = (
+            types[:, None] == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None]
+        ).float()  # [B, M, L], padding is of no type
         scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
         views = (of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None])
         weights = torch.cat(views, dim=1)  # [B, 3M + 1, L]
@@ -52,15 +49,15 @@ class MeanEncoder(nn.Module):
 
     def __init__(self, dim: int, n_types: int, n_views: int, user_dim: int, context_dim: int, hidden: int) -> None:
         super().__init__()
-        width = min(dim, NARROW)
+        width = min(dim, PROJECTION_DIM)
         self.narrow = nn.Linear(dim, width, bias=False)
         self.layers = nn.Sequential(
             nn.Linear(n_views * (width + 1) + user_dim + context_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
 
-    def forward(self, state: tuple[Tensor, ...], vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+    def forward(self, state: StateTensors, vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
         """z [B, hidden] from a state's tensors, the item vectors [N + 1, d] and the views (`HistoryViews`)."""
-        return self.layers(torch.cat([self.narrow(sums).flatten(1), counts, state[4], state[5]], dim=1))  # type: ignore[no-any-return]
+        return self.layers(torch.cat([self.narrow(sums).flatten(1), counts, state.user, state.context], dim=1))  # type: ignore[no-any-return]
 
 
 class GRUEncoder(nn.Module):
@@ -72,17 +69,17 @@ class GRUEncoder(nn.Module):
         self.gru = nn.GRU(dim + 8 + 2, hidden, batch_first=True)
         self.layers = nn.Sequential(nn.Linear(hidden + user_dim + context_dim, hidden), nn.ReLU())
 
-    def forward(self, state: tuple[Tensor, ...], vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+    def forward(self, state: StateTensors, vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
         """z [B, hidden] from a state's tensors and the item vectors [N + 1, d]; the views are for the heads alone."""
         items, types, gaps, values, user, context = state
         numbers = torch.stack([torch.log1p(gaps.clamp(min=0)) / 10, torch.sign(values) * torch.log1p(values.abs())], dim=2)
         steps = torch.cat([vectors[items.long()], self.types(types.long()), numbers], dim=2)
         # rows are right-aligned; shifting them left lets the recurrence start at the first real event
         length = (types > 0).sum(1)
-        column = (torch.arange(steps.shape[1])[None] + (steps.shape[1] - length)[:, None]) % steps.shape[1]
+        column = (torch.arange(steps.shape[1], device=steps.device)[None] + (steps.shape[1] - length)[:, None]) % steps.shape[1]
         steps = steps.gather(1, column[:, :, None].expand_as(steps))
         out, _ = self.gru(steps)
-        last = out[torch.arange(len(out)), (length - 1).clamp(min=0)] * (length > 0)[:, None]
+        last = out[torch.arange(len(out), device=out.device), (length - 1).clamp(min=0)] * (length > 0)[:, None]
         return self.layers(torch.cat([last, user, context], dim=1))  # type: ignore[no-any-return]
 
 

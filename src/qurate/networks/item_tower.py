@@ -45,10 +45,10 @@ class ItemTower(nn.Module):
         if self.ids is not None and self.id_bias is not None:
             own = torch.cat([self.ids, self.id_bias], dim=1)
             if self.training and self.id_dropout > 0:
-                keep = torch.rand(rows, 1, generator=generator) >= self.id_dropout
+                keep = torch.rand(rows, 1, generator=generator, device=own.device) >= self.id_dropout
                 own = own * keep
             parts.append(own)
-        real = torch.ones(rows, 1)
+        real = torch.ones(rows, 1, device=parts[0].device)
         real[0] = 0
         out = (parts[0] if len(parts) == 1 else parts[0] + parts[1]) * real
         centred = (out + out.sum(0, keepdim=True) * (-1 / max(rows - 1, 1))) * real  # minus on one row: its gradient is one row too

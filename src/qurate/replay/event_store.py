@@ -1,6 +1,6 @@
 """The replay store: history rows are kept once, a state is an index into them, windows are gathered at sampling.
 
-A stored state costs 22 bytes and a transition 12 + 4 R beside the rows (R reward components), where a buffer of
+A stored state costs 26 bytes and a transition 12 + 4 R beside the rows (R reward components), where a buffer of
 ready-made windows of 50 events would need over 1,000. Every number that a window needs and that depends only on
 neighbouring rows (the gap to the next row) is stored with the row, so that a sample is a single gather.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.mdp.states import derive_context
-from qurate.types import Batch, FloatArray, State
+from qurate.types import Availability, Batch, FloatArray, OpenActions, State
 
 ITEM, TYPE, GAP, VALUE = range(4)
 """Columns of a stored history row; GAP and VALUE are float32 bits in an int32 matrix."""
@@ -25,7 +25,7 @@ class Tables(NamedTuple):
     depth: NDArray[np.uint16]  # [S] rows of the state, at most the window
     last_gap: FloatArray  # [S] seconds from the newest row to the decision
     user: NDArray[np.int32]  # [S] row of user_features
-    n_available: NDArray[np.int32]  # [S] items 1..n may be shown
+    clock: NDArray[np.int64]  # [S] microseconds: when the decision was made; says what could be shown
     discount: FloatArray  # [S] of the successor; 0 = terminated
     next_state: NDArray[np.int32]  # [S] -1 = none
     censored: NDArray[np.bool_]  # [S] the successor was never observed
@@ -35,7 +35,7 @@ class Tables(NamedTuple):
     action: NDArray[np.int32]  # [T] item shown
     reward: FloatArray  # [T, R] weighted reward of that item
     user_features: FloatArray  # [V, U]
-    candidates: NDArray[np.int32]  # ragged, [sum K]; empty where every state offers 1..n_available
+    candidates: NDArray[np.int32]  # ragged, [sum K]; empty where every state offers what is available
     candidates_start: NDArray[np.int64]  # [S + 1] or [0]
 
 
@@ -48,12 +48,14 @@ class Store:
     Args:
         tables: the arrays.
         window: L, rows of history in a state.
+        availability: of items 1..N.
         lane_rows: rows per ring (a power of two) where rows are rings, one per simulated customer; None for a log.
         lane_states: state slots per ring.
     """
 
-    def __init__(self, tables: Tables, window: int, lane_rows: int | None = None, lane_states: int = 0) -> None:
-        self.tables, self.window = tables, window
+    def __init__(self, tables: Tables, window: int, availability: Availability, lane_rows: int | None = None, lane_states: int = 0) -> None:
+        self.tables, self.window, self.availability = tables, window, availability
+        self._until = availability.until if availability.ends else None
         self.lane_rows, self.lane_states = lane_rows, lane_states
         distance = np.arange(window, 0, -1)  # of each window column from `hi`
         self._masks = -(distance <= np.arange(window + 1)[:, None]).astype(np.int32)  # [depth, column] all bits where real, else none
@@ -101,10 +103,18 @@ class Store:
         candidates = self._candidates(reached) if len(t.candidates) else None
         both, n = self.states(np.concatenate([state, reached])), len(index)  # one gather for both ends
         first, last = (State._make(part[ends] for part in both) for ends in (slice(n), slice(n, None)))
+        open_actions = OpenActions(candidates, t.clock[reached], self.availability.since, self._until)
         return Batch(
             first, t.action[index].astype(np.int64), t.reward[index], later, discount, bootstrap,
-            last, candidates, t.n_available[reached].astype(np.int64), index,
+            last, open_actions, self._next_action(reached), index,
         )  # fmt: skip
+
+    def _next_action(self, state: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What was shown in these states, int64 [B]; 0 where a list was shown, or nothing yet."""
+        t = self.tables
+        if len(t.action) != len(t.hi):
+            return np.zeros(len(state), np.int64)
+        return np.where(t.next_state[state] != NO_ACTION, t.action[state], 0).astype(np.int64)
 
     def _candidates(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Explicit candidates of states, [B, K] padded with 0; None when no state of the batch has a list."""
@@ -120,7 +130,7 @@ class Store:
     def bytes_per_transition(self) -> float:
         """Bytes beside the history rows, user features and candidate lists, per transition."""
         t = self.tables
-        per_state: list[NDArray[Any]] = [t.hi, t.depth, t.last_gap, t.user, t.n_available, t.discount, t.next_state, t.censored]
+        per_state: list[NDArray[Any]] = [t.hi, t.depth, t.last_gap, t.user, t.clock, t.discount, t.next_state, t.censored]
         per_state += [t.explored] if t.explored.strides[0] else []
         per_state += [] if t.state_reward is t.reward else [t.state_reward]
         return sum(a.nbytes for a in [*per_state, t.state, t.action, t.reward]) / max(len(t.action), 1)

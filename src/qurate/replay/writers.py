@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from qurate.mdp.states import gap_seconds
 from qurate.replay.event_store import NO_ACTION, Store, Tables
-from qurate.types import CENSORED, TERMINATED, EventArrays, EventRows, Feedback, FloatArray, Observation, Transitions
+from qurate.types import CENSORED, TERMINATED, Availability, EventArrays, EventRows, Feedback, FloatArray, Observation, Transitions
 
 
 def _bits(values: FloatArray) -> NDArray[np.int32]:
@@ -24,7 +24,14 @@ def step_discount(pause: FloatArray, gamma: float, tau_s: float) -> FloatArray:
 
 
 def store_from_log(
-    events: EventArrays, transitions: Transitions, weights: FloatArray, user_features: FloatArray, gamma: float, tau_s: float, window: int
+    events: EventArrays,
+    transitions: Transitions,
+    weights: FloatArray,
+    user_features: FloatArray,
+    gamma: float,
+    tau_s: float,
+    window: int,
+    availability: Availability,
 ) -> Store:
     """A store over a dataset's arrays.
 
@@ -33,6 +40,7 @@ def store_from_log(
         user_features: float32 [V, U], row = user index.
         gamma: discount per decision, in [0, 1].
         tau_s: seconds over which the value of a later visit falls to 1/e.
+        availability: of items 1..N.
     """
     t = transitions
     rows = np.zeros((window + len(events.item), 4), np.int32)
@@ -55,11 +63,11 @@ def store_from_log(
         state_reward = np.zeros((states, reward.shape[1]), np.float32)
         np.add.at(state_reward, t.state, reward)
     tables = Tables(
-        rows, t.hi, depth, last_gap, t.user, t.n_available, discount, following, censored,
+        rows, t.hi, depth, last_gap, t.user, t.clock, discount, following, censored,
         np.broadcast_to(np.False_, states), state_reward,
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start,
     )  # fmt: skip
-    return Store(tables, window)
+    return Store(tables, window, availability)
 
 
 class OnlineWriter:
@@ -74,12 +82,20 @@ class OnlineWriter:
         capacity: transitions kept in all.
         window: L.
         weights: float32 [R], weight of each reward component.
-        n_items: items 1..n_items, all available.
+        availability: of items 1..N.
         user_dim: U.
     """
 
     def __init__(
-        self, lanes: int, capacity: int, window: int, weights: FloatArray, n_items: int, user_dim: int, gamma: float, tau_s: float
+        self,
+        lanes: int,
+        capacity: int,
+        window: int,
+        weights: FloatArray,
+        availability: Availability,
+        user_dim: int,
+        gamma: float,
+        tau_s: float,
     ) -> None:
         self.lanes, self.gamma, self.tau_s, self.weights = lanes, gamma, tau_s, weights
         self.lane_states = max(8, -(-capacity // lanes))
@@ -90,14 +106,14 @@ class OnlineWriter:
         self.tables = Tables(
             rows=np.zeros((lanes * (self.lane_rows + window), 4), np.int32),
             hi=np.zeros(slots, np.int64), depth=np.zeros(slots, np.uint16), last_gap=np.zeros(slots, np.float32),
-            user=np.zeros(slots, np.int32), n_available=np.full(slots, n_items, np.int32), discount=np.zeros(slots, np.float32),
+            user=np.zeros(slots, np.int32), clock=np.zeros(slots, np.int64), discount=np.zeros(slots, np.float32),
             next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), explored=np.zeros(slots, np.bool_),
             state_reward=reward,
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
             user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(0, np.int32),
             candidates_start=np.zeros(0, np.int64),
         )  # fmt: skip
-        self.store = Store(self.tables, window, self.lane_rows, self.lane_states)
+        self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states)
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
         self.head = np.zeros(lanes, np.int64)  # rows ever written per lane
         self.episode_head = np.zeros(lanes, np.int64)  # `head` when the present customer came
@@ -110,7 +126,7 @@ class OnlineWriter:
 
     def begin(self, observation: Observation, clock: NDArray[np.int64]) -> None:
         """The first states of all lanes, after `reset`."""
-        self._new_customers(self._lane, observation.user)
+        self._new_customers(self._lane, observation.state.user)
         self._open(self._lane, clock)
 
     def _new_customers(self, lanes: NDArray[np.int64], user: FloatArray) -> None:
@@ -123,6 +139,7 @@ class OnlineWriter:
         t, slot = self.tables, self._slot(self.written[lanes], lanes)
         depth = self.head[lanes] - self.episode_head[lanes]
         t.hi[slot] = self.head[lanes]
+        t.clock[slot] = clock
         t.depth[slot] = np.minimum(depth, self.store.window)
         t.last_gap[slot] = np.where(depth > 0, gap_seconds(clock - self.newest_time[lanes]), 0)
         t.user[slot] = self._slot(self.episodes[lanes], lanes)
@@ -146,7 +163,7 @@ class OnlineWriter:
         self._open(going_on, feedback.clock[going_on])  # for truncated lanes this slot keeps NO_ACTION for ever
         ended = np.flatnonzero(feedback.terminated | feedback.truncated)
         if len(ended):
-            self._new_customers(ended, feedback.obs.user[ended])
+            self._new_customers(ended, feedback.obs.state.user[ended])
             self._open(ended, feedback.clock[ended])
 
     def _append_rows(self, rows: EventRows) -> None:
@@ -180,6 +197,7 @@ class OnlineWriter:
         changing = (
             "rows",
             "hi",
+            "clock",
             "depth",
             "last_gap",
             "user",

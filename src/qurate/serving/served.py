@@ -12,9 +12,10 @@ from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.events.features import feature_matrix
 from qurate.events.vocabulary import Vocabulary
-from qurate.models.answer import EMPTY_HISTORY, decide
-from qurate.models.histories import Histories, histories_of, nobody_known
+from qurate.models.answer import decide
+from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
+from qurate.models.recommend import histories_of, nobody_known
 from qurate.types import FloatArray
 
 log = logging.getLogger("qurate.serving")

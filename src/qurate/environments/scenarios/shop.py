@@ -15,11 +15,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from qurate.environments.catalogue_features import catalogue_features
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
-from qurate.events.features import feature_matrix, feature_names
-from qurate.types import FloatArray, IntArray
+from qurate.types import Availability, FloatArray, IntArray
 
 CART, CLICK, PURCHASE, SHOWN = 1, 2, 3, 4  # alphabetical, like the types of a dataset read from a log
 SECOND = 1_000_000
@@ -100,6 +100,7 @@ class Shop:
     """
 
     has_values = False
+    rows_per_step = 5  # shown, click, cart, purchase, a postponed purchase
     state_names: tuple[str, ...] = ("taste", "satiation", "sensitivity", "trust", "pending", "pending_since")
 
     def __init__(self, n_items: int = 300, strength: float = 1.0, world_seed: int = 0, parameters: ShopParameters | None = None) -> None:
@@ -115,9 +116,8 @@ class Shop:
         self.type_names = ["cart", "click", "purchase", "shown"]
         self.component_names = ["click", "cart", "purchase"]
         self.component_weights = np.array([1, 2, 5], np.float32)
-        features, spec = feature_matrix(self.items_table())
-        self.item_features = np.vstack([np.zeros((1, features.shape[1]), np.float32), features])
-        self.feature_names = feature_names(spec)
+        self.availability = Availability.always(n_items)
+        self.item_features, self.feature_names = catalogue_features(self._columns())
         self.user_feature_names = [f"segment={segment_name(i)}" for i in range(N_SEGMENTS)] + [f"price_band={x}" for x in PRICE_BANDS]
         rng = np.random.default_rng([world_seed, 6])
         liked = np.argsort(rng.random((N_SEGMENTS, N_CATEGORIES)), axis=1) < p.liked_categories
@@ -140,9 +140,12 @@ class Shop:
 
     def items_table(self) -> pl.DataFrame:
         """item_id, category, price, rating (stars), discount (share): what the shop shows on its pages."""
+        return pl.DataFrame({"item_id": self.item_ids} | self._columns())
+
+    def _columns(self) -> dict[str, NDArray[np.str_] | NDArray[np.float64]]:
         c = self.catalogue
-        names = [category_name(int(i)) for i in c.category]
-        return pl.DataFrame({"item_id": self.item_ids, "category": names, "price": c.price, "rating": c.rating, "discount": c.discount})
+        names = np.array([category_name(int(i)) for i in c.category])
+        return {"category": names, "price": c.price, "rating": c.rating, "discount": c.discount}
 
     def allocate(self, n: int) -> None:
         self.n = n

@@ -15,7 +15,7 @@ from qurate.environments.engine import BatchedEngine, Group, Outcome
 from qurate.environments.rng import Keys, purposes, uniforms
 from qurate.environments.value_iteration import Array
 from qurate.errors import Code, UserError
-from qurate.types import FloatArray, IntArray, Policy
+from qurate.types import Availability, FloatArray, IntArray, Policy
 
 SHOWN, WATCH = 1, 2
 SECOND = 1_000_000
@@ -104,6 +104,7 @@ class ToyWorld:
     """
 
     has_values = True
+    rows_per_step = 2  # shown, watch
     state_names: tuple[str, ...] = ("state",)
 
     def __init__(self, mdp: FiniteMDP) -> None:
@@ -113,6 +114,7 @@ class ToyWorld:
         self.component_names = ["watch"]
         self.component_weights = np.ones(1, np.float32)
         n = len(mdp.items)
+        self.availability = Availability.always(n)
         self.item_features = np.vstack([np.zeros(n), np.eye(n)]).astype(np.float32)
         self.feature_names = [f"item={name}" for name in mdp.items]
         self.user_feature_names: list[str] = []

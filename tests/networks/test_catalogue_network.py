@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from qurate.networks.encoders import HistoryViews, to_tensors
-from qurate.networks.qnetwork import STRIDE, QNetwork
-from qurate.types import State
+from qurate.networks.catalogue_network import REPEAT_LR_SCALE, CatalogueNetwork
+from qurate.networks.encoders import HistoryViews
+from qurate.networks.values import to_tensors
+from qurate.types import State, take_rows
 
 N, L, TYPES, R = 37, 12, 3, 2
 
 
-def network(encoder: str = "mean", form: str = "now_later", features: int = 5, seed: int = 0, behaviour: bool = True) -> QNetwork:
+def network(encoder: str = "mean", form: str = "now_later", features: int = 5, seed: int = 0, behaviour: bool = True) -> CatalogueNetwork:
     torch.manual_seed(seed)
     matrix = torch.randn(N + 1, features)
     matrix[0] = 0
-    net = QNetwork(
+    net = CatalogueNetwork(
         matrix, n_types=TYPES, user_dim=4, context_dim=2, n_components=R, dim=8, hidden=16, encoder=encoder, form=form,
         id_embedding=True, id_dropout=0.5, behaviour=behaviour,
     )  # fmt: skip
@@ -39,22 +40,21 @@ def states(n: int = 9, seed: int = 0) -> State:
 def test_q_of_candidates_equals_q_over_the_catalogue(encoder: str, form: str) -> None:
     net = network(encoder, form)
     with torch.no_grad():
-        table = net.items()
-        heads = net.heads(to_tensors(states()), table)
-        everything = net.q(heads, table)
+        values = net.bind()(to_tensors(states()))
+        everything = values.all()
         items = torch.as_tensor(np.random.default_rng(1).integers(1, N + 1, (9, 6)))
-        assert torch.allclose(net.q(heads, table, items), everything.gather(1, items), atol=1e-5)
-        assert torch.allclose(net.behaviour_logits(heads, table, items), net.behaviour_logits(heads, table).gather(1, items), atol=1e-5)
-        assert torch.allclose(net.by_head(heads, table, items).sum(2), everything.gather(1, items), atol=1e-5)
+        assert torch.allclose(values.of(items), everything.gather(1, items), atol=1e-5)
+        assert torch.allclose(values.behaviour_logits(items), values.behaviour_logits().gather(1, items), atol=1e-5)
+        assert torch.allclose(values.by_head(items).sum(2), everything.gather(1, items), atol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", ["mean", "gru"])
 def test_a_row_does_not_depend_on_its_batch(encoder: str) -> None:
     net, batch = network(encoder), states()
     with torch.no_grad():
-        table = net.items()
-        together = net.q(net.heads(to_tensors(batch), table), table)
-        alone = [net.q(net.heads(to_tensors(State(*(column[i : i + 1] for column in batch))), table), table) for i in range(9)]
+        bound = net.bind()
+        together = bound(to_tensors(batch)).all()
+        alone = [bound(to_tensors(take_rows(batch, slice(i, i + 1)))).all() for i in range(9)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
@@ -65,8 +65,8 @@ def test_padding_says_nothing(encoder: str) -> None:
     batch = batch._replace(history_values=np.zeros_like(batch.history_values))
     wide = State(*(np.concatenate([np.zeros((9, 5), column.dtype), column], 1) for column in batch[:4]), *batch[4:])
     with torch.no_grad():
-        table = net.items()
-        short, long = (net.q(net.heads(to_tensors(s), table), table) for s in (batch, wide))
+        bound = net.bind()
+        short, long = (bound(to_tensors(s)).all() for s in (batch, wide))
     assert torch.allclose(short, long, atol=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_this_visit_begins_after_the_last_pause() -> None:
     gaps = torch.tensor([[5, 1800, 7, 9], [5, 1799, 7, 9], [5, 1800, 7, 1800]], dtype=torch.float32)
     ones, nothing = torch.ones(3, 4, dtype=torch.int64), torch.zeros(3, 4)
     with torch.no_grad():
-        _, weights = views((ones, ones, gaps, nothing, nothing[:, :0], nothing[:, :2]), torch.ones(2, 3))
+        _, weights = views(State(ones, ones, gaps, nothing, nothing[:, :0], nothing[:, :2]), torch.ones(2, 3))
     wanted = torch.tensor([[0, 0, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2], [0, 0, 0, 0]])  # the last decision opens a visit of its own
     assert torch.allclose(weights[:, 2], wanted)
 
@@ -86,23 +86,21 @@ def test_the_value_is_the_mean_over_the_catalogue() -> None:
     net = network()
     with torch.no_grad():
         net.repeat.zero_()
-        table = net.items()
-        heads = net.heads(to_tensors(states()), table)
-        mean = net.q(heads, table)[:, 1:].mean(1)
-        assert torch.allclose(mean, heads.value.sum(1), atol=1e-4)
+        values = net.bind()(to_tensors(states()))
+        mean = values.all()[:, 1:].mean(1)
+        assert torch.allclose(mean, values.heads.value.sum(1), atol=1e-4)
 
 
 def test_repeating_adds_to_the_items_of_the_window_alone() -> None:
     net, batch = network(), states()
     items = torch.arange(1, N + 1).expand(9, N)
     with torch.no_grad():
-        table = net.items()
-        heads = net.heads(to_tensors(batch), table)
-        with_repeat, with_logits = net.by_head(heads, table, items), net.behaviour_logits(heads, table)
-        repeat, weights = STRIDE * net.repeat, net.views(to_tensors(batch), table.vectors)[1]
+        values = net.bind()(to_tensors(batch))
+        with_repeat, with_logits = values.by_head(items), values.behaviour_logits()
+        repeat, weights = REPEAT_LR_SCALE * net.repeat, net.views(to_tensors(batch), values.table.vectors)[1]
         net.repeat.zero_()
-        heads = net.heads(to_tensors(batch), table)
-        bare, bare_logits = net.by_head(heads, table, items), net.behaviour_logits(heads, table)
+        values = net.bind()(to_tensors(batch))
+        bare, bare_logits = values.by_head(items), values.behaviour_logits()
     wanted = torch.zeros(9, N + 1, 2 * R + 1)
     for row in range(9):
         for place, item in enumerate(batch.history_items[row].tolist()):
@@ -115,22 +113,20 @@ def test_repeating_adds_to_the_items_of_the_window_alone() -> None:
 
 def test_later_starts_at_the_same_value_for_all_items() -> None:
     torch.manual_seed(0)
-    net = QNetwork(
+    net = CatalogueNetwork(
         torch.zeros(N + 1, 0), n_types=TYPES, user_dim=4, context_dim=2, n_components=R, dim=8, hidden=16, encoder="mean",
         form="now_later", id_embedding=True, id_dropout=0.0, behaviour=False,
     )  # fmt: skip
     with torch.no_grad():
-        table = net.items()
-        heads = net.heads(to_tensors(states()), table)
-        by_head = net.by_head(heads, table, torch.arange(1, N + 1).expand(9, N))
+        by_head = net.bind()(to_tensors(states())).by_head(torch.arange(1, N + 1).expand(9, N))
     assert float(by_head[:, :, R:].std(1).max()) < 1e-6
     assert float(by_head[:, :, :R].std(1).max()) > 1e-3
 
 
 def test_id_dropout_hides_ids_and_leaves_features() -> None:
     net = network().train()
-    full = network().eval().items().vectors
-    hidden = net.items(torch.Generator().manual_seed(0)).vectors
+    full = network().eval().tower(None).vectors
+    hidden = net.tower(torch.Generator().manual_seed(0)).vectors
     from_features = net.tower.from_features(net.tower.get_buffer("features"))[:, :8]  # type: ignore[misc]
     same = torch.isclose(hidden, full, atol=1e-6).all(1)
     only_features = torch.isclose(hidden, from_features, atol=1e-6).all(1)

@@ -1,0 +1,41 @@
+"""From settings to a fresh network."""
+
+import torch
+
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.dense_network import DenseNetwork, TaskSpec
+from qurate.networks.distributional_values import DistributionalNetwork, atoms_of
+from qurate.networks.table_network import TableNetwork
+from qurate.networks.values import ValueNetwork
+from qurate.settings import CategoricalSettings, Settings, TableSettings
+from qurate.types import FloatArray
+
+
+def build_network(
+    item_features: FloatArray, settings: Settings, *, n_types: int, user_dim: int, n_components: int, behaviour: bool, seed: int
+) -> ValueNetwork:
+    """A fresh network over a catalogue; `seed` decides its first weights without touching the global generator."""
+    s, kind = settings.network, settings.algorithm
+    if isinstance(kind, TableSettings):
+        return TableNetwork(len(item_features) - 1, kind.table_states, kind.table_history)
+    atoms = kind.atoms if isinstance(kind, CategoricalSettings) else 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CatalogueNetwork(
+            torch.as_tensor(item_features), n_types=n_types, user_dim=user_dim, context_dim=2, n_components=atoms or n_components,
+            dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form=s.form, id_embedding=s.id_embedding,
+            id_dropout=s.id_dropout, behaviour=behaviour, dueling=s.head == "dueling",
+        )  # fmt: skip
+    return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
+
+
+def build_task_network(spec: TaskSpec, settings: Settings, *, seed: int) -> ValueNetwork:
+    """A fresh network of a task without a catalogue; a table where the algorithm is tabular and the state one integer."""
+    s, kind = settings.network, settings.algorithm
+    if isinstance(kind, TableSettings):
+        return TableNetwork(spec.n_actions, spec.categories[0])
+    atoms = kind.atoms if isinstance(kind, CategoricalSettings) else 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = DenseNetwork(spec, hidden=s.hidden, n_heads=atoms, dueling=s.head == "dueling")
+    return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network

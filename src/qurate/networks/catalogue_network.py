@@ -1,0 +1,94 @@
+"""Q over the catalogue: Q(s, a) = V(z) + u(z) . (e_a - e_mean) + b_a - b_mean, per reward component, now and later.
+
+The mean runs over the whole catalogue, never over candidates or a batch, so that Q of an item does not depend on what
+it is compared with (dueling networks, Wang et al. 2016, arXiv:1511.06581, with a mean that masks cannot move).
+An item that stands in the state's window gets r(s, a) besides: what showing the same again is worth.
+In the now-and-later form, `now` predicts the reward of this step and `later` the discounted rest: Q = now + later.
+The network is linear in e_a behind z, so the weighted sum over components and both heads costs one matrix product.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from qurate.networks.catalogue_values import CatalogueValues, Heads
+from qurate.networks.encoders import ENCODERS, HistoryViews, MeanEncoder
+from qurate.networks.item_tower import ItemTable, ItemTower
+from qurate.networks.values import StateTensors
+
+REPEAT_LR_SCALE = 10.0
+"""The few weights of the repeat bonus begin at 0 and may have to reach several units (logits): Adam moves them this much faster."""
+
+
+class CatalogueNetwork(nn.Module):
+    """State encoder, item tower and heads.
+
+    Args:
+        item_features: float32 [N + 1, F], row 0 zeros.
+        n_types: M event types. user_dim, context_dim: U and C. n_components: R.
+        dim, hidden, encoder, form, id_embedding, id_dropout: see `settings.NetworkSettings`.
+        dueling: streams of their own for value and advantages.
+        behaviour: add the head pi_b(a | s) that says what the log's policy (or customer) chose.
+    """
+
+    def __init__(
+        self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
+        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.n_components, self.form, self.dim = n_components, form, dim
+        self.n_heads = n_components * (2 if form == "now_later" else 1)
+        self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, id_embedding, id_dropout)
+        self.views = HistoryViews(n_types, dim)
+        self.encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
+        # `later` errors are many times larger than those of `now`; on shared layers they would drown it
+        self.later_encoder = MeanEncoder(dim, n_types, self.views.n_views, user_dim, context_dim, hidden) if form == "now_later" else None
+        # two streams (Wang et al. 2016): the state's value and the items' advantages have a layer of their own each
+        self.streams = nn.ModuleList(nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()) for _ in range(2)) if dueling else None
+        self.value = nn.Linear(hidden, n_components)
+        self.later_value = nn.Linear(hidden, n_components) if form == "now_later" else None
+        known = hidden + user_dim + context_dim  # who the customer is also reaches the items straight, past the layers
+        self.direction = nn.Linear(known, n_components * dim)
+        self.later_direction = nn.Linear(known, n_components * dim) if form == "now_later" else None
+        self.behaviour = nn.Linear(known, dim) if behaviour else None
+        # an item compared with what was seen before, straight: by likeness (e_a . scaled e_j) and by being the same one again
+        # (repeat consumption; for sessions Ren et al. 2019, arXiv:1812.02646), each a mix of the views, learned, first zero
+        self.n_matched = self.n_heads + int(behaviour)
+        self.match = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
+        self.repeat = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
+        if (
+            self.later_direction is not None and self.later_value is not None
+        ):  # the correction starts at zero: at first Q is the myopic policy
+            nn.init.zeros_(self.later_direction.weight)
+            nn.init.zeros_(self.later_direction.bias)
+            nn.init.zeros_(self.later_value.weight)
+            nn.init.zeros_(self.later_value.bias)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], CatalogueValues]:
+        """See `ValueNetwork.bind`: the item table is computed once."""
+        table: ItemTable = self.tower(rng)
+        return lambda state: CatalogueValues(self.heads(state, table), table)
+
+    def heads(self, state: StateTensors, table: ItemTable) -> Heads:
+        """Per-state head outputs, from tensors."""
+        sums, weights = self.views(state, table.vectors)
+        counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
+        matched = torch.bmm(self.match.expand(rows, -1, -1), sums)
+        repeat = torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights)
+        hidden = self.encoder(state, table.vectors, sums, counts)
+        of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
+        z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
+        direction = self.direction(z).view(rows, -1, self.dim)
+        if self.later_encoder and self.later_direction and self.later_value:
+            hidden = self.later_encoder(state, table.vectors, sums, counts)
+            value = torch.cat([value, self.later_value(hidden)], dim=1)
+            later = self.later_direction(torch.cat([hidden, *known], dim=1)).view(rows, -1, self.dim)
+            direction = torch.cat([direction, later], dim=1)
+        behaviour = self.behaviour(z) + matched[:, -1] if self.behaviour is not None else None
+        return Heads(
+            value, direction + matched[:, : self.n_heads], behaviour, state.history_items.long(), repeat[:, : self.n_heads],
+            repeat[:, -1] if behaviour is not None else None,
+        )  # fmt: skip

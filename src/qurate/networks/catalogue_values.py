@@ -1,0 +1,175 @@
+"""Values of every item of a catalogue for B states, without writing a [B, N] matrix where it is not needed.
+
+Q(s, a) = V(z) + u(z) . (e_a - e_mean) + b_a - b_mean + r(s, a), per head; r(s, a) is the repeat-consumption bonus, nonzero
+only for items in the window. All heads are linear in the item vectors, so their sum costs one matrix product.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qurate.networks.catalogue_max import MASKED_VALUE, best_item
+from qurate.networks.item_tower import ItemTable
+from qurate.types import OpenActions
+
+
+class Heads(NamedTuple):
+    """Per-state head outputs, R heads of `now` then R of `later` (single form: R)."""
+
+    value: Tensor  # [B, H]
+    direction: Tensor  # [B, H, d]
+    behaviour: Tensor | None  # [B, d]
+    history: Tensor  # [B, L] int64, the items of the window
+    repeat: Tensor  # [B, H, L] bonus of the item at each place of the window
+    behaviour_repeat: Tensor | None  # [B, L]
+
+
+class Scores(NamedTuple):
+    """Scores of B states for every item in factored form: direction . row of the table, plus the repeat bonus."""
+
+    direction: Tensor  # [B, d + H], over `ItemTable.centred`
+    history: Tensor  # [B, L] int64, 0 = padding
+    repeat: Tensor  # [B, L], 0 on padding
+
+    def rows(self, which: slice) -> "Scores":
+        """The scores of some of the states."""
+        return Scores(self.direction[which], self.history[which], self.repeat[which])
+
+    def of(self, table: ItemTable, items: Tensor | None) -> Tensor:
+        """[B, N + 1] over the catalogue, or [B, K] for items [B, K]."""
+        if items is None:
+            return (self.direction @ table.centred.T).scatter_add(1, self.history, self.repeat)
+        bonus = repeat_bonus(self.repeat[:, None], self.history, items)[:, :, 0]
+        return torch.einsum("bd,bkd->bk", self.direction, table.centred[items]) + bonus
+
+
+def repeat_bonus(repeat: Tensor, history: Tensor, items: Tensor) -> Tensor:
+    """The repeat-consumption bonus of items [B, K]: [B, K, H] from [B, H, L] and the windows [B, L]."""
+    same = (items[:, :, None] == history[:, None]).float()
+    return torch.bmm(same, repeat.transpose(1, 2))
+
+
+class CatalogueValues:
+    """`ActionValues` of B states over a catalogue.
+
+    Args:
+        heads: of the states.
+        table: of the items; its biases are H columns, one more where there is a behaviour head.
+    """
+
+    def __init__(self, heads: Heads, table: ItemTable) -> None:
+        self.heads, self.table = heads, table
+        self.dim, self.n_heads = heads.direction.shape[2], heads.direction.shape[1]
+        self.n_items = table.vectors.shape[0] - 1
+
+    def rows(self, which: slice | Tensor) -> "CatalogueValues":
+        """The values of some of the states."""
+        return CatalogueValues(Heads(*(None if h is None else h[which] for h in self.heads)), self.table)  # type: ignore[arg-type]
+
+    def by_head(self, actions: Tensor) -> Tensor:
+        """float32 [B, K, H] of items [B, K]."""
+        heads, rows = self.heads, self.table.centred[actions]
+        linear = torch.bmm(rows[:, :, : self.dim], heads.direction.transpose(1, 2)) + rows[:, :, self.dim : self.dim + self.n_heads]
+        return linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
+
+    def of(self, actions: Tensor) -> Tensor:
+        """Q, float32 [B, K], of items [B, K]."""
+        return self.scores().of(self.table, actions) + self.heads.value.sum(1, keepdim=True)
+
+    def all(self) -> Tensor:
+        """Q of the catalogue, float32 [B, N + 1]."""
+        return self.scores().of(self.table, None) + self.heads.value.sum(1, keepdim=True)
+
+    def scores(self) -> Scores:
+        """The summed heads as one score, less the state's value; the biases ride in the same product."""
+        heads = self.heads
+        direction = torch.cat([heads.direction.sum(1), self._pick(slice(0, self.n_heads))], dim=1)
+        return Scores(direction, heads.history, heads.repeat.sum(1))
+
+    def behaviour_scores(self) -> Scores | None:
+        """Logits of the behaviour head, up to a constant a row; None without one."""
+        heads = self.heads
+        if heads.behaviour is None or heads.behaviour_repeat is None:
+            return None
+        direction = torch.cat([heads.behaviour, self._pick(slice(self.n_heads, None))], dim=1)
+        return Scores(direction, heads.history, heads.behaviour_repeat)
+
+    def behaviour_logits(self, items: Tensor | None = None) -> Tensor:
+        """Unnormalised log pi_b: [B, N + 1], or [B, K] for items [B, K].
+
+        Raises:
+            ValueError: the network has no behaviour head.
+        """
+        scores = self.behaviour_scores()
+        if scores is None:
+            raise ValueError("this network has no behaviour head (aux_weight=0)")
+        return scores.of(self.table, items)
+
+    def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """See `ActionValues.best`; what is on an explicit list is inside the support by construction."""
+        listed = open_actions.candidates
+        if listed is None:
+            return self._best_in_catalogue(open_actions, support)
+        q = self.of(listed).masked_fill(listed == 0, MASKED_VALUE)
+        best = listed.gather(1, q.argmax(1, keepdim=True))[:, 0]
+        without = torch.nonzero((listed > 0).sum(1) == 0)[:, 0]
+        if len(without):
+            clock = None if open_actions.clock is None else open_actions.clock[without]
+            best[without] = self.rows(without)._best_in_catalogue(open_actions._replace(clock=clock), support)
+        return best
+
+    def _best_in_catalogue(self, open_actions: OpenActions[Tensor], support: float) -> Tensor:
+        clock, since = open_actions.clock, open_actions.since
+        rows = len(self.heads.value)
+        if clock is None or since is None:
+            begun = torch.full((rows,), self.n_items, device=self.heads.value.device)
+        else:
+            begun = torch.searchsorted(since[1:], clock, right=True)
+        behaviour = self.behaviour_scores() if support > 0 else None
+        return best_item(self.scores(), self.table.centred, begun, behaviour, support, clock, open_actions.until)
+
+    def open_mask(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """bool [B, N + 1]: which items are open and inside the support; for callers that need every item's value anyway."""
+        value = self.heads.value
+        items = torch.arange(self.n_items + 1, device=value.device)
+        mask = (items > 0).expand(len(value), -1)
+        if open_actions.clock is not None and open_actions.since is not None:
+            mask = mask & (open_actions.since <= open_actions.clock[:, None])
+            if open_actions.until is not None:
+                mask = mask & (open_actions.clock[:, None] < open_actions.until)
+        if support > 0 and self.heads.behaviour is not None:
+            logits = self.behaviour_logits().masked_fill(~mask, MASKED_VALUE)
+            inside = mask & (logits >= logits.amax(1, keepdim=True) + math.log(support))
+            listed = open_actions.candidates
+            mask = inside if listed is None else torch.where((listed > 0).any(1, keepdim=True), mask, inside)
+        return mask
+
+    def _pick(self, columns: slice) -> Tensor:
+        """Ones at the bias columns that a score uses, [B, all heads]."""
+        value = self.heads.value
+        out = value.new_zeros(len(value), self.table.centred.shape[1] - self.dim)
+        out[:, columns] = 1
+        return out
+
+    def mean_square_gap(self, offset: Tensor) -> Tensor:
+        """Mean over the catalogue of (offset + x + r)^2 - offset^2 by head, [B, H].
+
+        x is linear in the centred item rows and r is the repeat bonus of the few items of the window. The mean of x^2 is a
+        quadratic form in the items' Gram matrix (as in implicit ALS, Hu et al. 2008, doi:10.1109/ICDM.2008.22), so no item
+        is sampled.
+
+        Args:
+            offset: [B, H], the same for all items.
+        """
+        heads, items = self.heads, self.n_items
+        gram = self.table.centred.T @ self.table.centred / items
+        biases = torch.eye(self.n_heads, self.table.centred.shape[1] - self.dim, device=offset.device).expand(len(offset), -1, -1)
+        direction = torch.cat([heads.direction, biases], dim=2)
+        linear = ((direction @ gram) * direction).sum(2)
+        of_window = torch.bmm(direction, self.table.centred[heads.history].transpose(1, 2))  # x of the window's items, [B, H, L]
+        same = (heads.history[:, :, None] == heads.history[:, None]).float()
+        repeat = heads.repeat * (heads.history > 0)[:, None]  # an event may name no item (a search): none of the catalogue's repeats
+        twice = 2 * (offset[:, :, None] + of_window) + torch.bmm(repeat, same)  # an item may stand there more than once
+        return linear + (repeat * twice).sum(2) / items

@@ -1,0 +1,134 @@
+"""Q-networks of tasks without a catalogue: vectors, integers and pixels in, one value per action out."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qurate.networks.catalogue_max import MASKED_VALUE
+from qurate.networks.values import StateTensors
+from qurate.types import OpenActions
+
+CATEGORY_DIM = 16
+"""Dimensions of the embedding of an integer."""
+
+
+class TaskSpec(NamedTuple):
+    """What a network must know of a task."""
+
+    n_actions: int
+    numbers: tuple[int, ...]  # (D,) float32, or (C, H, W) uint8
+    categories: tuple[int, ...] = ()  # how many values each integer of the observation has
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the numbers are an image."""
+        return len(self.numbers) == 3
+
+
+class DenseValues:
+    """`ActionValues` of B states whose action heads are all computed: [B, N + 1, H], row 0 = no action."""
+
+    def __init__(self, heads: Tensor) -> None:
+        self.heads = heads
+
+    def by_head(self, actions: Tensor) -> Tensor:
+        """float32 [B, K, H] of actions [B, K]."""
+        return self.heads.gather(1, actions[:, :, None].expand(-1, -1, self.heads.shape[2]))
+
+    def of(self, actions: Tensor) -> Tensor:
+        """Q, float32 [B, K], of actions [B, K]."""
+        return self.by_head(actions).sum(2)
+
+    def all(self) -> Tensor:
+        """Q, float32 [B, N + 1]."""
+        return self.heads.sum(2)
+
+    def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """See `ActionValues.best`."""
+        return best_of(self.all(), open_actions)
+
+
+def best_of(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
+    """argmax over the open actions, int64 [B], of q [B, N + 1]; 0 where none is open."""
+    q = torch.cat([torch.full_like(q[:, :1], MASKED_VALUE), q[:, 1:]], dim=1)
+    if open_actions.mask is not None:
+        q = q.masked_fill(~open_actions.mask, MASKED_VALUE)
+    if open_actions.candidates is not None:
+        listed = open_actions.candidates
+        inside = torch.zeros_like(q, dtype=torch.bool).scatter_(1, listed, True)
+        q = q.masked_fill(~inside & (listed > 0).any(1, keepdim=True), MASKED_VALUE)
+    peak, best = q.max(1)
+    return torch.where(peak > MASKED_VALUE, best, 0)
+
+
+class DenseNetwork(nn.Module):
+    """Torso and action heads.
+
+    Args:
+        spec: of the task.
+        hidden: units of each of the two layers.
+        n_heads: H outputs per action: 1 value, or the logits of a distribution.
+        dueling: value and advantages in streams of their own, Q = V + A - mean A (Wang et al. 2016, arXiv:1511.06581, eq. 9).
+    """
+
+    n_components, form = 1, "single"
+
+    def __init__(self, spec: TaskSpec, *, hidden: int, n_heads: int = 1, dueling: bool = False) -> None:
+        super().__init__()
+        self.spec, self.n_heads = spec, n_heads
+        self.embeddings = nn.ModuleList(nn.Embedding(count, CATEGORY_DIM) for count in spec.categories)
+        pixels, width = (convolutions(spec.numbers), conv_width(spec.numbers)) if spec.has_pixels else (None, math.prod(spec.numbers))
+        self.pixels = pixels
+        self.torso = nn.Sequential(
+            nn.Linear(width + CATEGORY_DIM * len(spec.categories), hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.advantage = (
+            nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, spec.n_actions * n_heads)) if dueling else None
+        )
+        self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, n_heads)) if dueling else None
+        self.q = None if dueling else nn.Linear(hidden, spec.n_actions * n_heads)
+
+    def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], DenseValues]:
+        """See `ValueNetwork.bind`; nothing here is common to all states."""
+        return lambda state: DenseValues(self.action_heads(state))
+
+    def action_heads(self, state: StateTensors) -> Tensor:
+        """float32 [B, N + 1, H], row 0 zeros."""
+        numbers = state.numbers if self.pixels is None else self.pixels(state.numbers.float() / 255)
+        parts = [numbers.flatten(1).float(), *(embed(state.categories[:, i]) for i, embed in enumerate(self.embeddings))]
+        z = self.torso(torch.cat(parts, dim=1))
+        if self.q is not None:
+            heads = self.q(z).view(len(z), self.spec.n_actions, self.n_heads)
+        else:
+            assert self.value is not None and self.advantage is not None
+            advantage = self.advantage(z).view(len(z), self.spec.n_actions, self.n_heads)
+            heads = self.value(z)[:, None] + advantage - advantage.mean(1, keepdim=True)
+        return nn.functional.pad(heads, (0, 0, 1, 0))
+
+
+def layer_sizes(shape: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """(channels, kernel, stride) of each convolution: Nature DQN's (Mnih et al. 2015) from 36 pixels on, small ones below."""
+    if min(shape[1:]) >= 36:
+        return ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    return ((16, 3, 1), (32, 3, 2)) if min(shape[1:]) >= 7 else ((16, 1, 1),)
+
+
+def convolutions(shape: Sequence[int]) -> nn.Sequential:
+    """Convolutions over [B, C, H, W]."""
+    layers: list[nn.Module] = []
+    channels = shape[0]
+    for out, kernel, stride in layer_sizes(shape):
+        layers += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
+        channels = out
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def conv_width(shape: Sequence[int]) -> int:
+    """Numbers that come out of the convolutions for one image."""
+    channels, height, width = shape
+    for out, kernel, stride in layer_sizes(shape):
+        channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    return channels * height * width

@@ -1,0 +1,81 @@
+"""Values of networks whose heads are logits of a distribution over returns: Q is its mean."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from qurate.networks.catalogue_values import CatalogueValues
+from qurate.networks.dense_network import DenseValues, best_of
+from qurate.networks.values import BoundNetwork, StateTensors, ValueNetwork
+from qurate.settings import CategoricalSettings
+from qurate.types import OpenActions
+
+STATES_AT_ONCE = 16
+"""Rows for which the distributions of a whole catalogue are held at a time."""
+
+
+def atoms_of(settings: CategoricalSettings) -> Tensor:
+    """The support, float32 [Z]: equally spaced from v_min to v_max."""
+    return torch.linspace(settings.v_min, settings.v_max, settings.atoms)
+
+
+class DistributionalValues:
+    """`ActionValues` whose Q is the mean of softmax(logits) over the atoms (C51, Bellemare et al. 2017, arXiv:1707.06887).
+
+    Args:
+        logits: values whose `by_head` are logits, [B, K, Z].
+        atoms: float32 [Z], the returns.
+    """
+
+    def __init__(self, logits: CatalogueValues | DenseValues, atoms: Tensor) -> None:
+        self.logits, self.atoms = logits, atoms
+
+    def by_head(self, actions: Tensor) -> Tensor:
+        """Logits, float32 [B, K, Z]."""
+        return self.logits.by_head(actions)
+
+    def of(self, actions: Tensor) -> Tensor:
+        """Q, float32 [B, K]."""
+        return self.logits.by_head(actions).softmax(2) @ self.atoms
+
+    def all(self) -> Tensor:
+        """Q, float32 [B, N + 1]."""
+        if isinstance(self.logits, DenseValues):
+            return self.logits.heads.softmax(2) @ self.atoms
+        items = torch.arange(self.logits.n_items + 1, device=self.atoms.device)
+        rows = range(0, len(self.logits.heads.value), STATES_AT_ONCE)
+        parts = [self.logits.rows(slice(i, i + STATES_AT_ONCE)) for i in rows]
+        return torch.cat([part.by_head(items.expand(len(part.heads.value), -1)).softmax(2) @ self.atoms for part in parts])
+
+    def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """See `ActionValues.best`; the support of a behaviour head is that of the logits' network."""
+        if isinstance(self.logits, DenseValues):
+            return best_of(self.all(), open_actions)
+        return best_of(self.all(), open_actions._replace(mask=self.logits.open_mask(open_actions, support)))
+
+
+class DistributionalNetwork(nn.Module):
+    """A network whose heads are read as logits over `atoms`.
+
+    Args:
+        network: with one head per atom.
+        atoms: float32 [Z], ascending, equally spaced.
+    """
+
+    n_components, form = 1, "single"
+
+    def __init__(self, network: ValueNetwork, atoms: Tensor) -> None:
+        super().__init__()
+        self.logits = cast(nn.Module, network)
+        self.register_buffer("atoms", atoms)
+
+    def bind(self, rng: torch.Generator | None = None) -> BoundNetwork:
+        """See `ValueNetwork.bind`."""
+        bound = cast(ValueNetwork, self.logits).bind(rng)
+        atoms = self.get_buffer("atoms")
+
+        def values(state: StateTensors) -> DistributionalValues:
+            return DistributionalValues(bound(state), atoms)  # type: ignore[arg-type]
+
+        return values

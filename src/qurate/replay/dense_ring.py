@@ -1,0 +1,123 @@
+"""A replay of tasks without a catalogue: one ring of states per lane, filled by a batched environment."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.replay.samplers import OnlineSampler
+from qurate.types import Batch, DenseState, Feedback, FloatArray, IntArray, Observation, OpenActions, take_rows
+
+OPEN = -1
+"""`action` of a slot that holds a state without an action yet, or the last state of a truncated episode."""
+
+
+class DenseRing:
+    """States and what followed them; a slot is a state, and becomes a transition when its action and reward arrive.
+
+    Where an episode is truncated one more slot holds its last state, so that its value can be bootstrapped. Pixels are kept
+    as uint8.
+
+    Args:
+        lanes: copies of the task.
+        capacity: transitions kept in all.
+        example: an observation of the task: shapes and kinds of its arrays, and the number of actions.
+        weights: float32 [R] of the reward components.
+        gamma: discount per step.
+    """
+
+    def __init__(self, lanes: int, capacity: int, example: Observation[DenseState], weights: FloatArray, gamma: float) -> None:
+        self.lanes, self.weights, self.gamma = lanes, weights, gamma
+        self.lane_states = max(8, -(-capacity // lanes))
+        slots, actions = lanes * self.lane_states, example.actions.mask.shape[1]
+        self.states = DenseState(*(np.zeros((slots, *part.shape[1:]), part.dtype) for part in example.state))
+        self.mask = np.ones((slots, actions + 1), np.bool_)
+        self.mask[:, 0] = False
+        self.action = np.full(slots, OPEN, np.int32)
+        self.reward = np.zeros((slots, len(weights)), np.float32)
+        self.discount = np.zeros(slots, np.float32)
+        self.explored = np.zeros(slots, np.bool_)
+        self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
+        self._lane = np.arange(lanes)
+
+    @property
+    def store(self) -> "DenseRing":
+        """Where batches come from: the ring itself."""
+        return self
+
+    def _slot(self, count: IntArray, lanes: IntArray) -> IntArray:
+        return lanes * self.lane_states + count % self.lane_states
+
+    def begin(self, observation: Observation[DenseState], clock: IntArray) -> None:
+        """The first states of all lanes, after `reset`."""
+        self._open(self._lane, observation.state, observation.actions.mask)
+
+    def _open(self, lanes: IntArray, state: DenseState, mask: NDArray[np.int8]) -> None:
+        slot = self._slot(self.written[lanes], lanes)
+        for kept, new in zip(self.states, state):
+            kept[slot] = new
+        self.mask[slot, 1:] = mask
+        self.action[slot] = OPEN
+        self.written[lanes] += 1
+
+    def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> None:
+        """Closes the open slots with `action` [lanes] (1..N) and `feedback`, and opens the next ones."""
+        slot = self._slot(self.written - 1, self._lane)
+        self.action[slot] = action
+        self.explored[slot] = False if explored is None else explored
+        self.reward[slot] = feedback.components * self.weights
+        self.discount[slot] = np.where(feedback.terminated, 0, self.gamma)
+        cut = np.flatnonzero(feedback.truncated & ~feedback.terminated)
+        if len(cut):
+            final: DenseState = feedback.final
+            everything = np.ones((len(cut), self.mask.shape[1] - 1), np.int8)
+            self._open(cut, take_rows(final, cut), everything)
+        self._open(self._lane, feedback.obs.state, feedback.obs.actions.mask)
+
+    def batch(self, index: IntArray, n_step: int = 1) -> Batch[DenseState]:
+        """Transitions `index` [B] with n-step returns that stop where an episode does and before an exploratory action."""
+        lane, reward = index // self.lane_states, self.reward[index]
+        following, discount = self._next(index, lane), self.discount[index].copy()
+        later = np.zeros_like(reward)
+        for _ in range(n_step - 1):
+            go = (discount > 0) & (self.action[following] != OPEN) & ~self.explored[following]
+            later += np.where(go[:, None], discount[:, None] * self.reward[following], 0)
+            discount = np.where(go, discount * self.discount[following], discount)
+            following = np.where(go, self._next(following, lane), following)
+        taken = np.maximum(self.action[following], 0).astype(np.int64)
+        return Batch(
+            take_rows(self.states, index), self.action[index].astype(np.int64), reward, later, discount,
+            np.ones(len(index), np.float32), take_rows(self.states, following),
+            OpenActions(None, None, None, None, self.mask[following]), taken, index,
+        )  # fmt: skip
+
+    def _next(self, index: IntArray, lane: IntArray) -> IntArray:
+        """The slot after each of `index`, in its lane's ring."""
+        return lane * self.lane_states + (index + 1 - lane * self.lane_states) % self.lane_states
+
+    def filled(self) -> IntArray:
+        """States held per lane, [lanes]."""
+        return np.minimum(self.written, self.lane_states)
+
+    def oldest(self) -> IntArray:
+        """Count of the oldest state held per lane, [lanes]."""
+        return np.maximum(self.written - self.lane_states, 0)
+
+    def complete(self, index: IntArray) -> NDArray[np.bool_]:
+        """Which slots hold a transition, bool [len(index)]."""
+        held: NDArray[np.bool_] = self.action[index] != OPEN
+        return held
+
+    def sampler(self) -> OnlineSampler:
+        """Uniform over what the ring holds."""
+        return OnlineSampler(self)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that changes, by name; not copied."""
+        names = ("mask", "action", "reward", "discount", "explored", "written")
+        return {name: getattr(self, name) for name in names} | {f"states.{k}": v for k, v in self.states._asdict().items()}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Goes on from what `state` returned, on a ring of the same arguments."""
+        for name, array in self.state().items():
+            array[...] = state[name]
