@@ -6,6 +6,7 @@ an event.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -45,15 +46,20 @@ class Asked:
         own = next((kind for file, kind in self.types.items() if file and _is(table, file)), None)
         return own or self.types.get("")
 
-    def check(self, tables: list[Table]) -> None:
+    def check(self, tables: list[Table], *side: str | Path | None) -> None:
         """
+        Args:
+            tables: of the log.
+            side: other files that a mapping may name.
+
         Raises:
             UserError: a file in `--map` or `--type` that is none of the tables'.
         """
         names = [table.path.name for table in tables]
         asked = [("--map", key.rpartition(":")[0]) for key in self.map if ":" in key] + [("--type", file) for file in self.types if file]
         for option, file in asked:
-            if not any(_is(table, file) for table in tables):
+            beside = any(one is not None and file in (str(one), Path(one).name, Path(one).stem) for one in side)
+            if not beside and not any(_is(table, file) for table in tables):
                 raise UserError("a file of the log", file, where=option, hint=nearest(file, names), code=Code.NOT_FOUND)
 
 

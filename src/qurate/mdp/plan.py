@@ -131,7 +131,9 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
     for file in log.files:
         if file["type"]:
             types.append(f"{Path(file['file']).name}={file['type']}" if several else file["type"])
-    said["--map"] = maps or said.get("--map")
+    names = {Path(file["file"]).name for file in log.files}
+    side = [one for one in said.get("--map") or () if ":" in one.partition("=")[0] and one.partition(":")[0] not in names]
+    said["--map"] = [*maps, *side]  # what is said about other tables stays as it was typed
     said["--type"] = types or said.get("--type")
     if log.files and log.layout != "qurate" and "--layout" not in said:
         said["--layout"] = log.layout
