@@ -139,6 +139,9 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
             return Checked(log, checks, None, said, error)
         checks.append({"name": "can be trained", "ok": True, "count": 0, "rows": [], "message": "decisions, items and rewards are there"})
         notes = [*said, *plausibility(dataset)]
+        for name, spec in (("items", dataset.item_spec), ("users", dataset.user_spec)):
+            left = spec["dropped"]
+            notes += [f"left out of the features of {name} (constant, or text that hardly repeats): {', '.join(left)}"] if left else []
     late = log.rejects.filter(pl.col("code") == Reason.FUTURE).height
     notes += [f"{late:,} rows lie in the future and are left out"] if late else []
     return Checked(log, checks, dataset, notes)
