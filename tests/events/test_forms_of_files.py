@@ -255,7 +255,9 @@ def test_rejected_rows_are_shown_as_they_stand(tmp_path: Path) -> None:
         log = read_events(write(tmp_path / name, text(separator, rows)), max_bad=1.0)
         assert log.rejects.select("line", "reason", "raw").rows() == [(11, "unreadable timestamp", separator.join(rows[-1]))]
     commented = "# one\n" + text(rows=ROWS[:3]) + "# two\n" + "u,i,click,never\n"
-    assert read_events(write(tmp_path / "c.csv", commented), max_bad=1.0).rejects.select("line", "reason", "raw").rows() == [(7, "unreadable timestamp", "u,i,click,never")]
+    assert read_events(write(tmp_path / "c.csv", commented), max_bad=1.0).rejects.select("line", "reason", "raw").rows() == [
+        (7, "unreadable timestamp", "u,i,click,never")
+    ]
 
 
 @pytest.mark.parametrize("form", ["text", "decimal", "float", "blanks"])

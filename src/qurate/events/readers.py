@@ -28,19 +28,7 @@ from qurate.events.roles import DIGEST, SAMPLE_ROWS, Asked, Roles, sample_of
 from qurate.events.schema import FILE_ROWS, EventLog, Kind
 from qurate.events.service_log import read_store
 from qurate.events.set_aside import MAX_REJECTS, digest_of, doubles_of, refuse_if_bad, rejects_of, whole_days_of
-from qurate.events.side_tables import split_map
-from qurate.events.sources import (
-    BROKEN,
-    STORE,
-    Table,
-    beside,
-    open_table,
-    open_tables,
-    refuse_unnamed,
-    unreadable,
-    with_joined,
-    with_named,
-)
+from qurate.events.sources import BROKEN, STORE, Table, beside, open_table, open_tables, refuse_unnamed, unreadable, with_joined
 from qurate.events.times import by_order, read_time
 
 DEFAULT_MAX_BAD = 0.01
@@ -109,14 +97,13 @@ def read_events(
         return read_store(store)
     if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
-    map, decided = split_map(map, decisions)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
-    tables = [_first_rows(functools.reduce(with_joined, map.values(), table), rows) for table in tables]
+    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
     given = isinstance(path, str | Path) and Path(path).is_dir()
     types = {"": type} if isinstance(type, str) else dict(type or {})
-    asked = Asked(map, types, value)
-    asked.check(tables)
+    asked = Asked(map or {}, types, value)
+    asked.check(tables, decisions)
     groups, ignored, files = _group(tables, asked, layout, skip_unknown=given)
     reading = _Reading(files, asked, keep_duplicates)
     read = [_read_group(one, members, start, reading) for start, (one, members) in _numbered(groups)]
@@ -130,7 +117,7 @@ def read_events(
         files=[described(one, table, files.get(table.path), asked) for one, members in groups for table in members],
     )
     if main.name == OWN or decisions is not None:
-        log = _with_decisions(log, groups[0][1][0].path, decisions, decided)
+        log = _with_decisions(log, groups[0][1][0].path, decisions, asked)
     refuse_if_bad(log, max_bad)
     return log
 
@@ -399,12 +386,13 @@ def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None
     return None
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, map: dict[str, str]) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
-    table = with_named(open_table(find_places(decisions)[0][0]), map) if decisions is not None else beside(path, "decisions")
+    table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
-    roles = roles_of(table, Asked(), sample_of(table))
+    own = {key: column for key, column in asked.map.items() if ":" in key}
+    roles = roles_of(table, Asked(own), sample_of(table))
     lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in roles.source]
     if lacking:
         names = " ".join(f"--map {table.path.name}:{name}=COL" for name in lacking)

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
 from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
-from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable, with_named
+from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable
 from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
@@ -34,12 +34,12 @@ class SideTable:
     found: dict[str, Any]  # see `Table.found`
 
 
-def read_features(path: str | Path, owner: Owner, *, map: Mapping[str, str] | None = None, encoding: str | None = None) -> pl.LazyFrame:
+def read_features(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None, *, encoding: str | None = None) -> pl.LazyFrame:
     """The frame of `read_side_table`."""
-    return read_side_table(path, owner, map=map, encoding=encoding).frame
+    return read_side_table(path, owner, names, encoding=encoding).frame
 
 
-def read_side_table(path: str | Path, owner: Owner, *, map: Mapping[str, str] | None = None, encoding: str | None = None) -> SideTable:
+def read_side_table(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None, *, encoding: str | None = None) -> SideTable:
     """A table of items (`item_id`) or users (`user_id`) from text, JSON, Parquet or RecBole files.
 
     The id is text, `available_from` a time (UTC, microseconds); the other columns are features as they stand. A table
@@ -48,7 +48,7 @@ def read_side_table(path: str | Path, owner: Owner, *, map: Mapping[str, str] | 
     Args:
         path: the file.
         owner: whose table it is.
-        map: our column (`item_id`, `available_from`) -> the table's own column.
+        names: column of ours -> the table's own, such as {"item_id": "sku"}.
         encoding: of text that is not UTF-8.
 
     Raises:
@@ -61,16 +61,24 @@ def read_side_table(path: str | Path, owner: Owner, *, map: Mapping[str, str] | 
     table = open_table(files[0])
     if encoding is not None and table.guess is not None:
         table = open_table(files[0], encoding=encoding)
-    table = with_named(table, map or {})
+    table = _renamed(table, names or {}, owner)
     return SideTable(_checked(table, owner), tuple(f"{table.path.name}: {note}" for note in table.notes), table.found())
 
 
-def split_map(map: Mapping[str, str] | None, path: str | Path | None) -> tuple[dict[str, str], dict[str, str]]:
-    """The part of `--map FILE:K=COL` that is for another file than `path`, and the part for it (without the file)."""
-    names = () if path is None else (Path(path).name, str(path), Path(path).stem)
-    own = {key.rpartition(":")[2]: column for key, column in (map or {}).items() if key.rpartition(":")[0] in names and ":" in key}
-    rest = {key: column for key, column in (map or {}).items() if not (":" in key and key.rpartition(":")[0] in names)}
-    return rest, own
+def _renamed(table: Table, names: Mapping[str, str], owner: Owner) -> Table:
+    """The table with columns under the names that the user says: the id, or any feature."""
+    for target, source in names.items():
+        if source not in table.columns:
+            where, hint = f"--map {target}={source}, {table.path}", nearest(source, table.columns)
+            raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
+    if not names:
+        return table
+    new = {source: target for target, source in names.items() if source != target}
+    hidden = [target for target in new.values() if target in table.columns and target not in new]
+    # Another column with an id's usual name would be taken for the id.
+    hidden += [name for name in ID_NAMES[owner] if owner in names and name in table.columns and name not in (names[owner], *hidden)]
+    columns = {new.get(name, name): dtype for name, dtype in table.columns.items() if name not in hidden}
+    return replace(table, frame=table.frame.drop(hidden).rename(new), columns=columns)
 
 
 def _checked(table: Table, owner: Owner) -> pl.LazyFrame:

@@ -7,7 +7,7 @@ for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads i
 import csv
 import errno
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -180,24 +180,6 @@ def with_joined(table: Table, source: str) -> Table:
     if source in table.columns or len(parts) < 2 or not set(parts) <= set(table.columns):
         return table
     return _with_added(table, {source: joined(parts, table.columns)}, pl.String())
-
-
-def with_named(table: Table, map: Mapping[str, str]) -> Table:
-    """The table with columns under our names: `map` gives our name -> the table's own column, which goes.
-
-    Raises:
-        UserError: the table has no such column.
-    """
-    for source in map.values():
-        if source not in table.columns:
-            where, hint = f"--map, {table.path}", nearest(source, table.columns)
-            raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
-    ours = tuple(pl.col(source).alias(name) for name, source in map.items() if name != source)
-    old = {name: dtype for name, dtype in table.columns.items() if name not in map}
-    columns = {**old, **{name: table.columns[source] for name, source in map.items()}}
-    for source in set(map.values()) - set(map):
-        del columns[source]
-    return replace(table, frame=table.frame.with_columns(ours), columns=columns)
 
 
 def with_order(table: Table, order: str) -> Table:

@@ -12,7 +12,7 @@ from qurate.events.readers import read_events
 from qurate.events.reasons import Reason
 from qurate.events.schema import EventLog
 from qurate.events.set_aside import refuse_if_bad
-from qurate.events.side_tables import Owner, SideTable, read_side_table, split_map
+from qurate.events.side_tables import Owner, SideTable, read_side_table
 from qurate.events.validate import validate
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.plan import command, plan_of, plausibility
@@ -21,6 +21,11 @@ from qurate.mdp.storage import Dataset
 
 SAMPLE, SAMPLE_EACH = 10_000, 2_000
 """A plan reads so many rows of a file, or of each of several."""
+
+
+def _is_of(key: str, path: Path) -> bool:
+    """Whether `FILE:name` of `--map` is about this file."""
+    return ":" in key and key.rpartition(":")[0] in (str(path), path.name, path.stem)
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,16 @@ class Request:
         return self.log[0] if len(self.log) == 1 else self.log
 
     @property
-    def of_log(self) -> dict[str, Any]:
-        """The options of `read_events`, without the `--map FILE:K=COL` of the tables of items and users."""
-        map = self.read.get("map")
-        for path in (self.items, self.users):
-            map = split_map(map, path)[0]
-        return {**self.read, "map": map or None}
+    def map(self) -> dict[str, str]:
+        """`--map` as typed."""
+        return self.read.get("map") or {}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `read_events`: without what is said about the tables of items and users."""
+        tables = [path for path in (self.items, self.users) if path is not None]
+        kept = {key: column for key, column in self.map.items() if not any(_is_of(key, path) for path in tables)}
+        return {**self.read, "map": kept or None}
 
     def table(self, owner: Owner) -> SideTable | None:
         """The table of items or users that was named.
@@ -58,7 +67,8 @@ class Request:
         path = self.items if owner == "item_id" else self.users
         if path is None:
             return None
-        return read_side_table(path, owner, map=split_map(self.read.get("map"), path)[1], encoding=self.read.get("encoding"))
+        names = {key.rpartition(":")[2]: column for key, column in self.map.items() if _is_of(key, path)}
+        return read_side_table(path, owner, names, encoding=self.read.get("encoding"))
 
     def tables(self) -> tuple[pl.DataFrame | None, pl.DataFrame | None, list[str]]:
         """The tables of items and of users that were named, and what was assumed in reading them."""
@@ -92,7 +102,7 @@ def plan(request: Request) -> dict[str, Any]:
     if request.build.get("rewards") is not None:
         parse_rewards(request.build["rewards"])
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
-    log = read_events(request.source, **request.of_log, max_bad=1.0, rows=rows)
+    log = read_events(request.source, **request.reading, max_bad=1.0, rows=rows)
     items, users, said = request.tables()
     made = plan_of(log, request.build.get("rewards"), items, users, rows if _cut(log, rows) else None)
     made["notes"] += said
@@ -117,7 +127,7 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     """
     items, users, said = request.tables()
     say("reading")
-    log = read_events(request.source, **request.of_log, max_bad=1.0)
+    log = read_events(request.source, **request.reading, max_bad=1.0)
     say("checking")
     checks = validate(log, request.max_bad, order=order)["checks"]
     dataset, notes = None, said
@@ -130,6 +140,9 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
             return Checked(log, checks, None, said, error)
         checks.append({"name": "can be trained", "ok": True, "count": 0, "rows": [], "message": "decisions, items and rewards are there"})
         notes = [*said, *plausibility(dataset)]
+        for name, spec in (("items", dataset.item_spec), ("users", dataset.user_spec)):
+            left = spec["dropped"]
+            notes += [f"left out of the features of {name} (constant, or text that hardly repeats): {', '.join(left)}"] if left else []
     late = log.rejects.filter(pl.col("code") == Reason.FUTURE).height
     notes += [f"{late:,} rows lie in the future and are left out"] if late else []
     return Checked(log, checks, dataset, notes)
