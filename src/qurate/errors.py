@@ -105,6 +105,7 @@ class Code(StrEnum):
     BAD_VALUE = "bad_value"
     BAD_VOCABULARY = "bad_vocabulary"
     BAD_WEIGHTS = "bad_weights"
+    CHECK_FAILED = "check_failed"
     CONSTANT_SOLUTION = "constant_solution"
     DUPLICATE_ID = "duplicate_id"
     DUPLICATE_NAME = "duplicate_name"

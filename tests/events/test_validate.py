@@ -77,11 +77,12 @@ def test_order_and_new_types_are_notes(tmp_path: Path) -> None:
     assert checked(tmp_path, rows)["event types"]["message"].endswith("not standard: addtowishlist, clik (did you mean click?)")
 
 
-def test_duplicates_pass_until_they_are_many(tmp_path: Path) -> None:
+def test_duplicates_are_counted_and_pass(tmp_path: Path) -> None:
     rows = sound()
     one = checked(tmp_path, [*rows, rows[3]])
     assert one["duplicates"]["ok"] and one["duplicates"]["rows"] == [302]
-    assert not checked(tmp_path, [*rows, *rows[:10]])["duplicates"]["ok"]
+    many = checked(tmp_path, [*rows, *rows[:10]])["duplicates"]  # dropped without loss, so ingest takes them too
+    assert many["ok"] and many["count"] == 10 and "--keep-duplicates" in many["message"]
 
 
 def test_decisions_and_their_answers(tmp_path: Path) -> None:

@@ -416,12 +416,12 @@ def test_users_and_their_features():
     assert dataset.manifest["counts"]["users"] == 1
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * DAY), ("1.5h", 5400), ("90", 90), (90, 90), ("2w", 14 * DAY)])
+@pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * DAY), ("1.5h", 5400), ("90s", 90), (90, 90), ("2w", 14 * DAY)])
 def test_durations(text: str | int, seconds: float):
     assert parse_duration(text, "x") == seconds * 1e6
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-3d", "0", "nan", "1e99"])
+@pytest.mark.parametrize("text", ["", "soon", "-3d", "0", "30", " 30 ", "nan", "1e99"])
 def test_bad_durations(text: str):
     with pytest.raises(UserError, match="duration"):
         parse_duration(text, "--churn-after")

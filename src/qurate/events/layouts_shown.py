@@ -18,8 +18,8 @@ from qurate.events.fields import (
     number,
     one_item_decisions,
     optional,
-    text_list,
 )
+from qurate.events.listed import text_list
 from qurate.events.sources import beside
 
 DAY_US = 86_400_000_000
@@ -99,7 +99,8 @@ def _kuairec(c: Columns) -> Fields:
     return fields | {"item.duration": number("video_duration") / 1000}
 
 
-def _expand_emitted(rows: pl.LazyFrame) -> Tables:
+def expand_emitted(rows: pl.LazyFrame) -> Tables:
+    """Rows that each show one item, and hold the events that came of it."""
     return Tables(explode_emitted(rows), one_item_decisions(rows), "exposure")
 
 
@@ -268,7 +269,7 @@ SHOWN_LAYOUTS: tuple[Layout, ...] = (
         ("user_id", "video_id", "time_ms", "is_click"),
         _kuairand,
         ("time_ms",),
-        _expand_emitted,
+        expand_emitted,
         numbers=("play_time_ms", "duration_ms"),
     ),
     Layout(
@@ -276,7 +277,7 @@ SHOWN_LAYOUTS: tuple[Layout, ...] = (
         ("user_id", "video_id", "play_duration", "video_duration", "timestamp|time"),
         _kuairec,
         ("timestamp", "time"),
-        _expand_emitted,
+        expand_emitted,
         numbers=("play_duration", "video_duration"),
     ),
     Layout(

@@ -52,7 +52,7 @@ def build_dataset(
         users: `user_id` and features; None: the log's own table.
         episode: session | user; None: session without user ids or where the log spans under 7 days, else user.
         split: by time; a log that brings its own split column is split by that.
-        churn_after: silence after which a customer is gone (`30d`, `12h`, seconds); None: nobody is.
+        churn_after: silence after which a customer is gone (`30d`, `12h`, or a number of seconds); None: nobody is.
         tau: time constant of the discount across a pause, exp(-pause / tau).
         out: directory to write the dataset to.
         session_gap_us: microseconds of silence that end a visit in a log without session ids.
@@ -158,18 +158,20 @@ def _entities(
 
 
 def parse_duration(given: Duration, where: str) -> int:
-    """Microseconds from `90s`, `30m`, `12h`, `30d`, `2w`, or a number of seconds.
+    """Microseconds from `90s`, `30m`, `12h`, `30d`, `2w`, or from a number (not text) of seconds.
 
     Raises:
-        UserError: anything else, or not positive.
+        UserError: anything else, or not positive. Text without a unit is refused: 30 could be seconds or days.
     """
-    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", str(given))
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+    text = f"{given}s" if isinstance(given, int | float) and not isinstance(given, bool) else str(given)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
     seconds = float(match[1]) * units[match[2]] if match else 0.0
     if not 0 < seconds < 1e10:
-        raise UserError(
-            "a duration such as 30d, 12h or 90m", repr(given), where=where, hint="seconds without a unit", code=Code.BAD_DURATION
+        hint = (
+            f"add a unit s, m, h, d or w: {text.strip()}d is days" if text.strip().isdigit() else "give a number and a unit s, m, h, d or w"
         )
+        raise UserError("a duration such as 30d, 12h or 90m", repr(given), where=where, hint=hint, code=Code.BAD_DURATION)
     return round(seconds * 1e6)
 
 

@@ -125,7 +125,7 @@ def _write_files(dataset: Dataset, folder: Path) -> dict[str, Any]:
     """Write every file of the dataset into an empty folder and return the manifest with its digests."""
     for name, table in _tables(dataset).items():
         table.write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=1, statistics=False)
-    dataset.rejects.write_csv(folder / "rejects.csv")
+    dataset.rejects.select("line", "reason", "raw").write_csv(folder / "rejects.csv")
     # The types and weights make the tables readable without the log.
     manifest = {**dataset.manifest, "types": list(dataset.vocabulary.types)}
     manifest["item_spec"], manifest["user_spec"] = dataset.item_spec, dataset.user_spec
