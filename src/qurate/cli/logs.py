@@ -13,7 +13,7 @@ from qurate.errors import Code, UserError
 Log = Annotated[list[Path], typer.Argument(metavar="LOG...", help="files, folders, or a `serve --data` folder")]
 Map = Annotated[list[str] | None, typer.Option("--map", metavar="[FILE:]K=COL", help="our column K is COL, or COL.path; repeatable")]
 Type = Annotated[list[str] | None, typer.Option("--type", metavar="[FILE=]NAME", help="event type of all rows, or of a file's")]
-Items = Annotated[Path | None, typer.Option("--items", help="table of items: item_id and features")]
+Items = Annotated[Path | None, typer.Option("--items", help="table of items: item_id, features, available_from, available_until")]
 Users = Annotated[Path | None, typer.Option("--users", help="table of users: user_id and features")]
 Decisions = Annotated[Path | None, typer.Option("--decisions", help="table of what was shown, and how probably")]
 Layout = Annotated[str | None, typer.Option("--layout", metavar="NAME", help="where the columns do not tell it")]
