@@ -158,6 +158,7 @@ def train(
     ctx: typer.Context,
     dataset: Annotated[Path | None, typer.Argument(metavar="[DATASET]")] = None,
     env: Env = None,
+    *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="the model directory")] = None,
     algorithm: Annotated[
         str | None, typer.Option("--algorithm", help="dqn, double_dqn, popularity, item_knn, ...", show_default="dqn")
@@ -252,6 +253,7 @@ def compare(
 def recommend(
     ctx: typer.Context,
     model: ModelPath,
+    *,
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="whom to recommend to")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="how many items")] = 10,
     candidates: Annotated[

@@ -69,7 +69,8 @@ def credit(
         reward[:, column] += _share(decided, states, events.decision[rows[part]], amount[part])
         credited = float(amount[good].sum() + amount[part].sum())
         report[name] = {"total": float(amount.sum()), "credited": credited, "uncredited": float(amount[~(good | part)].sum())}
-    _derived(reward, rewards, decided, states, gone, horizon, window_us, target[found & known], shared)
+    answered = target[found & known]
+    _derived(reward, rewards, decided, states, gone=gone, horizon=horizon, window_us=window_us, answered=answered, shared=shared)
     report["events"] = {
         "credited": float(np.count_nonzero((found & known) | shared)),
         "after_the_cut": float(np.count_nonzero((found & ~known) | (whole & ~shared))),
@@ -121,6 +122,7 @@ def _derived(
     rewards: Mapping[str, Reward],
     decided: Decided,
     states: NDArray[np.int32],
+    *,
     gone: NDArray[np.bool_],
     horizon: IntArray,
     window_us: int,

@@ -36,6 +36,7 @@ def build_dataset(
     rewards: str | Mapping[str, Any] | None = None,
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
+    *,
     episode: Literal["session", "user"] | None = None,
     split: Literal["time", "column"] = "time",
     churn_after: Duration | None = None,
