@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.choosing.selection import GREEDY, Rule, choose
+from qurate.choosing.selection import GREEDY, SelectionRule, choose
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
 from qurate.mdp.states import gather_state
 from qurate.models.parts import ModelParts
@@ -57,7 +57,7 @@ def decide(
     exclude: Sequence[str] = (),
     user: FloatArray | None = None,
     explain: bool = False,
-    rule: Rule = GREEDY,
+    rule: SelectionRule = GREEDY,
     rng: np.random.Generator | None = None,
 ) -> Decision:
     """One answer.

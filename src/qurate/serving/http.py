@@ -29,7 +29,7 @@ from qurate.serving.service import Service
 from qurate.serving.transport import MAX_WAITING, BoundedProtocol
 
 if TYPE_CHECKING:
-    from qurate.choosing.selection import Rule
+    from qurate.choosing.selection import SelectionRule
     from qurate.models.model import Model
 
 BODY_SECONDS = 10.0
@@ -155,7 +155,7 @@ def make_app(service: Service) -> Starlette:
 
 
 def serve(
-    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, rule: "Rule | None" = None
+    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, rule: "SelectionRule | None" = None
 ) -> None:
     """`qurate serve`: serves a model until SIGTERM; the address is told on stderr.
 

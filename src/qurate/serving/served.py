@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from qurate.choosing.selection import Rule
+from qurate.choosing.selection import SelectionRule
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.events.features import feature_matrix
@@ -29,7 +29,7 @@ class ServedModel:
         rule: how scores become an answer (`GREEDY`, `epsilon_greedy_rule(0.1)`); it decides the propensities.
     """
 
-    def __init__(self, model: Model, rule: Rule) -> None:
+    def __init__(self, model: Model, rule: SelectionRule) -> None:
         self.model, self.rule = model, rule
         self._past = _past(model)
 
