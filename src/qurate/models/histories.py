@@ -16,7 +16,7 @@ from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
 from qurate.events.features import feature_matrix
 from qurate.mdp.storage import Dataset
-from qurate.models.answer import EMPTY_HISTORY, decide, observe
+from qurate.models.answer import EMPTY_HISTORY, AnswerRequest, decide, observe
 from qurate.models.model import Model
 from qurate.types import FloatArray
 
@@ -135,10 +135,11 @@ def recommend(
     if context:
         features, known = encode_context(model, context), True
     clock = clock_for(model, rows, log_end)
-    return decide(
-        model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain,
-        rng=np.random.default_rng(seed),
+    request = AnswerRequest(
+        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features,
+        explain=explain,
     )  # fmt: skip
+    return decide(model, request, rng=np.random.default_rng(seed))
 
 
 def _check_k(k: int) -> None:

@@ -54,12 +54,13 @@ def _check_catalogue(env: Engine) -> None:
 
 def _check_observation(env: Engine, o: Observation, n: int) -> None:
     rule, (length, k) = "observation", (o.state.history_items.shape[1], o.actions.candidates.shape[1])
+    parts = {**o.state._asdict(), "candidates": o.actions.candidates, "action_mask": o.actions.mask}
     for name, width, dtype in (
         ("history_items", length, np.int64), ("history_types", length, np.int64), ("history_gaps", length, np.float32),
         ("history_values", length, np.float32), ("user", len(env.user_feature_names), np.float32),
         ("context", len(CONTEXT_NAMES), np.float32), ("candidates", k, np.int64), ("action_mask", k, np.int8),
     ):  # fmt: skip
-        value = getattr(o, name)
+        value = parts[name]
         require_array(value, (n, width), dtype, rule, name)
         require(np.isfinite(value).all(), rule, f"{name} is not finite")
     require(((o.state.history_items >= 0) & (o.state.history_items <= len(env.item_ids))).all(), rule, "history_items outside 0..N")
@@ -101,7 +102,7 @@ def _check_feedback(env: Engine, before: Observation, f: Feedback, n: int) -> No
         own = order[r.lane[order] == lane]
         for name, new in (("history_items", r.item[own]), ("history_types", r.type[own]), ("history_values", r.value[own])):
             expected = np.concatenate([getattr(before.state, name)[lane], new])[-length:]
-            require(np.array_equal(getattr(f.obs, name)[lane], expected), "history", f"{name} is not the old window and the new rows")
+            require(np.array_equal(getattr(f.obs.state, name)[lane], expected), "history", f"{name} is not the old window and the new rows")
 
 
 def legal_actions(env: Engine, o: Observation, step: int) -> IntArray:
