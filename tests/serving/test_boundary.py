@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qurate.errors import UserError
-from qurate.serving.boundary import MAX_DEPTH, parse_events, parse_recommend
+from qurate.serving.api.boundary import MAX_DEPTH, parse_events, parse_recommend
 from qurate.serving.messages import Event, RecommendRequest
 
 GOOD = {"event_id": "e1", "type": "click", "user_id": "u", "timestamp": "2026-01-02T03:04:05Z", "item_id": "i1"}

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from qurate.errors import Code, MachineError
 from qurate.events.schema import OTHER
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.service import Service
-from qurate.serving.store import connect
+from qurate.serving.stores.sqlite import SqliteStore
+from qurate.serving.stores.sqlite_file import connect
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -45,7 +47,7 @@ def start(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., tuple[Service,
         for service in services:
             service.close()
         model = KnownModel(**changes)
-        services.append(Service(model, tmp_path, seed=0, clock=clock))
+        services.append(Service(model, partial(SqliteStore, tmp_path), seed=0, clock=clock))
         return services[-1], model
 
     yield begin
@@ -68,7 +70,7 @@ def ids(decision: Decision) -> list[str]:
 
 
 def table(service: Service, sql: str) -> list[Any]:
-    return connect(service._store.path).execute(sql).fetchall()
+    return connect(service.store.path).execute(sql).fetchall()
 
 
 def same(one: HistoryRows, other: HistoryRows) -> bool:
@@ -250,15 +252,15 @@ def test_without_a_store_the_answer_goes_out_and_leaves_no_trace(start: Any, mon
 
         raise apsw.FullError("no space")
 
-    commit = service._store._commit
-    monkeypatch.setattr(service._store, "_commit", full)
+    commit = service.store._commit
+    monkeypatch.setattr(service.store, "_commit", full)
     lost = service.recommend(RecommendRequest(user_id="u", k=1))
     assert lost.degraded == "store_unavailable" and ids(lost) == ["i1"]
     assert not service.ready().ready and "room on the disk" in service.ready().checks["store"].detail
     with pytest.raises(MachineError) as caught:
         accept(service, event("a"))
     assert caught.value.code == "storage_full"
-    monkeypatch.setattr(service._store, "_commit", commit)
+    monkeypatch.setattr(service.store, "_commit", commit)
     assert accept(service, event("a")) == (1, 0, [])
     assert service.ready().ready
     service.recommend(RecommendRequest(user_id="u", k=1))
@@ -272,13 +274,13 @@ def test_where_the_store_cannot_be_read_the_model_answers_from_its_training_data
     def damaged(*_: Any) -> Any:
         raise MachineError("an intact store", "a malformed one", where="events.sqlite", code=Code.NOT_READY)
 
-    history = service._store.history
-    monkeypatch.setattr(service._store, "history", damaged)
+    history = service.store.history
+    monkeypatch.setattr(service.store, "history", damaged)
     for user, best in (("u", "i3"), ("other", "i1")):
         decision = service.recommend(RecommendRequest(user_id=user, k=1))
         assert decision.degraded == "store_unavailable" and ids(decision) == [best]
     assert table(service, "SELECT count(*) FROM decisions") == [(0,)]
-    monkeypatch.setattr(service._store, "history", history)
+    monkeypatch.setattr(service.store, "history", history)
     assert service.recommend(RecommendRequest(user_id="u", k=1)).degraded is None
     assert same(model.histories[-1], known), "the answers that are in no log left no trace"
     assert table(service, "SELECT count(*) FROM decisions") == [(1,)]

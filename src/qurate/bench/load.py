@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,6 @@ def untrained(items: int) -> Any:
     """A served model of the default shape over `items` items: its arithmetic is that of a trained one."""
     import torch
 
-    from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.events.vocabulary import Vocabulary
     from qurate.models.model import Model
     from qurate.networks.build import build_network
@@ -168,17 +168,18 @@ def untrained(items: int) -> Any:
     weights, popularity = np.ones(2, np.float32), np.zeros(items + 1, np.float32)
     network.requires_grad_(False).eval()
     model = Model(network, settings, "dqn", vocabulary, ["click", "purchase"], weights, popularity, items, 0)
-    served = ServedModel(model, epsilon_greedy_rule(0.1))
+    served = ServedModel(model, 0.1)
     served.warm_up()
     return served
 
 
-def serve(decider: Any, directory: Path) -> None:
+def serve(deployment: Any, directory: Path) -> None:
     """The server process: prints its address, serves until it is told to stop."""
-    from qurate.serving.http import run
+    from qurate.serving.api.server import run
     from qurate.serving.service import Service
+    from qurate.serving.stores.sqlite import SqliteStore
 
-    run(lambda: Service(decider, directory, 0), "127.0.0.1", 0, lambda url: print(url, flush=True))
+    run(lambda: Service(deployment, partial(SqliteStore, directory), 0), "127.0.0.1", 0, lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

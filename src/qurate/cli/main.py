@@ -364,12 +364,11 @@ def serve(
 ) -> None:
     """Answer over HTTP, and keep every decision with its probability, and every event."""
     exploring = share(explore, "--explore")
-    from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.models.directory import load
-    from qurate.serving.http import serve as run
+    from qurate.serving.api.server import serve as run
 
     terminal: Terminal = ctx.obj
-    run(load(model), data, host, port, terminal.seed, epsilon_greedy_rule(exploring))
+    run(load(model), data, host, port, terminal.seed, exploring)
 
 
 @app.command(epilog=EPILOG)

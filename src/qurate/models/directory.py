@@ -6,7 +6,6 @@ vocabulary.json     item ids and event types, in index order        features.jso
 rewards.json        what an event is worth                          metrics.json         what training measured
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -32,6 +31,7 @@ import qurate
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
+from qurate.locks import try_lock
 from qurate.models.answer import golden_answers
 from qurate.models.model import By, Model
 from qurate.networks.build import build_network
@@ -261,17 +261,9 @@ def _locked(directory: Path) -> Generator[bool, None, None]:
     """Holds the directory's lock, which dies with its process; False where another process holds it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        yield _lock(descriptor)
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def put_in_order(target: Path) -> None:

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from qurate.errors import Code, UserError, nearest
-from qurate.serving.messages import MAX_ID_BYTES, Event, EventsRequest, HttpCode, LooseEventsRequest, RecommendRequest, Rejection
+from qurate.serving.events import rejection
+from qurate.serving.messages import MAX_ID_BYTES, Event, EventsRequest, LooseEventsRequest, RecommendRequest, Rejection
 
 MAX_BODY = 1 << 20
 MAX_EVENTS_BODY = 5 << 20
@@ -237,11 +238,6 @@ def _checked_event(raw: msgspec.Raw, index: int) -> Event:
     if name := _overlong(event):
         raise UserError(f"1-{MAX_ID_BYTES} bytes", "more", where=f"$.events[{index}].{name}", code=Code.INVALID_FIELD)
     return event
-
-
-def rejection(index: int, error: UserError) -> Rejection:
-    """The answer's line for an event that is not stored."""
-    return Rejection(index, msgspec.convert(error.code, HttpCode), str(error), error.where)
 
 
 def _field_error(error: Exception, message_type: type[msgspec.Struct], root: str = "$") -> UserError:
