@@ -1,6 +1,6 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
-import uuid
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ from qurate.models.model import Model
 from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation, State, take_rows
 
 GOLDEN_CASES = 3
+NONE = np.zeros(0, np.int64)
 LONG_LIST = 500
 """Explicit lists are padded to one length and their item vectors gathered; a longer one is decided by itself, from the scores
 of the catalogue."""
@@ -95,7 +96,8 @@ def decide_all(model: Model, requests: Sequence[AnswerRequest], epsilon: float, 
     Returns:
         The decisions in the order of the requests; `degraded` names what stood in the way, and the items may be none.
     """
-    cases = [_case(model, request) for request in requests]
+    available = {clock: model.available_at(clock) for clock in {request.clock_us for request in requests}}
+    cases = [_case(model, request, available[request.clock_us]) for request in requests]
     groups: dict[tuple[bool, str, int], list[int]] = {}
     for i, case in enumerate(cases):
         if case.items is not None:
@@ -103,17 +105,17 @@ def decide_all(model: Model, requests: Sequence[AnswerRequest], epsilon: float, 
     answers: dict[int, list[DecisionItem]] = {}
     for group in groups.values():
         answers |= zip(group, _decide_group(model, [requests[i] for i in group], [cases[i] for i in group], epsilon, rng))
+    rule, algorithm = rule_name(epsilon), {True: "popularity", False: model.algorithm}
     return [
-        Decision(
-            uuid.uuid4().hex,
-            request.user_id,
-            answers.get(i, []),
-            f"{'popularity' if case.fallback else model.algorithm}/{rule_name(epsilon)}",
-            model.version,
-            case.degraded,
-        )
-        for i, (request, case) in enumerate(zip(requests, cases))
+        Decision(ident, request.user_id, answers.get(i, []), f"{algorithm[case.fallback]}/{rule}", model.version, case.degraded)
+        for i, (ident, request, case) in enumerate(zip(new_ids(len(requests)), requests, cases))
     ]
+
+
+def new_ids(n: int) -> list[str]:
+    """Random ids of 32 hexadecimal digits, by one call of the system."""
+    digits = secrets.token_hex(16 * n)
+    return [digits[i : i + 32] for i in range(0, 32 * n, 32)]
 
 
 def _company(i: int, request: AnswerRequest, choices: int) -> tuple[str, int]:
@@ -138,9 +140,9 @@ class _Case:
     fallback: bool  # popularity answers
 
 
-def _case(model: Model, request: AnswerRequest) -> _Case:
-    items, degraded = _open_items(model, request)
-    closed = np.zeros(0, np.int64)
+def _case(model: Model, request: AnswerRequest, available: int) -> _Case:
+    items, degraded = _open_items(model, request, available)
+    closed = NONE
     if degraded is None and len(request.exclude):
         excluded = np.unique(model.vocabulary.item_index(list(request.exclude))).astype(np.int64)
         if request.candidates is None:  # 1..n: position = item - 1
@@ -154,9 +156,12 @@ def _case(model: Model, request: AnswerRequest) -> _Case:
     return _Case(items, closed, "unknown_user" if stranger else None, stranger and not model.answers_newcomers)
 
 
-def _open_items(model: Model, request: AnswerRequest) -> tuple[IntArray, Degraded | None]:
-    """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none."""
-    available = model.available_at(request.clock_us)
+def _open_items(model: Model, request: AnswerRequest, available: int) -> tuple[IntArray, Degraded | None]:
+    """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none.
+
+    Args:
+        available: items 1..n may be shown at the request's time.
+    """
     if available == 0:
         return np.zeros(0, np.int64), "empty_catalogue"
     if request.candidates is None:

@@ -7,6 +7,7 @@ the larger the batches. Windows are read here too, so that no store is read on t
 import asyncio
 import contextlib
 import logging
+import secrets
 import threading
 import time
 import uuid
@@ -107,9 +108,11 @@ class Decider:
         decisions = self._made(requests)
         self._metrics.decide_seconds.observe(time.perf_counter() - start)
         self._metrics.decided_together.observe(len(batch))
+        digits = secrets.token_hex(16 * len(batch))  # one call of the system for all ids
         for i, (pending, request, made) in enumerate(zip(batch, requests, decisions)):
-            decision = msgspec.structs.replace(made, decision_id=uuid.uuid4().hex, user_id=request.user_id)
-            pending.decision, pending.error = decision, unread[i]
+            ident = digits[32 * i : 32 * i + 32]
+            pending.decision = Decision(ident, request.user_id, made.items, made.policy, made.model_version, made.degraded)
+            pending.error = unread[i]
             self._submit(pending, request, as_of[i])
 
     def _window(self, user_id: str) -> tuple[UserWindow, int, MachineError | None]:
