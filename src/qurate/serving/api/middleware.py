@@ -6,7 +6,8 @@ import time
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Histogram
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qurate.errors import Code, QurateError, UserError
@@ -117,7 +118,8 @@ class LimitRequests:
             return await self.app(scope, receive, send)
         state = scope.setdefault("state", {})
         try:
-            state["body"] = await self.bodies.read(Request(scope, receive), limit)
+            whole = "over_limit" in state  # the transport sets it when the request has come whole
+            state["body"] = await self.bodies.read(Headers(scope=scope), receive, limit, whole)
             if state.get("over_limit"):
                 return await self.full(scope, receive, send)
             await self.app(scope, receive, send)
