@@ -141,6 +141,40 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
         Opened(tmp_path / "file")
 
 
+FOREIGN = {
+    "tables of its own": "CREATE TABLE cookies(host TEXT); PRAGMA user_version = 1",
+    "tables of our names": "CREATE TABLE events(id INTEGER, payload TEXT); CREATE TABLE decisions(id INTEGER)",
+    "a log of its own": "PRAGMA journal_mode = WAL; CREATE TABLE places(url TEXT)",
+}
+
+
+@pytest.mark.parametrize("how", FOREIGN)
+def test_a_database_of_another_program_is_refused_untouched(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.execute(FOREIGN[how]).fetchall()
+    connection.close()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"an events\.sqlite written by qurate serve, got a database of another program \(tables "):
+        Opened(tmp_path)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert [one.name for one in tmp_path.iterdir()] == ["events.sqlite"], "nothing of ours is left beside it"
+
+
+def test_a_store_that_was_killed_before_its_first_checkpoint_is_ours(tmp_path: Path) -> None:
+    """All that is in the database file itself is then its header; the tables stand in the log beside it."""
+    one = Opened(tmp_path)
+    one.write(event("a"))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("events.sqlite", "events.sqlite-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    one.store.close()
+    two = Opened(copy)
+    assert two.write(event("a"), event("b")).stored[0][1].event_id == "b"
+    two.store.close()
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     Opened(tmp_path).store.close()
     connect(tmp_path / "events.sqlite").execute("PRAGMA user_version = 99").fetchall()

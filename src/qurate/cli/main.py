@@ -43,6 +43,7 @@ from qurate.cli.output import (
     write_tables,
 )
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
+from qurate.locks import require_posix
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -398,6 +399,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = arrange(args)
         known_command(args, [command.callback.__name__ for command in app.registered_commands if command.callback])
+        if not {"--help", "--version"} & set(args):
+            require_posix()  # before any work
         return int(app(args, prog_name="qurate", standalone_mode=False) or 0)
     except QurateError as error:
         return print_error(error, as_json)

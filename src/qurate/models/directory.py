@@ -31,7 +31,7 @@ import qurate
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
-from qurate.locks import try_lock
+from qurate.locks import require_posix, try_lock
 from qurate.models.answer import golden_answers
 from qurate.models.model import By, Model
 from qurate.networks.build import build_network
@@ -51,9 +51,10 @@ def save(model: Model, path: str | Path) -> Model:
         path: the directory; an older model there is replaced in one rename, or not at all.
 
     Raises:
-        UserError: `path` is a file, or a directory that is not a model.
+        UserError: `path` is a file, or a directory that is not a model; or a system without file locks.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
+    require_posix()
     target = Path(path).absolute()
     put_in_order(target)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):

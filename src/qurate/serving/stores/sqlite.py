@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from qurate.errors import Code, MachineError
+from qurate.errors import Code, MachineError, UserError
 from qurate.serving.stores import sqlite_file
 from qurate.serving.stores.base import Commit, History, OnCommit, StoredRow, Write
 from qurate.serving.stores.sqlite_file import DECISION_COLUMNS, EVENT_COLUMNS, Presence, is_disk, machine_error, one
@@ -42,6 +42,7 @@ class SqliteStore:
     def __init__(self, directory: Path, on_commit: OnCommit) -> None:
         self.path = directory / "events.sqlite"
         self._on_commit = on_commit
+        new_lock = not (directory / "lock").exists()
         self._lock_file = sqlite_file.lock(directory)
         try:
             self._connection = sqlite_file.open_database(self.path)
@@ -49,6 +50,8 @@ class SqliteStore:
             self.as_of = max(self._count("events"), self._count("decisions"))
             self._presence = Presence(self.path)
         except BaseException as error:
+            if new_lock and isinstance(error, UserError):
+                (directory / "lock").unlink()  # what lies there is not ours: nothing of ours stays
             self._lock_file.close()
             if isinstance(error, apsw.Error):
                 raise machine_error(error, self.path) from None
