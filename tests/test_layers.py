@@ -27,7 +27,8 @@ def lint_imports(config: Path) -> subprocess.CompletedProcess[str]:
 def test_each_stage_imports_only_the_stages_before_it() -> None:
     result = lint_imports(ROOT / "pyproject.toml")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "1 kept, 0 broken" in result.stdout
+    contracts = (ROOT / "pyproject.toml").read_text(encoding="utf-8").count("[[tool.importlinter.contracts]]")
+    assert f"{contracts} kept, 0 broken" in result.stdout
 
 
 def test_the_rule_can_fail(tmp_path: Path) -> None:

@@ -60,19 +60,23 @@ def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon
     """One list. `best`: at least k positions by falling score, complete up to ties of its last one."""
     groups = _groups(best.tolist(), scores[best].tolist())
     slate = Slate([], [], [])
+    positions, propensities, exploring = slate
     left, at = len(scores) - len(closed), 0  # `at`: the first group of which something is left
-    for place in range(k):
+    for coin, pick in zip(luck[: 2 * k : 2], luck[1 : 2 * k : 2]):
         while not groups[at]:
             at += 1
-        top, pick = groups[at], luck[2 * place + 1]
-        explored = luck[2 * place] < epsilon
-        position = nth_open(int(pick * left), closed.tolist() + slate.positions) if explored else top[int(pick * len(top))]
-        slate.positions.append(position)
-        slate.propensities.append(epsilon * (1 / left) + ((1 - epsilon) * (1 / len(top)) if position in top else 0.0))
-        slate.explored.append(explored)
+        top = groups[at]
+        ties, explored = len(top), coin < epsilon
+        position = nth_open(int(pick * left), closed.tolist() + positions) if explored else top[int(pick * ties)]
+        propensity = epsilon * (1 / left)
+        if not explored or position in top:
+            propensity += (1 - epsilon) * (1 / ties)
         for group in groups[at:] if explored else (top,):
             if position in group:
                 group.remove(position)
+        positions.append(position)
+        propensities.append(propensity)
+        exploring.append(explored)
         left -= 1
     return slate
 
