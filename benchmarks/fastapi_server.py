@@ -22,7 +22,6 @@ from pydantic import BaseModel, Field
 from qurate.bench.load import WINDOW, untrained
 from qurate.decision import HistoryRows
 from qurate.models.answer import observe
-from qurate.networks.encoders import to_tensors
 
 EPSILON = 0.1
 
@@ -81,8 +80,7 @@ def make_app(n_items: int) -> FastAPI:
         history = HistoryRows(rows[:, 0], np.ones(len(rows), np.int64), rows[:, 1], np.zeros(len(rows), np.float32))
         observation = observe(model, [history], np.array([time.time_ns() // 1000]), catalogue)
         with torch.no_grad():
-            heads = model.network.heads(to_tensors(observation.state), model.table())
-            scores = model.network.q(heads, model.table())[0, 1:]
+            scores = model.action_values(observation.state).all()[0, 1:]
             order = iter(torch.topk(scores, min(ask.k, n_items)).indices.tolist())
         shown: list[int] = []
         items = []
