@@ -63,6 +63,7 @@ def make_app(n_items: int) -> FastAPI:
     """The application."""
     app = FastAPI()
     model = untrained(n_items).model
+    ranker = model.ranker
     names, catalogue = model.vocabulary.items, np.arange(1, n_items + 1)
     number = {name: i + 1 for i, name in enumerate(names)}
     windows: dict[str, list[tuple[int, int]]] = {}
@@ -80,7 +81,7 @@ def make_app(n_items: int) -> FastAPI:
         history = HistoryRows(rows[:, 0], np.ones(len(rows), np.int64), rows[:, 1], np.zeros(len(rows), np.float32))
         observation = observe(model, [history], np.array([time.time_ns() // 1000]), catalogue)
         with torch.no_grad():
-            scores = model.action_values(observation.state).all()[0, 1:]
+            scores = ranker.action_values(observation.state).all()[0, 1:]
             order = iter(torch.topk(scores, min(ask.k, n_items)).indices.tolist())
         shown: list[int] = []
         items = []

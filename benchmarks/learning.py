@@ -28,9 +28,11 @@ from qurate.evaluation.intervals import student_t
 from qurate.evaluation.rollouts import Rollout, customers_seed, rollout
 from qurate.evaluation.static_list import best_static
 from qurate.experiments import demo
-from qurate.experiments.compare import as_policy, present_recommender
+from qurate.experiments.policies import as_policy, present_recommender
 from qurate.settings import from_flat
-from qurate.training.train import intra_op_threads, train, train_in_engine
+from qurate.training.in_environment import train_in_engine
+from qurate.training.run import intra_op_threads
+from qurate.training.train import train
 from qurate.types import Policy
 
 

@@ -31,16 +31,16 @@ from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
-from qurate.experiments.compare import ranking_baselines, scores_of
+from qurate.experiments.evaluate import ranking_baselines
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.directory import load
-from qurate.models.model import Model
-from qurate.training.train import intra_op_threads, train
+from qurate.models.model import Model, load
+from qurate.training.run import intra_op_threads
+from qurate.training.train import train
 from qurate.types import HISTORY, TEST, TRAIN, Scorer
 
 K = 20
-LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/model.py")
+LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/ranker.py")
 """Where a change can move a trained model's figures: their digest stands beside each figure."""
 
 
@@ -127,7 +127,7 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
 def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], seeds: int) -> dict[str, Any]:
     """Ranking of the test split: every score of DQN and myopic, nested in seeds, beside the baselines."""
     first = models["dqn", 0]
-    scores: dict[str, list[Scorer]] = {by: [models["dqn", s].ranked_by(by) for s in range(seeds)] for by in scores_of(first)}
+    scores: dict[str, list[Scorer]] = {by: [models["dqn", s].ranked_by(by) for s in range(seeds)] for by in first.ranker.ranking_scores}
     scores["myopic"] = [models["myopic", s].ranked_by("q") for s in range(seeds)]
     baselines = ranking_baselines(dataset)
     shown = len(dataset.transitions.candidates) > 0

@@ -29,7 +29,7 @@ from qurate import Client, load, make_engine
 from qurate.baselines.registry import random_policy
 from qurate.evaluation.intervals import paired_t
 from qurate.evaluation.rollouts import customers_seed, rollout
-from qurate.experiments.compare import as_policy
+from qurate.experiments.policies import as_policy
 from qurate.types import Feedback
 
 QURATE = str(Path(sys.executable).with_name("qurate"))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from qurate.cli import main as cli
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.directory import load as load_model
+from qurate.models.model import load as load_model
 from test_cli import COMPARISON, QURATE, one_error, run
 
 
@@ -181,7 +180,7 @@ def test_everybody_gets_the_catalogue_and_a_note_where_it_is_small(model: Path, 
 
 def test_ties_fall_by_the_seed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load_model(model)
-    even = replace(loaded, popularity=np.ones_like(loaded.popularity), answers_newcomers=False)
+    even = loaded.with_answering(popularity=np.ones_like(loaded.popularity), supports_cold_start=False)
     even.save(tmp_path / "even")
 
     def first(*options: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The import rule: each stage imports only the stages before it."""
+"""The import rules: each stage imports only the stages before it, and inside a stage each file only the files before it."""
 
 import subprocess
 import sys
@@ -25,10 +25,10 @@ def lint_imports(config: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_stage_imports_only_the_stages_before_it() -> None:
+    contracts = (ROOT / "pyproject.toml").read_text().count("[[tool.importlinter.contracts]]")
     result = lint_imports(ROOT / "pyproject.toml")
     assert result.returncode == 0, result.stdout + result.stderr
-    contracts = (ROOT / "pyproject.toml").read_text(encoding="utf-8").count("[[tool.importlinter.contracts]]")
-    assert f"{contracts} kept, 0 broken" in result.stdout
+    assert f"{contracts} kept, 0 broken" in result.stdout and contracts > 10
 
 
 def test_the_rule_can_fail(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
 
     features = json.loads((tmp_path / "model-2" / "features.json").read_text())
     assert [column["name"] for column in features["users"]["columns"]] == ["price_band", "segment"]  # came with the requests
-    assert json.loads((tmp_path / "model-2" / "config.json").read_text())["answers_newcomers"] is True
+    assert json.loads((tmp_path / "model-2" / "config.json").read_text())["supports_cold_start"] is True
     command = [Path(sys.executable).with_name("qurate"), "recommend", tmp_path / "model-2", "--user", "c101_0", "--json"]
     answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert answer["degraded"] is None and len(answer["items"]) == 10

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from qurate.evaluation.report import Report as Report
     from qurate.events.readers import read_events as read_events
     from qurate.experiments.compare import compare as compare
-    from qurate.experiments.compare import evaluate as evaluate
+    from qurate.experiments.evaluate import evaluate as evaluate
     from qurate.mdp.dataset import build_dataset as build_dataset
     from qurate.mdp.storage import Dataset as Dataset
-    from qurate.models.directory import load as load
     from qurate.models.model import Model as Model
+    from qurate.models.model import load as load
     from qurate.training.train import train as train
 
 _PLACES = {
     "train": "training.train", "Client": "client", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
-    "Report": "evaluation.report", "read_events": "events.readers", "compare": "experiments.compare", "evaluate": "experiments.compare",
-    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "models.model", "load": "models.directory",
+    "Report": "evaluation.report", "read_events": "events.readers", "compare": "experiments.compare", "evaluate": "experiments.evaluate",
+    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "models.model", "load": "models.model",
     "make_engine": "environments.registry", "make_env": "environments.registry",
 }  # fmt: skip
 

@@ -24,6 +24,9 @@ ALWAYS, NEVER = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)
 SESSION_GAP_US = 30 * 60 * 1_000_000
 """A pause of 30 minutes or more starts a new visit, where the log has no session ids."""
 
+DEFAULT_TAU_S = 30 * 86_400.0
+"""Seconds: the discount across a pause of p seconds is exp(-p / tau), where no dataset says otherwise."""
+
 
 class State(NamedTuple):
     """What a policy sees of B customers before it decides; the newest event is last, padding is on the left."""

@@ -12,7 +12,7 @@ import results
 import results_logs
 import results_page
 
-from qurate.models.directory import load
+from qurate.models.model import load
 
 DAY = 86_400
 

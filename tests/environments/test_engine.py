@@ -5,14 +5,19 @@ import time
 import numpy as np
 import pytest
 
-from qurate.environments.engine import EPOCH_US, BatchedEngine
+from qurate.environments.engine import EPOCH_US, BatchedEngine, Group, Outcome
 from qurate.environments.registry import make_engine
 from qurate.environments.rng import customer_keys, normals, purposes, uniforms
 from qurate.environments.scenarios.shop import Shop
+from qurate.environments.scenarios.toys import FiniteMDP, ToyWorld
 from qurate.errors import UserError
 from qurate.mdp.states import gather_state
-from qurate.testing import arrays_of, check_env
+from qurate.testing import check_env
 from qurate.types import ALWAYS, NEVER, Availability, EventArrays, Feedback, Observation
+
+
+def arrays_of(observation: Observation) -> list[np.ndarray]:
+    return [*observation.state, *observation.actions[:2]]
 
 
 def choice(customer: np.ndarray, step: np.ndarray, k: int) -> np.ndarray:
@@ -223,10 +228,11 @@ DAY = 86_400_000_000
 
 
 def seasonal(n_candidates: int | None = None, window: int = 5) -> BatchedEngine:
-    """A shop of 30 items: 1..10 always; 11..20 from day 30 on; 21..30 from day 40 to day 60 (days since customers arrive)."""
+    """A shop of 30 items: 1..10 always, but 3 until day 20; 11..20 from day 30 on; 21..30 from day 40 to day 60."""
     world = Shop(30)
     since = np.r_[NEVER, np.full(10, ALWAYS), np.full(10, EPOCH_US + 30 * DAY), np.full(10, EPOCH_US + 40 * DAY)]
     until = np.r_[NEVER, np.full(20, NEVER), np.full(10, EPOCH_US + 60 * DAY)]
+    until[3] = EPOCH_US + 20 * DAY
     world.availability = Availability(since, until)
     return BatchedEngine(world, window, n_candidates=n_candidates)
 
@@ -240,6 +246,7 @@ def test_what_is_not_available_at_the_clock_is_masked(k: int | None) -> None:
         for lane in range(400):
             due = set(range(1, 11)) | (set(range(11, 21)) if day[lane] >= 30 else set())
             due |= set(range(21, 31)) if 40 <= day[lane] < 60 else set()
+            due -= {3} if day[lane] >= 20 else set()
             mask, candidates = observation.actions.mask[lane] == 1, observation.actions.candidates[lane]
             assert mask.dtype == bool and observation.actions.mask.dtype == np.int8
             if k is None:
@@ -247,9 +254,10 @@ def test_what_is_not_available_at_the_clock_is_masked(k: int | None) -> None:
             else:
                 assert set(candidates[mask]) <= due and mask.sum() == min(k, len(due)) == len(set(candidates[mask]))
                 assert (candidates[~mask] == 0).all()
+                assert candidates.tolist() == sorted(candidates[mask]) + [0] * int((~mask).sum()), "ascending, then padding"
             kinds.add(len(due))
         observation = engine.step(observation.actions.mask.argmax(axis=1)).obs
-    assert kinds == {10, 20, 30}
+    assert kinds == {10, 9, 19, 29}
     check_env(seasonal(k))
 
 
@@ -267,6 +275,26 @@ def test_a_decision_without_an_available_item_is_an_error() -> None:
     engine.availability.since[1:11] = EPOCH_US + 30 * DAY
     with pytest.raises(UserError, match=r"an available item at each decision, got none at 17\d+ s since 1970"):
         engine.reset(0, 100)
+
+
+def test_who_has_left_needs_no_available_item() -> None:
+    world = Shop(30)
+    world.availability = Availability(np.r_[NEVER, np.full(30, ALWAYS)], np.full(31, EPOCH_US + 91 * DAY))
+    engine = BatchedEngine(world, n_candidates=5)
+    engine.keep_final = True
+    engine.reset(0, 1)
+    for customer in range(4_000):
+        engine.reset(0, 1, customer)
+        if engine.clock[0] > EPOCH_US + 89 * DAY:
+            try:
+                fb = engine.step(np.zeros(1, np.int64))
+            except UserError as error:  # a customer who comes back after the end
+                assert "an available item at each decision" in str(error)
+                continue
+            if fb.terminated[0] and fb.clock[0] >= EPOCH_US + 91 * DAY:
+                assert not engine.final.actions.mask.any() and fb.obs.actions.mask.any()
+                return
+    raise AssertionError("no customer left for good after the last item was gone")
 
 
 def test_item_features_and_rows_are_those_of_the_world() -> None:
@@ -296,6 +324,30 @@ def test_item_features_and_rows_are_those_of_the_world() -> None:
         rows = shop.step(np.full(2_000, step)).rows
         most = max(most, int(np.bincount(rows.lane).max()))
     assert 3 < most <= shop.rows_per_step == 5
+
+
+def test_a_history_holds_as_many_rows_a_step_as_the_world_says() -> None:
+    class Chatty(ToyWorld):
+        rows_per_step = 6
+
+        def respond(self, *arguments: np.ndarray) -> Outcome:
+            outcome = super().respond(*arguments)
+            items = arguments[0]
+            more = [Group(2, None, items, after * 1_000_000, np.full(len(items), after, np.float32)) for after in range(20, 24)]
+            return outcome._replace(groups=outcome.groups + more)
+
+    mdp = FiniteMDP(("only",), ("a", "b"), 0, np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2, 1)))
+    engine = BatchedEngine(Chatty(mdp), window=7, max_steps=1_000)
+    observation, lanes = engine.reset(0, 3), {lane: [] for lane in range(3)}
+    for step in range(40):
+        fb = engine.step((np.arange(3) + step) % 2)
+        for lane, item, value in zip(fb.rows.lane.tolist(), fb.rows.item.tolist(), fb.rows.value.tolist()):
+            lanes[lane].append((item, value))
+        observation = fb.obs
+        for lane, rows in lanes.items():
+            seen = list(zip(observation.state.history_items[lane].tolist(), observation.state.history_values[lane].tolist()))
+            assert seen[-min(7, len(rows)) :] == rows[-7:]
+    assert len(lanes[0]) == 40 * 6
 
 
 def test_candidates_are_distinct_and_change() -> None:

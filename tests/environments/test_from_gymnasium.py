@@ -275,7 +275,30 @@ def test_a_resumed_engine_begins_new_episodes_and_always_the_same_ones() -> None
     assert not np.array_equal(first, make_task("CartPole-v1").reset(3, 2).state.numbers), "not the first customers again"
     for _ in range(30):
         assert np.array_equal(engine.step(np.array([0, 1])).obs.state.numbers, other.step(np.array([0, 1])).obs.state.numbers)
-    assert not np.array_equal(engine.restore(engine.state()).state.numbers, first), "later, other episodes"
+    earlier = state | {"steps": state["steps"] - 1}
+    assert not np.array_equal(other.restore(earlier).state.numbers, first), "saved at another step: other episodes"
+
+
+def test_what_terminates_at_the_step_limit_is_terminated() -> None:
+    class Both(OneStep):
+        def step(self, action: Any) -> Any:
+            return *super().step(action)[:2], True, True, {}
+
+    engine = engine_of(Both)
+    engine.reset(0, 2)
+    fb = engine.step(np.zeros(2, np.int64))
+    assert fb.terminated.all() and not fb.truncated.any()
+
+
+def test_earlier_feedback_is_not_changed_by_later_steps() -> None:
+    engine = engine_of(MaskInInfo)
+    seen = engine.reset(0, 3)
+    fb = engine.step(actions_of(seen.actions.mask, 0))
+    parts = [fb.obs.state.numbers, fb.obs.actions.mask, fb.reward, fb.terminated, fb.truncated, fb.clock]
+    kept = [part.copy() for part in parts]
+    for _ in range(6):
+        fb = engine.step(actions_of(fb.obs.actions.mask, 0))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, kept))
 
 
 # names

@@ -7,13 +7,15 @@ import polars as pl
 import pytest
 
 from qurate.baselines.registry import random_policy
+from qurate.environments.engine import EPOCH_US, BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
+from qurate.environments.scenarios.shop import Shop
 from qurate.errors import UserError
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.states import gather_state
-from qurate.types import Observation
+from qurate.types import ALWAYS, NEVER, Availability, Observation
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -90,6 +92,17 @@ def test_users_and_items_are_written_as_a_shop_would_export_them(tmp_path: Path)
     assert items.columns == ["item_id", "category", "price", "rating", "discount"] and items.height == 50
     first = make_engine("shop", n_items=50).reset(0, 30).state.user
     assert users["segment"].to_list() == ["abcdef"[i] for i in first[:, :6].argmax(axis=1)]
+
+
+def test_lists_of_candidates_hold_no_padding(tmp_path: Path) -> None:
+    world = Shop(8)
+    since = np.r_[NEVER, np.full(3, ALWAYS), np.full(5, EPOCH_US + 45 * 86_400_000_000)]
+    world.availability = Availability(since, np.full(9, NEVER))
+    done = simulate(BatchedEngine(world, n_candidates=6), random_policy(), 200, 2, 0, tmp_path / "log.parquet")
+    decisions = pl.read_parquet(done["decisions"])
+    lengths = decisions["candidates"].list.len()
+    assert set(lengths) == {3, 6} and set(decisions["candidates"].explode()) == set(world.item_ids)
+    assert decisions["propensity"].list.first().to_numpy() == pytest.approx(1 / lengths.to_numpy())
 
 
 def test_slates_and_candidates_are_written(tmp_path: Path) -> None:

@@ -209,6 +209,22 @@ def test_references_agree_at_strength_0_and_have_headroom_at_strength_1() -> Non
     assert random < myopic and far > 1.4 * myopic
 
 
+def test_far_sighted_prices_trust_and_satiation_until_the_last_decision() -> None:
+    engine = make_engine("shop", max_steps=5)
+    observation = engine.reset(0, 6)
+    for step in range(5):
+        now, trust, satiation = consequences(shop_of(engine))
+        left = (4 - step) / 12  # 12 decisions before the limit the prices begin to fall
+        expected = now + left * (7.0 * trust - 0.3 * satiation * now)
+        assert far_sighted(engine).scores(observation)[engine.steps == step] == pytest.approx(expected[engine.steps == step], abs=1e-5)
+        assert np.array_equal(true_myopic(engine).scores(observation), now)
+        observation = engine.step(np.arange(6)).obs
+    early = make_engine("shop", max_steps=60)
+    observation = early.reset(0, 6)
+    now, trust, satiation = consequences(shop_of(early))
+    assert far_sighted(early).scores(observation) == pytest.approx(now + 7.0 * trust - 0.3 * satiation * now, abs=1e-5)
+
+
 def test_references_need_a_shop_and_all_lanes() -> None:
     with pytest.raises(UserError, match="expected a shop, got ToyWorld"):
         true_myopic(make_engine("toy_chain"))

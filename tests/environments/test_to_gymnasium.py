@@ -65,8 +65,8 @@ def test_reset_in_mid_episode_brings_the_next_customer() -> None:
 def test_vector_env_resets_in_the_same_step_and_keeps_the_final_observation() -> None:
     env = gymnasium.make_vec("qurate/Shop-v0", num_envs=16, max_steps=6)
     assert env.metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
-    seen, _ = env.reset(seed=5)
-    assert env.observation_space.contains(seen)
+    seen, infos = env.reset(seed=5)
+    assert env.observation_space.contains(seen) and infos["available"].tolist() == [300] * 16
     ended = 0
     for _ in range(12):
         before = seen
@@ -117,7 +117,9 @@ def test_each_lane_of_a_vector_env_takes_its_own_seed(seed: int | list[int]) -> 
 
 def test_seeds_of_lanes_may_be_left_open_and_must_fit() -> None:
     env = make_vector_env("shop", 3)
-    first = env.reset(seed=[None, 5, None])[0]["user"]
+    seen, infos = env.reset(seed=[None, 5, None])
+    first = seen["user"]
+    assert len(set(infos["time"])) == 3, "lanes without a seed of their own differ"
     assert np.array_equal(first[1], make_engine("shop").reset(5, 1).state.user[0])
     assert np.array_equal(env.reset(seed=[None, 5, None])[1]["time"][1:2], make_vector_env("shop", 1).reset(seed=5)[1]["time"])
     with pytest.raises(UserError, match="expected 3 seeds, got 2"):

@@ -8,7 +8,7 @@ import pytest
 from mdp_logs import decision, event, make_log
 
 from qurate.errors import UserError
-from qurate.mdp.dataset import Dataset, build_dataset, ingest, parse_duration
+from qurate.mdp.dataset import Dataset, build_dataset, parse_duration
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.states import gather_state
 from qurate.types import CENSORED, CONTINUES, HISTORY, TERMINATED, TEST, TRAIN, VALID
@@ -409,21 +409,6 @@ def test_users_and_their_features():
     np.testing.assert_allclose(dataset.user_features[:, 0], [0, -1.2247449, 1.2247449], rtol=1e-6, atol=1e-7)
     assert dataset.arrays.user_start.tolist() == [0, 4, 4, 4]
     assert dataset.manifest["counts"]["users"] == 1
-
-
-def test_ingest_says_what_is_in_the_dataset(tmp_path):
-    log = make_log([event("u", "ab"[i % 2], i) for i in range(4)])
-    assert ingest(log, tmp_path / "d") == {
-        "dataset": str(tmp_path / "d"),
-        "layout": "qurate",
-        "kind": "organic",
-        "events": 4,
-        "decisions": 0,
-        "users": 1,
-        "items": 2,
-        "rejected": 0,
-        "time_unit": "us",
-    }
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * DAY), ("1.5h", 5400), ("90", 90), (90, 90), ("2w", 14 * DAY)])

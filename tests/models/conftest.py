@@ -8,8 +8,7 @@ from mdp_logs import event, make_log
 
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.directory import load
-from qurate.models.model import Model
+from qurate.models.model import Model, load
 from qurate.training.train import train
 
 DAY, ITEMS = 86_400, 15

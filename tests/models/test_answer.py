@@ -19,15 +19,22 @@ from qurate.evaluation.ranking import observations, rank_all, ranking_targets, t
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models import answer
-from qurate.models.answer import EMPTY_HISTORY, AnswerRequest, decide, decide_all
-from qurate.models.directory import load
-from qurate.models.histories import Histories, histories_of, recommend_all
-from qurate.models.model import Model
+from qurate.models.answer import AnswerRequest, decide, decide_all
+from qurate.models.histories import EMPTY_HISTORY, Histories
+from qurate.models.model import Model, load
+from qurate.models.recommend import histories_of, recommend_all
 from qurate.training.train import train
+from qurate.types import NEVER, Availability
 
 
 def ids(decision: Decision) -> list[str]:
     return [item.item_id for item in decision.items]
+
+
+def never(model: Model) -> Availability:
+    """No item is ever available."""
+    closed = np.full(len(model.vocabulary.items) + 1, NEVER)
+    return Availability(closed, closed)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def test_arguments_of_the_wrong_kind_are_refused(model: Model) -> None:
 
 
 def test_ties_fall_the_same_way_again_and_by_the_seed(model: Model) -> None:
-    even = replace(model, popularity=np.ones_like(model.popularity), answers_newcomers=False)
+    even = model.with_answering(popularity=np.ones_like(model.popularity), supports_cold_start=False)
     answers = [tuple(ids(even.recommend("nobody", 3, seed=seed))) for seed in (0, 0, 1, 2, 3, 4)]
     assert answers[0] == answers[1] == tuple(ids(even.recommend("nobody", 3))) and len(set(answers)) == 5
 
@@ -112,7 +119,7 @@ def test_an_unknown_user_gets_what_is_popular_and_the_reason(model: Model) -> No
     assert [item.score for item in decision.items] == pytest.approx([float(model.popularity[1 + i]) for i in best])
     assert all(item.source == "fallback" for item in decision.items)
     assert model.recommend(None, 3).degraded == "unknown_user"
-    empty = replace(model, n_available=0)
+    empty = replace(model, availability=never(model))
     assert empty.recommend("u3", 3).degraded == "empty_catalogue"
 
 
@@ -236,7 +243,8 @@ def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset
         assert rows["item_id"].to_list() == ids(decision) and rows["rank"].to_list() == [1, 2, 3, 4]
         assert rows["score"].to_list() == pytest.approx([item.score for item in decision.items], abs=1e-5)
     assert pl.concat(list(recommend_all(model, 99))).height == 15 * len(dataset.user_ids)
-    for broken, code in ((replace(model, n_available=0), "empty_catalogue"), (replace(model, dataset=None), "no_dataset")):
+    closed, alone = replace(model, availability=never(model)), model.with_provenance(dataset=None)
+    for broken, code in ((closed, "empty_catalogue"), (alone, "no_dataset")):
         with pytest.raises(UserError) as caught:
             next(recommend_all(broken, 4))
         assert caught.value.code == code
@@ -244,10 +252,10 @@ def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset
 
 def test_histories_of_another_dataset_are_not_used(model: Model) -> None:
     with pytest.raises(UserError, match="another one"):
-        histories_of(replace(model, dataset_sha256="0" * 64))
+        histories_of(model.with_provenance(dataset_sha256="0" * 64))
     with pytest.raises(UserError, match="another one"):
-        replace(model, dataset_sha256="0" * 64).recommend("u1")
-    assert histories_of(replace(model, dataset="/no/such/place")) is None
+        model.with_provenance(dataset_sha256="0" * 64).recommend("u1")
+    assert histories_of(model.with_provenance(dataset="/no/such/place")) is None
 
 
 def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
@@ -264,7 +272,7 @@ def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
     for seconds, more in ((-1e9, set()), (59, set()), (60, {"soon"}), (119, {"soon"}), (121, {"soon", "later"})):
         click = {"type": "click", "item_id": "a", "timestamp": round((end + seconds) * 1e6)}
         assert set(ids(model.recommend(None, 9, history=[click]))) == {*"abcd", *more}
-    nothing = replace(model, n_available=2)
+    nothing = replace(model, availability=never(model))
     assert nothing.recommend("u1").degraded == "empty_catalogue"
 
 
@@ -292,7 +300,7 @@ def test_a_model_trained_from_a_dataset_in_memory_knows_its_users(dataset: Datas
 
 
 def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    moved = replace(model, dataset=str(tmp_path / "moved"))
+    moved = model.with_provenance(dataset=str(tmp_path / "moved"))
     for user in ("u3", "u4"):
         assert moved.recommend(user, 3).degraded == "unknown_user"
     assert caplog.messages == [
@@ -304,7 +312,7 @@ def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: P
 
 
 def test_from_python_the_note_stands_on_stderr(saved: Path) -> None:
-    code = f"import qurate, dataclasses; m = dataclasses.replace(qurate.load({str(saved)!r}), dataset='/gone')\n"
+    code = f"import qurate; m = qurate.load({str(saved)!r}).with_provenance(dataset='/gone')\n"
     code += "for user in 'ab': m.recommend(user, 1)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stderr.startswith("note: no user of the training log is known") and result.stderr.count("\n") == 1
@@ -326,7 +334,7 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
             user, hi = int(t.user[state]), int(t.hi[state])
             events = as_events(dataset, user)[: hi - int(dataset.arrays.user_start[user])]
             context = {"region": dataset.users["region"][user]}
-            decision = model.recommend(None, model.n_available, history=events, context=context)
+            decision = model.recommend(None, model.availability.n_ever, history=events, context=context)
             names = [model.vocabulary.items[i - 1] for i in top]
             assert ids(decision)[:10] == names
             target = model.vocabulary.items[t.action[rows[place]] - 1]

@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 import torch
 
+from qurate import files
 from qurate.cli import main as cli
 from qurate.environments.registry import make_engine
 from qurate.errors import MachineError, UserError
 from qurate.models import directory as storage
+from qurate.models import ranker
 from qurate.models.answer import golden_answers
-from qurate.models.directory import load, save
-from qurate.models.model import Model
+from qurate.models.model import Model, load
 from qurate.settings import from_flat
-from qurate.training.train import fresh_model, train
+from qurate.training.in_environment import fresh_model
+from qurate.training.train import train
 
 NAMES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json", "rewards.json", "metrics.json", "manifest.json")
 
@@ -55,7 +57,7 @@ def test_a_loaded_model_gives_the_same_answers(saved: Path, model: Model, tmp_pa
     again = load(copy(saved, tmp_path / "copy"))
     assert equal(model, again) and answers(model) == answers(again)
     assert (again.version, again.algorithm, again.settings) == (model.version, "dqn", model.settings)
-    twice = save(again, tmp_path / "twice")
+    twice = again.save(tmp_path / "twice")
     assert twice.version == model.version and answers(load(tmp_path / "twice")) == answers(model)
 
 
@@ -129,7 +131,7 @@ def test_a_manifest_of_another_kind_is_refused(change: dict[str, object], code: 
 def test_files_of_another_model_do_not_fit_together(name: str, saved: Path, tmp_path: Path) -> None:
     """Even where digests are right: weights, vocabulary and features of different versions cannot be activated."""
     mixed, other = copy(saved, tmp_path / "m"), tmp_path / "other"
-    save(untrained(0), other)
+    untrained(0).save(other)
     shutil.copy(other / name, mixed / name)
     manifest = json.loads((mixed / "manifest.json").read_text())
     manifest["files"][name] = json.loads((other / "manifest.json").read_text())["files"][name]
@@ -191,11 +193,11 @@ def test_a_failed_save_leaves_the_old_model(step: str, failure: BaseException, t
 
     rename = os.rename
     if step == "write":
-        monkeypatch.setattr(storage, "_write", lambda path, data: fail() if path.name == "rewards.json" else path.write_bytes(data))
+        monkeypatch.setattr(storage, "write_file", lambda path, data: fail() if path.name == "rewards.json" else path.write_bytes(data))
     elif step == "fsync":
-        monkeypatch.setattr(storage.os, "fsync", fail)
+        monkeypatch.setattr(files.os, "fsync", fail)
     else:
-        monkeypatch.setattr(storage.os, "rename", lambda a, b: fail() if str(a).endswith(storage.TMP) else rename(a, b))
+        monkeypatch.setattr(files.os, "rename", lambda a, b: fail() if str(a).endswith(files.TMP) else rename(a, b))
     with pytest.raises(MachineError if isinstance(failure, OSError) else KeyboardInterrupt) as caught:
         untrained(1).save(tmp_path / "m")
     monkeypatch.undo()
@@ -208,12 +210,13 @@ FULL = """
 import resource, signal, sys
 from qurate.cli.main import main
 from qurate.models import directory as storage
-write = storage._write
+from qurate.models import ranker
+write = storage.write_file
 def limited(path, data):  # training is over: from here on the disk is full
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
     write(path, data)
-storage._write = limited
+storage.write_file = limited
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -230,21 +233,21 @@ def test_a_disk_that_is_really_full_is_exit_code_1_and_the_old_model_answers(sav
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from test_model import storage, untrained
+from test_model import files, storage, untrained
 when, where = sys.argv[1], Path(sys.argv[2])
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-rename, write = os.rename, storage._write
+rename, write = os.rename, storage.write_file
 def move(a, b):
-    if when == "between" and str(a).endswith(storage.TMP):
+    if when == "between" and str(a).endswith(files.TMP):
         die()
     rename(a, b)
-    if when == "after" and str(a).endswith(storage.TMP):
+    if when == "after" and str(a).endswith(files.TMP):
         die()
 def put(path, data):
     if when == "writing" and path.name == "rewards.json":
         die()
     write(path, data)
-storage.os.rename, storage._write = move, put
+files.os.rename, storage.write_file = move, put
 untrained(1).save(where)
 """
 
@@ -253,13 +256,13 @@ untrained(1).save(where)
 def test_a_killed_save_leaves_one_whole_model_and_is_tidied_up(when: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = untrained(0), untrained(1)
     old.save(tmp_path / "m")
-    (tmp_path / ".m.0123abcd.model-tmp.txt").write_text("not ours")
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    (tmp_path / ".m.0123abcd.qurate-tmp.txt").write_text("not ours")
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", KILLED, when, str(tmp_path / "m")], env=here, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(os.listdir(tmp_path)) == 3
     assert equal(load(tmp_path / "m"), new if when == "after" else old)
-    assert sorted(os.listdir(tmp_path)) == [".m.0123abcd.model-tmp.txt", "m"]
+    assert sorted(os.listdir(tmp_path)) == [".m.0123abcd.qurate-tmp.txt", "m"]
     assert ("from before a save that was cut short" in capsys.readouterr().err) == (when == "between")
     new.save(tmp_path / "m")
     assert equal(load(tmp_path / "m"), new)
@@ -267,9 +270,9 @@ def test_a_killed_save_leaves_one_whole_model_and_is_tidied_up(when: str, tmp_pa
 
 def test_while_another_process_saves_nothing_is_tidied_up(tmp_path: Path) -> None:
     untrained(0).save(tmp_path / "m")
-    beside, old = tmp_path / f".m.01234567{storage.TMP}", tmp_path / f".m.01234567{storage.OLD}"
+    beside, old = tmp_path / f".m.01234567{files.TMP}", tmp_path / f".m.01234567{files.OLD}"
     beside.mkdir()
-    with storage._locked(beside) as ours:
+    with files.locked(beside) as ours:
         assert ours
         os.rename(tmp_path / "m", old)  # the other process is between its two renames
         with pytest.raises(UserError):
@@ -292,8 +295,8 @@ def test_a_model_of_an_earlier_network_is_refused_in_one_line(saved: Path, monke
         net.added = torch.nn.Parameter(torch.zeros(3))
         return net
 
-    build = storage.build_network
-    monkeypatch.setattr(storage, "build_network", other)
+    build = ranker.build_network
+    monkeypatch.setattr(ranker, "build_network", other)
     with pytest.raises(UserError, match="got the weights of another network") as caught:
         load(saved)
     assert caught.value.code == "bad_model" and "\n" not in str(caught.value)
@@ -303,4 +306,4 @@ def test_golden_answers_do_not_depend_on_what_ran_before(model: Model) -> None:
     first = golden_answers(model)
     torch.rand(3)
     np.random.default_rng(0).random()
-    assert golden_answers(replace(model, _tables=[])) == first
+    assert golden_answers(replace(model, ranker=replace(model.ranker))) == first  # type: ignore[type-var]

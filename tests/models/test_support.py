@@ -11,13 +11,14 @@ from mdp_logs import decision, event, make_log
 from qurate.environments.registry import make_engine
 from qurate.errors import UserError
 from qurate.events.schema import Kind
-from qurate.experiments.compare import evaluate
+from qurate.experiments.evaluate import evaluate
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.directory import load
-from qurate.models.histories import recommend_all
-from qurate.models.model import supported_first
-from qurate.training.train import train, train_in_engine
+from qurate.models.model import Model, load
+from qurate.models.ranker import NetworkRanker, supported_first
+from qurate.models.recommend import recommend_all
+from qurate.training.in_environment import train_in_engine
+from qurate.training.train import train
 
 SMALL = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
 
@@ -65,7 +66,13 @@ def test_who_is_ranked_within_the_support() -> None:
     assert train(env="toy_chain", steps=64, **SMALL).by == "q"
     assert train(shown(1, "logged"), steps=3, **SMALL).by == "q", "the log has explored"
     lists = train(shown(2), steps=3, **SMALL)
-    assert (lists.by, lists.lists_inside, train(data, steps=3, **SMALL).lists_inside) == ("q_in_support", True, False)
+    assert lists.by == "q_in_support" and network(lists).candidate_lists_in_support
+    assert not network(train(data, steps=3, **SMALL)).candidate_lists_in_support
+
+
+def network(model: Model) -> NetworkRanker:
+    assert isinstance(model.ranker, NetworkRanker)
+    return model.ranker
 
 
 def test_on_an_explicit_list_everything_is_inside_and_in_the_catalogue_it_is_not(tmp_path: Path) -> None:
@@ -100,7 +107,8 @@ def test_recommend_evaluate_and_batches_show_the_same_and_say_what_it_is_worth()
 
 def test_learning_online_ends_the_support_of_the_log() -> None:
     engine = make_engine("toy_satiation", window=4)
-    supported = replace(train(env="toy_satiation", steps=64, **SMALL), by="q_in_support")
+    online = train(env="toy_satiation", steps=64, **SMALL)
+    supported = replace(online, ranker=replace(network(online), by="q_in_support"))
     assert train_in_engine(supported, engine, 0, 64).by == "q"
 
 

@@ -15,8 +15,7 @@ from qurate.environments.registry import make_engine
 from qurate.events.features import feature_matrix
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
-from qurate.models.directory import load
-from qurate.models.model import Model
+from qurate.models.model import Model, load
 from qurate.serving.deployments import DecisionRequest
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.served import ServedModel
@@ -52,7 +51,7 @@ def test_the_fallback_explores_by_the_same_rule_and_says_how_probably(tmp_path: 
 
 
 def test_a_model_that_has_met_newcomers_answers_them_itself(tmp_path: Path) -> None:
-    model = network_model(answers_newcomers=True)
+    model = network_model(supports_cold_start=True)
     (answer,) = asked(model, tmp_path, 0.0, [RecommendRequest(user_id="new", k=2, explain=True)])
     assert answer.degraded == "unknown_user" and answer.policy == "dqn/greedy"  # still told: nothing is known of this customer
     assert [item.source for item in answer.items] == ["q", "q"] and answer.items[0].components
@@ -60,7 +59,7 @@ def test_a_model_that_has_met_newcomers_answers_them_itself(tmp_path: Path) -> N
 
 def test_features_in_the_request_make_a_customer_known(tmp_path: Path) -> None:
     _, spec = feature_matrix(pl.DataFrame({"band": ["low", "high"] * 5}))
-    model = network_model(answers_newcomers=True)
+    model = network_model(supports_cold_start=True)
     assert model.user_dim == 0
     requests = [RecommendRequest(user_id="new", k=1, context={"band": "low"}), RecommendRequest(user_id="newer", k=1)]
     assert [answer.degraded for answer in asked(model, tmp_path / "a", 0.0, requests)] == ["unknown_user"] * 2  # it knows no features
@@ -72,12 +71,13 @@ def test_features_in_the_request_make_a_customer_known(tmp_path: Path) -> None:
 def user_model(spec: dict[str, Any]) -> Model:
     from dataclasses import replace
 
+    from qurate.models.ranker import NetworkRanker
     from qurate.networks.build import build_network
 
-    model = network_model(answers_newcomers=True)
-    features = model.network.tower.get_buffer("features").numpy()
-    network = build_network(features, model.settings, n_types=3, user_dim=2, n_components=1, behaviour=False, seed=0)
-    return replace(model, network=network.eval(), user_dim=2, user_spec=spec, _tables=[])
+    model = network_model(supports_cold_start=True)
+    assert isinstance(model.ranker, NetworkRanker)
+    network = build_network(model.ranker.item_features, model.settings, n_types=3, user_dim=2, n_components=1, behaviour=False, seed=0)
+    return replace(model.with_answering(user_dim=2, user_spec=spec), ranker=NetworkRanker(network, model.ranker.item_features))
 
 
 @pytest.mark.parametrize("organic", [False, True])
@@ -91,9 +91,9 @@ def test_which_models_have_met_newcomers(organic: bool, tmp_path: Path) -> None:
     dataset = build_dataset(read_events(tmp_path / "events.csv" if organic else Path(files["events"])), episode="user")
     assert dataset.kind == ("organic" if organic else "logged")
     model = train(dataset, steps=2, window=5, hidden=8, embedding_dim=4, batch_size=16)
-    assert model.answers_newcomers is not organic
+    assert model.supports_cold_start is not organic
     loaded = load(model.save(tmp_path / "model") and tmp_path / "model")
-    assert loaded.answers_newcomers is not organic
+    assert loaded.supports_cold_start is not organic
     decision = loaded.recommend(user="nobody", k=3)
     assert decision.degraded == "unknown_user"
     assert {item.source for item in decision.items} == ({"fallback"} if organic else {"q"})

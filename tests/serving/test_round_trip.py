@@ -17,12 +17,15 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.encode import encode
 from qurate.models.model import Model
+from qurate.models.parts import Answering, Provenance
+from qurate.models.ranker import NetworkRanker
 from qurate.networks.build import build_network
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
 from qurate.settings import from_flat
+from qurate.types import Availability
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -98,8 +101,15 @@ def network_model(**changes: Any) -> Model:
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
     vocabulary = Vocabulary(tuple(f"i{i}" for i in range(1, 31)), ("click", "purchase", "shown"))
     weights, popularity = np.ones(1, np.float32), np.arange(31, dtype=np.float32)
-    given: dict[str, Any] = {"n_available": 30, "user_dim": 0, **changes}
-    return Model(network.requires_grad_(False).eval(), settings, "dqn", vocabulary, ["click"], weights, popularity, **given)
+    where = {name: changes.pop(name) for name in ("kind", "dataset", "dataset_sha256") if name in changes}
+    return Model(
+        ranker=NetworkRanker(network, features),
+        availability=Availability.always(30),
+        provenance=Provenance(algorithm="dqn", settings=settings, **where),
+        answering=Answering(
+            vocabulary=vocabulary, components=["click"], weights=weights, popularity=popularity, **{"user_dim": 0, **changes}
+        ),
+    )
 
 
 def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
 from qurate.serving.stores.sqlite_file import connect
 from qurate.serving.windows import UserWindow
+from qurate.types import NEVER, Availability
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -83,10 +85,12 @@ def real(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Service]]:
     """Starts a service with a network; one at a time on the same directory."""
     services: list[Service] = []
 
-    def begin(epsilon: float = 0.0, **changes: Any) -> Service:
+    def begin(epsilon: float = 0.0, available: int = 30, **changes: Any) -> Service:
         for service in services:
             service.close()
-        served = ServedModel(network_model(**changes), epsilon)
+        model = network_model(**changes)
+        until = np.where(np.arange(31) <= available, NEVER, NOW)  # the others are no longer to be had
+        served = ServedModel(replace(model, availability=Availability(model.availability.since, until)), epsilon)
         services.append(Service(served, partial(SqliteStore, tmp_path), seed=0, clock=clock))
         return services[-1]
 
@@ -310,7 +314,7 @@ def test_unknown_and_anonymous_customers_get_an_answer_and_the_reason(start: Any
 )
 def test_nothing_to_show_is_an_answer(real: Any, available: int, request_: RecommendRequest, reason: str) -> None:
     """Of a network: the reason comes from what the request left it to choose from."""
-    service = real(n_available=available)
+    service = real(available=available)
     decision = service.recommend(request_)
     assert (decision.items, decision.degraded) == ([], reason)
     assert table(service, "SELECT count(*) FROM decisions") == [(0,)]

@@ -63,7 +63,7 @@ def test_the_alarm_s_bound_is_of_the_weighted_rewards(monkeypatch: pytest.Monkey
         bounds.append(q_bound)
         return Learner(network, objective, settings, q_bound=q_bound, **more)
 
-    monkeypatch.setattr("qurate.training.train.Learner", noted)
+    monkeypatch.setattr("qurate.training.from_log.Learner", noted)
     for rewards in (None, {"click": 1}):
         train(dataset, steps=1, gamma=0.9, hidden=4, embedding_dim=2, window=2, batch_size=4, rewards=rewards)
     assert bounds == pytest.approx([50, 10], rel=1e-5)

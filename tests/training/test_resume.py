@@ -15,9 +15,9 @@ from safetensors.torch import load as load_tensors
 from qurate.errors import UserError
 from qurate.learning.checkpoint import REPLAY, STATE, TENSORS
 from qurate.mdp.dataset import build_dataset
-from qurate.models.directory import load
-from qurate.models.model import Model
-from qurate.training.train import noticed_ctrl_c, train
+from qurate.models.model import Model, load
+from qurate.training.run import noticed_ctrl_c
+from qurate.training.train import train
 
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 5, "batch_size": 16, "seed": 3}
 WORLD = {**SMALL, "replay_capacity": 1_200, "update_every": 24}
@@ -114,6 +114,7 @@ def test_a_run_that_is_over_stays_as_it_is(dataset: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_resumed_is_refused(dataset: Path, tmp_path: Path) -> None:
     train(dataset, steps=5, **SMALL).save(tmp_path / "log")
     train(env="toy_chain", steps=64, **WORLD).save(tmp_path / "world")
+    train(dataset, steps=5, algorithm="myopic", **SMALL).save(tmp_path / "myopic")
     load(tmp_path / "log").save(tmp_path / "bare")  # a loaded model carries no checkpoint
     build_dataset(make_log([event("u", f"i{i % 3}", 1.7e9 + i * 60) for i in range(60)]), out=tmp_path / "other")
     refused: list[tuple[str, dict[str, Any], str]] = [
@@ -124,6 +125,7 @@ def test_what_cannot_be_resumed_is_refused(dataset: Path, tmp_path: Path) -> Non
         ("log", {"rewards": "click=1"}, "bad_resume"),
         ("log", {"lr": 0.1}, "bad_resume"),
         ("log", {"algorithm": "myopic"}, "bad_resume"),
+        ("myopic", {"algorithm": "dqn"}, "bad_resume"),
     ]
     for name, options, code in refused:
         with pytest.raises(UserError) as caught:

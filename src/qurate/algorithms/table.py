@@ -1,8 +1,9 @@
 """The family as a table: an algorithm is an objective and the settings that make it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -74,8 +75,8 @@ def find_algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
-def algorithm_settings(name: str, given: dict[str, Any]) -> Settings:
-    """The settings of an algorithm with what the user sets explicitly over them.
+def algorithm_settings(name: str, given: dict[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> Settings:
+    """The settings of an algorithm with what the user sets explicitly over them, and `defaults` under them.
 
     Raises:
         UserError: an unknown algorithm or setting, a setting of another algorithm, or a value out of range.
@@ -83,7 +84,7 @@ def algorithm_settings(name: str, given: dict[str, Any]) -> Settings:
     row = find_algorithm(name)
     leaves = {leaf for part in row.parts for leaf in part.__struct_fields__}  # type: ignore[attr-defined]
     extra = {leaf: field.default for part in row.parts if part in (CategoricalSettings, TableSettings) for leaf, field in _fields(part)}
-    return from_flat(extra | row.settings | parse_leaves(given, leaves, name))
+    return from_flat(extra | dict(defaults) | row.settings | parse_leaves(given, leaves, name))
 
 
 def _fields(part: type) -> list[tuple[str, Any]]:

@@ -1,6 +1,8 @@
 """Neighbourhood baselines: items seen in the same visits (item-kNN), whole visits like this one (session-kNN),
 and the customer's own last items again."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -11,9 +13,10 @@ from qurate.choosing.slate_sampling import is_shared
 from qurate.types import FloatArray, IntArray, Observation
 
 DENSE_ITEMS = 2048
-"""Up to so many items the similarities also lie in one matrix: a product is then faster than gathering neighbours."""
+"""Below this size, keep a dense similarity matrix: a product is then faster than gathering neighbours."""
 
 
+@dataclass(eq=False)
 class RecentScorer:
     """The customer's own last items, most recent first; all other items get 0.
 
@@ -22,10 +25,10 @@ class RecentScorer:
         limit: so many different items.
     """
 
-    name = "recent"
+    counts: NDArray[np.bool_]
+    limit: int = 3
 
-    def __init__(self, counts: NDArray[np.bool_], limit: int = 3) -> None:
-        self.counts, self.limit = counts, limit
+    name = "recent"
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]: `limit` for the last item, limit - 1 for the one before it, ..., else 0."""
@@ -48,6 +51,7 @@ class RecentScorer:
         return over_candidates(table, candidates)
 
 
+@dataclass(eq=False)
 class ItemKnnScorer:
     """Sum over the customer's last items of weight x similarity to the candidate.
 
@@ -59,16 +63,20 @@ class ItemKnnScorer:
         decay: weight of a row relative to the next newer one.
     """
 
+    neighbours: NDArray[np.int32]
+    similarity: FloatArray
+    counts: NDArray[np.bool_]
+    last: int = 10
+    decay: float = 0.8
+    dense: FloatArray | None = field(init=False, repr=False, default=None)
+
     name = "item_knn"
 
-    def __init__(
-        self, neighbours: NDArray[np.int32], similarity: FloatArray, counts: NDArray[np.bool_], last: int = 10, decay: float = 0.8
-    ) -> None:
-        self.neighbours, self.similarity, self.counts, self.last, self.decay = neighbours, similarity, counts, last, decay
-        size = len(neighbours)
-        self.dense = np.zeros((size, size), np.float32) if size <= DENSE_ITEMS else None
-        if self.dense is not None:
-            self.dense[np.arange(size)[:, None], neighbours] = similarity
+    def __post_init__(self) -> None:
+        size = len(self.neighbours)
+        if size <= DENSE_ITEMS:
+            self.dense = np.zeros((size, size), np.float32)
+            self.dense[np.arange(size)[:, None], self.neighbours] = self.similarity
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]; 0 where no neighbour of the last items is near."""
@@ -139,6 +147,7 @@ def _pairs(rows: Rows, window: int) -> pl.DataFrame:
     return pl.concat(found).unique().group_by("a", "b").agg(pl.len().alias("c"))
 
 
+@dataclass(eq=False)
 class SessionKnnScorer:
     """Items of the past visits most like the customer's last items (Jannach and Ludewig 2017, without sampling by time of day).
 
@@ -146,42 +155,38 @@ class SessionKnnScorer:
     an item scores the sum of the likenesses of the `neighbours` nearest visits that hold it.
 
     Args:
-        rows: train rows.
-        n_items: N.
+        items: int32, the items of visit v (0 = the latest) are items[items_start[v] : items_start[v + 1]].
+        items_start: int64 [V + 1].
+        visits: int32, the visits that hold item i, latest first, are visits[visits_start[i] : visits_start[i] + visits_count[i]].
+        visits_start: int64 [N + 2].
+        visits_count: int64 [N + 1], at most so many of the latest visits with an item are looked at.
         counts: bool [M + 1], which types of history rows count.
         neighbours: nearest visits used.
-        sample: for each item only so many of the latest visits with it are looked at.
         last: history rows used.
         decay: weight of a row relative to the next newer one.
     """
 
+    items: NDArray[np.int32]
+    items_start: IntArray
+    visits: NDArray[np.int32]
+    visits_start: IntArray
+    visits_count: IntArray
+    counts: NDArray[np.bool_]
+    neighbours: int = 100
+    last: int = 10
+    decay: float = 0.8
+
     name = "session_knn"
 
-    def __init__(
-        self,
-        rows: Rows,
-        n_items: int,
-        counts: NDArray[np.bool_],
-        neighbours: int = 100,
-        sample: int = 500,
-        last: int = 10,
-        decay: float = 0.8,
-    ) -> None:
-        self.n_items, self.counts, self.neighbours, self.last, self.decay = n_items, counts, neighbours, last, decay
-        _, visit = np.unique(rows.visit, return_inverse=True)
-        self.n_visits = int(visit.max(initial=-1)) + 1
-        ended = np.zeros(self.n_visits, np.int64)
-        np.maximum.at(ended, visit, rows.time)
-        place = np.empty(self.n_visits, np.int64)  # 0 = the latest visit
-        place[np.argsort(-ended, kind="stable")] = np.arange(self.n_visits)
-        key = np.unique(place[visit] * (n_items + 1) + rows.item)
-        by_visit, item = key // (n_items + 1), key % (n_items + 1)
-        self.items_start = np.searchsorted(by_visit, np.arange(self.n_visits + 1))
-        self.items = item.astype(np.int32)
-        order = np.argsort(item, kind="stable")  # within an item: the latest visits first
-        self.visits = by_visit[order].astype(np.int32)
-        self.visits_start = np.searchsorted(item[order], np.arange(n_items + 2))
-        self.visits_count = np.minimum(np.diff(self.visits_start), sample)
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return len(self.visits_count) - 1
+
+    @property
+    def n_visits(self) -> int:
+        """V."""
+        return len(self.items_start) - 1
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]; 0 where no near visit holds the item."""
@@ -207,3 +212,35 @@ class SessionKnnScorer:
         row, visit, likeness = row[order], visit[order], likeness[order]
         keep = np.arange(len(row)) - np.searchsorted(row, row) < self.neighbours
         return row[keep], visit[keep], likeness[keep]
+
+
+def fit_session_knn_scorer(
+    rows: Rows, n_items: int, counts: NDArray[np.bool_], neighbours: int = 100, sample: int = 500
+) -> SessionKnnScorer:
+    """The scorer over the visits of train rows.
+
+    Args:
+        n_items: N.
+        counts: bool [M + 1], which types of history rows count.
+        neighbours: nearest visits used.
+        sample: for each item only so many of the latest visits with it are looked at.
+    """
+    _, visit = np.unique(rows.visit, return_inverse=True)
+    n_visits = int(visit.max(initial=-1)) + 1
+    ended = np.zeros(n_visits, np.int64)
+    np.maximum.at(ended, visit, rows.time)
+    place = np.empty(n_visits, np.int64)  # 0 = the latest visit
+    place[np.argsort(-ended, kind="stable")] = np.arange(n_visits)
+    key = np.unique(place[visit] * (n_items + 1) + rows.item)
+    by_visit, item = key // (n_items + 1), key % (n_items + 1)
+    order = np.argsort(item, kind="stable")  # within an item: the latest visits first
+    visits_start = np.searchsorted(item[order], np.arange(n_items + 2))
+    return SessionKnnScorer(
+        items=item.astype(np.int32),
+        items_start=np.searchsorted(by_visit, np.arange(n_visits + 1)),
+        visits=by_visit[order].astype(np.int32),
+        visits_start=visits_start,
+        visits_count=np.minimum(np.diff(visits_start), sample),
+        counts=counts,
+        neighbours=neighbours,
+    )

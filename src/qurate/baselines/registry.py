@@ -1,13 +1,14 @@
 """The baselines every result is printed beside, fitted from the train split of a dataset."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.baselines.content import ContentScorer
-from qurate.baselines.neighbours import ItemKnnScorer, RecentScorer, SessionKnnScorer, fit_item_knn
+from qurate.baselines.content import fit_content_scorer
+from qurate.baselines.neighbours import ItemKnnScorer, RecentScorer, fit_item_knn, fit_session_knn_scorer
 from qurate.baselines.training_rows import Rows, interest, rows_of_interest, type_worth
 from qurate.choosing.policy import FirstThen, ScoredPolicy, over_candidates
 from qurate.choosing.selection import GREEDY, UNIFORM
@@ -47,22 +48,24 @@ class BaselineData(Protocol):
     def kind(self) -> str: ...  # organic | exposure | logged
 
 
+@dataclass(eq=False)
 class ItemScorer:
     """The same score for every customer: popularity, a static list.
 
     Args:
         table: float32 [N + 1] by item index.
-        name: as in tables.
+        name: display name.
     """
 
-    def __init__(self, table: FloatArray, name: str) -> None:
-        self.table, self.name = np.asarray(table, np.float32)[None], name
+    table: FloatArray
+    name: str
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]; a broadcast view where all customers share the candidates."""
-        return over_candidates(self.table, observation.actions.candidates)
+        return over_candidates(self.table[None], observation.actions.candidates)
 
 
+@dataclass(eq=False)
 class ChanceScorer:
     """No opinion: every candidate scores 0."""
 
@@ -73,6 +76,7 @@ class ChanceScorer:
         return np.broadcast_to(np.zeros((1, 1), np.float32), observation.actions.candidates.shape)
 
 
+@dataclass(eq=False)
 class ShownOrderScorer:
     """Keeps the order of the candidates: what the site itself showed."""
 
@@ -168,7 +172,7 @@ def fit_neighbours(data: BaselineData) -> FirstThen:
 def fit_session_knn(data: BaselineData) -> FirstThen:
     """Session-kNN; popularity below it and for customers without a history."""
     rows, counts = _rows(data)
-    return FirstThen(SessionKnnScorer(rows, len(data.item_features) - 1, counts), fit_popularity(data), "session_knn")
+    return FirstThen(fit_session_knn_scorer(rows, len(data.item_features) - 1, counts), fit_popularity(data), "session_knn")
 
 
 def fit_recent(data: BaselineData) -> FirstThen:
@@ -182,10 +186,16 @@ def fit_recent(data: BaselineData) -> FirstThen:
 def fit_content(data: BaselineData) -> FirstThen:
     """Likeness of item features to the last items; popularity for customers without a history."""
     counts = interest(data.vocabulary.types, data.components, data.weights)
-    return FirstThen(ContentScorer(data.item_features, counts), fit_popularity(data), "content")
+    return FirstThen(fit_content_scorer(data.item_features, counts), fit_popularity(data), "content")
+
+
+def fit_random(data: BaselineData) -> ChanceScorer:
+    """Every item alike; nothing is fitted."""
+    return ChanceScorer()
 
 
 FITTED: dict[str, Callable[[BaselineData], Scorer]] = {
+    "random": fit_random,
     "popularity": fit_popularity,
     "static": fit_static,
     "item_knn": fit_neighbours,
@@ -193,17 +203,23 @@ FITTED: dict[str, Callable[[BaselineData], Scorer]] = {
     "recent": fit_recent,
     "content": fit_content,
 }
-"""Baselines by name, fitted on the train split; `random` needs no fitting."""
+"""Baselines by name, fitted on the train split."""
+
+READS_HISTORY = frozenset({"item_knn", "session_knn", "recent", "content"})
+"""Baselines that have a `window`: the others score every customer alike."""
 
 
-def fit_baseline(name: str, data: BaselineData, slate_size: int = 1) -> ScoredPolicy:
-    """A greedy policy of the named baseline; its `scorer` ranks.
+def fit_scorer(name: str, data: BaselineData) -> Scorer:
+    """The named baseline, fitted on the train split.
 
     Raises:
         UserError: unknown name (the nearest is named); `content` without item features.
     """
-    if name == "random":
-        return random_policy(slate_size)
     if name not in FITTED:
-        raise UserError("a baseline", name, where="policy", hint=nearest(name, ["random", *FITTED]), code=Code.UNKNOWN_POLICY)
-    return ScoredPolicy(FITTED[name](data), GREEDY, slate_size)
+        raise UserError("a baseline", name, where="policy", hint=nearest(name, FITTED), code=Code.UNKNOWN_POLICY)
+    return FITTED[name](data)
+
+
+def fit_baseline(name: str, data: BaselineData, slate_size: int = 1) -> ScoredPolicy:
+    """A greedy policy of the named baseline; its `scorer` ranks. Errors as in `fit_scorer`."""
+    return random_policy(slate_size) if name == "random" else ScoredPolicy(fit_scorer(name, data), GREEDY, slate_size)

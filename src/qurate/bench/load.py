@@ -198,18 +198,30 @@ def untrained(items: int) -> Any:
 
     from qurate.events.vocabulary import Vocabulary
     from qurate.models.model import Model
+    from qurate.models.parts import Answering, Provenance
+    from qurate.models.ranker import NetworkRanker
     from qurate.networks.build import build_network
     from qurate.serving.served import ServedModel
     from qurate.settings import from_flat
+    from qurate.types import Availability
 
     torch.set_num_threads(1)
     settings = from_flat({"window": WINDOW})
     features = np.random.default_rng(0).normal(size=(items + 1, 24)).astype(np.float32)
     network = build_network(features, settings, n_types=3, user_dim=0, n_components=2, behaviour=False, seed=0)
     vocabulary = Vocabulary(tuple(f"i{i}" for i in range(items)), ("click", "purchase", "shown"))
-    weights, popularity = np.ones(2, np.float32), np.zeros(items + 1, np.float32)
-    network.requires_grad_(False).eval()
-    model = Model(network, settings, "dqn", vocabulary, ["click", "purchase"], weights, popularity, items, 0)
+    model = Model(
+        ranker=NetworkRanker(network, features),
+        availability=Availability.always(items),
+        provenance=Provenance(algorithm="dqn", settings=settings),
+        answering=Answering(
+            vocabulary=vocabulary,
+            components=["click", "purchase"],
+            weights=np.ones(2, np.float32),
+            popularity=np.zeros(items + 1, np.float32),
+            user_dim=0,
+        ),
+    )
     served = ServedModel(model, 0.1)
     served.warm_up()
     return served

@@ -1,6 +1,7 @@
 """Policies made from scorers: rank by a score, then choose by a rule; and mixtures of such policies."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,13 @@ def over_candidates(table: FloatArray, candidates: IntArray) -> FloatArray:
     return np.broadcast_to(picked, candidates.shape)
 
 
+@dataclass(eq=False)
 class FirstThen:
     """Ranks by one scorer wherever it is above 0, and everything else, below that, by another."""
 
-    def __init__(self, first: Scorer, then: Scorer, name: str) -> None:
-        self.first, self.then, self.name = first, then, name
+    first: Scorer
+    then: Scorer
+    name: str
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]: the first score where positive, else the second one mapped to [-1, 0] within the row."""
@@ -53,7 +56,7 @@ class ScoredPolicy:
         rule: `GREEDY`, `UNIFORM`, `epsilon_greedy_rule(e)`, `softmax_rule(t)`.
         slate_size: items shown at once; 1 gives actions of shape [B], more [B, k].
         rules: pins, blocks and quotas of the shop.
-        name: as in tables; the scorer's by default.
+        name: display name; the scorer's by default.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class MixturePolicy:
     Args:
         parts: (weight, policy); weights are positive and sum to 1. The parts' own slate sizes do not count.
         slate_size: items shown at once.
-        name: as in tables.
+        name: display name.
 
     Raises:
         UserError: weights that are not positive or do not sum to 1, or a part with rules.

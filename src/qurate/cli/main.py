@@ -130,7 +130,7 @@ def simulate(
     ] = 0,
 ) -> None:
     """Write the event log of simulated customers, with the probabilities of what they were shown."""
-    from qurate.experiments.compare import simulate_log
+    from qurate.experiments.simulate import simulate_log
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
@@ -141,9 +141,9 @@ def simulate(
             steps,
             terminal.seed or 0,
             output,
-            slate,
-            lambda done, all: progress("simulating", done, all),
-            trace,
+            slate=slate,
+            trace=trace,
+            progress=lambda done, all: progress("simulating", done, all),
         )
     terminal.result(result, lambda: lines(result))
 
@@ -225,7 +225,9 @@ def train(
     dataset: Annotated[Path | None, typer.Argument(metavar="[DATASET]")] = None,
     env: Env = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="the model directory")] = None,
-    algorithm: Annotated[str, typer.Option("--algorithm", help="dqn, double_dqn, ...")] = "dqn",
+    algorithm: Annotated[
+        str | None, typer.Option("--algorithm", help="dqn, double_dqn, popularity, item_knn, ...", show_default="dqn")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="updates (DATASET) or decisions (--env)")] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="stop after this time, such as 10m")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="MODEL", help="go on from a model's checkpoint")] = None,
@@ -277,9 +279,9 @@ def evaluate(
     env: Env = None,
     seeds: Seeds = 5,
 ) -> None:
-    """Rank held-out later choices (DATASET) or let the model loose on customers (--env), beside the baselines."""
+    """Rank held-out later choices (DATASET), or show items to simulated customers (--env), beside the baselines."""
     one_of(dataset, env)
-    from qurate.experiments.compare import evaluate as run
+    from qurate.experiments.evaluate import evaluate as run
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
@@ -293,7 +295,10 @@ def evaluate(
 def compare(
     ctx: typer.Context,
     policies: Annotated[
-        list[str], typer.Argument(metavar="POLICY...", help="model directories, or random popularity static item_knn content myopic")
+        list[str],
+        typer.Argument(
+            metavar="POLICY...", help="model directories, or random popularity static item_knn session_knn recent content myopic"
+        ),
     ],
     env: Annotated[str, typer.Option("--env", metavar="ID", help="the environment they meet customers in")],
     seeds: Seeds = 5,
@@ -337,13 +342,13 @@ def recommend(
         raise UserError("-k and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS)
     terminal: Terminal = ctx.obj
     if output is None:
-        from qurate.models.directory import load
+        from qurate.models.model import load
 
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
         return print_decision(terminal, load(model).recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed), k)
     file_format(output)
-    from qurate.models.directory import load
-    from qurate.models.histories import recommend_all
+    from qurate.models.model import load
+    from qurate.models.recommend import recommend_all
 
     with terminal.progress() as progress:
         loaded = load(model)
@@ -365,7 +370,7 @@ def serve(
 ) -> None:
     """Answer over HTTP, and keep every decision with its probability, and every event."""
     exploring = share(explore, "--explore")
-    from qurate.models.directory import load
+    from qurate.models.model import load
     from qurate.serving.api.server import serve as run
 
     terminal: Terminal = ctx.obj

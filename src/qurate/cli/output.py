@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
+from qurate.files import replacing_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -282,9 +283,8 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind, rows, users, kept = file_format(path), 0, 0, []
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with replacing_file(path) as beside, beside.open("wb") as file:
             for frame in tables:
                 rows, users = rows + frame.height, users + frame["user_id"].n_unique()
                 # Bytes first: of a full disk polars itself tells no more than a text.
@@ -298,15 +298,10 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
             if kept:
                 pl.concat(kept).write_parquet(whole := BytesIO())
                 file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(beside)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        beside.unlink(missing_ok=True)
     return rows, users
 
 

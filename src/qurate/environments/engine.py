@@ -202,9 +202,9 @@ class BatchedEngine:
             truncated &= ~outcome.gone
             lanes = np.flatnonzero(over)
             if self.keep_final:
-                self.final = self._observe()
+                self.final = self._observe(~outcome.gone)
             if self.n_candidates is not None and truncated.any():
-                final_actions = self._open_actions()
+                final_actions = self._open_actions(~outcome.gone)
             self.clock = clock.copy()
             self._user = self._user.copy()  # observations handed out keep theirs
             self.customer[lanes] += self._stride
@@ -329,22 +329,23 @@ class BatchedEngine:
         self._end = self._base.copy()
         self._until_compact = COMPACT_EVERY
 
-    def _observe(self) -> Observation:
+    def _observe(self, waiting: NDArray[np.bool_] | None = None) -> Observation:
         start = self._end - self.window
         codes, gaps = self._code_runs[start], self._gap_runs[start]
         items, types = codes >> 8, codes & 255
         values = _runs(self._values, self.window)[start] if self.world.has_values else self._no_value
         state = State(items, types, gaps, values, self._user, derive_context(types, gaps))
-        return Observation(state, self._open_actions())
+        return Observation(state, self._open_actions(waiting))
 
-    def _open_actions(self) -> Actions:
-        """What each customer may be shown at their clock."""
+    def _open_actions(self, waiting: NDArray[np.bool_] | None) -> Actions:
+        """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
         candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
         if self._always_open:
             return Actions(candidates, self._all_open)
         mask = self.availability.is_open(candidates, self.clock[:, None])
-        if not mask.any(axis=1).all():
-            lane = int(mask.any(axis=1).argmin())
+        without = ~mask.any(axis=1) if waiting is None else waiting & ~mask.any(axis=1)
+        if without.any():
+            lane = int(without.argmax())
             raise UserError(
                 "an available item at each decision",
                 f"none at {self.clock[lane] / 1e6:.0f} s since 1970",

@@ -132,11 +132,8 @@ class GymnasiumEngine:
     def restore(self, state: dict[str, NDArray[np.generic]]) -> Observation[DenseState]:
         """New episodes after those that `state` saw: not the interrupted ones, but always the same ones. Whoever stores
         transitions must begin anew with the observation returned."""
-        steps = int(state["steps"])
-        seed = int(np.random.SeedSequence([int(state["seed"]), steps]).generate_state(1)[0] >> 1)
-        observation = self.reset(seed, int(state["n"]))
-        self._step = steps
-        return observation
+        entropy = [int(state["seed"]), int(state["steps"])]
+        return self.reset(int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1), int(state["n"]))
 
     def close(self) -> None:
         """Closes the environments."""

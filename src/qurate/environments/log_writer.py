@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, MachineError, UserError
+from qurate.files import replacing_file
 from qurate.types import Feedback, IntArray, Policy
 
 LANES = 1024
@@ -183,7 +184,8 @@ def _decision_table(engine: BatchedEngine, name: str, columns: Columns, user_ids
         }
     )
     if "candidates" in columns:
-        table = table.with_columns(candidates=pl.Series(ids[columns["candidates"]]).arr.to_list())
+        listed = pl.Series(ids[columns["candidates"]]).arr.to_list()
+        table = table.with_columns(candidates=listed.list.eval(pl.element().filter(pl.element() != "")))  # "" = no candidate
     return table
 
 
@@ -225,13 +227,8 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _write(table: pl.DataFrame, path: Path) -> str:
-    """Writes beside and renames, so that no half-written file has the final name."""
-    part = path.with_name(path.name + ".part")
-    try:
-        _write_as(table, part, path.suffix)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_file(path) as beside:
+        _write_as(table, beside, path.suffix)
     return str(path)
 
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from qurate.errors import Code, UserError
 from qurate.evaluation.intervals import Interval, number, paired_t, student_t
-from qurate.evaluation.rollouts import TAU_SECONDS, Rollout, customers_seed, mean_over_seeds, rollout
-from qurate.types import Engine, Policy
+from qurate.evaluation.rollouts import Rollout, customers_seed, mean_over_seeds, rollout
+from qurate.types import DEFAULT_TAU_S, Engine, Policy
 
 Role = Literal["candidate", "baseline", "reference"]
 
@@ -54,7 +54,7 @@ def play(
     seeds: Sequence[int],
     customers: int = 2_000,
     gamma: float = 0.9,
-    tau: float = TAU_SECONDS,
+    tau: float = DEFAULT_TAU_S,
     trace: int = 3,
 ) -> Iterator[tuple[int, str, Rollout]]:
     """Yields (seed, name, rollout) for every seed and contender; all contenders of a seed meet the same customers.

@@ -5,7 +5,6 @@ Whatever comes from data (ids, names, notes) is escaped; the page's content secu
 
 import html
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from qurate.errors import Code, MachineError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval
 from qurate.evaluation.rollouts import Moment, mean_over_seeds
+from qurate.files import replacing_file
 
 Curve = Mapping[int, Sequence[tuple[float, float]]]
 """A learning curve: seed to (decisions trained on, value) in growing order."""
@@ -59,14 +59,11 @@ class Report:
         Raises:
             MachineError: the file cannot be written.
         """
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        text = self.html().encode("utf-8", "replace")
+        target, text = Path(path), self.html().encode("utf-8", "replace")
         try:
-            beside.write_bytes(text)
-            os.replace(beside, target)
+            with replacing_file(target) as beside:
+                beside.write_bytes(text)
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise MachineError(
                 "a writable report file", error.strerror or str(error), where=str(target), hint="choose another path", code=Code.IO
             ) from None

@@ -16,22 +16,21 @@ from numpy.typing import NDArray
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, UserError
 from qurate.replay.writers import step_discount
-from qurate.types import Actions, Engine, Feedback, Observation, Policy, take_rows
+from qurate.types import DEFAULT_TAU_S, Actions, Engine, Feedback, Observation, Policy, take_rows
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-TAU_SECONDS = 30 * 86_400.0
-"""Default time constant of the discount across the pause between two visits."""
-
-_PURPOSES = {"train": 0, "evaluate": 1, "bounds": 2}
+PURPOSES = ("train", "evaluate", "bounds", "popularity", "online")
+"""What customers are simulated for: training from the start; measuring; searching bounds and writing logs for baselines;
+counting what is popular; learning online after training on a log."""
 
 
 def customers_seed(seed: int, purpose: str) -> int:
-    """Seed of the customers met for `purpose`: "train", "evaluate" and "bounds" never share customers.
+    """Seed of the customers met for a purpose (`PURPOSES`): no two pairs of seed and purpose share customers.
 
-    A whole number below 2**31; "train" is the seed itself.
+    A whole number below 2**31, drawn by a hash of both (`SeedSequence`); "train" is the seed itself.
     """
-    part = _PURPOSES[purpose]
+    part = PURPOSES.index(purpose)
     return seed if part == 0 else int(np.random.SeedSequence([seed, part]).generate_state(1)[0] >> 1)
 
 
@@ -147,7 +146,7 @@ def rollout(
     seed: int,
     customers: int = 2_000,
     gamma: float = 0.9,
-    tau: float = TAU_SECONDS,
+    tau: float = DEFAULT_TAU_S,
     max_decisions: int = 1_000,
     trace: int = 0,
     every_lane: bool = False,

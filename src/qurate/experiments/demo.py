@@ -6,25 +6,18 @@ from the same number of further decisions online; every policy meets the same fr
 online learning in the shop with all long-term effects switched off.
 """
 
-import multiprocessing
-import os
-import queue
 import shutil
-import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from qurate.baselines.registry import fit_baseline, random_policy
+from qurate.baselines.registry import random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
-from qurate.environments.scenarios.shop_references import far_sighted, true_myopic
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.compare import Contender, Role, Runs, summarise
 from qurate.evaluation.intervals import paired_t
@@ -33,17 +26,17 @@ from qurate.evaluation.rollouts import Rollout, customers_seed, rollout
 from qurate.evaluation.static_list import best_static
 from qurate.events.readers import read_events
 from qurate.events.validate import validate
-from qurate.experiments.compare import as_policy, present_recommender, rewards_of
+from qurate.experiments.jobs import Job, Progress, report_progress, run_jobs
+from qurate.experiments.policies import as_policy, fitted_policy, present_recommender, references, rewards_of
+from qurate.files import write_file
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
-from qurate.models.translate import TranslatedScorer, Translation
-from qurate.settings import Settings
+from qurate.settings import from_flat
 from qurate.settings import replace as replace_leaves
-from qurate.training.train import fresh_model, intra_op_threads, train, train_in_engine
+from qurate.training.in_environment import fresh_model, train_in_engine
+from qurate.training.train import train
 from qurate.types import Policy
-
-Progress = Callable[[str, float, float], None]
 
 
 class Size(NamedTuple):
@@ -85,11 +78,8 @@ CONTROL_ROLES: dict[str, Role] = {
 }  # fmt: skip
 
 
-Job = tuple[Callable[..., "Told"], tuple[Any, ...]]
-
-
-class Told(NamedTuple):
-    """What one worker brings back for one seed."""
+class SeedResult(NamedTuple):
+    """What one job brings back for one seed."""
 
     rollouts: dict[str, Rollout]
     curves: dict[str, list[tuple[float, float]]]
@@ -118,23 +108,25 @@ def demo(
     target = _clear(Path(out))
     wanted = [seed + i for i in range(seeds)]
     folders = [target if s == seed else target / f".seed-{s}" for s in wanted]
-    jobs: list[Job] = [(serve_one_shop, (s, folder, size)) for s, folder in zip(wanted, folders)]
-    jobs += [(switch_off, (s, size)) for s in wanted] + [(best_list, (seed, wanted, size))]
+    jobs = [Job(serve_one_shop, (s, folder, size), stages=5) for s, folder in zip(wanted, folders)]
+    jobs += [Job(switch_off, (s, size), stages=2) for s in wanted] + [Job(best_list, (seed, wanted, size), stages=1)]
     try:
-        told = run_jobs(jobs, progress or (lambda what, done, total: None))
+        results = run_jobs(jobs, progress or (lambda what, done, total: None))
     finally:
         for folder in folders[1:]:
             shutil.rmtree(folder, ignore_errors=True)
-    result, report = tell(wanted, told[:seeds], told[seeds : 2 * seeds], told[-1])
+    result, report = summarise_seeds(wanted, results[:seeds], results[seeds : 2 * seeds], results[-1])
     report.save_html(target / "report.html")
     result |= {
         "report": str(target / "report.html"), "model": str(target / "model"), "seconds": round(time.monotonic() - began, 1)
     }  # fmt: skip
-    (target / "report.json").write_bytes(msgspec.json.encode(result))
+    write_file(target / "report.json", msgspec.json.encode(result))
     return result
 
 
-def tell(seeds: list[int], main: list[Told], control: list[Told], static: Told) -> tuple[dict[str, Any], Report]:
+def summarise_seeds(
+    seeds: list[int], main: list[SeedResult], control: list[SeedResult], static: SeedResult
+) -> tuple[dict[str, Any], Report]:
     """The compare JSON with its control, and the report."""
     for seed, one in zip(seeds, main):
         one.rollouts["static"] = static.rollouts[str(seed)]
@@ -169,81 +161,44 @@ def _clear(target: Path) -> Path:
     return target
 
 
-def run_jobs(jobs: list[Job], progress: Progress) -> list[Told]:
-    """The answers of `jobs`, in order: one process per core, the first jobs first; a job that fails ends all."""
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # else a re.py in the user's folder would be run by every worker
-    context = multiprocessing.get_context("spawn")
-    said = context.Queue()
-    done, what = 0, "starting"
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(jobs)), context, _worker, (said,)) as pool:
-        waiting: list[Future[Told]] = [pool.submit(function, *arguments) for function, arguments in jobs]
-        total = sum(STAGES[function.__name__] for function, _ in jobs)
-        try:
-            while any(not f.done() for f in waiting):
-                try:
-                    what, done = said.get(timeout=0.2), done + 1
-                except queue.Empty:
-                    for failed in (f for f in waiting if f.done() and f.exception()):
-                        failed.result()
-                progress(what, done, total)
-            return [f.result() for f in waiting]
-        except BaseException:
-            for process in list(pool._processes.values()):
-                process.terminate()
-            raise
-
-
-_say: Callable[[str], None] = lambda what: None  # noqa: E731 - replaced in each worker process
-
-
-def _worker(said: "multiprocessing.Queue[str]") -> None:
-    """Ctrl-C reaches the whole group; the parent decides what to do about it."""
-    global _say
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    intra_op_threads(1)
-    _say = said.put
-
-
-STAGES = {"serve_one_shop": 5, "switch_off": 2, "best_list": 1}
-
-
-def best_list(seed: int, seeds: list[int], size: Size) -> Told:
+def best_list(seed: int, seeds: list[int], size: Size) -> SeedResult:
     """The best static list, searched once on other customers (all seeds share the catalogue); rollouts by seed."""
     engine = make_engine("shop", window=WINDOW)
     policy = best_static(engine, random_policy(), customers_seed(seed, "bounds"))
     rollouts = {str(s): measure(engine, {"static": policy}, ROLES, s, size.customers)["static"] for s in seeds}
-    _say("the best static list, searched on other customers")
-    return Told(rollouts, {}, {})
+    report_progress("the best static list, searched on other customers")
+    return SeedResult(rollouts, {}, {})
 
 
-def serve_one_shop(seed: int, folder: Path, size: Size) -> Told:
+def serve_one_shop(seed: int, folder: Path, size: Size) -> SeedResult:
     """The whole road for one seed: log, validate, ingest, train, learn online, measure."""
     engine = make_engine("shop", window=WINDOW)
     present = present_recommender(engine, seed, size.log_customers)
     dataset = log_of_today(engine, present, seed, folder, size)
-    _say(f"seed {seed}: a log of {dataset.manifest['counts']['decisions']:,} decisions, written, validated, ingested")
+    report_progress(f"seed {seed}: a log of {dataset.manifest['counts']['decisions']:,} decisions, written, validated, ingested")
     data = str(folder / "dataset")
     myopic_log = train(data, seed=seed, steps=size.log_updates, algorithm="myopic", **SETTINGS | MYOPIC)
     dqn_log = train(data, seed=seed, steps=size.log_updates, **SETTINGS)
-    _say(f"seed {seed}: myopic and DQN learned from the log")
+    report_progress(f"seed {seed}: myopic and DQN learned from the log")
     myopic_online = _online(myopic_log, engine, seed, size)
-    _say(f"seed {seed}: myopic learned online")
+    report_progress(f"seed {seed}: myopic learned online")
     dqn_online = _online(dqn_log, engine, seed, size)
-    _say(f"seed {seed}: DQN learned online")
+    report_progress(f"seed {seed}: DQN learned online")
     models = {"myopic_log": myopic_log, "dqn_log": dqn_log, "myopic_online": myopic_online, "dqn_online": dqn_online}
     policies: dict[str, Policy] = {
-        "random": random_policy(), "popularity": ScoredPolicy(present.parts[0].scorer), "item_knn": _in_shop("item_knn", dataset, engine),
+        "random": random_policy(), "popularity": ScoredPolicy(present.parts[0].scorer),
+        "item_knn": fitted_policy("item_knn", dataset, engine),
         **{name: as_policy(model, engine, name) for name, model in models.items()},
-        "true_myopic": true_myopic(engine), "far_sighted": far_sighted(engine),
+        **{row.name: row.policy(seed) for row in references("shop", engine)},
     }  # fmt: skip
     rollouts = measure(engine, policies, ROLES, seed, size.customers)
     if not folder.name.startswith("."):
         dqn_online.save(folder / "model")
-    _say(f"seed {seed}: {len(policies)} policies met {size.customers:,} customers each")
+    report_progress(f"seed {seed}: {len(policies)} policies met {size.customers:,} customers each")
     curves = {name: [(p["step"], p["reward"]) for p in models[name].metrics["curve"]] for name in ("myopic_online", "dqn_online")}
     logged = int(dataset.manifest["splits"]["train"])
     steps = {name: logged + (size.online_decisions if name.endswith("online") else 0) for name in models}
-    return Told(rollouts, curves, steps)
+    return SeedResult(rollouts, curves, steps)
 
 
 def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path, size: Size) -> Dataset:
@@ -261,13 +216,8 @@ def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path
 
 def _online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
     settings = replace_leaves(model.settings, **ONLINE, update_every=size.update_every)
-    customers = customers_seed(seed, "train") + 1
+    customers = customers_seed(seed, "online")
     return train_in_engine(model, engine, customers, size.online_decisions, settings=settings, lanes=LANES)
-
-
-def _in_shop(baseline: str, dataset: Dataset, engine: BatchedEngine) -> ScoredPolicy:
-    scorer = fit_baseline(baseline, dataset).scorer
-    return ScoredPolicy(TranslatedScorer(scorer, Translation(engine, dataset.vocabulary, dataset.user_spec)), name=baseline)
 
 
 def measure(engine: BatchedEngine, policies: dict[str, Policy], roles: dict[str, Role], seed: int, customers: int) -> dict[str, Rollout]:
@@ -279,27 +229,30 @@ def measure(engine: BatchedEngine, policies: dict[str, Policy], roles: dict[str,
     }
 
 
-def switch_off(seed: int, size: Size) -> Told:
+def switch_off(seed: int, size: Size) -> SeedResult:
     """The control: the same learning online, from nothing, in a shop where nothing shown changes anything later."""
     engine = make_engine("shop", window=WINDOW, strength=0.0)
-    ways: dict[str, dict[str, Any]] = {"myopic_online": MYOPIC, "dqn_online": {}, "dqn_classical": CLASSICAL}
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
+        "myopic_online": ("myopic", MYOPIC), "dqn_online": ("dqn", {}), "dqn_classical": ("dqn", CLASSICAL),
+    }  # fmt: skip
     policies: dict[str, Policy] = {}
-    for name, change in ways.items():
-        model = fresh_model(engine, Settings(**SETTINGS | ONLINE | {"update_every": size.update_every} | change), name, seed, "shop")
+    for name, (algorithm, change) in ways.items():
+        settings = from_flat(SETTINGS | ONLINE | {"update_every": size.update_every} | change)
+        model = fresh_model(engine, settings, algorithm, seed, "shop")
         learned = train_in_engine(model, engine, customers_seed(seed, "train"), size.control_decisions, lanes=LANES)
         policies[name] = as_policy(learned, engine, name)
-    _say(f"seed {seed}: control, learned with long-term effects off")
-    policies |= {"true_myopic": true_myopic(engine), "far_sighted": far_sighted(engine)}
+    report_progress(f"seed {seed}: control, learned with long-term effects off")
+    policies |= {row.name: row.policy(seed) for row in references("shop", engine)}
     rollouts = measure(engine, policies, CONTROL_ROLES, seed, size.customers)
-    _say(f"seed {seed}: control, measured")
-    return Told(rollouts, {}, dict.fromkeys(ways, size.control_decisions))
+    report_progress(f"seed {seed}: control, measured")
+    return SeedResult(rollouts, {}, dict.fromkeys(ways, size.control_decisions))
 
 
-def _runs(told: list[Told], roles: dict[str, Role]) -> list[Runs]:
+def _runs(results: list[SeedResult], roles: dict[str, Role]) -> list[Runs]:
     def contender(name: str, role: Role) -> Contender:
-        return Contender(name, lambda seed: random_policy(), role, max(t.steps.get(name, 0) for t in told))
+        return Contender(name, lambda seed: random_policy(), role, max(r.steps.get(name, 0) for r in results))
 
-    return [Runs(contender(name, role), [t.rollouts[name] for t in told]) for name, role in roles.items()]
+    return [Runs(contender(name, role), [r.rollouts[name] for r in results]) for name, role in roles.items()]
 
 
 SMALL = (

@@ -62,6 +62,21 @@ def from_files(learner: Learner, rng: np.random.Generator, files: Mapping[str, b
     return dict(meta["progress"])
 
 
+def arrays_of(parts: Mapping[str, Any]) -> Arrays:
+    """The arrays of all parts that have a state, by `part.array`."""
+    return {f"{name}.{key}": array for name, part in parts.items() if hasattr(part, "state") for key, array in part.state().items()}
+
+
+def restore_parts(parts: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
+    """Puts each part back to what `arrays_of` saw; what each `restore` returned, by part."""
+    out = {}
+    for name, part in parts.items():
+        own = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+        if hasattr(part, "restore"):
+            out[name] = part.restore(own)
+    return out
+
+
 def read_progress(files: Mapping[str, bytes]) -> dict[str, Any]:
     """Only the `progress` of a checkpoint."""
     return dict(json.loads(files[STATE])["progress"])

@@ -44,8 +44,8 @@ class Writer(Protocol):
         """The first states of all lanes, after `reset`."""
         ...
 
-    def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> None:
-        """Closes the open states with `action` [lanes] and `feedback`, and opens the next ones."""
+    def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
+        """Closes the open states with `action` [lanes] and `feedback`, and opens the next ones; the positions that were closed."""
         ...
 
 
@@ -136,7 +136,7 @@ def train_online(
         feedback = engine.step(position)
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
-        writer.add(observation.actions.candidates[lanes, position], feedback, position != best)
+        sampler.add(writer.add(observation.actions.candidates[lanes, position], feedback, position != best))
         observation = feedback.obs
         due = max(steps + writer.lanes - unused, 0) // replay.update_every - max(steps - unused, 0) // replay.update_every
         steps += writer.lanes

@@ -28,7 +28,7 @@ SHORT_LOG_US = 7 * 86_400_000_000
 
 Duration = str | float | int
 
-__all__ = ["Dataset", "build_dataset", "ingest", "parse_duration"]
+__all__ = ["Dataset", "build_dataset", "parse_duration"]
 
 
 def build_dataset(
@@ -312,19 +312,3 @@ def _counts(decided: Decided, encoded: Encoded, log: EventLog) -> dict[str, int]
         "visits": int(decided.row_visit.max(initial=-1)) + 1,
         "rejected": log.rejects.height,
     }
-
-
-def ingest(log: EventLog, out: str | Path, **settings: Any) -> dict[str, Any]:
-    """Build the dataset of a log, write it to `out`, and say what is in it.
-
-    Args:
-        log: what `read_events` gave.
-        out: directory of the dataset.
-        settings: keyword arguments of `build_dataset`.
-
-    Returns:
-        {"dataset", "layout", "kind", "events", "decisions", "users", "items", "rejected", "time_unit"}.
-    """
-    manifest = build_dataset(log, out=out, **settings).manifest
-    counts = {name: manifest["counts"][name] for name in ("events", "decisions", "users", "items", "rejected")}
-    return {"dataset": str(out), "layout": log.layout, "kind": log.kind, **counts, "time_unit": log.time_unit}

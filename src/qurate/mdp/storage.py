@@ -1,13 +1,8 @@
 """The dataset directory: dataset.json, events.parquet, decisions.parquet, candidates.parquet, items.parquet,
-users.parquet, rejects.csv. Written beside, synced, renamed: a reader finds a whole dataset or none. A machine that dies
-between the two renames of a replacement leaves the old dataset beside, under a name that reading then tells.
+users.parquet, rejects.csv. A reader finds a whole dataset or none (`qurate.files`).
 """
 
-import glob
 import hashlib
-import os
-import shutil
-import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +15,7 @@ from numpy.typing import NDArray
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
+from qurate.files import recover_directory, replacing_directory
 from qurate.types import ALWAYS, NEVER, Availability, EventArrays, FloatArray, IntArray, Transitions
 
 SCHEMA_VERSION = 1
@@ -122,27 +118,13 @@ def _write(dataset: Dataset, path: Path) -> Dataset:
             "a new path or an existing dataset", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_DATASET
         )
     path = path.absolute()
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    old = beside.with_suffix(".old")
+    recover_directory(path)
     try:
-        beside.mkdir(parents=True)
-        manifest = _write_files(dataset, beside)
-        if path.exists():
-            path.rename(old)
-            try:
-                beside.rename(path)
-            except BaseException:  # Ctrl-C too
-                old.rename(path)
-                raise
-        else:
-            beside.rename(path)
-        _sync(path.parent)
+        with replacing_directory(path) as beside:
+            manifest = _write_files(dataset, beside)
     except (OSError, pl.exceptions.ComputeError) as error:
         hint = "what was there before is unchanged; free space or choose another -o"
         raise MachineError("a dataset on disk", str(error), where=str(path), hint=hint, code=Code.WRITE_FAILED) from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return replace(dataset, manifest=manifest, path=str(path))
 
 
@@ -158,13 +140,11 @@ def _write_files(dataset: Dataset, folder: Path) -> dict[str, Any]:
     manifest.pop("sha256", None)
     manifest["sha256"] = _manifest_digest(manifest)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-    for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
     return msgspec.json.decode(msgspec.json.encode(manifest), type=dict[str, Any])
 
 
 def _read(path: Path) -> Dataset:
+    recover_directory(path)
     manifest = _read_manifest(path)
     if manifest.get("schema_version") != SCHEMA_VERSION:
         got = str(manifest.get("schema_version"))
@@ -286,9 +266,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         got = "no such path" if not path.exists() else "a directory without dataset.json" if path.is_dir() else "a file"
         hint = "make one with qurate ingest LOG -o DATASET"
-        left = sorted(path.absolute().parent.glob(f".{glob.escape(path.name)}.*.old")) if not path.exists() else []
-        if left:
-            hint = f"an interrupted ingest left the former one at {left[-1]}: rename it to {path.name}"
         raise UserError("a dataset directory", got, where=str(path), hint=hint, code=Code.NOT_A_DATASET)
     try:
         manifest = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
@@ -317,11 +294,3 @@ def _manifest_digest(manifest: dict[str, Any]) -> str:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,9 +1,8 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from qurate.choosing.epsilon_greedy import Slate, epsilon_greedy_slates
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
 from qurate.mdp.states import gather_state
-from qurate.models.model import Model
+from qurate.models.parts import ModelParts
 from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation, State, take_rows
 
 GOLDEN_CASES = 3
@@ -20,8 +19,6 @@ NONE = np.zeros(0, np.int64)
 LONG_LIST = 500
 """Explicit lists are padded to one length and their item vectors gathered; a longer one is decided by itself, from the scores
 of the catalogue."""
-
-EMPTY_HISTORY = HistoryRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +30,7 @@ class AnswerRequest:
         clock_us: when the decision is made, microseconds.
         k: items wanted, at least 1; fewer come where fewer may be shown.
         known: False, or neither a history nor features: the reason is `unknown_user`. The model answers all the same where
-            training has met customers without a history (`Model.answers_newcomers`), else popularity does.
+            training has met customers without a history (`Answering.supports_cold_start`), else popularity does.
         candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
         exclude: item ids that must not be shown.
         user: float32 [1, U] encoded features of the customer.
@@ -52,7 +49,7 @@ class AnswerRequest:
 
 
 def observe(
-    model: Model, histories: Sequence[HistoryRows], clock: IntArray, candidates: NDArray[np.int64], user: FloatArray | None = None
+    model: ModelParts, histories: Sequence[HistoryRows], clock: IntArray, candidates: NDArray[np.int64], user: FloatArray | None = None
 ) -> Observation:
     """The observation of B customers from their histories, through the same state function as training.
 
@@ -80,12 +77,12 @@ def observe(
     return Observation(state._replace(history_items=items, history_types=types), Actions(candidates, mask))
 
 
-def decide(model: Model, request: AnswerRequest, epsilon: float = 0.0, rng: np.random.Generator | None = None) -> Decision:
+def decide(model: ModelParts, request: AnswerRequest, epsilon: float = 0.0, rng: np.random.Generator | None = None) -> Decision:
     """One answer; see `decide_all`."""
     return decide_all(model, [request], epsilon, rng or np.random.default_rng(0))[0]
 
 
-def decide_all(model: Model, requests: Sequence[AnswerRequest], epsilon: float, rng: np.random.Generator) -> list[Decision]:
+def decide_all(model: ModelParts, requests: Sequence[AnswerRequest], epsilon: float, rng: np.random.Generator) -> list[Decision]:
     """Answers, each as if it were alone: what may be chosen from the same items goes through network and choice together.
 
     Args:
@@ -96,12 +93,12 @@ def decide_all(model: Model, requests: Sequence[AnswerRequest], epsilon: float, 
     Returns:
         The decisions in the order of the requests; `degraded` names what stood in the way, and the items may be none.
     """
-    available = {clock: model.available_at(clock) for clock in {request.clock_us for request in requests}}
-    cases = [_case(model, request, available[request.clock_us]) for request in requests]
+    catalogues = _catalogues(model, {request.clock_us for request in requests})
+    cases = [_case(model, request, catalogues[request.clock_us]) for request in requests]
     groups: dict[tuple[bool, str, int], list[int]] = {}
     for i, case in enumerate(cases):
         if case.items is not None:
-            groups.setdefault((case.fallback, *_company(i, requests[i], len(case.items))), []).append(i)
+            groups.setdefault((case.fallback, *_company(i, requests[i], case.items)), []).append(i)
     answers: dict[int, list[DecisionItem]] = {}
     for group in groups.values():
         answers |= zip(group, _decide_group(model, [requests[i] for i in group], [cases[i] for i in group], epsilon, rng))
@@ -118,11 +115,24 @@ def new_ids(n: int) -> list[str]:
     return [digits[i : i + 32] for i in range(0, 32 * n, 32)]
 
 
-def _company(i: int, request: AnswerRequest, choices: int) -> tuple[str, int]:
+def _catalogues(model: ModelParts, clocks: Collection[int]) -> dict[int, IntArray]:
+    """The items that may be shown at each time; one array for all times at which they are the same."""
+    found: dict[int, IntArray] = {}
+    distinct: list[IntArray] = []
+    for clock in clocks:
+        items = model.availability.open_items(clock)
+        same = next((other for other in distinct if np.array_equal(other, items)), None)
+        if same is None:
+            distinct.append(items)
+        found[clock] = items if same is None else same
+    return found
+
+
+def _company(i: int, request: AnswerRequest, items: IntArray) -> tuple[str, int]:
     """Equal for requests that are decided together."""
     if request.candidates is None:
-        return "catalogue", choices
-    return ("long list", i) if choices > LONG_LIST else ("lists", 0)
+        return "catalogue", id(items)
+    return ("long list", i) if len(items) > LONG_LIST else ("lists", 0)
 
 
 def rule_name(epsilon: float) -> str:
@@ -140,47 +150,37 @@ class _Case:
     fallback: bool  # popularity answers
 
 
-def _case(model: Model, request: AnswerRequest, available: int) -> _Case:
-    items, degraded = _open_items(model, request, available)
+def _case(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> _Case:
+    """`catalogue`: the items that may be shown at the request's time, ascending."""
+    items, degraded = _open_items(model, request, catalogue)
     closed = NONE
     if degraded is None and len(request.exclude):
         excluded = np.unique(model.vocabulary.item_index(list(request.exclude))).astype(np.int64)
-        if request.candidates is None:  # 1..n: position = item - 1
-            closed = excluded[(excluded > 0) & (excluded <= len(items))] - 1
+        if request.candidates is None:
+            at = np.minimum(np.searchsorted(items, excluded), len(items) - 1)
+            closed = at[items[at] == excluded].astype(np.int64)
         else:
             closed = np.flatnonzero(np.isin(items, excluded)).astype(np.int64)
         degraded = "all_masked" if len(closed) == len(items) else None
     if degraded is not None:
         return _Case(None, closed, degraded, True)
     stranger = not request.known or (len(request.history.items) == 0 and request.user is None)
-    return _Case(items, closed, "unknown_user" if stranger else None, stranger and not model.answers_newcomers)
+    return _Case(items, closed, "unknown_user" if stranger else None, stranger and not model.supports_cold_start)
 
 
-def _open_items(model: Model, request: AnswerRequest, available: int) -> tuple[IntArray, Degraded | None]:
-    """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none.
-
-    Args:
-        available: items 1..n may be shown at the request's time.
-    """
-    if available == 0:
-        return np.zeros(0, np.int64), "empty_catalogue"
+def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> tuple[IntArray, Degraded | None]:
+    """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none."""
+    if len(catalogue) == 0:
+        return catalogue, "empty_catalogue"
     if request.candidates is None:
-        return _first_items(available), None
+        return catalogue, None
     index = model.vocabulary.item_index(list(dict.fromkeys(request.candidates))).astype(np.int64)
-    items = index[(index > 0) & (index <= available)]
+    items = index[model.availability.is_open(index, np.asarray(request.clock_us, np.int64))]
     return items, None if len(items) else "no_candidates"
 
 
-@lru_cache(maxsize=8)
-def _first_items(n: int) -> IntArray:
-    """int64 1..n, made once: it is as long as the catalogue."""
-    items = np.arange(1, n + 1, dtype=np.int64)
-    items.setflags(write=False)
-    return items
-
-
 def _decide_group(
-    model: Model, requests: Sequence[AnswerRequest], cases: Sequence[_Case], epsilon: float, rng: np.random.Generator
+    model: ModelParts, requests: Sequence[AnswerRequest], cases: Sequence[_Case], epsilon: float, rng: np.random.Generator
 ) -> list[list[DecisionItem]]:
     """The items of answers that all choose from the same catalogue, or each from a list of its own; by one kind of score."""
     listed = requests[0].candidates is not None
@@ -218,7 +218,7 @@ def _candidates(cases: Sequence[_Case], listed: bool) -> tuple[IntArray, list[In
     return items, [np.append(case.closed, np.arange(len(own), items.shape[1])) for case, own in zip(cases, lists)]
 
 
-def _observation(model: Model, requests: Sequence[AnswerRequest], items: IntArray, closed: Sequence[IntArray]) -> Observation:
+def _observation(model: ModelParts, requests: Sequence[AnswerRequest], items: IntArray, closed: Sequence[IntArray]) -> Observation:
     """The observation of these customers, with what each may not be shown masked."""
     users = np.zeros((len(requests), model.user_dim), np.float32)
     for row, request in zip(users, requests):
@@ -235,7 +235,7 @@ def _observation(model: Model, requests: Sequence[AnswerRequest], items: IntArra
 
 
 def _items(
-    model: Model, own: IntArray, worth: FloatArray, slate: Slate, fallback: bool, heads: Sequence[dict[str, Any]]
+    model: ModelParts, own: IntArray, worth: FloatArray, slate: Slate, fallback: bool, heads: Sequence[dict[str, Any]]
 ) -> list[DecisionItem]:
     """The items of one answer. `source` says what the draw was: an item of high value that was drawn at random is `explore`."""
     sources: list[Source] = ["fallback" if fallback else "explore" if explored else "q" for explored in slate.explored]
@@ -246,19 +246,19 @@ def _items(
     ]
 
 
-def explanations(model: Model, state: State, items: NDArray[np.int64]) -> list[dict[str, Any]]:
+def explanations(model: ModelParts, state: State, items: NDArray[np.int64]) -> list[dict[str, Any]]:
     """`now`, `later` and `components` of items [K] chosen in one state (contract, Decision)."""
     candidates = items[None]
-    by_head = model.explain(Observation(state, Actions(candidates, np.ones(candidates.shape, np.int8))), candidates)[0].astype(
-        float
-    )  # [K, 2, R]
+    by_head = model.explain(Observation(state, Actions(candidates, np.ones(candidates.shape, np.int8))), candidates)
+    if by_head is None:
+        return [{} for _ in items]
     return [
         {
             "now": _null_if_nan(now.sum()),
             "later": float(later.sum()),
             "components": {name: Worth(_null_if_nan(now[i]), float(later[i])) for i, name in enumerate(model.components)},
         }
-        for now, later in by_head
+        for now, later in by_head[0].astype(float)  # [K, 2, R]
     ]
 
 
@@ -267,11 +267,11 @@ def _null_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def golden_answers(model: Model) -> list[dict[str, Any]]:
+def golden_answers(model: ModelParts) -> list[dict[str, Any]]:
     """A few requests and their answers, recorded when a model is saved and checked when it is loaded."""
     out = []
-    for case in range(min(GOLDEN_CASES, model.n_available)):
-        shown = np.arange(case, min(case + 5, model.n_available)) + 1
+    for case in range(min(GOLDEN_CASES, model.availability.n_ever)):
+        shown = np.arange(case, min(case + 5, model.availability.n_ever)) + 1
         types = np.full(len(shown), 1 + case % max(model.vocabulary.n_types, 1))
         rows = HistoryRows(shown, types, np.arange(len(shown)) * 60_000_000, np.zeros(len(shown), np.float32))
         answer = decide(model, AnswerRequest(history=rows, clock_us=int(rows.times[-1]), k=5))

@@ -1,7 +1,7 @@
 """The model directory of the contract: written beside, synced, renamed; every byte is checked against its sha256.
 
 manifest.json       format, versions, sha256 and size of every file, golden answers
-config.json         settings and what the network looks like        weights.safetensors  network, item features, popularity
+config.json         algorithm, settings, the ranker's own numbers   weights.safetensors  its arrays, popularity, availability
 vocabulary.json     item ids and event types, in index order        features.json        how features are encoded
 rewards.json        what an event is worth                          metrics.json         what training measured
 """
@@ -9,147 +9,180 @@ rewards.json        what an event is worth                          metrics.json
 import hashlib
 import json
 import os
-import re
-import shutil
 import sys
-import uuid
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 import qurate
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
-from qurate.locks import require_posix, try_lock
+from qurate.files import recover_directory, replacing_directory, write_file
+from qurate.locks import require_posix
 from qurate.models.answer import golden_answers
-from qurate.models.model import By, Model
-from qurate.networks.build import build_network
+from qurate.models.parts import Answering, ModelParts, Provenance
+from qurate.models.ranker import SavedRanker, Sizes, load_ranker
+from qurate.models.task_ranker import load_task_ranker
 from qurate.settings import flat, from_flat
+from qurate.types import Availability
 
 FORMAT = 1
-TMP, OLD = ".model-tmp", ".model-old"
-"""Endings of what stands beside a model while it is replaced."""
 MANIFEST_KEYS = {"qurate": str, "torch": str, "version": str, "algorithm": str, "files": dict, "golden": list}
 FILES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json", "rewards.json", "metrics.json")
+RANKER = "ranker."
+"""Prefix of the ranker's arrays."""
+
+PartsT = TypeVar("PartsT", bound=ModelParts)
 
 
-def save(model: Model, path: str | Path) -> Model:
+def write_model(model: PartsT, path: str | Path) -> PartsT:
     """Writes the model directory and returns the model with its version (the first 12 digits of its weights' sha256).
 
     Args:
         path: the directory; an older model there is replaced in one rename, or not at all.
 
     Raises:
-        UserError: `path` is a file, or a directory that is not a model; or a system without file locks.
+        UserError: `path` is a file, or a directory that is not a model.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
     require_posix()
     target = Path(path).absolute()
-    put_in_order(target)
+    _recover(target)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):
         raise UserError("a new directory or a model to replace", str(target), where="-o", hint="choose another name", code=Code.NOT_A_MODEL)
     contents = {**_contents(model, target), **model.checkpoint}
-    files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
-    version = files["weights.safetensors"]["sha256"][:12]  # type: ignore[index]
-    model = replace(model, version=version)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    model = model.with_provenance(version=digests["weights.safetensors"][:12])
     manifest = {
         "format": FORMAT, "qurate": qurate.__version__, "torch": torch.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "algorithm": model.algorithm, "version": version, "dataset_sha256": model.dataset_sha256, "files": files,
+        "algorithm": model.algorithm, "version": model.version, "dataset_sha256": model.provenance.dataset_sha256,
+        "files": {name: {"sha256": digests[name], "bytes": len(data)} for name, data in contents.items()},
         "golden": golden_answers(model),
     }  # fmt: skip
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{TMP}")
     try:
-        beside.mkdir(parents=True)
-        with _locked(beside):
+        with replacing_directory(target) as beside:
             for name, data in {**contents, "manifest.json": _json(manifest)}.items():
-                _write(beside / name, data)
-            _swap(beside, target)
+                write_file(beside / name, data)
     except OSError as error:
         raise MachineError(
             "room and permission to write", str(error), where=str(target), hint="nothing was replaced", code=Code.CANNOT_WRITE
         ) from None
-    finally:  # after Ctrl-C too
-        shutil.rmtree(beside, ignore_errors=True)
     return model
 
 
-def _contents(model: Model, target: Path) -> dict[str, bytes]:
-    tensors = {f"network.{name}": value.contiguous() for name, value in model.network.state_dict().items()}
-    tensors["item_features"] = model.network.tower.get_buffer("features").contiguous()
-    tensors["popularity"] = torch.as_tensor(model.popularity)
+def _recover(target: Path) -> None:
+    if recover_directory(target):
+        print(f"note: {target} is the model from before a save that was cut short", file=sys.stderr)
+
+
+def _contents(model: ModelParts, target: Path) -> dict[str, bytes]:
+    p, a, ranker = model.provenance, model.answering, model.ranker.saved()
+    arrays: dict[str, NDArray[Any]] = {RANKER + name: np.ascontiguousarray(value) for name, value in ranker.arrays.items()}
+    arrays |= {"popularity": a.popularity, "since": model.availability.since, "until": model.availability.until}
     config = {
-        "settings": flat(model.settings), "algorithm": model.algorithm, "kind": model.kind, "user_dim": model.user_dim,
-        "n_available": model.n_available, "shown_in_history": model.shown_in_history, "dataset": model.dataset,
-        "environment": model.environment, "behaviour": model.network.behaviour is not None,
-        "answers_newcomers": model.answers_newcomers, "upcoming": model.upcoming.tolist(),
-        "ranked_by": model.by, "lists_inside": model.lists_inside,
-        "dataset_from_here": None if model.dataset is None else os.path.relpath(model.dataset, target),
+        "algorithm": p.algorithm, "settings": flat(p.settings), "ranker": ranker.config, "kind": p.kind, "environment": p.environment,
+        "dataset": p.dataset, "dataset_from_here": None if p.dataset is None else os.path.relpath(p.dataset, target), "tau_s": p.tau_s,
+        "user_dim": a.user_dim, "shown_in_history": a.shown_in_history, "supports_cold_start": a.supports_cold_start,
     }  # fmt: skip
-    rewards = {"components": model.components, "weights": [float(w) for w in model.weights], "rewards": model.rewards}
+    rewards = {"components": a.components, "weights": [float(w) for w in a.weights], "rewards": a.rewards}
     return {
-        "config.json": _json(config), "weights.safetensors": save_tensors(tensors), "vocabulary.json": _json(model.vocabulary.to_json()),
-        "features.json": _json({"items": model.item_spec, "users": model.user_spec}), "rewards.json": _json(rewards),
-        "metrics.json": _json(model.metrics),
+        "config.json": _json(config),
+        # the name makes versions of algorithms differ that have no weights of their own
+        "weights.safetensors": save_arrays(arrays, metadata={"algorithm": p.algorithm}),
+        "vocabulary.json": _json(a.vocabulary.to_json()), "features.json": _json({"items": a.item_spec, "users": a.user_spec}),
+        "rewards.json": _json(rewards), "metrics.json": _json(p.metrics),
     }  # fmt: skip
 
 
-def load(path: str | Path) -> Model:
-    """Reads a model directory, checks every file, and checks that it still gives its golden answers.
+class _Contents(NamedTuple):
+    """What the files of a directory say, before it is known whether they belong together."""
 
-    Raises:
-        UserError: missing, of another format, altered, truncated, or giving other answers than when it was saved.
-    """
+    config: dict[str, Any]
+    vocabulary: Vocabulary
+    features: dict[str, Any]
+    rewards: dict[str, Any]
+    metrics: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def read_model(path: str | Path) -> ModelParts:
+    """See `qurate.load`."""
     source = Path(path)
-    put_in_order(source.absolute())
+    _recover(source.absolute())
     manifest = read_manifest(source)
     data = {name: read_checked(source, name, manifest) for name in FILES}
     versions = f"saved with qurate {manifest['qurate']}, torch {manifest['torch']}; here {qurate.__version__}, {torch.__version__}"
     try:
-        config, features, rewards = (json.loads(data[n]) for n in ("config.json", "features.json", "rewards.json"))
+        config, features, rewards, metrics = (
+            json.loads(data[name]) for name in ("config.json", "features.json", "rewards.json", "metrics.json")
+        )
         vocabulary = Vocabulary.from_json(json.loads(data["vocabulary.json"]))
-        tensors = load_tensors(data["weights.safetensors"])
-        _fit_together(config, vocabulary, features, rewards, tensors)
-        settings = from_flat(config["settings"])
-        network = build_network(
-            tensors["item_features"].numpy(), settings, n_types=vocabulary.n_types, user_dim=config["user_dim"],
-            n_components=len(rewards["components"]), behaviour=config["behaviour"], seed=0,
-        )  # fmt: skip
-        network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
-        model = Model(
-            network.requires_grad_(False).eval(), settings, config["algorithm"], vocabulary, rewards["components"],
-            np.asarray(rewards["weights"], np.float32), tensors["popularity"].numpy(), config["n_available"], config["user_dim"],
-            config["kind"], config["shown_in_history"], rewards["rewards"], features["items"], features["users"], _dataset(config, source),
-            manifest["dataset_sha256"], config["environment"], json.loads(data["metrics.json"]), manifest["version"],
-            answers_newcomers=config.get("answers_newcomers", False), upcoming=np.asarray(config.get("upcoming", ()), np.int64),
-            by=msgspec.convert(config.get("ranked_by", "q"), By),
-            lists_inside=config.get("lists_inside", False),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
+        contents = _Contents(config, vocabulary, features, rewards, metrics, load_arrays(data["weights.safetensors"]))
+        _fit_together(contents)
+        model = _model(contents, manifest, source)
+        golden = golden_answers(model)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
         # torch names every tensor of a network that was built otherwise, over many lines
         got = "the weights of another network" if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise UserError(
             "a model of this version of qurate", got, where=str(source), hint=f"train it again ({versions})", code=Code.BAD_MODEL
         ) from None
-    if golden_answers(model) != manifest["golden"]:
+    if golden != manifest["golden"]:
         raise UserError(
             "the answers recorded in the manifest", "other answers", where=str(source), hint=versions, code=Code.GOLDEN_MISMATCH
         )
     return model
 
 
-def _dataset(config: dict[str, Any], source: Path) -> str | None:
+def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> ModelParts:
+    config, vocabulary, features, rewards, metrics, arrays = contents
+    settings = from_flat(config["settings"])
+    own = {name.removeprefix(RANKER): value for name, value in arrays.items() if name.startswith(RANKER)}
+    sizes = Sizes(vocabulary.n_types, config["user_dim"], len(rewards["components"]))
+    return ModelParts(
+        ranker=(
+            load_task_ranker(config["ranker"], own, settings)
+            if config["kind"] == "task"
+            else load_ranker(config["algorithm"], SavedRanker(config["ranker"], own), settings, sizes)
+        ),
+        availability=Availability(arrays["since"], arrays["until"]),
+        provenance=Provenance(
+            algorithm=config["algorithm"],
+            settings=settings,
+            kind=config["kind"],
+            environment=config["environment"],
+            dataset=_dataset_place(config, source),
+            dataset_sha256=manifest["dataset_sha256"],
+            tau_s=config["tau_s"],
+            metrics=metrics,
+            version=manifest["version"],
+        ),
+        answering=Answering(
+            vocabulary=vocabulary,
+            components=rewards["components"],
+            weights=np.asarray(rewards["weights"], np.float32),
+            popularity=arrays["popularity"],
+            user_dim=config["user_dim"],
+            rewards=rewards["rewards"],
+            item_spec=features["items"],
+            user_spec=features["users"],
+            shown_in_history=config["shown_in_history"],
+            supports_cold_start=config["supports_cold_start"],
+        ),
+    )
+
+
+def _dataset_place(config: dict[str, Any], source: Path) -> str | None:
     """Where the training dataset is: where it was, or as far from the model as it was, for both may have moved together."""
     there: str | None = config["dataset"]
     from_here = config.get("dataset_from_here")
@@ -159,19 +192,22 @@ def _dataset(config: dict[str, Any], source: Path) -> str | None:
     return beside if Path(beside).is_dir() else there
 
 
-def _fit_together(
-    config: dict[str, Any], vocabulary: Vocabulary, features: dict[str, Any], rewards: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> None:
+def _fit_together(contents: _Contents) -> None:
     """
     Raises:
         ValueError: vocabulary, features, rewards and weights are of different models.
     """
-    rows, width = tensors["item_features"].shape
-    sizes = {"items": (len(vocabulary.items) + 1, rows), "popularity": (len(tensors["popularity"]), rows)}
+    config, vocabulary, features, rewards, _, arrays = contents
+    rows = len(vocabulary.items) + 1
+    sizes = {name: (len(arrays[name]), rows) for name in ("popularity", "since", "until")}
     sizes["rewards"] = (len(rewards["weights"]), len(rewards["components"]))
+    table = arrays.get(f"{RANKER}item_features")
+    if table is not None:
+        sizes["items"] = (len(table), rows)
     if config["environment"] is None:
-        sizes["item features"] = (len(feature_names(features["items"])), width)
         sizes["user features"] = (len(feature_names(features["users"])), config["user_dim"])
+        if table is not None:
+            sizes["item features"] = (len(feature_names(features["items"])), table.shape[1])
     for name, (one, other) in sizes.items():
         if one != other:
             raise ValueError(f"{name}: {one} in one file, {other} in another")
@@ -222,71 +258,3 @@ def read_checked(source: Path, name: str, manifest: dict[str, Any]) -> bytes:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1).encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _swap(beside: Path, target: Path) -> None:
-    """`beside` becomes `target`; the old one is moved away first and only then removed."""
-    for directory in {beside, *(path.parent for path in beside.rglob("*"))}:
-        _sync_directory(directory)
-    old = beside.with_suffix(OLD)
-    if target.exists():
-        os.rename(target, old)
-    try:
-        os.rename(beside, target)
-    except BaseException:  # Ctrl-C too
-        if old.exists():
-            os.rename(old, target)
-        raise
-    _sync_directory(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _locked(directory: Path) -> Generator[bool, None, None]:
-    """Holds the directory's lock, which dies with its process; False where another process holds it."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        yield try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def put_in_order(target: Path) -> None:
-    """Undoes what a killed process left beside a model: the model that was there comes back, half-written ones go.
-
-    While a living process saves, and where nothing can be changed (a read-only disk), nothing is done.
-    """
-    name = re.compile(re.escape(f".{target.name}.") + "[0-9a-f]{8}(" + re.escape(TMP) + "|" + re.escape(OLD) + ")")
-    if not target.parent.is_dir():
-        return
-    left = [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
-    try:
-        for path in left:
-            if path.suffix == TMP:
-                with _locked(path) as ours:
-                    if not ours:
-                        return
-        for path in left:
-            if path.suffix == OLD and not target.exists():
-                os.rename(path, target)
-                print(f"note: {target} is the model from before a save that was cut short", file=sys.stderr)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        return

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from qurate.events.features import Spec, feature_names
 from qurate.events.vocabulary import Vocabulary
-from qurate.types import Engine, EventRows, Feedback, FloatArray, Observation, Scorer
+from qurate.mdp.states import derive_context
+from qurate.types import Engine, EventRows, Feedback, FloatArray, Observation, Scorer, State
 
 
 class Translation:
@@ -15,9 +16,11 @@ class Translation:
         engine: whose observations come in.
         vocabulary: of the model.
         user_spec: how the model encodes user features; features the engine does not have stay 0.
+        window: newest history rows that the model sees; None = all that the engine gives.
     """
 
-    def __init__(self, engine: Engine, vocabulary: Vocabulary, user_spec: Spec) -> None:
+    def __init__(self, engine: Engine, vocabulary: Vocabulary, user_spec: Spec, window: int | None = None) -> None:
+        self.window = window
         self.items = np.concatenate([[0], vocabulary.item_index(engine.item_ids)]).astype(np.int64)
         self.types = np.concatenate([[0], vocabulary.type_index(engine.type_names)]).astype(np.int64)
         self.same_items = bool((self.items == np.arange(len(self.items))).all())
@@ -30,16 +33,21 @@ class Translation:
 
     def observation(self, observation: Observation) -> Observation:
         """The same observation in the model's indices."""
-        items, candidates = observation.state.history_items, observation.actions.candidates
+        state, candidates = observation.state, observation.actions.candidates
+        if self.window is not None and self.window < state.history_items.shape[1]:
+            cut = np.s_[:, -self.window :]
+            types, gaps = state.history_types[cut], np.ascontiguousarray(state.history_gaps[cut])
+            context = derive_context(types, gaps)
+            state = State(state.history_items[cut], types, gaps, state.history_values[cut], state.user, context)
+        items = state.history_items
         if not self.same_items:
             items = self.items[items]
             if candidates.strides[0] == 0:
                 candidates = np.broadcast_to(self.items[candidates[0]], candidates.shape)
             else:
                 candidates = self.items[candidates]
-        types = self.types[observation.state.history_types]
-        user = self.user(observation.state.user)
-        state = observation.state._replace(history_items=items, history_types=types, user=user)
+        types, user = self.types[state.history_types], self.user(state.user)
+        state = state._replace(history_items=items, history_types=types, user=user)
         return Observation(state, observation.actions._replace(candidates=candidates))
 
     def user(self, user: FloatArray) -> FloatArray:
@@ -70,7 +78,12 @@ class TranslatedEngine:
     def step(self, actions: NDArray[np.int64]) -> Feedback:
         """As the engine's."""
         feedback = self.engine.step(actions)
-        return feedback._replace(obs=self.translation.observation(feedback.obs), rows=self.translation.rows(feedback.rows))
+        final = feedback.final_actions
+        if final is not None:
+            final = final._replace(candidates=self.translation.items[final.candidates])
+        return feedback._replace(
+            obs=self.translation.observation(feedback.obs), rows=self.translation.rows(feedback.rows), final_actions=final
+        )
 
 
 class TranslatedScorer:

@@ -2,8 +2,9 @@
 
 import torch
 
+from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.catalogue_network import CatalogueNetwork
-from qurate.networks.dense_network import DenseNetwork, TaskSpec
+from qurate.networks.dense_network import DenseNetwork
 from qurate.networks.distributional_values import DistributionalNetwork, atoms_of
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork

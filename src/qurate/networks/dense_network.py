@@ -2,30 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.catalogue_max import MASKED_VALUE
 from qurate.networks.values import StateTensors
 from qurate.types import OpenActions
 
 CATEGORY_DIM = 16
 """Dimensions of the embedding of an integer."""
-
-
-class TaskSpec(NamedTuple):
-    """What a network must know of a task."""
-
-    n_actions: int
-    numbers: tuple[int, ...]  # (D,) float32, or (C, H, W) uint8
-    categories: tuple[int, ...] = ()  # how many values each integer of the observation has
-
-    @property
-    def has_pixels(self) -> bool:
-        """Whether the numbers are an image."""
-        return len(self.numbers) == 3
 
 
 class DenseValues:
@@ -80,7 +67,8 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.spec, self.n_heads = spec, n_heads
         self.embeddings = nn.ModuleList(nn.Embedding(count, CATEGORY_DIM) for count in spec.categories)
-        pixels, width = (convolutions(spec.numbers), conv_width(spec.numbers)) if spec.has_pixels else (None, math.prod(spec.numbers))
+        shape = spec.numbers_shape
+        pixels, width = (convolutions(shape), conv_width(shape)) if len(shape) == 3 else (None, math.prod(shape))
         self.pixels = pixels
         self.torso = nn.Sequential(
             nn.Linear(width + CATEGORY_DIM * len(spec.categories), hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.replay.samplers import OnlineSampler
 from qurate.types import Batch, DenseState, Feedback, FloatArray, IntArray, Observation, OpenActions, take_rows
 
 OPEN = -1
@@ -60,8 +59,8 @@ class DenseRing:
         self.action[slot] = OPEN
         self.written[lanes] += 1
 
-    def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> None:
-        """Closes the open slots with `action` [lanes] (1..N) and `feedback`, and opens the next ones."""
+    def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
+        """Closes the open slots with `action` [lanes] (1..N) and `feedback`, and opens the next ones; the slots that were closed."""
         slot = self._slot(self.written - 1, self._lane)
         self.action[slot] = action
         self.explored[slot] = False if explored is None else explored
@@ -70,9 +69,11 @@ class DenseRing:
         cut = np.flatnonzero(feedback.truncated & ~feedback.terminated)
         if len(cut):
             final: DenseState = feedback.final
-            everything = np.ones((len(cut), self.mask.shape[1] - 1), np.int8)
-            self._open(cut, take_rows(final, cut), everything)
+            actions = feedback.final_actions
+            mask = np.ones((self.lanes, self.mask.shape[1] - 1), np.int8) if actions is None else actions.mask
+            self._open(cut, take_rows(final, cut), mask[cut])
         self._open(self._lane, feedback.obs.state, feedback.obs.actions.mask)
+        return slot
 
     def batch(self, index: IntArray, n_step: int = 1) -> Batch[DenseState]:
         """Transitions `index` [B] with n-step returns that stop where an episode does and before an exploratory action."""
@@ -107,10 +108,6 @@ class DenseRing:
         """Which slots hold a transition, bool [len(index)]."""
         held: NDArray[np.bool_] = self.action[index] != OPEN
         return held
-
-    def sampler(self) -> OnlineSampler:
-        """Uniform over what the ring holds."""
-        return OnlineSampler(self)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that changes, by name; not copied."""

@@ -22,6 +22,10 @@ class Sampler(Protocol):
         """`batch_size` transitions, with replacement."""
         ...
 
+    def add(self, index: IntArray) -> None:
+        """New transitions at these positions of the store; uniform samplers find them themselves."""
+        ...
+
     def update(self, index: IntArray, td_errors: FloatArray) -> None:
         """TD errors [B] of transitions just learned from; uniform samplers have no use for them."""
         ...
@@ -61,6 +65,9 @@ class LogSampler:
         """See `Sampler.sample`."""
         return Sample(self.index[rng.integers(0, len(self.index), batch_size)], None)
 
+    def add(self, index: IntArray) -> None:
+        """See `Sampler.add`."""
+
     def update(self, index: IntArray, td_errors: FloatArray) -> None:
         """See `Sampler.update`."""
 
@@ -82,6 +89,9 @@ class OnlineSampler:
             index = lane * slots + (self.rings.oldest()[lane] + offset) % slots
             picked = np.concatenate([picked, index[self.rings.complete(index)]])
         return Sample(picked[:batch_size], None)
+
+    def add(self, index: IntArray) -> None:
+        """See `Sampler.add`."""
 
     def update(self, index: IntArray, td_errors: FloatArray) -> None:
         """See `Sampler.update`."""

@@ -7,7 +7,19 @@ from numpy.typing import NDArray
 
 from qurate.mdp.states import gap_seconds
 from qurate.replay.event_store import NO_ACTION, Store, Tables
-from qurate.types import CENSORED, TERMINATED, Availability, EventArrays, EventRows, Feedback, FloatArray, Observation, Transitions
+from qurate.types import (
+    CENSORED,
+    TERMINATED,
+    Actions,
+    Availability,
+    EventArrays,
+    EventRows,
+    Feedback,
+    FloatArray,
+    IntArray,
+    Observation,
+    Transitions,
+)
 
 
 def _bits(values: FloatArray) -> NDArray[np.int32]:
@@ -70,6 +82,15 @@ def store_from_log(
     return Store(tables, window, availability)
 
 
+def _successor_actions(feedback: Feedback) -> Actions:
+    """What was open to each lane's customer in the successor, before any reset."""
+    now, final = feedback.obs.actions, feedback.final_actions
+    if final is None:
+        return now
+    cut = feedback.truncated[:, None]
+    return Actions(np.where(cut, final.candidates, now.candidates), np.where(cut, final.mask, now.mask))
+
+
 class OnlineWriter:
     """Rings of history rows and states, one pair per simulated customer ("lane").
 
@@ -84,6 +105,8 @@ class OnlineWriter:
         weights: float32 [R], weight of each reward component.
         availability: of items 1..N.
         user_dim: U.
+        rows_per_step: most history rows that one customer gets in one step.
+        n_candidates: K, where each decision has a list of its own to choose from; None = the catalogue.
     """
 
     def __init__(
@@ -96,11 +119,14 @@ class OnlineWriter:
         user_dim: int,
         gamma: float,
         tau_s: float,
+        *,
+        rows_per_step: int = 5,
+        n_candidates: int | None = None,
     ) -> None:
         self.lanes, self.gamma, self.tau_s, self.weights = lanes, gamma, tau_s, weights
         self.lane_states = max(8, -(-capacity // lanes))
-        # five rows a decision is the most a single-item scenario writes (shown, click, cart, purchase, delayed purchase)
-        self.lane_rows = 1 << int(np.ceil(np.log2(5 * self.lane_states + 2 * window)))
+        self.lane_rows = 1 << int(np.ceil(np.log2(max(rows_per_step, 1) * self.lane_states + 2 * window)))
+        listed = n_candidates or 0
         slots, n_components = lanes * self.lane_states, len(weights)
         reward = np.zeros((slots, n_components), np.float32)
         self.tables = Tables(
@@ -110,8 +136,8 @@ class OnlineWriter:
             next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), explored=np.zeros(slots, np.bool_),
             state_reward=reward,
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
-            user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(0, np.int32),
-            candidates_start=np.zeros(0, np.int64),
+            user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(slots * listed, np.int32),
+            candidates_start=np.arange(slots + 1, dtype=np.int64) * listed if listed else np.zeros(0, np.int64),
         )  # fmt: skip
         self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states)
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
@@ -127,15 +153,15 @@ class OnlineWriter:
     def begin(self, observation: Observation, clock: NDArray[np.int64]) -> None:
         """The first states of all lanes, after `reset`."""
         self._new_customers(self._lane, observation.state.user)
-        self._open(self._lane, clock)
+        self._open(self._lane, clock, observation.actions)
 
     def _new_customers(self, lanes: NDArray[np.int64], user: FloatArray) -> None:
         self.episodes[lanes] += 1
         self.episode_head[lanes] = self.head[lanes]
         self.tables.user_features[self._slot(self.episodes[lanes], lanes)] = user
 
-    def _open(self, lanes: NDArray[np.int64], clock: NDArray[np.int64]) -> None:
-        """A new state slot in each of `lanes`, decided at `clock` [len(lanes)]."""
+    def _open(self, lanes: NDArray[np.int64], clock: NDArray[np.int64], actions: Actions) -> None:
+        """A new state slot in each of `lanes`, decided at `clock` [len(lanes)] among `actions` of all lanes."""
         t, slot = self.tables, self._slot(self.written[lanes], lanes)
         depth = self.head[lanes] - self.episode_head[lanes]
         t.hi[slot] = self.head[lanes]
@@ -144,10 +170,13 @@ class OnlineWriter:
         t.last_gap[slot] = np.where(depth > 0, gap_seconds(clock - self.newest_time[lanes]), 0)
         t.user[slot] = self._slot(self.episodes[lanes], lanes)
         t.next_state[slot] = NO_ACTION
+        if len(t.candidates):
+            candidates = np.where(actions.mask[lanes] != 0, actions.candidates[lanes], 0)
+            t.candidates.reshape(len(t.hi), -1)[slot] = candidates
         self.written[lanes] += 1
 
-    def add(self, action: NDArray[np.int64], feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> None:
-        """Closes the open slots with `action` [lanes] (item indices) and `feedback`, and opens the next ones.
+    def add(self, action: NDArray[np.int64], feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
+        """Closes the open slots with `action` [lanes] (item indices) and `feedback`, opens the next ones, returns the closed ones.
 
         `explored` [lanes]: the policy itself would have shown something else; None = nowhere.
         """
@@ -160,11 +189,12 @@ class OnlineWriter:
         going_on = self._lane[~feedback.terminated]
         t.next_state[slot] = -1
         t.next_state[slot[going_on]] = self._slot(self.written[going_on], going_on)
-        self._open(going_on, feedback.clock[going_on])  # for truncated lanes this slot keeps NO_ACTION for ever
+        self._open(going_on, feedback.clock[going_on], _successor_actions(feedback))  # of a truncated lane: keeps NO_ACTION for ever
         ended = np.flatnonzero(feedback.terminated | feedback.truncated)
         if len(ended):
             self._new_customers(ended, feedback.obs.state.user[ended])
-            self._open(ended, feedback.clock[ended])
+            self._open(ended, feedback.clock[ended], feedback.obs.actions)
+        return slot
 
     def _append_rows(self, rows: EventRows) -> None:
         """Appends history rows and fills in the gap of the row before each."""
@@ -208,6 +238,7 @@ class OnlineWriter:
             "reward",
             "action",
             "user_features",
+            "candidates",
         )
         own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "episodes", "newest_time")}
         return own | {f"tables.{name}": getattr(self.tables, name) for name in changing}

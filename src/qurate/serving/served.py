@@ -15,8 +15,9 @@ from qurate.events.features import feature_matrix
 from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
 from qurate.models.answer import AnswerRequest, decide_all
-from qurate.models.histories import Histories, histories_of, nobody_known
+from qurate.models.histories import Histories
 from qurate.models.model import Model
+from qurate.models.recommend import histories_of, nobody_known
 from qurate.serving.deployments import DecisionRequest
 from qurate.serving.windows import UserWindow
 from qurate.types import FloatArray

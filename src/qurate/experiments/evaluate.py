@@ -1,0 +1,97 @@
+"""`evaluate`: a model beside the baselines, on a dataset or in a simulated world."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qurate.baselines.registry import fit_scorer, random_policy
+from qurate.choosing.policy import ScoredPolicy
+from qurate.environments.from_gymnasium import make_task
+from qurate.environments.registry import is_world, make_engine
+from qurate.errors import Code, UserError
+from qurate.evaluation.compare import Contender
+from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
+from qurate.evaluation.report import Report
+from qurate.experiments.compare import play_all
+from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
+from qurate.mdp.storage import Dataset
+from qurate.models.model import Model, load
+from qurate.models.task_ranker import TaskRanker
+from qurate.types import Scorer
+
+Progress = Callable[[str, float, float], None]
+
+TASK_EPISODES = 50
+"""Most episodes per seed in a Gymnasium task, whose copies run one by one."""
+WORLD_BASELINES = ("random", "popularity", "static")
+"""Baselines beside a model that is evaluated in a simulated world."""
+
+
+def evaluate(
+    model: Model | str | Path,
+    data: Dataset | str | Path | None = None,
+    env: str | None = None,
+    seeds: int = 5,
+    *,
+    visits: int | None = 20_000,
+    customers: int = 2_000,
+    progress: Progress | None = None,
+) -> Report:
+    """A model beside the baselines: ranking of held-out later choices (data), or customers served (env).
+
+    Args:
+        model: a model or its directory.
+        data: a dataset or its directory. env: a simulated world instead.
+        seeds: of the world's customers.
+        visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
+        customers: per seed in a world.
+
+    Raises:
+        UserError: both or neither of data and env, or names that are not known.
+    """
+    if (data is None) == (env is None):
+        got = "both" if data is not None else "neither"
+        raise UserError("a dataset or --env", got, where="evaluate", hint="give one of them", code=Code.BAD_EVALUATE)
+    loaded = model if isinstance(model, Model) else load(model)
+    name = loaded.algorithm if isinstance(model, Model) else str(model)
+    if env is not None:
+        return _in_world(loaded, name, env, seeds, customers, progress)
+    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
+    if loaded.vocabulary.items != dataset.vocabulary.items:
+        expected, hint = "the catalogue the model was trained on", "evaluate on its own dataset"
+        raise UserError(expected, "another one", where=str(data), hint=hint, code=Code.OTHER_DATASET)
+    on = "dataset" if isinstance(data, Dataset) else str(data)
+    scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
+    result = evaluate_ranking(name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits)
+    return Report(result, f"{name} on {on}")
+
+
+def _in_world(model: Model, name: str, env: str, seeds: int, customers: int, progress: Progress | None) -> Report:
+    if model.kind == "task" or not is_world(env):
+        return _in_task(model, name, env, seeds, customers, progress)
+    world = make_engine(env, window=model.window)
+    log = random_logs(world)
+    rows = [Contender("model", lambda seed: as_policy(model, world, "model"), "candidate")]
+    rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
+    rows += references(env, world)
+    runs = play_all(rows, world, range(seeds), customers, progress)
+    return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
+
+
+def _in_task(model: Model, name: str, env: str, seeds: int, episodes: int, progress: Progress | None) -> Report:
+    """Greedy episodes of a Gymnasium task, beside uniformly random actions."""
+    engine = make_task(env)
+    if not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
+        expected, got = f"a model for {env}", f"one for {model.environment or 'a catalogue'}"
+        raise UserError(expected, got, where=name, hint=f"train one with --env {env}", code=Code.OTHER_ENVIRONMENT)
+    rows = [
+        Contender("model", lambda seed: ScoredPolicy(model, name="model"), "candidate"),
+        Contender("random", lambda seed: random_policy(), "baseline"),
+    ]
+    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress)
+    return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
+
+
+def ranking_baselines(dataset: Dataset) -> dict[str, Scorer]:
+    """Baselines of the ranking table, fitted on the train split: content only where items have features."""
+    names = ["popularity", "item_knn", "recent"] + (["content"] if dataset.item_features.shape[1] else [])
+    return {name: fit_scorer(name, dataset) for name in names}

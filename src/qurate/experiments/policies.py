@@ -1,0 +1,113 @@
+"""Policies in a simulated world: baselines by name, trained models, and references that see what no policy can see."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from qurate.baselines.registry import FITTED, ItemScorer, fit_scorer, popularity, random_policy
+from qurate.choosing.policy import MixturePolicy, ScoredPolicy
+from qurate.choosing.selection import softmax_rule
+from qurate.environments import registry
+from qurate.environments.engine import BatchedEngine
+from qurate.environments.log_writer import simulate
+from qurate.errors import Code, UserError
+from qurate.evaluation.compare import Contender
+from qurate.evaluation.rollouts import customers_seed, rollout
+from qurate.evaluation.static_list import best_static
+from qurate.events.readers import read_events
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
+from qurate.models.model import Model
+from qurate.models.translate import TranslatedScorer, Translation
+from qurate.types import Policy
+
+LOG_CUSTOMERS = 1_000
+"""Customers of the log that baselines of a simulated world are fitted on."""
+
+RandomLog = Callable[[int], Dataset]
+"""The log of a seed's customers to whom items were shown at random."""
+
+
+def baseline_in(name: str, engine: BatchedEngine, seed: int, log: RandomLog) -> Policy:
+    """A baseline for one seed, fitted on customers that it is not measured on.
+
+    `static` is the best list that a search among such customers finds, not the list of a log.
+    """
+    if name == "random":
+        return random_policy(engine.slate_size)
+    if name == "popularity":
+        return ScoredPolicy(popularity_in(engine, seed, LOG_CUSTOMERS), slate_size=engine.slate_size)
+    if name == "static":
+        return best_static(engine, random_policy(), customers_seed(seed, "bounds"))
+    return fitted_policy(name, log(seed), engine)
+
+
+def fitted_policy(name: str, dataset: Dataset, engine: BatchedEngine) -> ScoredPolicy:
+    """A baseline fitted on a dataset, in an engine that numbers items its own way."""
+    translation = Translation(engine, dataset.vocabulary, dataset.user_spec)
+    return ScoredPolicy(TranslatedScorer(fit_scorer(name, dataset), translation), slate_size=engine.slate_size, name=name)
+
+
+def random_logs(engine: BatchedEngine) -> RandomLog:
+    """Writes and reads each seed's log once."""
+    logs: dict[int, Dataset] = {}
+
+    def log(seed: int) -> Dataset:
+        if seed not in logs:
+            logs[seed] = random_log(engine, seed)
+        return logs[seed]
+
+    return log
+
+
+def random_log(engine: BatchedEngine, seed: int) -> Dataset:
+    """What customers did to whom items were shown at random."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "events.parquet"
+        policy = random_policy(engine.slate_size)
+        simulate(engine, policy, LOG_CUSTOMERS, engine.max_steps, customers_seed(seed, "bounds"), log)
+        return build_dataset(read_events(log), rewards=rewards_of(engine), episode="user")
+
+
+def popularity_in(engine: BatchedEngine, seed: int, customers: int) -> ItemScorer:
+    """Reward earned by each item while it was shown to other customers at random: `popularity`, as on a log."""
+    seen = rollout(engine, random_policy(engine.slate_size), customers_seed(seed, "popularity"), customers)
+    items = np.arange(len(seen.earned))
+    return ItemScorer(popularity(items, np.maximum(seen.earned, 0), np.zeros(len(items), np.int64), len(items) - 1), "popularity")
+
+
+def present_recommender(engine: BatchedEngine, seed: int, customers: int) -> MixturePolicy:
+    """What a shop might run today: items in proportion to the square of their popularity, and 10 % uniform.
+
+    The softmax at temperature 1/2 over the logarithm of popularity is that proportion.
+    """
+    earned = popularity_in(engine, seed, customers).table
+    logarithm = np.log(np.maximum(earned, earned.max() * 1e-3 + np.finfo(np.float32).tiny))
+    shares = ScoredPolicy(ItemScorer(logarithm.astype(np.float32), "popularity"), softmax_rule(0.5))
+    return MixturePolicy([(0.9, shares), (0.1, random_policy())], engine.slate_size, name="popularity+uniform")
+
+
+def rewards_of(engine: BatchedEngine) -> dict[str, float]:
+    """The engine's reward weights by event type."""
+    return {name: float(weight) for name, weight in zip(engine.component_names, engine.component_weights)}
+
+
+def references(env: str, world: BatchedEngine) -> list[Contender]:
+    """Policies that read the latent state of `world`, the very engine that is played; none where a world has none."""
+    return [Contender(name, lambda seed, make=make: make(world), "reference") for name, make in registry.references(env).items()]  # type: ignore[misc]
+
+
+def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
+    """The model, greedy, in an engine that numbers items its own way.
+
+    Raises:
+        UserError: the model was made for another world.
+    """
+    translation = Translation(engine, model.vocabulary, model.user_spec, model.window)
+    fits = model.algorithm in FITTED or len(translation.user_columns) == model.user_dim
+    if not fits or not translation.items.any():
+        expected, got = "a model for this environment's items and customers", f"one for {model.environment or 'other items'}"
+        raise UserError(expected, got, where=name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT)
+    return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)

@@ -1,0 +1,156 @@
+"""Recommendations for the users of a training log, or for a given history: one by one, or for everybody."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qurate.decision import Decision, HistoryRows
+from qurate.errors import Code, UserError
+from qurate.mdp.storage import Dataset
+from qurate.models.answer import AnswerRequest, decide, observe
+from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
+from qurate.models.parts import ModelParts
+
+log = logging.getLogger("qurate.models")
+
+BATCH = 256
+
+
+@lru_cache(maxsize=2)
+def _read_histories(path: str, digest: str | None) -> Histories:
+    return Histories(Dataset.read(path))
+
+
+def histories_of(model: ModelParts) -> Histories | None:
+    """Of the dataset the model was trained from; None where it is no longer there.
+
+    Raises:
+        UserError: another dataset stands in its place.
+    """
+    if model.histories is not None:
+        return model.histories
+    if model.dataset is None or not Path(model.dataset).is_dir():
+        return None
+    found = _read_histories(model.dataset, model.provenance.dataset_sha256)
+    if found.dataset.sha256 != model.provenance.dataset_sha256:
+        expected, hint = "the dataset the model was trained from", "ingest it again"
+        raise UserError(expected, "another one", where=str(model.dataset), hint=hint, code=Code.OTHER_DATASET)
+    return found
+
+
+@lru_cache  # once for a model, not once for a user
+def _note_once(text: str) -> None:
+    log.warning(text)
+
+
+def _missing(model: ModelParts) -> str:
+    """What stands where the training dataset should."""
+    if model.dataset is not None:
+        return "no such directory"
+    return "a model that was not trained from one" if model.kind == "environment" else "one that was never written to a directory"
+
+
+def nobody_known(model: ModelParts) -> str:
+    """The note for a model whose training dataset is not there."""
+    where = model.dataset or "model"
+    return f"note: no user of the training log is known: expected the training dataset, got {_missing(model)}, at {where}"
+
+
+def clock_for(model: ModelParts, rows: HistoryRows, log_end: int) -> int:
+    """When a decision for this history is made, in microseconds.
+
+    An organic log has no request times: its decisions are made at the customer's last event. In the other kinds the
+    customer is taken to come back at the end of the log.
+    """
+    newest = int(rows.times[-1]) if len(rows.times) else log_end
+    return newest if model.kind == "organic" else max(newest, log_end)
+
+
+def recommend(
+    model: ModelParts,
+    user: str | None,
+    k: int,
+    *,
+    candidates: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    context: dict[str, Any] | None = None,
+    history: Sequence[dict[str, Any]] | None = None,
+    explain: bool = False,
+    seed: int = 0,
+) -> Decision:
+    """See `Model.recommend`."""
+    _check_k(k)
+    if seed < 0:
+        raise UserError("a seed of 0 or more", str(seed), where="seed", code=Code.BAD_SEED)
+    exclude = exclude or ()
+    for name, given in (("candidates", candidates), ("exclude", exclude)):
+        if isinstance(given, str):  # its letters would be the ids
+            raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)
+    known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
+    past = None
+    if user is not None and history is None:
+        past = histories_of(model)
+        if past is None and model.kind != "environment":
+            _note_once(nobody_known(model))
+    if past is not None and user in past.index:
+        number = past.index[user]
+        known, rows, features, log_end = True, past.rows(number), past.features(number), past.log_end
+    if history is not None:
+        known, rows = True, parse_history(model.vocabulary, history)
+        log_end = int(rows.times[-1]) if len(rows.times) else log_end
+    if context:
+        features, known = encode_context(model.user_spec, context), True
+    clock = clock_for(model, rows, log_end)
+    request = AnswerRequest(
+        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features,
+        explain=explain,
+    )  # fmt: skip
+    return decide(model, request, rng=np.random.default_rng(seed))
+
+
+def _check_k(k: int) -> None:
+    if not isinstance(k, int | np.integer) or k < 1:  # text is the caller's mistake, not a fault of ours
+        raise UserError("k of at least 1", repr(k), where="-k", hint="ask for one item or more", code=Code.BAD_K)
+
+
+def recommend_all(model: ModelParts, k: int) -> Iterator[pl.DataFrame]:
+    """The k best items of every user of the training log, in tables of 256 users: user_id, rank, item_id, score.
+
+    All choose from the items that may be shown at the end of the log.
+
+    Raises:
+        UserError: the dataset is gone, or k below 1.
+    """
+    past = histories_of(model)
+    _check_k(k)
+    if past is None:
+        where = str(model.dataset or "model")
+        raise UserError("the training dataset", _missing(model), where=where, hint="--all-users needs its histories", code=Code.NO_DATASET)
+    catalogue = model.availability.open_items(past.log_end)
+    if len(catalogue) == 0:
+        expected, got, hint = "an item that may be shown", "an empty catalogue", "see qurate inspect"
+        raise UserError(expected, got, where=str(model.dataset), hint=hint, code=Code.EMPTY_CATALOGUE)
+    k = min(k, len(catalogue))
+    names = np.array(["", *model.vocabulary.items], dtype=object)
+    users = past.dataset.user_ids
+    for first in range(0, len(users), BATCH):
+        chunk = range(first, min(first + BATCH, len(users)))
+        rows = [past.rows(u, model.window) for u in chunk]
+        clock = np.array([clock_for(model, r, past.log_end) for r in rows], np.int64)
+        worth, scores = model.values(observe(model, rows, clock, catalogue, past.dataset.user_features[chunk.start : chunk.stop]))
+        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
+        yield pl.DataFrame(
+            {
+                "user_id": np.repeat(users[chunk.start : chunk.stop], k),
+                "rank": np.tile(np.arange(1, k + 1), len(chunk)),
+                "item_id": names[catalogue[best].reshape(-1)].tolist(),
+                "score": np.take_along_axis(worth, best, 1).reshape(-1),
+            }
+        )

@@ -1,0 +1,200 @@
+"""Training on a dataset: a Q-network by an algorithm of the table, or a baseline."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from qurate.algorithms.table import make_objective
+from qurate.baselines.registry import fit_popularity, fit_scorer
+from qurate.errors import Code, UserError
+from qurate.learning import checkpoint
+from qurate.learning.learner import Learner
+from qurate.learning.loops import train_from_log
+from qurate.mdp.episodes import constant_solution
+from qurate.mdp.storage import Dataset
+from qurate.models.histories import Histories
+from qurate.models.model import Model
+from qurate.models.parts import Answering, Provenance
+from qurate.models.ranker import BaselineRanker, NetworkRanker, Ranker, RankingScore
+from qurate.networks.build import build_network
+from qurate.networks.values import ValueNetwork
+from qurate.replay.event_store import Store
+from qurate.replay.samplers import LogSampler
+from qurate.replay.writers import store_from_log
+from qurate.settings import Settings
+from qurate.training.drawing import log_sampler, optimiser_of
+from qurate.training.run import Limits, Report, Run, consume
+from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
+
+LOG_UPDATES = (1_000, 6_000)
+"""Without `steps`: three passes over the training transitions, but at least and at most so many updates."""
+
+
+def train_on_log(
+    dataset: Dataset,
+    settings: Settings,
+    algorithm: str,
+    *,
+    where: str | None,
+    weights: FloatArray,
+    seed: int,
+    limits: Limits,
+    saved: Mapping[str, bytes] | None = None,
+    report: Report | None = None,
+) -> Model:
+    """A Q-network trained on the train split, with a checkpoint.
+
+    Args:
+        where: directory of the dataset, None where it was never written.
+        weights: float32 [R] of the reward components.
+        saved: the checkpoint of an earlier run, which goes on.
+
+    Raises:
+        UserError: a dataset from which nothing can be learnt.
+    """
+    t = dataset.transitions
+    sampler = _sampler(dataset, weights, where)
+    tau_s = float(dataset.manifest["episode"]["tau_s"])
+    gamma = settings.learning.gamma
+    store = store_from_log(dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability)
+    learner = _learner(dataset, store, settings, algorithm, weights, seed)
+    rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
+    wanted = limits.steps or int(np.clip(3 * len(sampler.index) // settings.learning.batch_size, *LOG_UPDATES))
+    if saved is not None:
+        run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
+        if checkpoint.REPLAY in saved:
+            checkpoint.restore_parts({"sampler": drawn}, checkpoint.read_arrays(saved))
+    metrics = consume(train_from_log(learner, store, drawn, rng, settings), run, wanted, limits.budget, report)
+    metrics["decisions"] = len(np.unique(t.state[sampler.index]))
+    ranker = NetworkRanker(
+        cast(ValueNetwork, learner.ema),
+        dataset.item_features,
+        _ranks_by(dataset, settings),
+        settings.offline.support_threshold,
+        len(t.candidates) > 0,
+    )
+    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
+    state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
+    return replace(
+        model.with_provenance(metrics=metrics),
+        checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of({"sampler": drawn}) or None),
+    )
+
+
+def fit_on_log(dataset: Dataset, settings: Settings, algorithm: str, *, where: str | None, weights: FloatArray) -> Model:
+    """A baseline fitted on the train split. All of them know what to show a customer without a history.
+
+    Raises:
+        UserError: it needs what the dataset does not have, such as item features.
+    """
+    t = dataset.transitions
+    decisions = int((t.split == TRAIN).sum())
+    if not decisions:
+        raise _no_train_split(where)
+    ranker = BaselineRanker(fit_scorer(algorithm, replace(dataset, weights=weights)))
+    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=True)
+    return model.with_provenance(metrics={"steps": 0, "stopped": "steps", "seconds": 0.0, "decisions": decisions, "curve": []})
+
+
+def assemble(
+    dataset: Dataset, ranker: Ranker, algorithm: str, settings: Settings, *, where: str | None, weights: FloatArray, cold_start: bool
+) -> Model:
+    """The model of a ranker that was trained on a dataset."""
+    manifest = dataset.manifest
+    return Model(
+        ranker=ranker,
+        availability=from_log_end(dataset.availability, dataset.log_end),
+        provenance=Provenance(
+            algorithm=algorithm,
+            settings=settings,
+            kind=dataset.kind,
+            dataset=where,
+            dataset_sha256=dataset.sha256 or None,
+            tau_s=float(manifest["episode"]["tau_s"]),
+        ),
+        answering=Answering(
+            vocabulary=dataset.vocabulary,
+            components=dataset.components,
+            weights=weights,
+            popularity=fit_popularity(replace(dataset, weights=weights)).table,
+            user_dim=dataset.user_features.shape[1],
+            rewards=dict(manifest["rewards"]),
+            item_spec=dataset.item_spec,
+            user_spec=dataset.user_spec,
+            shown_in_history=manifest["history"] == "events+shown",
+            supports_cold_start=cold_start,
+        ),
+    )
+
+
+def with_histories(model: Model, data: Dataset | str | Path | None) -> Model:
+    """A model trained from a dataset in memory knows its users from there: it may stand in no directory."""
+    return replace(model, histories=Histories(data)) if isinstance(data, Dataset) else model
+
+
+def from_log_end(availability: Availability, log_end: int) -> Availability:
+    """For answers after a log: what had begun before it ended is there from the beginning, whatever clock a request brings."""
+    since = np.where(availability.since <= log_end, ALWAYS, availability.since)
+    since[0] = NEVER
+    return Availability(since, availability.until)
+
+
+def _no_train_split(where: str | None) -> UserError:
+    got, hint = "none in the train split", "the log is too short"
+    return UserError("training decisions", got, where=where or "dataset", hint=hint, code=Code.NO_TRAIN_SPLIT)
+
+
+def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSampler:
+    """Of the train split.
+
+    Raises:
+        UserError: nothing can be learnt from it.
+    """
+    t = dataset.transitions
+    constant = constant_solution(t, weights)
+    if constant is not None:
+        raise UserError("rewards from which something can be learnt", constant, where=where or "dataset", code=Code.CONSTANT_SOLUTION)
+    sampler = LogSampler(t, TRAIN)
+    if not len(sampler.index):
+        raise _no_train_split(where)
+    if not t.n_available[t.state[sampler.index]].any() and not len(t.candidates):
+        hint = "see available_from in the items table: a later time than every decision's leaves nothing to choose from"
+        raise UserError("an item that could be shown in training", "none", where=where or "dataset", hint=hint, code=Code.EMPTY_CATALOGUE)
+    return sampler
+
+
+def _learner(dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, seed: int) -> Learner:
+    network = build_network(
+        dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
+        n_components=len(weights), behaviour=settings.offline.aux_weight > 0, seed=seed,
+    )  # fmt: skip
+    objective = make_objective(algorithm, settings, dataset.kind == "organic")
+    bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
+
+
+def _q_bound(reward: FloatArray, discount: FloatArray) -> float:
+    """The largest |Q| that rewards of this size and discounts allow; infinite where the discount reaches 1."""
+    largest, gamma = float(np.abs(reward.sum(1)).max(initial=0.0)), float(discount.max(initial=0.0))
+    return largest / (1 - gamma) if gamma < 1 else float("inf")
+
+
+def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
+    """By which score a model of this dataset decides what to show.
+
+    Within the support, as its targets are, where the log never tried anything unusual on purpose: Q of what was not shown
+    is a guess. A log with probabilities has explored, and its models may leave what was usual; else a service that shows
+    one item nearly always could never learn to show another.
+    """
+    supported = settings.offline.aux_weight > 0 and settings.offline.support_threshold > 0
+    return "q_in_support" if supported and dataset.kind != "logged" else "q"
+
+
+def _has_empty_histories(dataset: Dataset) -> bool:
+    """Whether training has states without any history row."""
+    t = dataset.transitions
+    return bool(np.any((t.hi == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))

@@ -1,0 +1,138 @@
+"""Training online, with exploration, in a simulated world."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from qurate.algorithms.table import make_objective
+from qurate.environments.engine import BatchedEngine
+from qurate.errors import Code, UserError
+from qurate.events.vocabulary import Vocabulary
+from qurate.learning import checkpoint
+from qurate.learning.learner import Learner
+from qurate.learning.loops import train_online
+from qurate.models.model import Model
+from qurate.models.parts import Answering, Provenance
+from qurate.models.ranker import NetworkRanker, Sizes
+from qurate.models.translate import TranslatedEngine, Translation
+from qurate.networks.build import build_network
+from qurate.networks.values import ValueNetwork
+from qurate.replay.writers import OnlineWriter, step_discount
+from qurate.settings import Settings
+from qurate.training.drawing import online_sampler, optimiser_of
+from qurate.training.run import Report, Run, consume
+from qurate.types import Availability, Engine
+
+ONLINE_LANES = 64
+ONLINE_STEPS = 60_000
+
+
+def fresh_model(engine: Engine, settings: Settings, algorithm: str, seed: int, env: str) -> Model:
+    """An untrained model in the engine's indices."""
+    user_dim, items = len(engine.user_feature_names), len(engine.item_ids)
+    network = build_network(
+        engine.item_features, settings, n_types=len(engine.type_names), user_dim=user_dim, n_components=len(engine.component_names),
+        behaviour=False, seed=seed,
+    )  # fmt: skip
+    return Model(
+        ranker=NetworkRanker(network, engine.item_features),
+        availability=Availability.always(items),
+        provenance=Provenance(algorithm=algorithm, settings=settings, environment=env),
+        answering=Answering(
+            vocabulary=Vocabulary(tuple(engine.item_ids), tuple(engine.type_names)),
+            components=list(engine.component_names),
+            weights=engine.component_weights,
+            popularity=np.zeros(items + 1, np.float32),
+            user_dim=user_dim,
+            supports_cold_start=True,
+        ),
+    )
+
+
+def train_in_engine(
+    model: Model,
+    engine: BatchedEngine,
+    seed: int,
+    steps: int,
+    *,
+    settings: Settings | None = None,
+    lanes: int = ONLINE_LANES,
+    budget: float | None = None,
+    resumable: bool = False,
+    saved: Mapping[str, bytes] | None = None,
+    report: Report | None = None,
+) -> Model:
+    """The model after `steps` more decisions with exploration in a simulated world; the given one stays as it was.
+
+    Args:
+        engine: speaks its own indices; they are translated to the model's.
+        seed: of the customers, batches and exploration.
+        settings: of learning and exploration; the network's shape stays the model's. Default: the model's own.
+        lanes: customers simulated at once.
+        budget: seconds after which it stops.
+        resumable: put a checkpoint into the model, with the replay.
+        saved: the checkpoint of an earlier run, which goes on until it has had `steps` decisions in all.
+
+    Raises:
+        UserError: the model has no network, or other reward components than the engine.
+    """
+    own = model.settings
+    settings = msgspec.structs.replace(settings or own, network=own.network, algorithm=own.algorithm)
+    translation = Translation(engine, model.vocabulary, model.user_spec)
+    order = _component_order(model, engine)
+    writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed)
+    sampler = online_sampler(writer, settings)
+    parts = {"writer": writer, "sampler": sampler, "engine": engine}
+    rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
+    if saved is not None:
+        run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
+        observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
+    loop = train_online(
+        learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
+        steps=run.steps, observation=observation,
+    )  # fmt: skip
+    metrics = consume(loop, run, steps, budget, report)
+    files: dict[str, bytes] = {}
+    if resumable:
+        progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
+        files = checkpoint.to_files(learner, rng, progress, checkpoint.arrays_of(parts))
+    ranker = NetworkRanker(cast(ValueNetwork, learner.ema), _ranker(model).item_features)
+    trained = replace(model, ranker=ranker, checkpoint=files)
+    return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
+
+
+def _component_order(model: Model, engine: Engine) -> list[int]:
+    """Which of the engine's reward components the model's are."""
+    names = list(engine.component_names)
+    if not set(model.components) <= set(names):
+        expected = "an environment that pays the model's reward components"
+        raise UserError(expected, ", ".join(names), where="--env", code=Code.BAD_ENV)
+    return [names.index(name) for name in model.components]
+
+
+def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int) -> OnlineWriter:
+    """Replay rings for so many customers at once, with the model's own time constant across pauses."""
+    everything = Availability.always(len(model.vocabulary.items))
+    gamma, tau_s = settings.learning.gamma, model.provenance.tau_s
+    return OnlineWriter(
+        lanes, settings.replay.replay_capacity, settings.window, model.weights, everything, model.user_dim, gamma, tau_s,
+        rows_per_step=engine.rows_per_step, n_candidates=engine.n_candidates,
+    )  # fmt: skip
+
+
+def _learner(model: Model, settings: Settings, seed: int) -> Learner:
+    """It goes on with the model's weights."""
+    network = _ranker(model).trainable_copy(settings, Sizes(model.vocabulary.n_types, model.user_dim, len(model.components)), seed)
+    largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
+    bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
+    objective = make_objective(model.algorithm, settings)
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
+
+
+def _ranker(model: Model) -> NetworkRanker:
+    if not isinstance(model.ranker, NetworkRanker):
+        raise UserError("a model with a network", model.algorithm, where="train", hint="choose another --algorithm", code=Code.BAD_TRAIN)
+    return model.ranker

@@ -1,0 +1,93 @@
+"""A run that goes on from its checkpoint equals one that was never interrupted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qurate.environments.registry import make_engine
+from qurate.errors import Code, UserError
+from qurate.learning import checkpoint
+from qurate.mdp.storage import Dataset
+from qurate.models.directory import read_checked, read_manifest
+from qurate.models.model import Model, load
+from qurate.training.from_log import train_on_log, with_histories
+from qurate.training.in_environment import train_in_engine
+from qurate.training.on_task import train_on_task
+from qurate.training.reward_weights import reweighted
+from qurate.training.run import Limits, Report
+
+
+def resume_training(
+    path: Path,
+    data: Dataset | str | Path | None,
+    given: Mapping[str, Any],
+    *,
+    seed: int | None,
+    limits: Limits,
+    report: Report | None,
+) -> Model:
+    """Goes on from a checkpoint, with the algorithm, settings and rewards of the saved run.
+
+    Args:
+        data: the dataset where it is not in its old place any more.
+        given: option -> value, of options that belong to the saved run; None or empty = not given.
+
+    Raises:
+        UserError: an option that differs from the saved run's, no checkpoint, or another dataset.
+    """
+    model, manifest, where = load(path), read_manifest(path), f"--resume {path}"
+    same = {"--algorithm": model.algorithm, "--env": model.environment}
+    for option, value in given.items():
+        if value and value != same.get(option):
+            hint = f"the saved run's is {same[option]}" if same.get(option) else "the rest is the model's"
+            raise UserError("--resume with --steps and --budget only", option, where=where, hint=hint, code=Code.BAD_RESUME)
+    saved = _checkpoint(path, manifest, model, where)
+    state = checkpoint.read_progress(saved)
+    wanted, began = limits.steps or int(state["wanted"]), int(state["seed"])
+    if seed not in (None, began):
+        raise UserError(f"the saved run's seed, {began}", str(seed), where=where, hint="leave --seed out", code=Code.BAD_RESUME)
+    if model.environment is not None:
+        if data is not None:
+            hint = f"it was trained in {model.environment}"
+            raise UserError("no dataset", str(data), where=where, hint=hint, code=Code.BAD_RESUME)
+        if model.kind == "task":
+            limits = Limits(steps=wanted, budget=limits.budget)
+            args = (model.environment, model.settings, model.algorithm)
+            return train_on_task(*args, seed=began, limits=limits, saved=saved, report=report)
+        engine = make_engine(model.environment, window=model.window)
+        return train_in_engine(model, engine, began, wanted, budget=limits.budget, resumable=True, saved=saved, report=report)
+    dataset = _same_dataset(model, data, where)
+    weights = reweighted(dataset.components, dict(zip(model.components, state["weights"])), "the dataset")
+    trained = train_on_log(
+        dataset, model.settings, model.algorithm, where=dataset_place(data) or model.dataset, weights=weights, seed=began,
+        limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report,
+    )  # fmt: skip
+    return with_histories(trained, data)
+
+
+def dataset_place(data: Dataset | str | Path | None) -> str | None:
+    """The absolute directory of a dataset, None where it was never written."""
+    path = data.path if isinstance(data, Dataset) else data
+    return None if path is None else str(Path(path).absolute())
+
+
+def _checkpoint(path: Path, manifest: dict[str, Any], model: Model, where: str) -> dict[str, bytes]:
+    replayed = model.environment is not None or model.settings.replay.prioritised
+    names = [checkpoint.TENSORS, checkpoint.STATE, *([checkpoint.REPLAY] if replayed else [])]
+    if any(name not in manifest["files"] for name in names):
+        raise UserError("a model with a checkpoint", "one without", where=where, hint="train it again", code=Code.NO_CHECKPOINT)
+    return {name: read_checked(path, name, manifest) for name in names}
+
+
+def _same_dataset(model: Model, data: Dataset | str | Path | None, where: str) -> Dataset:
+    """The dataset the model was trained from, at its old place or at the one given."""
+    expected = "the dataset the model was trained from"
+    if data is None and model.dataset is None:
+        raise UserError(expected, "none", where=where, hint="give its directory", code=Code.NO_DATASET)
+    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data or model.dataset))
+    digest = model.provenance.dataset_sha256
+    changed = digest is not None and dataset.sha256 != digest
+    if changed or (dataset.vocabulary, dataset.components) != (model.vocabulary, model.components):
+        place = dataset_place(data) or str(model.dataset)
+        raise UserError(expected, "another one", where=place, hint=where, code=Code.OTHER_DATASET)
+    return dataset

@@ -1,0 +1,109 @@
+"""A training run: how long it goes on, what it measures, and how it stops."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from qurate.errors import Code, UserError
+from qurate.learning.loops import Progress
+
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called now and then with (steps done, steps wanted, figures)."""
+
+CURVE_POINTS = 100
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """When a run ends."""
+
+    steps: int | None  # updates (log) or decisions (environment); None = a default by size
+    budget: float | None = None  # seconds
+
+
+class Run(msgspec.Struct):
+    """Counters and figures of a run; with the learner and the replay they are its checkpoint."""
+
+    steps: int = 0
+    curve: list[dict[str, float]] = []
+    recent: list[tuple[float, float, float | None]] = []  # loss, Q and reward of the updates since the curve's last point
+    alarms: float = 0
+    skipped: int = 0  # updates without a step, because loss or gradient were not finite
+
+
+def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | None, report: Report | None) -> dict[str, Any]:
+    """Runs a loop until `wanted` steps, the budget or Ctrl-C, always between two of its steps; the figures of the run."""
+    began, stopped, every, start = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), run.steps
+    next_point = (start // every + 1) * every
+    with noticed_ctrl_c() as pressed:
+        for step in loop if start < wanted else islice(loop, 0):
+            run.steps = start + step.steps
+            if step.update is not None:
+                _note(run, step.update.loss, step.update.stats, step.reward)
+            if run.steps >= next_point and run.recent:
+                run.curve.append({"step": run.steps} | _means(run.recent))
+                run.recent, next_point = [], (run.steps // every + 1) * every
+                if report is not None:
+                    report(run.steps, wanted, run.curve[-1])
+            if run.steps >= wanted:
+                break
+            if pressed():
+                stopped = "interrupted"
+                break
+            if budget is not None and time.monotonic() - began > budget:
+                stopped = "budget"
+                break
+    figures = {"steps": run.steps, "stopped": stopped, "seconds": round(time.monotonic() - began, 2)}
+    return figures | {"alarms": run.alarms, "skipped": run.skipped, "curve": run.curve}
+
+
+def _note(run: Run, loss: float, stats: Mapping[str, float], reward: float) -> None:
+    run.alarms += stats["alarm"]
+    if stats["stepped"]:
+        run.recent.append((loss, stats["q"], None if np.isnan(reward) else reward))
+    else:
+        run.skipped += 1
+
+
+def _means(recent: Sequence[tuple[float, float, float | None]]) -> dict[str, float]:
+    """Mean loss and q, and reward where there is one."""
+    columns = {"loss": [r[0] for r in recent], "q": [r[1] for r in recent], "reward": [r[2] for r in recent if r[2] is not None]}
+    return {name: float(np.mean(values)) for name, values in columns.items() if values}
+
+
+@contextmanager
+def noticed_ctrl_c() -> Generator[Callable[[], bool], None, None]:
+    """Inside, Ctrl-C only makes the yielded function true, so that no update is cut in half; a second one stops at once.
+
+    Signals reach the main thread only, and a handler that somebody else has set is left alone.
+    """
+    noticed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield lambda: False
+        return
+
+    def notice(number: int, _frame: FrameType | None) -> None:
+        noticed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield lambda: bool(noticed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def intra_op_threads(threads: int) -> None:
+    """One thread by default: small products lose to the barrier when a neighbour is busy."""
+    if threads < 1:
+        raise UserError("at least one thread", str(threads), where="--threads", code=Code.BAD_THREADS)
+    torch.set_num_threads(threads)
