@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: setup demo test check bench services results proof clean
+.PHONY: setup demo test check bench mutants services results proof clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core ## install qurate into .venv
@@ -27,6 +27,9 @@ check: $(VENV)/.test ## style, types, layers and the quick tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+mutants: $(VENV)/.test ## single-line faults that the tests must notice (benchmarks/mutations)
+	$(BIN)/python benchmarks/mutants.py -j $(WORKERS)
 
 bench: $(VENV)/.core ## speed and memory, into docs/benchmark.md
 	$(BIN)/qurate bench --write docs/benchmark.md

@@ -1,7 +1,8 @@
 """Shared fixtures: real logs, found by QURATE_DATA, and the line that says how many tests ran on them."""
 
 import os
-from collections.abc import Callable, Generator
+import signal
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +18,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parent.parent
 DATA = (ROOT / os.environ.get("QURATE_DATA", "../shared/data")).resolve()
 MARK = "real_log"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as Python has it, however the tests were started: a shell's background job inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def organic(lengths: np.ndarray, items: np.ndarray, train: np.ndarray, n_items: 
     hi = np.flatnonzero(place > 0)
     last = hi == start[user[hi] + 1] - 1
     split = np.where(train[user[hi]], TRAIN, np.where(last, TEST, HISTORY)).astype(np.uint8)
-    return Data(arrays, transitions(arrays, user[hi], hi, items[hi], split, n_items), np.zeros((n_items + 1, 0), np.float32))
+    return Data(arrays, transitions(arrays, user[hi], hi, items[hi], split), np.zeros((n_items + 1, 0), np.float32))
 
 
 def transitions(
@@ -52,7 +52,6 @@ def transitions(
     hi: np.ndarray,
     action: np.ndarray,
     split: np.ndarray,
-    n_items: int,
     reward: np.ndarray | None = None,
 ) -> Transitions:
     """One transition per decision, without successors: baselines look at states, actions and rewards only."""
@@ -61,7 +60,6 @@ def transitions(
         user=user.astype(np.int32),
         hi=hi.astype(np.int64),
         clock=arrays.time[hi - 1],
-        n_available=np.full(d, n_items, np.int32),
         candidates=np.zeros(0, np.int32),
         candidates_start=np.zeros(d + 1, np.int64),
         split=split.astype(np.uint8),

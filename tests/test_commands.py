@@ -36,7 +36,9 @@ def test_ingest_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[
     log, dataset = write_log(tmp_path / "log.csv"), tmp_path / "dataset"
     code, out, err = run(capsys, "ingest", str(log), "-o", str(dataset), "--json", "--quiet")
     assert code == 0 and err == "" and out.count("\n") == 1
-    assert json.loads(out) == {
+    made = json.loads(out)
+    assert made.pop("plan")["types"][0] == {"type": "click", "rows": 240, "weight": 1.0, "per_value": False, "reward": 240.0}
+    assert made == {
         "dataset": str(dataset), "layout": "qurate", "kind": "organic", "events": 360, "decisions": 0,
         "users": 30, "items": 9, "rejected": 0, "time_unit": "s",
     }  # fmt: skip
@@ -89,7 +91,7 @@ def test_validate_passes_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture
     assert code == 2 and "FAIL" in out
     code, out, _ = run(capsys, "validate", str(log), "--json")
     result = json.loads(out)
-    assert code == 2 and set(result) == {"ok", "checks"} and result["ok"] is False
+    assert code == 2 and set(result) == {"ok", "checks", "notes", "plan"} and result["ok"] is False
     failed = [check for check in result["checks"] if not check["ok"]]
     assert all(set(check) == {"name", "ok", "count", "rows", "message"} for check in result["checks"])
     assert failed and failed[0]["count"] >= 19 and failed[0]["rows"][0] in (6, 7)

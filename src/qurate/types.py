@@ -87,7 +87,7 @@ class OpenActions(NamedTuple, Generic[ArrayT]):
 class Availability:
     """When each item may be shown: from `since` (inclusive) until `until` (exclusive), in microseconds.
 
-    Items are numbered in order of `since`, so that those that have begun are items 1..n.
+    Items are numbered in order of `since`, so that those that have begun are items 1..n. No item ends before it begins.
     """
 
     since: IntArray  # [N + 1] ascending; ALWAYS = from the beginning, NEVER = not known; entry 0 is NEVER
@@ -113,6 +113,11 @@ class Availability:
     def n_begun(self, clock: IntArray | int) -> IntArray:
         """How many items have begun by each clock, int64, shape of `clock`: items 1..n; some of them may have ended."""
         return np.searchsorted(self.since[1 : self.n_ever + 1], clock, "right").astype(np.int64)
+
+    def n_open(self, clock: IntArray | int) -> IntArray:
+        """How many items may be shown at each clock, int64, shape of `clock`."""
+        begun = self.n_begun(clock)
+        return begun - np.searchsorted(np.sort(self.until), clock, "right") if self.ends else begun
 
     def open_items(self, clock: int) -> IntArray:
         """Indices of the items that may be shown at `clock`, ascending."""
@@ -180,10 +185,9 @@ class Transitions:
     # states, [D], sorted by user then clock
     user: NDArray[np.int32]
     hi: NDArray[np.int64]  # first event row that is NOT in the state; the state is user_start[user]:hi
-    clock: NDArray[np.int64]  # microseconds: when the decision was made
-    n_available: NDArray[np.int32]  # items 1..n_available were available at `clock` (catalogue order = availability)
+    clock: NDArray[np.int64]  # microseconds: when the decision was made; says what was available (`Availability`)
     candidates: NDArray[np.int32]  # ragged explicit candidates, [sum K]
-    candidates_start: NDArray[np.int64]  # [D + 1]; an empty range means 1..n_available
+    candidates_start: NDArray[np.int64]  # [D + 1]; an empty range means all items that are available at `clock`
     split: NDArray[np.uint8]
     # transitions, [T], sorted by state
     state: NDArray[np.int32]

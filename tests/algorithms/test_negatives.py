@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qurate.algorithms import dqn
+from qurate.algorithms import catalogue_losses, dqn
 from qurate.algorithms.dqn import LATER_SHARE, head_weights, next_values
 from qurate.algorithms.objective import Networks, first_transitions
 from qurate.algorithms.table import make_objective
@@ -109,3 +109,77 @@ def test_an_organic_update_learns_from_unchosen_items() -> None:
     drawn = drawn._replace(reward=np.zeros_like(drawn.reward))
     losses = [subject.update(drawn).loss for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_sampled_unchosen_items_cost_in_the_mean_what_all_of_them_do() -> None:
+    """Huber's loss has no closed form over a catalogue: a mean over uniform draws, in which the chosen item counts 0."""
+    subject, tensors = learner(gamma=0.0, loss="huber", negatives=10), to_tensors(batch())
+    values = subject.network.bind()(tensors.state)
+    settings: Settings = subject.objective.keywords["settings"]  # type: ignore[attr-defined]
+    with torch.no_grad():
+        q = values.by_head(torch.arange(1, N + 1).expand(B, -1))
+        target = torch.full((B, q.shape[2]), 0.3)
+        rng = torch.Generator().manual_seed(0)
+        draws = [dqn.unchosen_errors(values, tensors, q[:, 0], target, rng, settings) for _ in range(1500)]
+    distance = (q - 0.3).abs()
+    loss = torch.where(distance < 1, 0.5 * distance.square(), distance - 0.5)
+    loss[torch.arange(B), tensors.action - 1] = 0
+    # at most 5 standard errors; counting the chosen item too adds about 1 / N, 3 %
+    assert float(torch.stack(draws).mean()) == pytest.approx(float(loss.mean()), rel=0.01)
+
+
+def test_errors_of_later_and_of_the_behaviour_head_count_with_their_share() -> None:
+    """As if from a log of what was shown: half the squares, 0.3 of those of `later`, and 0.2 of the cross-entropy."""
+    subject, tensors = learner(gamma=0.5, later_weight=0.3, aux_weight=0.2, support_threshold=0.0), to_tensors(batch())
+    settings: Settings = subject.objective.keywords["settings"]  # type: ignore[attr-defined]
+    networks = Networks(subject.network, subject.bound_target())
+    online = subject.network.bind()
+    with torch.no_grad():
+        values = online(tensors.state)
+        q = values.by_head(tensors.action[:, None])[:, 0]
+        later = 0.9 * next_values(networks, online, tensors, settings)
+        shown, behaviour = dqn.dqn(networks, tensors, subject.generator, settings=settings).terms
+        logits = values.behaviour_logits()[:, 1:]
+    expected = 0.5 * (tensors.reward - q[:, :R]).square().sum(1) + 0.3 * 0.5 * (later - q[:, R:]).square().sum(1)
+    assert torch.allclose(shown, expected, rtol=1e-4)
+    entropy = torch.logsumexp(logits, 1) - logits[torch.arange(B), tensors.action - 1]
+    assert torch.allclose(behaviour, 0.2 * entropy, rtol=1e-4)
+
+
+def test_an_eighth_of_the_rows_of_an_organic_log_bootstraps() -> None:
+    assert [dqn.later_rows(rows, "now_later", organic=True) for rows in (256, 16, 7)] == [32, 2, 1]
+    assert dqn.later_rows(256, "single", organic=True) == dqn.later_rows(256, "now_later", organic=False) == 256
+    counts = head_weights(to_tensors(batch()), R, "now_later", 0.3, organic=True)
+    assert counts[:, R:].sum(0).tolist() == pytest.approx([0.3 * B] * R), "the same weight in all, on fewer rows"
+
+
+def test_the_alarm_reads_the_size_of_values_whatever_their_sign() -> None:
+    subject, tensors = learner(gamma=0.5, support_threshold=0.0), to_tensors(batch())
+    lowered = [p for name, p in subject.target.named_parameters() if name.startswith(("value", "later_value")) and name.endswith("bias")]
+    with torch.no_grad():
+        for bias in lowered:
+            bias.sub_(20)
+    settings: Settings = subject.objective.keywords["settings"]  # type: ignore[attr-defined]
+    networks = Networks(subject.network, subject.bound_target())
+    q = next_values(networks, subject.network.bind(), tensors, settings).sum(1)
+    assert lowered and float(q.max()) < -10
+    stats = dqn.dqn(networks, tensors, subject.generator, settings=settings).stats
+    assert float(stats["q_max"]) == pytest.approx(-float(q.min()), rel=1e-5)
+
+
+def test_the_sampled_softmax_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight of thirty items, each standing for 30 / 8; an item of the window that was not drawn has no bonus to give."""
+    monkeypatch.setattr(catalogue_losses, "FULL_SOFTMAX_ITEMS", 0)
+    monkeypatch.setattr(catalogue_losses, "SOFTMAX_SAMPLES", 8)
+    subject, tensors = learner(aux_weight=1.0), to_tensors(batch())
+    with torch.no_grad():
+        values = subject.network.bind()(tensors.state)
+        scores = values.behaviour_scores()
+        assert scores is not None and float(scores.repeat.abs().max()) > 0.1
+        found = catalogue_losses.behaviour_cross_entropy(values, tensors.action, torch.Generator().manual_seed(3))
+        logits = values.behaviour_logits()
+    drawn = 1 + torch.randperm(N, generator=torch.Generator().manual_seed(3))[:8]
+    for row, action in enumerate(tensors.action.tolist()):
+        others = torch.stack([logits[row, item] + np.log(N / 8) for item in drawn.tolist() if item != action])
+        expected = torch.logsumexp(torch.cat([logits[row, action][None], others]), 0) - logits[row, action]
+        assert float(found[row]) == pytest.approx(float(expected), rel=1e-4)

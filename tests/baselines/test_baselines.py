@@ -84,7 +84,7 @@ def test_popularity_of_a_shown_log_is_reward_earned() -> None:
     data.kind = "exposure"
     user, hi = data.transitions.user, data.transitions.hi
     reward = np.array([[3], [1], [0], [0], [-2], [9], [9]])
-    data.transitions = transitions(data.arrays, user, hi, np.array([1, 2, 2, 2, 3, 4, 4]), data.transitions.split, 4, reward)
+    data.transitions = transitions(data.arrays, user, hi, np.array([1, 2, 2, 2, 3, 4, 4]), data.transitions.split, reward)
     assert fit_popularity(data).table[0].tolist() == [0, 3, 1, 0, 0]
     order = fit_baseline("static", data).scorer.scores(observe([[]], np.arange(1, 5)))[0]
     assert np.argsort(-order).tolist() == [0, 3, 1, 2]  # the unknown item 4 stands at the overall mean

@@ -22,6 +22,7 @@ from qurate.choosing.merchandising import (
 from qurate.choosing.selection import GREEDY, UNIFORM, softmax_rule
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import UserError
+from qurate.types import ALWAYS, NEVER, Availability
 
 
 def test_allowed_drops_padding_and_masked() -> None:
@@ -35,9 +36,13 @@ def test_allowed_stays_one_row_where_candidates_are_shared() -> None:
     assert is_shared(got) and got.tolist() == [[True, False, True]] * 3
 
 
-def test_available_counts_along_the_catalogue() -> None:
-    candidates = np.array([[1, 2, 3, 0], [1, 2, 3, 0]])
-    assert available(candidates, np.array([2, 0])).tolist() == [[True, True, False, False], [False] * 4]
+@pytest.mark.parametrize("shared", [True, False])
+def test_available_is_from_since_until_before_until_at_each_rows_clock(shared: bool) -> None:
+    availability = Availability(np.array([NEVER, ALWAYS, 10, 20]), np.array([NEVER, 15, NEVER, 30]))
+    clock = np.array([9, 10, 14, 15, 20, 30])
+    candidates = np.broadcast_to(np.array([1, 2, 3, 0]), (6, 4))
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0]]
+    assert available(candidates if shared else candidates.copy(), availability, clock).tolist() == (np.array(expected) > 0).tolist()
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -78,6 +83,16 @@ def test_quotas_hold_at_both_ends() -> None:
     items = draw(Rules(quotas=(Quota((1, 2, 3), at_most=1), Quota((6,), at_least=1))), 3)
     assert (np.isin(items, [1, 2, 3]).sum(axis=1) <= 1).all() and (items == 6).any(axis=1).all()
     assert (items[:, 0] == 6).mean() < 0.5  # not forced before it must be
+
+
+def test_a_minimum_forces_the_last_place_only() -> None:
+    items = draw(Rules(quotas=(Quota((6,), at_least=1),)), 2)
+    assert set(items[:, 0]) == {1, 2, 3, 4, 5, 6} and (items[items[:, 0] != 6, 1] == 6).all()
+
+
+def test_a_pin_beats_a_quota() -> None:
+    items = draw(Rules(pins=(Pin(4, 0),), quotas=(Quota((3, 4), at_most=0),)), 2)
+    assert (items[:, 0] == 4).all() and set(items[:, 1]) == {1, 2, 5, 6}
 
 
 def test_two_minimums_share_the_places_left() -> None:

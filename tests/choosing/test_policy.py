@@ -35,6 +35,7 @@ def test_over_candidates_is_a_view_on_a_shared_catalogue() -> None:
     view = over_candidates(table, shared)
     assert np.shares_memory(view, table) and (view == table[:, 1:]).all()
     assert over_candidates(table, np.broadcast_to(np.array([4, 2]), (2, 2))).tolist() == [[4, 2], [10, 8]]
+    assert over_candidates(table, np.broadcast_to(np.array([1, 3, 2, 4]), (2, 4))).tolist() == [[1, 3, 2, 4], [7, 9, 8, 10]]
     assert over_candidates(table, np.array([[4, 2], [1, 0]])).tolist() == [[4, 2], [7, 6]]
     assert over_candidates(table[:1], np.array([[4, 2], [1, 0]])).tolist() == [[4, 2], [1, 0]]
     assert over_candidates(table[:1], shared).strides[0] == 0

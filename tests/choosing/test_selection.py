@@ -52,6 +52,12 @@ def test_epsilon_greedy_by_hand() -> None:
     assert np.bincount(positions, minlength=5) / 4000 == pytest.approx(expected, abs=0.03)
 
 
+def test_epsilon_of_zero_and_one_are_the_pure_rules() -> None:
+    x = legal_scores(*rows([1, 3, 2], [1, 1, 1], 1, shared=False))
+    assert epsilon_greedy_rule(0.0).probabilities(x).tolist() == [[0, 1, 0]]
+    assert np.allclose(epsilon_greedy_rule(1.0).probabilities(x), 1 / 3)
+
+
 def test_softmax_by_hand() -> None:
     scores, mask = rows([0, np.log(2), np.log(5), 50], [1, 1, 1, 0], 6, shared=False)
     positions, propensity = softmax(scores, mask, 1.0, np.random.default_rng(0))
@@ -144,6 +150,11 @@ def test_extreme_softmax_scores_stay_exact() -> None:
     assert np.allclose(softmax_rule(0.01).propensity(legal_scores(scores, mask), slate), [[1, 0.5, 1]] * 2, rtol=1e-12)
     positions, _ = choose(softmax_rule(1e-6), scores, mask, np.random.default_rng(0), 3)
     assert (positions[:, 0] == 0).all()
+    for n, shared in ((2, True), (2, False)):  # only differences of scores count, however large the scores are
+        single, single_mask = rows([1000.0, 1000.0 - np.log(3), 0.0], [1, 1, 1], n, shared)
+        chosen, propensity = choose(softmax_rule(1.0), single, single_mask, np.random.default_rng(0))
+        assert np.allclose(propensity, np.array([0.75, 0.25, 0])[chosen], rtol=1e-4)
+        assert np.allclose(softmax_rule(1.0).probabilities(legal_scores(single, single_mask)), [0.75, 0.25, 0], rtol=1e-4)
     second = choose(softmax_rule(1e-6), scores[[1]].repeat(2000, 0), mask[[1]].repeat(2000, 0), np.random.default_rng(0), 3)[0][:, 1]
     assert (second == 1).mean() == pytest.approx(0.5, abs=0.05)
 

@@ -430,3 +430,24 @@ def test_speed_is_of_the_promised_order() -> None:
                 engine.step(action)
             best = max(best, n * steps / (time.process_time() - start))
         assert best > floor
+
+
+def test_every_step_has_luck_of_its_own() -> None:
+    """The same item, to customers who do not change (strength 0): whoever clicked once does not click each time."""
+    engine = make_engine("shop", strength=0.0, observe=False)
+    engine.reset(0, 20_000)
+    clicked = []
+    for _ in range(2):
+        here = engine.customer.copy()
+        clicked.append(engine.step(np.zeros(20_000, np.int64)).clicked >= 0)
+    same = here == np.arange(20_000)
+    first, second = (each[same] for each in clicked)
+    assert 0.05 < second[first].mean() < 0.6, "who likes the item clicks more often, but not always"
+
+
+def test_first_visits_are_spread_evenly_over_90_days_from_2026_on() -> None:
+    engine = make_engine("shop", observe=False)
+    engine.reset(0, 40_000)
+    days = (engine.clock - 1_767_225_600_000_000) / 86_400e6
+    assert days.min() >= 0 and 89.9 < days.max() < 90
+    assert np.abs(np.bincount((days / 10).astype(int), minlength=9) / 40_000 - 1 / 9).max() < 0.01

@@ -3,10 +3,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from qurate.errors import UserError
 from qurate.evaluation.compare import Contender, collect, play, summarise
+from qurate.evaluation.evaluate import evaluate_world
+from qurate.evaluation.rollouts import customers_seed
 
 SEEDS = [0, 1, 2, 3, 4]
 
@@ -65,6 +68,11 @@ def test_verdicts(tiny_world, always) -> None:
     assert worse["verdict"] == "worse"
     same = run(tiny_world(noise=2.0), [fixed(always, 1, "model", "candidate"), fixed(always, 1, "base")])
     assert same["verdict"] == "not enough evidence"
+    for places, name in (((3, 0, 1, 2, 0), "mostly_more"), ((0, 1, 0, 3, 0), "mostly_less")):
+        unsure = Contender(name, lambda seed, places=places, name=name: always(places[seed], name), "candidate")
+        result = run(tiny_world(), [unsure, fixed(always, 1, "base")])
+        assert (result["policies"][0]["lift"] > 0) == (name == "mostly_more")
+        assert result["verdict"] == "not enough evidence", "the interval holds 0"
     alone = run(tiny_world(), [fixed(always, 1, "base")])
     assert alone["verdict"] == "not enough evidence"
     assert alone["headroom"] is None
@@ -80,7 +88,7 @@ def test_one_seed_claims_nothing_and_few_seeds_say_so(tiny_world, always) -> Non
 
 def test_the_subject_is_named_not_picked_by_its_result(tiny_world, always) -> None:
     rows = [fixed(always, 0, "first", "candidate"), fixed(always, 3, "second", "candidate"), fixed(always, 1, "base")]
-    assert run(tiny_world(), rows)["subject"] == "first"
+    assert run(tiny_world(), [fixed(always, 2, "truth", "reference"), *rows])["subject"] == "first"
     assert run(tiny_world(), rows, subject="second")["verdict"] == "better"
     with pytest.raises(UserError, match="one of: first, second, base"):
         run(tiny_world(), rows, subject="third")
@@ -96,9 +104,42 @@ def test_all_contenders_of_a_seed_meet_the_same_customers_and_policies_are_made_
     rows = [Contender("learner", learner, "candidate"), fixed(always, 1, "base")]
     list(play(rows, lambda seed: world, [3, 4], customers=5))
     assert made == [3, 4]
-    assert world.resets[0] == world.resets[1] != world.resets[2] == world.resets[3]
+    assert world.resets == [(customers_seed(seed, "evaluate"), 5) for seed in (3, 3, 4, 4)]
     with pytest.raises(UserError, match="different names"):
         list(play([rows[1], rows[1]], lambda seed: world, [0]))
+
+
+def test_each_seed_has_its_world_the_first_is_traced_and_references_read_lanes(tiny_world, always) -> None:
+    worlds = {seed: tiny_world() for seed in (3, 4)}
+
+    class LaneReader:
+        name = "oracle"
+
+        def __init__(self, world) -> None:
+            self.world = world
+
+        def act(self, observation, rng):
+            assert len(observation.actions.candidates) == len(self.world.todo), "every lane is asked"
+            return self.world.todo % 4, np.ones(len(self.world.todo))
+
+    rows = [Contender("oracle", lambda seed: LaneReader(worlds[seed]), "reference"), fixed(always, 0, "base")]
+    played = list(play(rows, worlds.__getitem__, [3, 4], customers=5, trace=2))
+    assert [(seed, name, len(result.trace) > 0) for seed, name, result in played] == [
+        (3, "oracle", True), (3, "base", True), (4, "oracle", False), (4, "base", False),
+    ]  # fmt: skip
+    assert [len(world.resets) for world in worlds.values()] == [2, 2]
+
+
+def test_an_evaluation_in_a_world_says_what_customers_brought(tiny_world, always) -> None:
+    rows = [fixed(always, 1, "model", "candidate"), fixed(always, 0, "base")]
+    runs = collect(rows, play(rows, lambda seed: tiny_world(), [0, 1], customers=4))
+    result = evaluate_world("tiny", runs, "model")
+    assert result["n"] == 8 and list(result["baselines"]) == ["base"]
+    means = {name: entry["mean"] for name, entry in result["metrics"].items()}
+    assert (means["return"], means["decisions"], means["visits"], means["length"]) == (3.5, 7 / 4, 5 / 4, 7 / 5)
+    assert result["baselines"]["base"]["return"]["mean"] == 7 / 4
+    with pytest.raises(UserError, match="model, base"):
+        evaluate_world("tiny", runs, "other")
 
 
 def test_discount_reaches_the_table(tiny_world, always) -> None:

@@ -114,3 +114,11 @@ def test_two_calls_are_paired_and_ratios_weigh_users_by_their_targets() -> None:
 def test_a_metric_without_targets_has_no_interval() -> None:
     draws = user_bootstrap(np.zeros((1, 1, 3)), np.zeros((1, 3)), draws=10)
     assert percentile(math.nan, draws[:, 0]).to_dict() == {"mean": None, "ci": [None, None]}
+
+
+def test_users_and_seeds_are_resampled_independently() -> None:
+    """Two users at 0 and 1 and two seeds at 0 and 1: the variances add, Var = (1/4)/2 for the users, wider^2 (1/4)/2 for the seeds."""
+    sums = np.array([[[0.0, 1.0], [1.0, 2.0]]])
+    draws = user_bootstrap(sums, np.ones((1, 2)), draws=40_000)[:, 0]
+    wider = math.sqrt(2) * t_quantile(0.975, 1) / 1.959963985
+    assert draws.std() == pytest.approx(math.sqrt((1 + wider**2) / 8), rel=0.02)

@@ -3,19 +3,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qurate.baselines.registry import ShownOrderScorer
 from qurate.errors import MachineError, UserError
 from qurate.evaluation import ranking
 from qurate.evaluation.evaluate import evaluate_ranking
-from qurate.evaluation.ranking import Ranks, draw_visits, gains, rank_all, rank_targets, ranking_targets
-from qurate.types import CONTINUES, TEST, TRAIN, EventArrays, Observation, Transitions
+from qurate.evaluation.ranking import Ranks, draw_visits, gains, rank_all, rank_targets, ranking_targets, top_items
+from qurate.types import ALWAYS, CONTINUES, HISTORY, NEVER, TEST, TRAIN, VALID, Availability, EventArrays, Observation, Transitions
+
+MINUTE = 60_000_000
 
 
 @dataclass
 class Log:
     arrays: EventArrays
     transitions: Transitions
+    availability: Availability
     user_features: np.ndarray
     components: list[str]
     weights: np.ndarray
@@ -26,16 +31,19 @@ class Log:
 def make_log(
     items, users, n_available, candidates=None, reward=None, split=None, components=("click",), visits=None, kind="organic"
 ) -> Log:
-    """One history row and one decision per entry: state = the user's rows before it, action = its item."""
+    """One history row and one decision per entry, a minute apart: state = the user's rows before it, action = its item.
+
+    `n_available` is the size of a catalogue without end, or an `Availability`.
+    """
     n = len(items)
     users = np.asarray(users)
-    times = np.arange(n) * 60_000_000
+    times = np.arange(n) * MINUTE
     starts = np.searchsorted(users, np.arange(users.max() + 2))
     arrays = EventArrays(np.asarray(items, np.int32), np.ones(n, np.uint8), times, np.zeros(n, np.float32), starts)
     ragged = candidates or [[] for _ in range(n)]
     reward = np.ones((n, len(components)), np.float32) if reward is None else np.asarray(reward, np.float32)
     transitions = Transitions(
-        users.astype(np.int32), np.arange(n), times, np.full(n, n_available, np.int32) if np.ndim(n_available) == 0 else n_available,
+        users.astype(np.int32), np.arange(n), times,
         np.concatenate([np.asarray(c, np.int32) for c in ragged]), np.concatenate([[0], np.cumsum([len(c) for c in ragged])]),
         np.full(n, TEST, np.uint8) if split is None else np.asarray(split, np.uint8),
         np.arange(n, dtype=np.int32), np.asarray(items, np.int32), reward, np.zeros(n, np.float32),
@@ -43,9 +51,16 @@ def make_log(
     )  # fmt: skip
     features = np.zeros((users.max() + 1, 0), np.float32)
     visits = users if visits is None else np.asarray(visits)
-    return Log(
-        arrays, transitions, features, list(components), np.ones(len(components), np.float32), visits.astype(np.int32), {"kind": kind}
-    )
+    availability = n_available if isinstance(n_available, Availability) else Availability.always(n_available)
+    weights = np.ones(len(components), np.float32)
+    return Log(arrays, transitions, availability, features, list(components), weights, visits.astype(np.int32), {"kind": kind})
+
+
+def intervals(since, until=None) -> Availability:
+    """Items 1..N with these minutes (None: does not end)."""
+    until = until or [None] * len(since)
+    ends = [NEVER if minute is None else minute * MINUTE for minute in until]
+    return Availability(np.array([NEVER, *(minute * MINUTE for minute in since)]), np.array([NEVER, *ends]))
 
 
 class ByItem:
@@ -99,22 +114,61 @@ def test_minus_infinity_ties_only_with_open_candidates() -> None:
 
 
 def test_unavailable_and_unknown_targets_are_misses_and_counted() -> None:
-    log = make_log([1, 2, 6, 0], [0, 0, 0, 0], 4)  # item 6 is not available yet, item 0 is not in the catalogue
+    # items 6 and 7 are not available yet, item 0 is not in the catalogue
+    log = make_log([1, 2, 6, 0, 7], [0] * 5, intervals([0, 0, 0, 0, 9, 9, 9]))
     result = evaluate_ranking("m", "log", log, {"q": [ByItem(np.arange(8))]}, {}, k=2)
-    assert result["n"] == 4
-    assert result["missed"] == 0.5
-    assert result["metrics"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 4)  # items 4 and 3 stand above
+    assert result["n"] == 5
+    assert result["missed"] == pytest.approx(0.6)
+    assert result["metrics"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 5)  # items 4 and 3 stand above
     assert result["open"]["n"] == 2
     assert result["open"]["MRR"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
 
 
 def test_availability_differs_within_a_batch() -> None:
-    log = make_log([1, 1, 1], [0, 0, 0], np.array([1, 2, 3], np.int32))
+    log = make_log([1, 1, 1], [0, 0, 0], intervals([0, 1, 2, 3]))
     ranked, opened = rank_all(log, np.arange(3), {"t": ByItem(np.arange(5))}, 1, window=3)
     assert ranked["t"].ranks.better.tolist() == [0, 1, 2]
     assert ranked["t"].first.tolist() == [1, 2, 3]
     assert np.flatnonzero(opened).tolist() == [1, 2, 3]
     assert np.flatnonzero(ranked["t"].covered).tolist() == [1, 2, 3]
+
+
+def test_what_has_ended_is_masked_and_what_ended_is_a_miss() -> None:
+    """Item 3 scores highest and is open in minutes 1 and 2, not in minute 3; item 4 is never open."""
+    log = make_log([1, 1, 1, 3, 2], [0] * 5, intervals([0, 0, 1, 2], [None, 4, 3, 2]))
+    ranked, opened = rank_all(log, np.arange(5), {"t": ByItem(np.arange(5))}, 2, window=3)
+    assert ranked["t"].first.tolist() == [2, 3, 3, 2, 1]
+    assert ranked["t"].ranks.better.tolist() == [1, 2, 2, 0, 0]
+    assert ranked["t"].ranks.ties.tolist() == [1, 1, 1, 0, 0]
+    assert np.flatnonzero(opened).tolist() == [1, 2, 3] == np.flatnonzero(ranked["t"].covered).tolist()
+    result = evaluate_ranking("m", "log", log, {"q": [ByItem(np.arange(5))]}, {}, k=1)
+    assert result["missed"] == 2 / 5 and result["candidates"] == (2 + 3 + 3 + 2 + 1) / 5
+    assert result["metrics"]["coverage@1"]["mean"] == 3 / 3
+
+
+def test_where_nothing_is_open_every_candidate_is_masked() -> None:
+    log = make_log([1, 1], [0, 0], intervals([1], [None]))
+    ((part, observation),) = ranking.observations(log, np.arange(1), window=2)
+    assert part.tolist() == [0] and not observation.actions.mask.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-1, 12), st.integers(0, 8)), min_size=1, max_size=9), st.integers(1, 12))
+def test_the_masks_of_ranking_equal_a_loop_over_the_items(spans: list[tuple[int, int]], n: int) -> None:
+    spans = sorted(spans)
+    since = [ALWAYS if start < 0 else start * MINUTE for start, _ in spans]
+    until = [NEVER if length == 8 else (start + length) * MINUTE for start, length in spans]
+    availability = Availability(np.array([NEVER, *since]), np.array([NEVER, *until]))
+    log = make_log([1] * n, [0] * n, availability)
+    offers = {}
+    for part, observation in ranking.observations(log, np.arange(n), window=1):
+        for b, row in enumerate(part.tolist()):
+            offers[row] = observation.actions.candidates[b][observation.actions.mask[b] != 0].tolist()
+    for row in range(n):
+        clock = row * MINUTE
+        expected = [i + 1 for i, (begin, end) in enumerate(zip(since, until, strict=True)) if begin <= clock < end]
+        assert offers[row] == expected == availability.open_items(clock).tolist()
+        assert availability.n_open(clock) == len(expected)
 
 
 def test_listed_candidates_are_reranked_in_their_order() -> None:
@@ -124,10 +178,14 @@ def test_listed_candidates_are_reranked_in_their_order() -> None:
     assert gains(ranked["as_shown"].ranks, 2)["MRR"].tolist() == pytest.approx([1 / 2, 1, 1 / 3])
     assert np.flatnonzero(opened).tolist() == [1, 2, 3, 4, 5, 7, 8, 9]
     assert ranked["as_shown"].first.tolist() == [4, 7, 1]
+    assert np.flatnonzero(ranked["as_shown"].covered).tolist() == [1, 2, 3, 4, 5, 7], "the first two of each"
+    mixed = make_log([5, 7, 9], [0, 0, 0], 20, candidates=[[4, 5], [], [1, 2, 9, 8]])
+    assert evaluate_ranking("m", "log", mixed, {"q": [ShownOrderScorer()]}, {})["candidates"] == pytest.approx((2 + 20 + 4) / 3)
 
 
 def test_only_rewarded_rows_of_the_test_split_are_targets() -> None:
-    log = make_log([1, 2, 3, 4], [0, 0, 1, 1], 9, reward=[[1], [0], [1], [1]], split=[TEST, TEST, TRAIN, TEST])
+    split = [TEST, TEST, TRAIN, TEST, VALID, HISTORY]
+    log = make_log([1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 2, 2], 9, reward=[[1], [0], [1], [1], [1], [1]], split=split)
     assert ranking_targets(log).tolist() == [0, 3]
     log.weights[:] = -1
     assert ranking_targets(log).tolist() == []
@@ -139,7 +197,7 @@ def test_visits_are_drawn_whole() -> None:
     log = make_log([1] * 6, [0, 0, 0, 0, 1, 1], 9, visits=[0, 0, 1, 1, 2, 3])
     visits = [{0, 1}, {2, 3}, {4}, {5}]
     rows = np.arange(6)
-    for seed in range(8):
+    for seed in range(40):
         drawn = set(draw_visits(log, rows, 2, seed).tolist())
         assert sum(v <= drawn for v in visits) == 2
         assert sum(bool(v & drawn) for v in visits) == 2
@@ -151,13 +209,14 @@ def test_batches_stay_under_the_limit_and_cover_every_row_once(monkeypatch) -> N
     monkeypatch.setattr(ranking, "BATCH_BYTES", 40_000)
     rng = np.random.default_rng(0)
     candidates = [rng.permutation(300)[: rng.integers(1, 90)] + 1 if rng.random() < 0.5 else [] for _ in range(200)]
-    log = make_log(rng.integers(1, 300, 200), np.zeros(200, np.int64), rng.integers(1, 301, 200).astype(np.int32), candidates=candidates)
+    availability = intervals(np.sort(rng.integers(0, 200, 300)).tolist(), (rng.integers(200, 300, 300)).tolist())
+    log = make_log(rng.integers(1, 300, 200), np.zeros(200, np.int64), availability, candidates=candidates)
     seen = []
     for part, observation in ranking.observations(log, np.arange(200), window=5):
         assert part.size == 1 or observation.actions.candidates.size * ranking._BYTES_PER_SCORE <= 40_000
         for b, row in enumerate(part.tolist()):
             allowed = observation.actions.candidates[b][observation.actions.mask[b] != 0].tolist()
-            assert allowed == (list(candidates[row]) or list(range(1, log.transitions.n_available[row] + 1)))
+            assert allowed == (list(candidates[row]) or availability.open_items(row * MINUTE).tolist())
         seen += part.tolist()
     assert sorted(seen) == list(range(200))
 
@@ -186,12 +245,22 @@ def test_evaluate_json(monkeypatch) -> None:
     assert result["lift"]["over"] == "popularity"
     assert result["lift"]["mean"] == pytest.approx(1 / 8)
     assert "not value" in result["caption"]
+    worst = ByItem([0, 0, 0, 0, 9])
+    two = evaluate_ranking("m", "log", log, {"q": [popular]}, {"worst": worst, "same": popular}, k=1, draws=200)
+    assert two["lift"] == {"metric": "NDCG@1", "over": "same", "mean": 0.0, "ci": [0.0, 0.0]}, "paired: draw by draw the same"
+
+
+def test_the_first_items_are_open_ones_in_the_order_of_their_scores(monkeypatch) -> None:
+    log = make_log([1, 1], [0, 0], intervals([0, 0, 1, 1]))
+    ((_, observation),) = ranking.observations(log, np.arange(2), window=2)
+    scores = np.array([[1, 2, 9, 9], [1, 4, 3, 2]], np.float32)
+    assert top_items(scores, observation, 3).tolist() == [[2, 1, 0], [2, 3, 4]]
 
 
 def test_broken_scorers_are_machine_errors() -> None:
     log = make_log([1, 2], [0, 0], 4)
     with pytest.raises(MachineError, match="scores without NaN"):
-        rank_all(log, np.arange(2), {"bad": ByItem([0, np.nan, 1, 2, 3])}, 2, 3)
+        rank_all(log, np.arange(2), {"bad": ByItem([0, 1, 2, np.nan, 3])}, 2, 3)
 
     class Narrow:
         name = "narrow"

@@ -3,11 +3,12 @@ import math
 import numpy as np
 import pytest
 
+from qurate.baselines.registry import random_policy
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.shop_references import true_myopic
 from qurate.errors import UserError
-from qurate.evaluation.rollouts import customers_seed, first_allowed, items_at, rollout, take_customers
-from qurate.evaluation.static_list import StaticCycle
+from qurate.evaluation.rollouts import PURPOSES, customers_seed, first_allowed, items_at, positions_of, rollout, take_customers
+from qurate.evaluation.static_list import StaticCycle, StaticSlate
 
 DAY = 86_400.0
 
@@ -34,6 +35,8 @@ def test_summary(tiny_world, always) -> None:
     assert summary["came_back"] == pytest.approx(1 / 3)
     assert summary["coverage"] == 0.25
     assert summary["gone"] == 1.0
+    four = rollout(tiny_world(), always(0), seed=0, customers=4).summary()
+    assert four["visit_length"] == 7 / 5, "decisions over visits, not the mean of each customer's"
 
 
 def test_gamma_zero_counts_the_first_decision_only(tiny_world, always) -> None:
@@ -58,8 +61,8 @@ def test_common_random_numbers(tiny_world, always) -> None:
 
 
 def test_training_and_evaluation_customers_differ() -> None:
-    seeds = {customers_seed(seed, purpose) for seed in range(20) for purpose in ("train", "evaluate", "bounds")}
-    assert len(seeds) == 60
+    seeds = {customers_seed(seed, purpose) for seed in range(20) for purpose in PURPOSES}
+    assert len(seeds) == 100
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
@@ -86,19 +89,19 @@ def test_trace_follows_the_first_customers(tiny_world, always) -> None:
     trace = rollout(tiny_world(), always(1), seed=0, customers=4, trace=3).trace
     assert [(m.customer, m.decision, m.visit) for m in trace] == [(0, 0, 1), (1, 0, 1), (2, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2)]
     assert trace[0].items == ("item2",)
-    assert trace[0].reward == 2.0
+    assert trace[0].reward == 2.0 and trace[0].events == (), "that it was shown is not said again"
     assert [m.left for m in trace] == [True, False, False, True, True, True]
 
 
 def test_rows_keep_shared_candidates_shared(tiny_world) -> None:
     observation = tiny_world(n_items=5).reset(0, 4)
     some = take_customers(observation, np.array([1, 3]))
-    assert some.candidates.shape == (2, 5)
-    assert some.candidates.strides[0] == 0
-    own = observation._replace(candidates=np.arange(20).reshape(4, 5))
-    assert take_customers(own, np.array([3])).candidates.tolist() == [[15, 16, 17, 18, 19]]
-    assert items_at(own.candidates, np.array([0, 1, 2, 3])).tolist() == [0, 6, 12, 18]
-    assert items_at(own.candidates, np.array([[0, 1]] * 4)).tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
+    assert some.actions.candidates.shape == (2, 5)
+    assert some.actions.candidates.strides[0] == 0
+    own = observation._replace(actions=observation.actions._replace(candidates=np.arange(20).reshape(4, 5)))
+    assert take_customers(own, np.array([3])).actions.candidates.tolist() == [[15, 16, 17, 18, 19]]
+    assert items_at(own.actions.candidates, np.array([0, 1, 2, 3])).tolist() == [0, 6, 12, 18]
+    assert items_at(own.actions.candidates, np.array([[0, 1]] * 4)).tolist() == [[0, 1], [5, 6], [10, 11], [15, 16]]
 
 
 def test_first_allowed() -> None:
@@ -135,7 +138,43 @@ def test_a_shop_customer_brings_the_same_in_any_company() -> None:
         many = rollout(shop, policy, seed=5, customers=40, every_lane=aligned)
         np.testing.assert_array_equal(few.returns, many.returns[:7])
         np.testing.assert_array_equal(few.length, many.length[:7])
-        assert many.length.max() <= 12
+        assert many.length.max() == 12 and (many.length[~many.terminated] == 12).all()
+        assert 0 < many.terminated.sum() < 40
         assert many.shown.sum() == many.length.sum()
         np.testing.assert_allclose(many.components @ shop.component_weights, many.returns, rtol=1e-5)
         assert many.step_reward.sum() == pytest.approx(many.returns.sum())
+
+
+def test_a_step_limit_is_no_end_and_the_pause_after_it_no_visit(tiny_world, always) -> None:
+    world = tiny_world()
+    step = world.step
+
+    def stopped(actions):
+        fb = step(actions)
+        pause = np.where(fb.terminated, DAY, fb.pause).astype(np.float32)
+        return fb._replace(truncated=fb.terminated, terminated=np.zeros_like(fb.terminated), pause=pause)
+
+    world.step = stopped
+    result = rollout(world, always(0), seed=0, customers=6)
+    assert result.length.tolist() == [1, 2, 3] * 2 and result.visits.tolist() == [1, 1, 2] * 2
+    assert not result.terminated.any() and result.summary()["gone"] == 0
+
+
+def test_a_slates_reward_counts_for_each_of_its_items() -> None:
+    result = rollout(make_engine("shop", n_items=20, slate_size=2, max_steps=6), StaticSlate([3, 7]), seed=0, customers=50)
+    assert np.flatnonzero(result.shown).tolist() == [3, 7] and result.shown[3] == result.length.sum()
+    assert result.earned[[3, 7]].tolist() == pytest.approx([result.returns.sum()] * 2) and result.returns.sum() > 0
+
+
+def test_a_policys_own_chance_comes_from_the_seed() -> None:
+    shop = make_engine("shop", n_items=20, max_steps=4)
+    one, again, other = (rollout(shop, random_policy(), seed=seed, customers=30).shown for seed in (1, 1, 2))
+    assert (one == again).all() and (one != other).any()
+
+
+def test_positions_of_items() -> None:
+    candidates = np.array([[0, 5, 3], [4, 0, 0]])
+    assert positions_of(candidates, np.array([3, 5])).tolist() == [2, -1]
+    assert positions_of(candidates, np.array([0, 0])).tolist() == [-1, -1], "padding is no item"
+    shared = np.broadcast_to(np.array([0, 5, 3]), (4, 3))
+    assert positions_of(shared, np.array([5, 3, 0, 9])).tolist() == [1, 2, -1, -1]

@@ -1,7 +1,7 @@
 """Tables of items and users: nothing in them is lost without a word."""
 
-import gzip
 import json
+import lzma
 from pathlib import Path
 
 import polars as pl
@@ -47,7 +47,7 @@ def test_rows_that_stand_twice_count_once(tmp_path: Path) -> None:
 
 def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "got 'cheap'" in refused(write(tmp_path / "shop.item", "item_id:token\tprice:float\na\t\nb\tcheap\n"))
-    assert "decompress" in refused(write(tmp_path / "items.csv", gzip.compress(b"item_id,price\na,1\n")))
+    assert "decompress" in refused(write(tmp_path / "items.csv", lzma.compress(b"item_id,price\na,1\n")))
 
 
 def test_items_of_campaigns_that_the_log_lacks_are_left_out(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_ids_that_are_fractions_stay_different(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("user_id", ["u1"]), ("item_id", ["i1"]), ("type", {"a": 1}), ("value", [1.0]), ("timestamp", [T0]), ("shown", {"a": 1})],
+    [("user_id", ["u1"]), ("type", {"a": 1}), ("value", [1.0]), ("timestamp", {"at": T0})],
 )
 def test_a_list_where_one_value_belongs_is_refused(tmp_path: Path, column: str, value: object) -> None:
     rows = [{**row, column: value} for row in GOOD[:3]]
@@ -91,9 +91,9 @@ def test_a_list_where_one_value_belongs_is_refused(tmp_path: Path, column: str, 
         assert f"column {column}" in str(error) and "damaged" not in str(error)
 
 
-def test_a_shown_list_of_objects_is_refused(tmp_path: Path) -> None:
-    pl.DataFrame([{**row, "shown": [{"id": "a"}]} for row in GOOD[:3]]).write_parquet(tmp_path / "log.parquet")
-    assert "column shown" in str(refused(tmp_path / "log.parquet"))
+def test_shown_objects_without_an_id_are_refused(tmp_path: Path) -> None:
+    pl.DataFrame([{**row, "shown": [{"x": "a", "y2": 3}]} for row in GOOD[:3]]).write_parquet(tmp_path / "log.parquet")
+    assert "shown is no list that can be read" in str(refused(tmp_path / "log.parquet"))
 
 
 def test_a_duration_is_no_timestamp(tmp_path: Path) -> None:

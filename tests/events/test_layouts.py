@@ -105,7 +105,9 @@ def test_kuailive(tmp_path: Path) -> None:
     assert (organic.layout, organic.kind) == ("kuailive", "organic")
     assert sorted(organic.events.select("type", "value").collect().rows()) == [("click", 30.0), ("gift", 20.0), ("like", None)]
     assert organic.items is not None
-    assert organic.items.collect()["available_from"][0] == datetime.fromtimestamp((ms - 9) / 1000, UTC)
+    rooms_table = organic.items.collect()
+    assert rooms_table["available_from"][0] == datetime.fromtimestamp((ms - 9) / 1000, UTC)
+    assert rooms_table["available_until"][0] == datetime.fromtimestamp((ms + 99) / 1000, UTC)
     write(tmp_path / "negative.csv", f"user_id,live_id,streamer_id,timestamp\nu,l2,s2,{ms + 9}\n")
     log = read_events(tmp_path)
     assert log.kind == "exposure"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from qurate.errors import UserError
 from qurate.events.readers import read_events
-from qurate.events.schema import DUPLICATE, EVENT_COLUMNS
+from qurate.events.reasons import Reason
+from qurate.events.schema import EVENT_COLUMNS
 from qurate.events.side_tables import read_features
 
 
@@ -101,7 +102,7 @@ def test_an_unclosed_quote_costs_one_row(tmp_path: Path) -> None:
     rows = lines(GOOD).splitlines()
     rows[200] = 'u1,"i1,click,1700000000,1'
     log = read_events(write(tmp_path / "log.csv", "\n".join(rows)))
-    assert log.rejects.rows() == [(201, "unbalanced quotes", 'u1,"i1,click,1700000000,1')]
+    assert log.rejects.drop("code").rows() == [(201, "unbalanced quotes", 'u1,"i1,click,1700000000,1')]
     assert log.events.collect().height == 399
     assert any("line by line" in note for note in log.notes)
 
@@ -127,7 +128,7 @@ def test_duplicates_are_dropped_once_and_reported(tmp_path: Path) -> None:
     log = read_events(write(tmp_path / "log.csv", lines(rows)))
     assert log.events.collect().height == 50
     assert log.rejects["line"].to_list() == [52, 53, 54]
-    assert set(log.rejects["reason"]) == {DUPLICATE}
+    assert set(log.rejects["reason"]) == {Reason.DUPLICATE.text}
     assert log.bad_rows == 0
     assert "3 duplicate rows dropped" in log.notes
 
@@ -244,7 +245,7 @@ def test_a_directory_of_parts_is_one_log(tmp_path: Path) -> None:
     events = log.events.collect()
     assert events.height == 399
     assert events["row"].n_unique() == 399
-    assert sorted(log.rejects["reason"]) == ["p2.csv: " + DUPLICATE, "p2.csv: missing user_id"]
+    assert sorted(log.rejects["reason"]) == ["p2.csv: " + Reason.DUPLICATE.text, "p2.csv: missing user_id"]
     assert log.rejects.filter(pl.col("reason").str.contains("missing"))["raw"][0].startswith(",i1,click")
     several = read_events([part / "p1.csv", part / "p3.parquet"])
     assert several.events.collect().height == 300
@@ -276,10 +277,10 @@ def test_damage_to_some_rows_costs_at_most_those_rows_and_their_neighbours(tmp_p
 def test_lines_are_right_after_quoted_line_breaks_and_blank_lines(tmp_path: Path) -> None:
     text = HEADER + 'u1,"a\nb",click,1700000000,1\n\nu2,"c",click,never,1\n'
     log = read_events(write(tmp_path / "log.csv", text), max_bad=1.0)
-    assert log.rejects.rows() == [(5, "unreadable timestamp", 'u2,"c",click,never,1')]
+    assert log.rejects.drop("code").rows() == [(5, "unreadable timestamp", 'u2,"c",click,never,1')]
     rows = [json.dumps(GOOD[0]), "", json.dumps({**GOOD[1], "user_id": None})]
     log = read_events(write(tmp_path / "log.jsonl", "\n".join(rows)), max_bad=1.0)
-    assert log.rejects.rows() == [(3, "missing user_id", rows[2])]
+    assert log.rejects.drop("code").rows() == [(3, "missing user_id", rows[2])]
 
 
 def test_semicolons_separate_where_the_header_has_them(tmp_path: Path) -> None:
@@ -330,6 +331,14 @@ def test_features_given_beside_or_by_path(tmp_path: Path) -> None:
     write(tmp_path / "films.csv", "movieId,available_from\n1,2020-01-01\n2,soon\n")
     with pytest.raises(UserError, match=r"got 'soon', at .*films.csv, column available_from"):
         read_features(tmp_path / "films.csv", "item_id")
+    write(tmp_path / "rooms.csv", "item_id,available_since,end_timestamp\n1,2020-01-01,1577836800\n2,,\n3,2020-01-02,1577836800\n")
+    with pytest.raises(UserError, match=r"2020-01-01T00:00:00\+00:00 before 2020-01-02T.* for item '3', at .*rooms.csv, line 4"):
+        read_features(tmp_path / "rooms.csv", "item_id")
+    write(tmp_path / "rooms.csv", "item_id,available_since,end_timestamp\n1,2020-01-01,1577836800\n2,,\n")
+    new_year = datetime(2020, 1, 1, tzinfo=UTC)
+    rows = [("1", new_year, new_year), ("2", None, None)]
+    table = read_features(tmp_path / "rooms.csv", "item_id").collect()
+    assert table.columns == ["item_id", "available_from", "available_until"] and table.rows() == rows
     write(tmp_path / "films.csv", b"movieId,length\ncaf\xe9,1\ncaf\xe8,2\n")
     with pytest.raises(UserError, match="ids in UTF-8"):
         read_features(tmp_path / "films.csv", "item_id")

@@ -77,11 +77,12 @@ def test_order_and_new_types_are_notes(tmp_path: Path) -> None:
     assert checked(tmp_path, rows)["event types"]["message"].endswith("not standard: addtowishlist, clik (did you mean click?)")
 
 
-def test_duplicates_pass_until_they_are_many(tmp_path: Path) -> None:
+def test_duplicates_are_counted_and_pass(tmp_path: Path) -> None:
     rows = sound()
     one = checked(tmp_path, [*rows, rows[3]])
     assert one["duplicates"]["ok"] and one["duplicates"]["rows"] == [302]
-    assert not checked(tmp_path, [*rows, *rows[:10]])["duplicates"]["ok"]
+    many = checked(tmp_path, [*rows, *rows[:10]])["duplicates"]  # dropped without loss, so ingest takes them too
+    assert many["ok"] and many["count"] == 10 and "--keep-duplicates" in many["message"]
 
 
 def test_decisions_and_their_answers(tmp_path: Path) -> None:
@@ -114,6 +115,21 @@ def test_decisions_and_their_answers(tmp_path: Path) -> None:
         "shown once": (False, 1, [5]),
     }
     assert not result["ok"]
+
+
+def test_items_shown_after_their_end(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(f"user_id,item_id,type,timestamp,decision_id\nu,a,click,{T0 + 1},d1\n")
+    decisions = [
+        {"decision_id": f"d{i}", "user_id": "u", "timestamp": T0 + i, "shown": ["a", "b"], "propensity": [0.5, 0.5]} for i in (1, 2, 3)
+    ]
+    (tmp_path / "decisions.jsonl").write_text("\n".join(json.dumps(row) for row in decisions))
+    (tmp_path / "items.csv").write_text(f"item_id,price,available_until\na,1,{T0 + 3}\nb,2,\n")
+    result = validate(read_events(tmp_path / "log.csv", max_bad=1.0), now=NOW)
+    check = next(check for check in result["checks"] if check["name"] == "shown while available")
+    assert (check["ok"], check["count"], check["rows"]) == (False, 1, [3])
+    assert check["message"] == "1 of 6 (16.67%): items shown after their available_until"
+    (tmp_path / "items.csv").write_text("item_id,price\na,1\nb,2\n")
+    assert "shown while available" not in [c["name"] for c in validate(read_events(tmp_path / "log.csv", max_bad=1.0), now=NOW)["checks"]]
 
 
 def test_real_logs_pass_with_the_faults_the_readme_names(real_log: Any) -> None:

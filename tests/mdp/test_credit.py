@@ -184,6 +184,7 @@ def test_reward_texts():
         '{"a": {"weight": 1, "cap": 2}}',
         '{"a": {"per": "second"}}',
         '{"a": {"w": 1}}',
+        '{"a": {"weight": 1, "per": "value", "cap": 0}}',
     ],
 )
 def test_bad_rewards(text: str):

@@ -23,8 +23,13 @@ def names(dataset: Dataset, indices: np.ndarray) -> list[str | None]:
 def available(dataset: Dataset, state: int) -> set[str]:
     steps = dataset.transitions
     explicit = steps.candidates[steps.candidates_start[state] : steps.candidates_start[state + 1]]
-    chosen = explicit if len(explicit) else np.arange(1, steps.n_available[state] + 1)
+    chosen = explicit if len(explicit) else dataset.availability.open_items(int(steps.clock[state]))
     return set(names(dataset, chosen))
+
+
+def n_open(dataset: Dataset) -> list[int]:
+    """How many items were available at each decision."""
+    return dataset.availability.n_open(dataset.transitions.clock).tolist()
 
 
 def history(dataset: Dataset, state: int, window: int = 6) -> list[tuple[str | None, str, float]]:
@@ -164,7 +169,7 @@ def test_availability_as_text():
     log = make_log([event("u", x, i) for i, x in enumerate("aabbbbaabb")])
     items = pl.DataFrame({"item_id": ["a", "b"], "available_from": ["1970-01-01T00:00:00Z", "1970-01-01T02:00:04+02:00"]})
     dataset = build_dataset(log, items=items)
-    assert dataset.transitions.n_available.tolist() == [1] * 4 + [2] * 5
+    assert n_open(dataset) == [1] * 4 + [2] * 5
     for bad in (["soon", None], [1, 2]):
         with pytest.raises(UserError, match="times in available_from"):
             build_dataset(log, items=pl.DataFrame({"item_id": ["a", "b"], "available_from": bad}))
@@ -217,7 +222,7 @@ def test_beside_a_single_item_stands_the_catalogue_also_where_other_decisions_sh
     dataset = build_dataset(log, items=pl.DataFrame({"item_id": ["a", "b", "c"]}))
     t = dataset.transitions
     assert np.diff(t.candidates_start).tolist() == [0, 2, 0, 0] and len(t.candidates) == 2
-    assert {dataset.vocabulary.items[i - 1] for i in t.candidates} == {"b", "c"} and t.n_available.tolist() == [3] * 4
+    assert {dataset.vocabulary.items[i - 1] for i in t.candidates} == {"b", "c"} and n_open(dataset) == [3] * 4
 
 
 def test_logged_candidates_and_propensities_are_kept():
@@ -251,7 +256,7 @@ def test_split_column_is_used_and_history_is_never_a_target():
     dataset = build_dataset(make_log(rows, time_unit="order"))
     assert dataset.transitions.split.tolist() == [TRAIN] * 3 + [HISTORY, TEST]
     assert dataset.manifest["splits"]["rule"] == "column"
-    assert dataset.transitions.n_available.tolist() == [3] * 5  # no times: what was seen in training was always there
+    assert n_open(dataset) == [3] * 5  # no times: what was seen in training was always there
     with pytest.raises(UserError, match="split column"):
         build_dataset(make_log([event("u", "ab"[i % 2], i) for i in range(9)]), split="column")
 
@@ -411,12 +416,12 @@ def test_users_and_their_features():
     assert dataset.manifest["counts"]["users"] == 1
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * DAY), ("1.5h", 5400), ("90", 90), (90, 90), ("2w", 14 * DAY)])
+@pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * DAY), ("1.5h", 5400), ("90s", 90), (90, 90), ("2w", 14 * DAY)])
 def test_durations(text: str | int, seconds: float):
     assert parse_duration(text, "x") == seconds * 1e6
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-3d", "0", "nan", "1e99"])
+@pytest.mark.parametrize("text", ["", "soon", "-3d", "0", "30", " 30 ", "nan", "1e99"])
 def test_bad_durations(text: str):
     with pytest.raises(UserError, match="duration"):
         parse_duration(text, "--churn-after")

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from mdp_logs import decision, event, make_log
 
+import qurate.mdp.storage as storage
 from qurate import files
 from qurate.errors import MachineError, UserError
 from qurate.mdp.dataset import Dataset, build_dataset
@@ -60,7 +61,7 @@ def test_read_gives_back_what_was_written(tmp_path: Path, lists: bool):
     assert {file.name for file in (tmp_path / "d").iterdir()} == names
     assert (tmp_path / "d" / "rejects.csv").read_text().strip() == "line,reason,raw"
     manifest = json.loads((tmp_path / "d" / "dataset.json").read_text())
-    assert manifest["schema_version"] == 1 and manifest["kind"] == written.kind
+    assert manifest["schema_version"] == 2 and manifest["kind"] == written.kind
 
 
 def test_a_dataset_prints_in_one_line():
@@ -91,8 +92,26 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, damage: str):
 def test_another_schema_version_is_refused(tmp_path: Path):
     written = small()
     dataclasses.replace(written, manifest={**written.manifest, "schema_version": 99}).write(tmp_path / "d")
-    with pytest.raises(UserError, match="schema version 1, got 99"):
+    with pytest.raises(UserError, match="schema version 2 or older, got 99"):
         Dataset.read(tmp_path / "d")
+
+
+def test_a_dataset_of_schema_version_1_still_reads_and_its_items_never_end(tmp_path: Path):
+    written = small().write(tmp_path / "d")
+    manifest = json.loads((tmp_path / "d" / "dataset.json").read_text())
+    items, decisions = tmp_path / "d" / "items.parquet", tmp_path / "d" / "decisions.parquet"
+    pl.read_parquet(items).drop("available_until").write_parquet(items)
+    pl.read_parquet(decisions).with_columns(n_available=pl.lit(6, pl.Int32)).write_parquet(decisions)
+    manifest |= {"schema_version": 1}
+    manifest["sha256_files"] |= {file.name: storage._digest(file) for file in (items, decisions)}
+    manifest["sha256"] = storage._manifest_digest({name: value for name, value in manifest.items() if name != "sha256"})
+    (tmp_path / "d" / "dataset.json").write_text(json.dumps(manifest))
+    old = Dataset.read(tmp_path / "d")
+    assert old.sha256 != written.sha256 and not old.availability.ends
+    np.testing.assert_array_equal(old.availability.since, written.availability.since)
+    again = old.write(tmp_path / "e")  # of the present version, and the same as what was written first
+    assert again.manifest == written.manifest
+    assert_same(Dataset.read(tmp_path / "e"), written)
 
 
 @pytest.mark.parametrize("step", ["write_parquet", "fsync", "rename"])

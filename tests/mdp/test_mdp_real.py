@@ -106,7 +106,7 @@ def test_globo_speed_and_memory_per_transition(real_log: RealLog, tmp_path: Path
     assert dataset.manifest["counts"]["events"] == 2_988_181
     assert seconds < 30  # the aim, 6 s on an idle machine, is the benchmark's; this catches only a loop over rows
     steps = dataset.transitions
-    columns = (steps.user, steps.hi, steps.clock, steps.n_available, steps.split, steps.state, steps.action)
+    columns = (steps.user, steps.hi, steps.clock, steps.split, steps.state, steps.action)
     columns += (steps.reward, steps.pause, steps.next_state, steps.end, steps.propensity)
     assert sum(column.nbytes for column in columns) / len(steps.action) <= 64
     assert steps.candidates_start.strides == (0,)  # no lists, no memory

@@ -276,6 +276,19 @@ def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
     assert nothing.recommend("u1").degraded == "empty_catalogue"
 
 
+def test_a_room_cannot_be_recommended_from_the_second_it_closes(tmp_path: Path) -> None:
+    opens, closes = 1.7e9, 1.7e9 + 3600
+    rows = [event(f"u{i % 4}", "abc"[i % 3], 1.7e9 + 60 * i, "purchase" if i % 5 else "click") for i in range(40)]
+    times = {"available_from": [datetime.fromtimestamp(opens, UTC)], "available_until": [datetime.fromtimestamp(closes, UTC)]}
+    data = build_dataset(make_log(rows, items=pl.DataFrame({"item_id": ["room"], **times})), episode="user")
+    train(data, steps=2, hidden=8, embedding_dim=4, window=4, batch_size=8).save(tmp_path / "m")
+    model = load(tmp_path / "m")
+    for clock, there in ((closes - 1, True), (closes, False), (closes + 1e6, False)):
+        click = {"type": "click", "item_id": "a", "timestamp": round(clock * 1e6)}
+        assert set(ids(model.recommend(None, 9, history=[click]))) == {*"abc", *(["room"] if there else [])}
+    assert model.recommend(None, 9, history=[click], candidates=["room"]).degraded == "no_candidates"
+
+
 def test_a_model_trained_from_a_dataset_in_memory_knows_its_users(dataset: Dataset, saved: Path, tmp_path: Path) -> None:
     assert dataset.path == str(saved.with_name("dataset"))
     settings: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}

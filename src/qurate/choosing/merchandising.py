@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qurate.choosing.selection import Rule, Scores, legal_scores
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, UserError
-from qurate.types import IntArray, Observation, Propensities
+from qurate.types import Availability, IntArray, Observation, Propensities
 
 BoolArray = NDArray[np.bool_]
 
@@ -26,10 +26,10 @@ def allowed(observation: Observation) -> BoolArray:
     return out
 
 
-def available(candidates: IntArray, n_available: IntArray) -> BoolArray:
-    """[B, K] True where the candidate is one of items 1..n_available[b] (catalogue order = order of availability)."""
-    mask: BoolArray = (candidates > 0) & (candidates <= n_available[:, None])
-    return mask
+def available(candidates: IntArray, availability: Availability, clock: IntArray) -> BoolArray:
+    """[B, K] True where the candidate may be shown at the row's clock [B] (microseconds); padding may not."""
+    items = candidates[:1] if is_shared(candidates) else candidates
+    return availability.is_open(items, clock[:, None])
 
 
 def contains(candidates: IntArray, items: IntArray) -> BoolArray:

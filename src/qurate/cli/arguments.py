@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qurate.errors import Code, UserError, nearest
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 GLOBAL_FLAGS = ("--json", "--quiet")
 GLOBAL_VALUES = ("--seed", "--threads", "--device")
@@ -16,13 +16,13 @@ UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def duration(text: str, where: str) -> float:
-    """Seconds of "90", "90s", "10m", "2h" or "1d".
+    """Seconds of "90s", "10m", "2h" or "1d". A bare number is refused: 30 could be seconds or days.
 
     Raises:
         UserError: anything else, or not above 0.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    seconds = float(match[1]) * UNITS_S[match[2] or "s"] if match else 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
     if seconds <= 0:
         raise UserError(
             "a time such as 90s, 10m or 2h", repr(text), where=where, hint="give a number and a unit s, m, h or d", code=Code.BAD_DURATION
@@ -87,11 +87,13 @@ def arrange(args: Sequence[str]) -> list[str]:
                 raise UserError(f"a value after {arg}", "nothing", where="qurate", hint="see qurate --help", code=Code.MISSING_VALUE)
             front += args[position : position + 2]
             position += 1
+        elif arg == "--order" and (position + 1 == len(args) or args[position + 1].startswith("-") or Path(args[position + 1]).exists()):
+            rest.append("--order=")  # the file's own order
         elif repeat and "=" in arg and not arg.startswith("-") and rest[-2] == repeat:
             rest += [repeat, arg]
         else:
             rest.append(arg)
-        repeat = arg if arg in ("--map", "--set") else repeat
+        repeat = arg if arg in ("--map", "--set", "--type") else repeat
         position += 1
     return front + rest
 
@@ -121,27 +123,21 @@ def usage_error(error: Any) -> UserError:
     return UserError("a valid command line", repr(error.format_message().rstrip(".")), where=where, hint=hint, code=Code.BAD_OPTIONS)
 
 
-def source(log: list[Path]) -> Path | list[Path]:
-    return log[0] if len(log) == 1 else log
-
-
-def declared(path: Path | None, owner: Literal["item_id", "user_id"]) -> "pl.DataFrame | None":
-    """A table of items or users.
+def types(items: Iterable[str]) -> dict[str, str]:
+    """`--type NAME` and `--type FILE=NAME`: file ("" for all) -> type.
 
     Raises:
-        UserError: it cannot be read, or has no column of ids.
+        UserError: an empty name, or a file twice.
     """
-    if path is None:
-        return None
-    from polars.exceptions import PolarsError
-
-    from qurate.events.side_tables import read_features
-    from qurate.events.sources import unreadable
-
-    try:
-        return read_features(path, owner).collect()
-    except PolarsError as error:
-        raise unreadable(path, error) from None
+    out: dict[str, str] = {}
+    for part in items:
+        file, _, name = part.rpartition("=")
+        if not name:
+            raise UserError("NAME or FILE=NAME", repr(part), where="--type", hint="write for example --type purchase", code=Code.BAD_PAIR)
+        if file in out:
+            raise UserError("one type a file", "two", where=f"--type {part}", hint="leave one of them out", code=Code.DUPLICATE_NAME)
+        out[file] = name
+    return out
 
 
 def one_of(dataset: Path | None, env: str | None) -> None:

@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from qurate.cli import logs
 from qurate.cli.arguments import (
     arrange,
-    declared,
     duration,
     ids,
     known_command,
@@ -21,7 +21,6 @@ from qurate.cli.arguments import (
     one_of,
     pairs,
     share,
-    source,
     usage_error,
 )
 from qurate.cli.output import (
@@ -38,8 +37,6 @@ from qurate.cli.output import (
     print_error,
     print_evaluation,
     print_settings,
-    summary,
-    table,
     write_tables,
 )
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
@@ -54,18 +51,10 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(name="qurate", context_settings=HELP, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="where the result goes")]
-Log = Annotated[
-    list[Path], typer.Argument(metavar="LOG...", help="files (CSV, TSV, JSONL, Parquet), a folder of them, or a `serve --data` folder")
-]
-Map = Annotated[list[str] | None, typer.Option("--map", metavar="K=COL", help="our column K is the log's column COL; repeatable")]
-Layout = Annotated[str | None, typer.Option("--layout", metavar="NAME", help="the log's layout, where its columns do not tell")]
-MaxBad = Annotated[str, typer.Option("--max-bad", metavar="SHARE", help="bad rows that are tolerated (and listed), such as 1%")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="a model directory")]
 Env = Annotated[str | None, typer.Option("--env", metavar="ID", help="a simulator or Gymnasium environment, or package.module:factory")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="independent repetitions; intervals need several")]
-Rewards = Annotated[
-    str | None, typer.Option("--rewards", metavar="TYPE=W,...", help="weight of each event type, such as click=1,purchase=10")
-]
+Rewards = logs.Rewards
 
 
 def version(show: bool) -> None:
@@ -148,62 +137,8 @@ def simulate(
     terminal.result(result, lambda: lines(result))
 
 
-@app.command(epilog=EPILOG)
-def validate(ctx: typer.Context, log: Log, map: Map = None, layout: Layout = None) -> None:
-    """Check a log: PASS or FAIL per check, with counts and the first rows; exit code 2 on FAIL."""
-    from qurate.events.readers import read_events
-    from qurate.events.validate import validate as run
-
-    terminal: Terminal = ctx.obj
-    with terminal.progress() as progress:
-        progress("validating", 0, 0)
-        result = run(read_events(source(log), pairs(map or (), "--map"), layout, max_bad=1.0))
-
-    def render() -> None:
-        rows = [["PASS" if c["ok"] else "FAIL", c["name"], c["count"], listed(c["rows"]), c["message"]] for c in result["checks"]]
-        table(["result", "check", "count", "first rows", ""], rows)
-
-    terminal.result(result, render)
-    if not result["ok"]:
-        raise typer.Exit(2)
-
-
-@app.command(epilog=EPILOG)
-def ingest(
-    ctx: typer.Context,
-    log: Log,
-    output: Output,
-    items: Annotated[Path | None, typer.Option("--items", help="table of items: item_id and features")] = None,
-    users: Annotated[Path | None, typer.Option("--users", help="table of users: user_id and features")] = None,
-    decisions: Annotated[Path | None, typer.Option("--decisions", help="table of decisions: what was shown, and how probably")] = None,
-    map: Map = None,
-    layout: Layout = None,
-    max_bad: MaxBad = "1%",
-    episode: Annotated[
-        Literal["session", "user"] | None, typer.Option("--episode", metavar="session|user", help="where an episode ends")
-    ] = None,
-    churn_after: Annotated[
-        str | None, typer.Option("--churn-after", metavar="TIME", help="silence that counts as gone for good, such as 30d")
-    ] = None,
-    rewards: Rewards = None,
-) -> None:
-    """Turn a log into a dataset: states, actions, rewards, splits; bad rows go to rejects.csv."""
-    columns, bad = pairs(map or (), "--map"), share(max_bad, "--max-bad")
-    from qurate.events.readers import read_events
-    from qurate.mdp.dataset import build_dataset
-
-    terminal: Terminal = ctx.obj
-    with terminal.progress() as progress:
-        progress("reading", 0, 0)
-        events = read_events(source(log), columns, layout, bad, decisions)
-        progress("building and writing the dataset", 0, 0)
-        dataset = build_dataset(
-            events, rewards, declared(items, "item_id"), declared(users, "user_id"), episode, churn_after=churn_after, out=output
-        )
-    for note in dataset.manifest["notes"]:
-        terminal.note(f"note: {note}")
-    result = summary(dataset.manifest, output)
-    terminal.result(result, lambda: lines(result))
+app.command(epilog=EPILOG)(logs.validate)
+app.command(epilog=EPILOG)(logs.ingest)
 
 
 @app.command(epilog=EPILOG)

@@ -158,7 +158,7 @@ def _open_per_target(data: RankingData, rows: IntArray) -> float:
     t = data.transitions
     states = t.state[rows]
     listed = np.diff(t.candidates_start)[states] if t.candidates_start.size else np.zeros(rows.size, np.int64)
-    return float(np.where(listed > 0, listed, t.n_available[states]).mean())
+    return float(np.where(listed > 0, listed, data.availability.n_open(t.clock[states])).mean())
 
 
 def _lift(mine: _Measured, rivals: Mapping[str, _Measured], metric: str) -> Entry | None:

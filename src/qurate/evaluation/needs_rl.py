@@ -10,7 +10,7 @@ a customer only with himself would not do: the mean of his items contains the la
 *organic*: customers chose, nobody assigned; it cannot be told.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +32,8 @@ LEAST = 500
 """Below this many usable decisions nothing can be told."""
 FEATURES = 32
 """Item features used at most: those that vary most."""
+SWAPS = 12
+"""Rounds of swaps behind one permutation where items end."""
 WINDOW = 10
 VARIED = 0.05
 """Least share of decisions that earn something else than the most common reward."""
@@ -55,6 +57,10 @@ class _Sample:
     recent: NDArray[np.integer]  # [n, WINDOW] last items of the history
     covariates: Rows  # [n, C] of the state
     stratum: IntArray  # [n]
+    user: NDArray[np.int32]  # [n]
+    clock: IntArray  # [n] microseconds
+    begin: IntArray  # [n] microseconds from which all that the decision showed was available
+    end: IntArray  # [n] microseconds until which it was
 
 
 def inspect(dataset: Dataset, seed: int = 0, permutations: int = 120) -> dict[str, Any]:
@@ -115,23 +121,28 @@ def _needs_rl(dataset: Dataset, rng: np.random.Generator, permutations: int) -> 
             {"method": "none: later reward constant", "decisions": n},
         )
     evidence = _test(dataset, sample, rng, permutations)
+    return *conclude(evidence), evidence
+
+
+def conclude(evidence: Mapping[str, Any]) -> tuple[str, str]:
+    """The answer (yes, no, cannot be told) and its sentence.
+
+    Args:
+        evidence: of the test: `method`, `p_value`, and `later_to_now`, `detectable_later_to_now` as shares of the present effect.
+    """
     p, ratio, detectable = evidence["p_value"], evidence["later_to_now"], evidence["detectable_later_to_now"]
     logged = evidence["method"] == "conditional randomisation"
     assumes = "" if logged else " (assuming that nothing hidden drives both what was shown and what followed)"
     if p <= CONVINCING and ratio >= SMALL / 4:
-        return "yes", f"What is shown now changes what later decisions earn (p = {p:.3g}){assumes}: planning ahead can pay off.", evidence
+        return "yes", f"What is shown now changes what later decisions earn (p = {p:.3g}){assumes}: planning ahead can pay off."
     if p <= CONVINCING:
-        said = (
-            f"What is shown now changes later rewards only by {ratio:.1%} of what it changes at once{assumes}: a myopic policy is enough."
-        )
-        return "no", said, evidence
+        said = f"What is shown now changes later rewards only by {ratio:.1%} of what it changes at once{assumes}"
+        return "no", f"{said}: a myopic policy is enough."
     if detectable < SMALL:
         said = f"What is shown now changes later rewards by less than {detectable:.0%} of what it changes at once{assumes}"
-        said += ": a myopic policy is enough."
-        return "no", said, evidence
+        return "no", f"{said}: a myopic policy is enough."
     said = f"No effect on later rewards was found (p = {p:.3g}), but {detectable:.0%} of the present effect could have been missed"
-    said += "; a longer log can tell." if logged else f"; {LOG_INSTEAD}."
-    return cannot, said, evidence
+    return "cannot be told", said + ("; a longer log can tell." if logged else f"; {LOG_INSTEAD}.")
 
 
 def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:
@@ -139,31 +150,62 @@ def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:
     steps = dataset.transitions
     states, first = len(steps.hi), np.searchsorted(steps.state, np.arange(len(steps.hi)))
     reward = np.bincount(steps.state, steps.reward @ dataset.weights.astype(np.float64), states).astype(np.float64)
-    following, end, pause = steps.next_state[first], steps.end[first], steps.pause[first].astype(np.float64)
-    discount = np.where(end == CONTINUES, GAMMA * np.exp(-pause / dataset.manifest["episode"]["tau_s"]), 0.0)
-    later, known = np.zeros(states), np.ones(states, bool)
-    for _ in range(HORIZON):
-        later = discount * (reward[following] + later[following])
-        known = np.where(end == CONTINUES, known[following], end != CENSORED)
+    tau_s = dataset.manifest["episode"]["tau_s"]
+    later, known = later_rewards(reward, steps.next_state[first], steps.end[first], steps.pause[first].astype(np.float64), tau_s)
     usable = np.flatnonzero(known)
     if len(usable) > MOST:
         usable = np.sort(rng.choice(usable, MOST, replace=False))
     clock, user = steps.clock[usable], steps.user[usable]
     lo = dataset.arrays.user_start[user]
     window = gather_state(dataset.arrays, lo, steps.hi[usable], clock, WINDOW, dataset.user_features[user])
-    covariates = _covariates(dataset, window.context, window.user, reward, usable)
+    earned = _earned_before(dataset, reward, usable)
+    covariates = _covariates(dataset, window.context, window.user, earned, usable)
     propensity = steps.propensity[first[usable]].astype(np.float64)
-    stratum = _strata(covariates, propensity) if len(usable) else np.empty(0, np.int64)
-    return _Sample(usable, reward[usable], later[usable], window.history_items, covariates, stratum)
+    stratum = strata(window.context[:, 0], earned, propensity) if len(usable) else np.empty(0, np.int64)
+    opens, ends = _available_together(dataset, usable)
+    return _Sample(usable, reward[usable], later[usable], window.history_items, covariates, stratum, user, clock, opens, ends)
 
 
-def _covariates(dataset: Dataset, context: FloatArray, user: FloatArray, reward: Rows, states: IntArray) -> Rows:
-    """[n, C] what may drive both the choice and the later reward: place in the visit, last pause, habits, features, day."""
+def _available_together(dataset: Dataset, states: IntArray) -> tuple[IntArray, IntArray]:
+    """[n] from when and until when all items shown in a decision were available."""
+    steps, availability = dataset.transitions, dataset.availability
+    first = np.searchsorted(steps.state, np.arange(len(steps.hi)))
+    begin = np.maximum.reduceat(availability.since[steps.action], first)
+    return begin[states], np.minimum.reduceat(availability.until[steps.action], first)[states]
+
+
+def later_rewards(
+    reward: Rows, following: NDArray[np.integer], end: NDArray[np.integer], pause: Rows, tau_s: float
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Discounted reward of the next HORIZON decisions [D], and whether all of them were observed or the episode ended.
+
+    Args:
+        reward: [D] of each decision.
+        following: [D] the next decision, -1 where none.
+        end: [D] CONTINUES | TERMINATED | CENSORED.
+        pause: [D] seconds to the next decision where it belongs to another visit, else 0.
+        tau_s: seconds of pause over which a later reward falls to 1/e.
+    """
+    discount = np.where(end == CONTINUES, GAMMA * np.exp(-pause / tau_s), 0.0)
+    later, known = np.zeros(len(reward)), np.ones(len(reward), bool)
+    for _ in range(HORIZON):
+        later = discount * (reward[following] + later[following])
+        known = np.where(end == CONTINUES, known[following], end != CENSORED)
+    return later, known
+
+
+def _earned_before(dataset: Dataset, reward: Rows, states: IntArray) -> Rows:
+    """[n] mean reward of the customer's earlier decisions, with five decisions of reward 0 in front."""
     steps = dataset.transitions
     total = np.concatenate([[0.0], np.cumsum(reward)])
     begin = np.searchsorted(steps.user, steps.user[states])
-    before = states - begin
-    earned = (total[states] - total[begin]) / (before + 5.0)
+    return np.asarray((total[states] - total[begin]) / (states - begin + 5.0))
+
+
+def _covariates(dataset: Dataset, context: FloatArray, user: FloatArray, earned: Rows, states: IntArray) -> Rows:
+    """[n, C] what may drive both the choice and the later reward: place in the visit, last pause, habits, features, day."""
+    steps = dataset.transitions
+    before = states - np.searchsorted(steps.user, steps.user[states])
     day = (steps.clock[states] - steps.clock.min()) / 86_400e6
     hour = 2 * np.pi * (day % 1)
     columns = [
@@ -178,10 +220,15 @@ def _covariates(dataset: Dataset, context: FloatArray, user: FloatArray, reward:
     return np.concatenate(columns, axis=1, dtype=np.float64)
 
 
-def _strata(covariates: Rows, propensity: Rows) -> IntArray:
-    """[n] decisions that are alike: place in the visit, earnings so far, and the logged probability to 5 %."""
-    visit = np.minimum(np.floor(covariates[:, 0] / np.log(2)), 4)
-    earned = covariates[:, -5]
+def strata(log_rows: NDArray[np.floating], earned: Rows, propensity: Rows) -> IntArray:
+    """[n] number of the group of decisions that are alike: place in the visit, earnings so far, logged probability to 5 %.
+
+    Args:
+        log_rows: [n] log1p of the rows of the visit so far.
+        earned: [n] mean reward so far; its quintiles count.
+        propensity: [n], NaN where not logged: such decisions are alike in that.
+    """
+    visit = np.minimum(np.floor(log_rows / np.log(2)), 4)
     fifth = np.searchsorted(np.quantile(earned, [0.2, 0.4, 0.6, 0.8]), earned)
     chance = np.nan_to_num(np.round(np.log(propensity) / 0.05), nan=1.0)
     _, stratum = np.unique(np.stack([visit, fifth, chance], axis=1), axis=0, return_inverse=True)
@@ -199,7 +246,7 @@ def _test(dataset: Dataset, sample: _Sample, rng: np.random.Generator, permutati
     later, now = (_residual(base, centre(column[:, None])) for column in (sample.later, sample.now))
     null = np.empty(permutations)
     for i in range(permutations):
-        other = _permuted(sample.stratum, rng)
+        other = _swapped(sample, rng) if dataset.availability.ends else _permuted(sample.stratum, rng)
         null[i] = _explained(_residual(base, centre(describe(other))), later)[0]
     columns = _residual(base, centre(describe(np.arange(n))))
     share, width = _explained(columns, later)
@@ -238,6 +285,32 @@ def _permuted(stratum: IntArray, rng: np.random.Generator) -> IntArray:
     return other
 
 
+def _swapped(sample: _Sample, rng: np.random.Generator) -> IntArray:
+    """[n] the same where items end: no decision gets items that were not available at its time.
+
+    Pairs of a stratum swap what they showed if both could have shown the other's (Berrett, Wang, Barber and Samworth
+    2020, the conditional permutation test). Partners are drawn from all times first and from ever nearer ones, because
+    items that live shortly can only swap within their time. Too few swaps make the test miss effects, not invent them.
+    No decision gets what the same customer saw at another one, which stands in the history, nor what the other half of
+    the customers saw, which a table describes that knows this customer's rewards.
+    """
+    n = len(sample.state)
+
+    def fits(items: IntArray, at: IntArray) -> NDArray[np.bool_]:
+        is_open = (sample.begin[items] <= sample.clock[at]) & (sample.clock[at] < sample.end[items])
+        apart = sample.user[items] - sample.user[at]
+        return np.asarray(is_open & (((apart != 0) & (apart % 2 == 0)) | (items == at)))
+
+    other, place = np.arange(n), np.argsort(np.argsort(sample.clock, kind="stable"))
+    for scale in range(SWAPS):
+        order = np.lexsort((place + n * 0.5**scale * rng.random(n), sample.stratum))
+        left, right = order[0 : n - 1 : 2], order[1:n:2]
+        mine, theirs = other[left], other[right]
+        swaps = (sample.stratum[left] == sample.stratum[right]) & fits(theirs, left) & fits(mine, right)
+        other[left[swaps]], other[right[swaps]] = theirs[swaps], mine[swaps]
+    return other
+
+
 class _Centre:
     """Subtracts the mean of the stratum from each column."""
 
@@ -269,7 +342,7 @@ def _describer(dataset: Dataset, sample: _Sample) -> tuple[Callable[[IntArray], 
 
     The second value, [n, C], is what of these descriptions comes from the customer's history alone.
     """
-    steps, tables = dataset.transitions, _item_tables(dataset)
+    steps, tables = dataset.transitions, item_tables(dataset)
     half = steps.user % 2  # what items usually earn is taken from the other half of the customers
     size = np.diff(np.searchsorted(steps.state, np.arange(len(steps.hi) + 1)))
     seen = tables[half[steps.state], steps.action]
@@ -290,7 +363,7 @@ def _describer(dataset: Dataset, sample: _Sample) -> tuple[Callable[[IntArray], 
     return describe, np.concatenate([recent, share[sample.recent].sum(axis=1)[:, None]], axis=1)
 
 
-def _item_tables(dataset: Dataset) -> Rows:
+def item_tables(dataset: Dataset) -> Rows:
     """[2, N + 1, F] what an item is like: its features, how often it was shown, and what it usually earned at once.
 
     Table h knows only the customers of the other half, so that a customer's mood cannot describe the items shown in it.

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qurate.choosing.merchandising import available
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.rollouts import positions_of
 from qurate.mdp.states import gather_state
-from qurate.types import TEST, Actions, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
+from qurate.types import TEST, Actions, Availability, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
 
 BATCH_BYTES = 64 << 20
 """Scores and their comparisons held at a time; a scorer's own working memory is its own affair."""
@@ -33,6 +34,8 @@ class RankingData(Protocol):
     def arrays(self) -> EventArrays: ...
     @property
     def transitions(self) -> Transitions: ...
+    @property
+    def availability(self) -> Availability: ...
     @property
     def user_features(self) -> FloatArray: ...  # [U, D], row = user index
     @property
@@ -117,10 +120,11 @@ def draw_visits(data: RankingData, rows: IntArray, n: int, seed: int) -> IntArra
 def observations(data: RankingData, rows: IntArray, window: int) -> Iterator[tuple[IntArray, Observation]]:
     """Batches (indices into `rows`, observation) of the states in which `rows` (transitions) were decided.
 
-    Where a decision names its candidates they are given in their order; all others share items 1..n_available of the
-    batch, with the later ones masked. No batch exceeds about 64 MB of scores.
+    Where a decision names its candidates they are given in their order; all others share the items that have begun by
+    the last clock of the batch, with those masked that are not available at the row's own clock. No batch exceeds about
+    64 MB of scores.
     """
-    t = data.transitions
+    t, availability = data.transitions, data.availability
     states = t.state[rows].astype(np.int64)
     listed = np.diff(t.candidates_start)[states] if t.candidates_start.size else np.zeros(states.size, np.int64)
     explicit = np.flatnonzero(listed > 0)
@@ -129,15 +133,16 @@ def observations(data: RankingData, rows: IntArray, window: int) -> Iterator[tup
         place = np.minimum(t.candidates_start[states[part]][:, None] + np.arange(width), t.candidates.size - 1)
         candidates = np.where(np.arange(width) < listed[part][:, None], t.candidates[place], 0).astype(np.int64)
         yield part, _observe(data, states[part], window, candidates, (candidates > 0).astype(np.int8))
-    available = t.n_available[states].astype(np.int64)
+    clock = t.clock[states]
+    begun, n_open = availability.n_begun(clock), availability.n_open(clock)
     whole = np.flatnonzero(listed == 0)
-    for part in _batches(whole[np.argsort(available[whole], kind="stable")], available, BATCH_BYTES):
-        width = max(int(available[part].max()), 1)
+    for part in _batches(whole[np.argsort(begun[whole], kind="stable")], begun, BATCH_BYTES):
+        width = max(int(begun[part].max()), 1)
         candidates = np.broadcast_to(np.arange(1, width + 1, dtype=np.int64), (part.size, width))
-        if (available[part] == width).all():
+        if (n_open[part] == width).all():
             mask = np.broadcast_to(np.ones(width, np.int8), (part.size, width))
         else:
-            mask = (candidates <= available[part][:, None]).astype(np.int8)
+            mask = available(candidates, availability, clock[part]).astype(np.int8)
         yield part, _observe(data, states[part], window, candidates, mask)
 
 
@@ -194,9 +199,7 @@ def rank_all(
         raise UserError(
             "test decisions with a rewarded item", "none", where="the dataset's test split", hint="see qurate inspect", code=Code.NO_TARGETS
         )
-    n_items = int(max(data.transitions.n_available.max(initial=0), data.transitions.action.max(initial=0)))
-    if data.transitions.candidates.size:
-        n_items = max(n_items, int(data.transitions.candidates.max()))
+    n_items = len(data.availability.since) - 1
     out = {
         name: Ranked(
             Ranks(np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64)), np.zeros(rows.size, np.int64), np.zeros(n_items + 1, bool)
@@ -205,11 +208,12 @@ def rank_all(
     }
     action, opened = data.transitions.action[rows].astype(np.int64), np.zeros(n_items + 1, bool)
     for part, observation in observations(data, rows, window):
-        opened[observation.actions.candidates[0] if is_shared(observation.actions.candidates) else observation.actions.candidates] = True
-        position = positions_of(observation.actions.candidates, action[part])
+        candidates, mask = observation.actions.candidates, observation.actions.mask
+        opened[candidates[0][mask.any(axis=0)] if is_shared(candidates) else candidates[mask != 0]] = True
+        position = positions_of(candidates, action[part])
         for name, scorer in scorers.items():
             scores = checked_scores(scorer, observation)
-            ranks = rank_targets(scores, observation.actions.mask, position)
+            ranks = rank_targets(scores, mask, position)
             out[name].ranks.better[part], out[name].ranks.ties[part] = ranks
             top = top_items(scores, observation, k)
             out[name].first[part] = top[:, 0]

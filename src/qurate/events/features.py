@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import Code, UserError
+from qurate.events.feature_text import form_of, lists_in, numbers_in
 
 MAX_VALUES = 64
 """One-hot and multi-hot columns keep this many values, the most frequent ones."""
@@ -21,7 +22,7 @@ CLIP = 10.0
 """Standardised numbers stay within this many standard deviations: one odd price must not drown the rest."""
 HUGE, TINY = 1e30, 1e-12
 """Larger numbers count as missing; a column that varies by less than TINY of its size is constant."""
-NOT_FEATURES = ("item_id", "user_id", "available_from", "row", "split")
+NOT_FEATURES = ("item_id", "user_id", "available_from", "available_until", "row", "split")
 IDENTIFIER = re.compile(r"(^|_)(id|ids|code|zip|postcode|gender|category|type|brand|segment|class)$|[a-z]Id$")
 """Whole numbers under such a name are labels, not quantities."""
 
@@ -64,6 +65,15 @@ def feature_names(spec: Spec) -> list[str]:
     return names
 
 
+def described_features(spec: Spec) -> list[dict[str, Any]]:
+    """What each column became: [{"column", "became", "dimensions"}]; columns left out have "not a feature" and 0."""
+    out = []
+    for column in spec["columns"]:
+        kind = {"money": "number (amount)", "date": "number (days)"}.get(column.get("form", ""), column["kind"])
+        out.append({"column": column["name"], "became": kind, "dimensions": len(feature_names({"columns": [column]}))})
+    return out + [{"column": name, "became": "not a feature", "dimensions": 0} for name in spec["dropped"]]
+
+
 def _fit(table: pl.DataFrame) -> Spec:
     columns, dropped = [], []
     for name in table.columns:
@@ -87,9 +97,14 @@ def _fit_column(values: pl.Series) -> Spec | None:
         return fit_numbers(_numbers(values), name)
     if dtype == pl.Struct or dtype == pl.Binary or dtype == pl.Object:
         return None
-    multi = _is_multi(values)
+    form = form_of(_texts(values)) if dtype == pl.String else None
+    if form in ("money", "date") and (spec := fit_numbers(_numbers(numbers_in(_texts(values), form)), name)) is not None:
+        return {**spec, "form": form}
+    multi = form in ("list", "comma") or _is_multi(values)
     counts = (
-        _lists(values).explode().drop_nulls().value_counts(sort=False) if multi else _texts(values).drop_nulls().value_counts(sort=False)
+        _lists(values, form).explode().drop_nulls().value_counts(sort=False)
+        if multi
+        else _texts(values).drop_nulls().value_counts(sort=False)
     )
     value, count = counts.columns
     counts = counts.filter((pl.col(count) >= 2) & (pl.col(count) < len(values)) & (pl.col(value) != ""))
@@ -98,7 +113,8 @@ def _fit_column(values: pl.Series) -> Spec | None:
     if not multi and counts[count].sum() < MIN_COVERAGE * len(values):
         return None  # titles, SKUs: nearly every row has its own
     kept = counts[value].to_list()
-    return {"name": name, "kind": "multihot" if multi else "onehot", "values": kept} if kept else None
+    spec = {"name": name, "kind": "multihot" if multi else "onehot", "values": kept}
+    return (spec if form is None else {**spec, "form": form}) if kept else None
 
 
 def fit_numbers(numbers: NDArray[np.float64], name: str) -> Spec | None:
@@ -117,15 +133,17 @@ def fit_numbers(numbers: NDArray[np.float64], name: str) -> Spec | None:
 def _apply(table: pl.DataFrame, column: Spec) -> NDArray[np.float32]:
     n, kind = table.height, column["kind"]
     values = table[column["name"]] if column["name"] in table.columns else pl.Series(column["name"], [None] * n, dtype=pl.String)
+    form = column.get("form") if values.dtype == pl.String else None
     if kind == "numeric":
-        return scale_numbers(_numbers(values), column)
+        numbers = _numbers(values if form is None else numbers_in(_texts(values), form))
+        return scale_numbers(numbers, column)
     if kind == "vector":
         return _vectors(values, column["length"])
     if kind not in ("onehot", "multihot"):
         raise UserError(
             "numeric, onehot, multihot or vector", str(kind), where="features.json", hint="the file is damaged", code=Code.BAD_FEATURES
         )
-    flat = pl.DataFrame({"row": np.arange(n), "value": _lists(values) if kind == "multihot" else _texts(values)})
+    flat = pl.DataFrame({"row": np.arange(n), "value": _lists(values, form) if kind == "multihot" else _texts(values)})
     flat = (flat.explode("value") if kind == "multihot" else flat).drop_nulls()
     index = flat["value"].cast(pl.Enum(column["values"]), strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
     hot = np.zeros((n, len(column["values"])), np.float32)
@@ -177,9 +195,11 @@ def _texts(values: pl.Series) -> pl.Series:
     return values.cast(pl.String, strict=False).str.strip_chars()
 
 
-def _lists(values: pl.Series) -> pl.Series:
+def _lists(values: pl.Series, form: str | None = None) -> pl.Series:
     if isinstance(values.dtype, pl.List | pl.Array):
         return values.cast(pl.List(pl.String))
+    if form is not None:
+        return lists_in(_texts(values), form)
     return _texts(values).str.split("|")
 
 

@@ -1,5 +1,6 @@
 """What a layout is, and the expressions that layouts are written with."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,10 @@ def flat(columns: Columns, name: str) -> None:
 
 
 def ident(columns: Columns, name: str) -> pl.Expr:
-    """An id as text, null where missing; floats that pandas made of integers lose their `.0`, also where they are text.
+    """An id as text, null where missing; whole numbers lose `.0` and `.00`, also where they are text.
 
     Value by value: pandas turns one part of a log to floats and leaves another. The ids of all published layouts are
-    whole numbers, hexadecimal, or begin with a letter, so none ends in `.0` by itself; versions such as `1.10` stay.
+    whole numbers, hexadecimal, or begin with a letter, so none ends in `.0` by itself; `1.10` stays.
 
     Raises:
         UserError: the column holds lists or objects.
@@ -112,12 +113,14 @@ def ident(columns: Columns, name: str) -> pl.Expr:
         return pl.when(raw.is_finite()).then(pl.coalesce(whole, raw.cast(pl.String)))
     if dtype.is_integer() or dtype == pl.Categorical:
         return raw.cast(pl.String)
-    return _tidy(raw.cast(pl.String))
+    return tidy(raw.cast(pl.String))
 
 
-def _tidy(text: pl.Expr) -> pl.Expr:
-    # Null wherever `.0` does not end the text, so that the costly steps have nothing to do in nearly all rows.
-    whole = pl.when(text.str.ends_with(".0")).then(text).str.strip_suffix(".0")
+def tidy(text: pl.Expr) -> pl.Expr:
+    """Text ids, whole numbers without `.0` or `.00`; null where missing."""
+    # Null wherever zeros after a point do not end the text, so that the costly steps have nothing to do in nearly all rows.
+    decimal = pl.when(text.str.ends_with(".0") | text.str.ends_with("00")).then(text).str.strip_chars_end("0")
+    whole = pl.when(decimal.str.ends_with(".")).then(decimal).str.strip_suffix(".")
     return pl.when(whole.cast(pl.Int64, strict=False).is_not_null()).then(whole).when(~text.is_in(MISSING)).then(text)
 
 
@@ -144,26 +147,20 @@ def flag(name: str) -> pl.Expr:
     return (number(name) > 0).fill_null(False)
 
 
-def text_list(columns: Columns, name: str) -> pl.Expr:
-    """A list of ids: a list, JSON-like text `["a", "b"]`, or text with `|`, commas or blanks; null where empty.
-
-    The ids become what `ident` makes of them elsewhere.
-
-    Raises:
-        UserError: the column holds objects, or lists of lists or of objects.
-    """
-    raw, dtype = pl.col(name), columns[name]
-    flat({name: getattr(dtype, "inner", dtype)}, name)
-    if isinstance(dtype, pl.List | pl.Array):
-        listed = raw.cast(pl.List(pl.String))
-        listed = listed.list.eval(_tidy(pl.element())) if dtype.inner == pl.String else listed
-    else:
-        text = _tidy(raw.cast(pl.String).str.strip_chars()).str.strip_chars("[]")
-        # Ids may hold blanks, so blanks separate only where nothing else does.
-        by_bar, by_comma = text.str.contains("|", literal=True), text.str.contains(",", literal=True)
-        split = pl.when(by_bar).then(text.str.split("|")).when(by_comma).then(text.str.split(",")).otherwise(text.str.split(" "))
-        listed = split.list.eval(pl.element().str.strip_chars("\"' ")).list.eval(_tidy(pl.element().filter(pl.element() != "")))
+def plain_list(text: pl.Expr) -> pl.Expr:
+    """Ids out of text with `|`, commas, semicolons or blanks; null where empty."""
+    tidied = tidy(text.str.strip_chars()).str.strip_chars("[]")
+    # Ids may hold blanks, so blanks separate only where nothing else does.
+    by_bar, by_comma, by_semicolon = (tidied.str.contains(sign, literal=True) for sign in "|,;")
+    rest = pl.when(by_semicolon).then(tidied.str.split(";")).otherwise(tidied.str.split(" "))
+    split = pl.when(by_bar).then(tidied.str.split("|")).when(by_comma).then(tidied.str.split(",")).otherwise(rest)
+    listed = split.list.eval(pl.element().str.strip_chars("\"' ")).list.eval(tidy(pl.element().filter(pl.element() != "")))
     return pl.when(listed.list.len() > 0).then(listed)
+
+
+def key_of(name: str) -> str:
+    """A column's name without capitals, blanks and signs: `Event_Type`, `eventType` and `event type` are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def renamed(mapping: dict[str, str], name: str) -> pl.Expr:

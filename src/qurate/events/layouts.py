@@ -5,8 +5,12 @@ from pathlib import Path
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
-from qurate.events.fields import Columns, Fields, Layout, Tables, first, ident, json_text, number, optional, renamed, text_list
-from qurate.events.layouts_shown import SHOWN_LAYOUTS, recorded
+from qurate.events.fields import Columns, Fields, Layout, Tables, emit, first, flag, ident, number, optional, renamed
+from qurate.events.layouts_own import expand_own, own_fields
+from qurate.events.layouts_shown import SHOWN_LAYOUTS, expand_emitted, recorded
+from qurate.events.listed import text_list
+from qurate.events.nearest_role import guesses
+from qurate.events.roles import Roles
 from qurate.events.side_tables import Owner, features_beside, read_features
 
 SHOP_TYPES = {
@@ -20,10 +24,6 @@ SHOP_TYPES = {
     "orders": "purchase",
 }
 """Other names of the contract's event types; taobao's pv and OTTO's clicks are opened pages: click."""
-
-
-SHOWINGS = ("shown", "impression", "none")
-"""Types of rows that say what was shown, and no more."""
 
 
 def _movielens(c: Columns) -> Fields:
@@ -108,9 +108,16 @@ def _recbole(c: Columns) -> Fields:
     fields = {"user_id": ident(c, _recbole_name(c, "user_id") or ""), "item_id": ident(c, _recbole_name(c, "item_id") or "")}
     rating, session = _recbole_name(c, "rating"), _recbole_name(c, "session_id")
     fields["type"] = pl.lit("rating" if rating else "click")
+    label = None if rating else _recbole_name(c, "label")
+    if label:  # 0/1: shown, and clicked where 1
+        fields |= {"type": pl.lit("shown"), "decision_id": pl.format("d{}", "row"), **emit((flag(label), "click", None))}
     if rating:
         fields["value"] = number(rating)
     return fields | ({"session_id": ident(c, session)} if session else {})
+
+
+def _expand_recbole(rows: pl.LazyFrame) -> Tables:
+    return expand_emitted(rows) if "decision_id" in rows.collect_schema() else Tables(rows)
 
 
 def _recbole_files(path: Path) -> dict[str, pl.LazyFrame]:
@@ -131,43 +138,22 @@ def _personalize(c: Columns) -> Fields:
     return fields
 
 
-def _qurate(c: Columns) -> Fields:
-    fields = {"user_id": ident(c, "user_id"), "type": ident(c, "type") if "type" in c else pl.lit("click")}
-    names = ("event_id", "item_id", "session_id", "decision_id", "split", "policy")
-    fields |= optional(c, {name: name for name in names})
-    if "value" in c:
-        fields["value"] = number("value")
-    if isinstance(c.get("props"), pl.Struct | pl.String):
-        fields["props"] = json_text(c, "props")
-    if "propensity" in c:
-        listed = isinstance(c["propensity"], pl.List | pl.Array) or c["propensity"] == pl.String
-        numbers = text_list(c, "propensity").cast(pl.List(pl.Float64), strict=False) if listed else pl.concat_list(number("propensity"))
-        fields["_propensity_list"] = pl.when(pl.col("propensity").is_not_null()).then(numbers)
-    if "shown" in c:
-        fields["_shown"] = text_list(c, "shown")
-    elif "propensity" in c and "item_id" in c:
-        # An answer shows nothing: its row has no probability.
-        showing = fields["_propensity_list"].is_not_null() | fields["type"].is_in(SHOWINGS)
-        fields["_shown"] = pl.when(showing).then(pl.concat_list(ident(c, "item_id")))
-    if "_shown" in fields:
-        if "candidates" in c:
-            fields["_candidates"] = text_list(c, "candidates")
-        shown, own = fields["_shown"].is_not_null(), fields.get("decision_id", pl.lit(None, pl.String))
-        fields["decision_id"] = pl.coalesce(own, pl.when(shown).then(pl.format("d{}", "row")))
-        fields["type"] = pl.coalesce(fields["type"], pl.when(shown).then(pl.lit("shown")))
-    return fields
-
-
 def _qurate_tables(path: Path) -> dict[str, pl.LazyFrame]:
     return features_beside(path, items="items", users="users")
 
 
-def _expand_qurate(rows: pl.LazyFrame) -> Tables:
-    names = rows.collect_schema().names()
-    if "_shown" not in names:
-        return Tables(rows)
-    return recorded(rows, events=~pl.col("type").is_in(SHOWINGS))
-
+OWN = "qurate"
+OWN_LAYOUT = Layout(
+    "qurate",
+    ("user_id", "timestamp", "item_id|shown"),
+    own_fields,
+    ("timestamp",),
+    expand_own,
+    numbers=("value",),
+    required=("user_id", "type"),
+    companions=_qurate_tables,
+)
+"""The contract's own columns, from the start or by the roles of a log of one's own."""
 
 LAYOUTS: tuple[Layout, ...] = (
     *SHOWN_LAYOUTS,
@@ -186,25 +172,17 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("rees46", ("event_time", "event_type", "product_id", "user_id"), _rees46, ("event_time",), numbers=("price",)),
     Layout("lastfm", ("userID", "artistID", "weight"), _lastfm, (), numbers=("weight",), merges=False),
     Layout("lastfm", ("userID", "artistID", "tagID"), _lastfm_tags, ("timestamp",), spread=_lastfm_tags_spread, merges=False),
-    Layout("personalize", ("USER_ID", "ITEM_ID", "TIMESTAMP"), _personalize, ("TIMESTAMP",), _expand_qurate, numbers=("EVENT_VALUE",)),
+    Layout("personalize", ("USER_ID", "ITEM_ID", "TIMESTAMP"), _personalize, ("TIMESTAMP",), expand_own, numbers=("EVENT_VALUE",)),
     Layout(
         "recbole",
         ("user_id:token", "item_id:token"),
         _recbole,
         ("timestamp:float", "timestamp:token"),
+        _expand_recbole,
         numbers=("rating:float",),
         companions=_recbole_files,
     ),
-    Layout(
-        "qurate",
-        ("user_id", "timestamp", "item_id|shown"),
-        _qurate,
-        ("timestamp",),
-        _expand_qurate,
-        numbers=("value",),
-        required=("user_id", "type"),
-        companions=_qurate_tables,
-    ),
+    OWN_LAYOUT,
 )
 
 
@@ -241,14 +219,21 @@ def recognise(columns: Columns, name: str | None = None) -> Layout | None:
     return next((one for one in LAYOUTS if name in (None, one.name) and not one.missing(columns)), None)
 
 
-def unknown_columns(columns: Columns, where: str, name: str | None = None) -> UserError:
-    """The error for columns of no known layout: names the nearest layout and what it lacks."""
+def unknown_columns(columns: Columns, where: str, name: str | None = None, roles: Roles | None = None) -> UserError:
+    """The error for columns of no known layout: names the nearest layout and what it lacks, or the mapping that reads it."""
     options = [layout for layout in LAYOUTS if name in (None, layout.name)]
     best = max(options, key=lambda layout: 1 - len(layout.missing(columns)) / len(layout.needs))
     lacking = best.missing(columns)
     hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if 2 * len(lacking) <= len(best.needs) else ""
+    guess = {} if roles is None else guesses(columns, roles)
+    if roles is not None and roles.missing() == ["timestamp"] and "timestamp" not in guess:
+        hint = "a log needs times, because what came before what is what is learned: name their column with --map timestamp=COLUMN, "
+        hint += "or take the order of the file with --order"
+        return UserError("times", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS)
     hint += "say which column is which: "
-    hint += "--map user_id=COL --map item_id=COL --map type=COL --map timestamp=COL"
+    has = {} if roles is None else roles.source
+    needed = ["session_id" if "session_id" in guess and "user_id" not in guess else "user_id", "item_id", "type", "timestamp", *guess]
+    hint += " ".join(f"--map {name}={guess.get(name, 'COL')}" for name in dict.fromkeys(needed) if name not in has)
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
     )

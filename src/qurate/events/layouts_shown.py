@@ -18,8 +18,8 @@ from qurate.events.fields import (
     number,
     one_item_decisions,
     optional,
-    text_list,
 )
+from qurate.events.listed import text_list
 from qurate.events.sources import beside
 
 DAY_US = 86_400_000_000
@@ -99,7 +99,8 @@ def _kuairec(c: Columns) -> Fields:
     return fields | {"item.duration": number("video_duration") / 1000}
 
 
-def _expand_emitted(rows: pl.LazyFrame) -> Tables:
+def expand_emitted(rows: pl.LazyFrame) -> Tables:
+    """Rows that each show one item, and hold the events that came of it."""
     return Tables(explode_emitted(rows), one_item_decisions(rows), "exposure")
 
 
@@ -132,9 +133,10 @@ def _rooms(path: Path) -> dict[str, pl.LazyFrame]:
         return {}
     names = [name for name in ("streamer_id", "live_type", "live_content_category") if name in rooms.columns]
     picked = [ident(rooms.columns, name).alias(name) for name in names]
-    if "start_timestamp" in rooms.columns:
-        opened = pl.col("start_timestamp").cast(pl.Int64, strict=False) * 1000
-        picked.append(opened.cast(pl.Datetime("us", "UTC")).alias("available_from"))
+    for column, name in (("start_timestamp", "available_from"), ("end_timestamp", "available_until")):
+        if column in rooms.columns:
+            moment = pl.col(column).cast(pl.Int64, strict=False) * 1000
+            picked.append(moment.cast(pl.Datetime("us", "UTC")).alias(name))
     return {"items": rooms.frame.select(ident(rooms.columns, "live_id").alias("item_id"), *picked)}
 
 
@@ -267,7 +269,7 @@ SHOWN_LAYOUTS: tuple[Layout, ...] = (
         ("user_id", "video_id", "time_ms", "is_click"),
         _kuairand,
         ("time_ms",),
-        _expand_emitted,
+        expand_emitted,
         numbers=("play_time_ms", "duration_ms"),
     ),
     Layout(
@@ -275,7 +277,7 @@ SHOWN_LAYOUTS: tuple[Layout, ...] = (
         ("user_id", "video_id", "play_duration", "video_duration", "timestamp|time"),
         _kuairec,
         ("timestamp", "time"),
-        _expand_emitted,
+        expand_emitted,
         numbers=("play_duration", "video_duration"),
     ),
     Layout(

@@ -1,6 +1,7 @@
 """Text tables line by line: what the fast parser could not read, and the text of rejected rows."""
 
 import csv
+import re
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from qurate.events.sources import BROKEN, JSON_SUFFIXES, Table, decode, fields_of
+from qurate.events.containers import FIELD_SEPARATOR
+from qurate.events.sources import BROKEN, Table, decode, fields_of
 
 CHUNK_LINES = 100_000
 JOINED_LINES = 100
@@ -27,11 +29,13 @@ def read_by_line(table: Table) -> Table:
     """
     if not table.is_text:
         return table
-    parse = _json_rows if table.path.suffix.lower() in JSON_SUFFIXES else _csv_rows
-    schema: dict[str, pl.DataType] = {"row": pl.UInt64(), BROKEN: pl.String(), **table.columns}
+    parse = _json_rows if table.kind == "json" else _csv_rows
+    columns = {name: dtype for name, dtype in table.columns.items() if name not in table.added}
+    columns |= {expr.meta.output_name(): pl.String() for expr in table.tidied}
+    schema: dict[str, pl.DataType] = {"row": pl.UInt64(), BROKEN: pl.String(), **columns}
     chunks = [pl.DataFrame(rows, schema=schema, orient="row") for rows in _chunks(parse(table))]
     frame = pl.concat(chunks) if chunks else pl.DataFrame(schema=schema)
-    return replace(table, frame=frame.lazy(), by_line=True)
+    return replace(table, frame=frame.lazy().with_columns(table.tidied).with_columns(**table.added), by_line=True)
 
 
 def _chunks(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
@@ -46,8 +50,8 @@ def _chunks(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
 
 
 def _csv_rows(table: Table) -> Iterator[list[Any]]:
-    width = len(table.columns)
-    with table.path.open("rb") as file:
+    width = len(table.columns) - len(table.added)
+    with table.plain.open("rb") as file:
         for line, _, fields, fault in _csv_records(table, file):
             yield [line, fault, *(fields + [None] * width)[:width]]
 
@@ -55,19 +59,21 @@ def _csv_rows(table: Table) -> Iterator[list[Any]]:
 def _csv_records(table: Table, file: Iterable[bytes]) -> Iterator[tuple[int, bytes, Fields, str | None]]:
     """First line, text, fields and fault of each record."""
     numbered, ahead = enumerate(file, 1), deque[tuple[int, bytes]]()
+    quoted, stray, comment = _format(table)
+    width = len(table.columns) - len(table.added)
     while one := ahead.popleft() if ahead else next(numbered, None):
         line, text = one
-        if line < table.first_line or not text.rstrip(b"\r\n"):
+        if line < table.first_line or not text.strip() or (comment and text.startswith(comment)):
             continue
-        fields, fault = _parse(text.removeprefix(BOM_UTF8) if line == 1 else text, table.separator)
+        fields, fault = _parse(text.removeprefix(BOM_UTF8) if line == 1 else text, table.separator, quoted, stray)
         if fault == UNBALANCED and (rest := _until_closed(numbered, ahead)):
-            joined, _ = _parse(b"".join([text, *rest]), table.separator, strict=True)
+            joined, _ = _parse(b"".join([text, *rest]), table.separator, quoted, stray, strict=True)
             # A stray quote seems closed by the next one in the file, but hardly so that a row of the right width results.
-            if len(joined) == len(table.columns):
+            if len(joined) == width:
                 text, fields, fault = b"".join([text, *rest]), joined, None
                 for _ in rest:
                     ahead.popleft()
-        if len(fields) > len(table.columns):
+        if len(fields) > width and any(fields[width:]):
             fault = "more fields than the header"
         yield line, text, fields, fault
 
@@ -87,20 +93,28 @@ def _until_closed(numbered: Iterator[tuple[int, bytes]], ahead: deque[tuple[int,
     return []
 
 
-def _parse(record: bytes, separator: str, strict: bool = False) -> tuple[Fields, str | None]:
-    """Fields of a record, or none and why not."""
+def _format(table: Table) -> tuple[bool, bool, bytes]:
+    """Whether the format quotes fields, whether quotes stand around fields all the same, and how comment lines begin."""
+    form = table.form
+    return (True, False, b"") if form is None else (form.quoted, form.stray_quotes, form.comment.encode())
+
+
+def _parse(record: bytes, separator: str, quoted: bool, stray: bool, *, strict: bool = False) -> tuple[Fields, str | None]:
+    """Fields of a record without the blanks around them, or none and why not."""
     text = record.decode("utf-8", "replace").rstrip("\r\n")
-    if separator != "\t" and text.count('"') % 2:
+    if quoted and text.count('"') % 2:
         return [], UNBALANCED
     try:
-        return [field or None for field in fields_of(text, separator, strict)], None
+        fields = [field.strip() for field in fields_of(text, separator, strict, quoted)]
+        fields = [re.sub('^"(.*)"$', r"\1", field).strip() for field in fields] if stray else fields
+        return [field or None for field in fields], None
     except csv.Error:
         return [], "a carriage return within a field" if "\r" in text else "a field too long to read"
 
 
 def _json_rows(table: Table) -> Iterator[list[Any]]:
-    columns = list(table.columns.items())
-    with table.path.open("rb") as file:
+    columns = [(name, dtype) for name, dtype in table.columns.items() if name not in table.added]
+    with table.plain.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -131,10 +145,11 @@ def raw_lines(table: Table, rows: list[int]) -> dict[int, tuple[int, str]]:
         texts = [msgspec.json.encode(record, enc_hook=str).decode() for record in found.drop("row").to_dicts()]
         return {row: (row, text) for row, text in zip(found["row"].to_list(), texts)}
     wanted, last, out = set(rows), max(rows), {}
-    with table.path.open("rb") as file:
+    separator = table.separator if table.form is None else table.form.separator
+    with table.plain.open("rb") as file:
         for number, line, text in _records(table, file):
             if number in wanted:
-                out[number] = (line, text.decode("utf-8", "replace").rstrip("\r\n"))
+                out[number] = (line, text.decode("utf-8", "replace").rstrip("\r\n").replace(FIELD_SEPARATOR, separator))
             if number >= last:
                 break
     return out
@@ -142,15 +157,16 @@ def raw_lines(table: Table, rows: list[int]) -> dict[int, tuple[int, str]]:
 
 def _records(table: Table, file: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
     """Record number, line and text, counted as the parser that read the table counts."""
-    json = table.path.suffix.lower() in JSON_SUFFIXES
+    json = table.kind == "json"
+    quoting, _, comment = _format(table)
+    quoting = quoting and not json
     if table.by_line:
         read = enumerate(file, 1) if json else ((line, text) for line, text, _, _ in _csv_records(table, file))
         yield from ((line, line, text) for line, text in read)
         return
-    quoting = table.separator not in ("", "\t")
     number, pending, start = 0, b"", 1
     for line, text in enumerate(file, 1):
-        if json and not text.strip():
+        if (json and not text.strip()) or (comment and not pending and line >= table.first_line and text.startswith(comment)):
             continue
         start, pending = (start, pending + text) if pending else (line, text)
         if quoting and pending.count(b'"') % 2:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from qurate.events.fields import EMIT_VALUE, Columns, Fields, Layout
+from qurate.events.reasons import Reason
 from qurate.events.schema import FLOAT32_MAX
 from qurate.events.sources import BROKEN, EXTRA
 from qurate.events.times import EARLIEST, FUTURE_SLACK, LATEST
@@ -14,15 +15,11 @@ ID_LISTS = ("_shown", "_candidates", "_clicked", "_history")
 FLOAT32_TINY = 1.1754943508222875e-38
 """Least propensity, as training holds it: below, its inverse is infinite."""
 
-UNREADABLE = "unreadable timestamp"
-FUTURE = "timestamp in the future"
-"""How the reason ends under which `validate` counts such rows."""
-
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl.Expr:
-    """Why a row is bad, or null. The first reason that holds is given.
+    """Why a row is bad (`Reason.of`), or null. The first reason that holds is given.
 
     Args:
         layout: of the rows.
@@ -32,19 +29,19 @@ def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl
     """
     found: list[pl.Expr] = []
 
-    def say(condition: pl.Expr, reason: str) -> None:
-        found.append(pl.when(condition).then(pl.lit(reason)))
+    def say(condition: pl.Expr, reason: Reason, about: str = "") -> None:
+        found.append(_said(condition, reason, about))
 
     if BROKEN in columns:
-        found.append(pl.col(BROKEN))
+        found.append(pl.when(pl.col(BROKEN).is_not_null()).then(pl.concat_str(pl.lit(Reason.BROKEN.of()), BROKEN)))
     if EXTRA in columns:
-        say(pl.col(EXTRA).is_not_null(), "more fields than the header")
+        say(pl.col(EXTRA).is_not_null(), Reason.EXTRA_FIELDS)
     for name in layout.required:
-        say(fields[name].is_null(), f"missing {name.removeprefix('_')}")
+        say(fields[name].is_null(), Reason.MISSING, name.removeprefix("_"))
     found += _time_problems(layout, columns)
     for name in layout.numbers:
         if name in columns:
-            say(pl.col(name).is_not_null() & pl.col(name).cast(pl.Float64, strict=False).is_null(), f"{name} is not a number")
+            say(pl.col(name).is_not_null() & pl.col(name).cast(pl.Float64, strict=False).is_null(), Reason.NO_NUMBER, name)
             found += _number_problems(pl.col(name).cast(pl.Float64, strict=False), name)
     for name, field in fields.items():
         if name == "value" or name.startswith(EMIT_VALUE):
@@ -52,13 +49,17 @@ def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl
     if lossy:
         found += _text_problems(fields)
     if "_shown" in fields:
-        say(fields["_shown"].list.eval(pl.element().is_null()).list.any(), "missing item_id in the shown list")
+        say(fields["_shown"].list.eval(pl.element().is_null()).list.any(), Reason.MISSING_SHOWN)
     if "_propensity" in fields:
         share = fields["_propensity"]
-        say(~share.is_between(FLOAT32_TINY, 1).fill_null(False), "propensity outside (0, 1]")
+        say(~share.is_between(FLOAT32_TINY, 1).fill_null(False), Reason.PROPENSITY)
     if "_propensity_list" in fields:
         found += _propensity_problems(fields["_shown"], fields["_propensity_list"])
     return pl.coalesce(found) if found else pl.lit(None, pl.String)
+
+
+def _said(condition: pl.Expr, reason: Reason, about: str = "") -> pl.Expr:
+    return pl.when(condition).then(pl.lit(reason.of(about)))
 
 
 def _time_problems(layout: Layout, columns: Columns) -> list[pl.Expr]:
@@ -68,19 +69,19 @@ def _time_problems(layout: Layout, columns: Columns) -> list[pl.Expr]:
     moment = pl.col("_moment").cast(pl.Int64)
     soon = int((datetime.now(UTC) + FUTURE_SLACK).timestamp()) * 1_000_000
     return [
-        pl.when(pl.col(time).is_null()).then(pl.lit("missing timestamp")),
-        pl.when(moment.is_null()).then(pl.lit(UNREADABLE)),
-        pl.when(moment < EARLIEST).then(pl.lit("timestamp in 1970 (never set, or a wrong unit)")),
-        pl.when(moment >= LATEST).then(pl.lit("timestamp after 2199 (a wrong unit)")),
-        pl.when(moment > soon).then(pl.lit(FUTURE)),
+        _said(pl.col(time).is_null(), Reason.NO_TIME),
+        _said(moment.is_null(), Reason.UNREADABLE_TIME),
+        _said(moment < EARLIEST, Reason.TIME_1970),
+        _said(moment >= LATEST, Reason.TIME_2200),
+        _said(moment > soon, Reason.FUTURE),
     ]
 
 
 def _number_problems(number: pl.Expr, name: str) -> list[pl.Expr]:
     """Training and serving hold values as float32."""
     return [
-        pl.when(number.is_not_null() & ~number.is_finite()).then(pl.lit(f"{name} is NaN or infinite")),
-        pl.when(number.abs() >= FLOAT32_MAX).then(pl.lit(f"{name} is beyond float32")),
+        _said(number.is_not_null() & ~number.is_finite(), Reason.NOT_FINITE, name),
+        _said(number.abs() >= FLOAT32_MAX, Reason.TOO_LARGE, name),
     ]
 
 
@@ -90,13 +91,13 @@ def _text_problems(fields: Fields) -> list[pl.Expr]:
     for name in ID_LISTS:
         if name in fields:
             lossy.append((name[1:], fields[name].list.eval(pl.element().str.contains(REPLACEMENT, literal=True)).list.any()))
-    return [pl.when(broken).then(pl.lit(f"{name} is not UTF-8")) for name, broken in lossy]
+    return [_said(broken, Reason.NOT_UTF8, name) for name, broken in lossy]
 
 
 def _propensity_problems(shown: pl.Expr, propensity: pl.Expr) -> list[pl.Expr]:
     """Reasons why a decision's propensities are bad: another number than items, or values outside (0, 1]."""
     inside = propensity.list.eval(pl.element().is_between(FLOAT32_TINY, 1).fill_null(False)).list.all()
     return [
-        pl.when(propensity.list.len() != shown.list.len()).then(pl.lit("as many propensities as items shown are needed")),
-        pl.when(~inside).then(pl.lit("propensity outside (0, 1]")),
+        _said(propensity.list.len() != shown.list.len(), Reason.PROPENSITY_COUNT),
+        _said(~inside, Reason.PROPENSITY),
     ]

@@ -3,28 +3,37 @@
 One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy.
 """
 
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import Code, UserError, nearest
-from qurate.events.fields import STEM, Columns, Layout, Tables, conform_decisions, conform_events, flat
-from qurate.events.layouts import DECISIONS, recognise, unknown_columns
-from qurate.events.lines import raw_lines, read_by_line
-from qurate.events.problems import UNREADABLE, problem
-from qurate.events.schema import DECISION_COLUMNS, DUPLICATE, EVENT_COLUMNS, FILE_ROWS, TIME, EventLog, Kind, empty_rejects
+from qurate.errors import Code, UserError
+from qurate.events.described import described
+from qurate.events.expressions import parse_value
+from qurate.events.fields import STEM, Columns, Fields, Layout, Tables, conform_decisions, conform_events, flat, number
+from qurate.events.file_times import ordered, times_of_files
+from qurate.events.file_types import name_by_file
+from qurate.events.find_roles import roles_of
+from qurate.events.layouts import DECISIONS, OWN, OWN_LAYOUT, recognise, unknown_columns
+from qurate.events.lines import read_by_line
+from qurate.events.places import Paths, find_places
+from qurate.events.problems import problem
+from qurate.events.reasons import Reason
+from qurate.events.roles import DIGEST, SAMPLE_ROWS, Asked, Roles, sample_of
+from qurate.events.schema import FILE_ROWS, EventLog, Kind
 from qurate.events.service_log import read_store
-from qurate.events.sources import BROKEN, EXTRA, STORE, Paths, Table, beside, find_files, open_table, unreadable
-from qurate.events.times import ORDER_EPOCH, parse_time
+from qurate.events.set_aside import MAX_REJECTS, digest_of, doubles_of, refuse_if_bad, rejects_of, whole_days_of
+from qurate.events.sources import BROKEN, STORE, Table, beside, open_table, open_tables, refuse_unnamed, unreadable, with_joined
+from qurate.events.times import by_order, read_time
 
 DEFAULT_MAX_BAD = 0.01
-SAMPLE_ROWS = 10_000
-MAX_REJECTS = 1_000_000
-"""Rejected rows kept with their text; a log with more is refused by any sensible limit."""
-
-MAPPABLE = tuple(name for name in dict.fromkeys((*EVENT_COLUMNS, *DECISION_COLUMNS)) if name not in ("row", "as_of"))
+DOUBLES_SAID = 0.01
+"""Above this share of duplicates a note names the option that keeps them."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +54,32 @@ def read_events(
     layout: str | None = None,
     max_bad: float = DEFAULT_MAX_BAD,
     decisions: str | Path | None = None,
+    *,
+    type: str | Mapping[str, str] | None = None,
+    value: str | None = None,
+    keep_duplicates: bool = False,
+    rows: int | None = None,
+    separator: str | None = None,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    time_form: str | None = None,
+    order: str | None = None,
 ) -> EventLog:
-    """An event log from CSV, TSV, JSONL, Parquet, RecBole files, or a directory of `qurate serve --data`.
+    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory.
-        map: contract's column -> the log's own column, for logs of no known layout.
+        path: a file, several, or a directory with its subfolders.
+        map: contract's column -> the log's own column, a path into one (`properties.product_id`), or two for a time
+            (`date+time`); `FILE:column` is for one file.
         layout: read as this one instead of recognising it by the columns.
         max_bad: largest share of bad rows, 0..1; duplicates are dropped and not counted.
         decisions: the decisions table; default `decisions.*` beside the events, where there is one.
+        type: event type of every row, or of each file by its name.
+        value: arithmetic over columns that gives the value, such as `quantity*price`.
+        keep_duplicates: rows that stand twice are two events.
+        rows: read only so many of each file, for a plan.
+        separator, header, columns, encoding, time_form, order: as for `open_tables`; None: found by looking.
 
     Raises:
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
@@ -71,17 +97,28 @@ def read_events(
         return read_store(store)
     if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
-    tables = [open_table(file) for file in find_files(path)]
+    forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
+    tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
+    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
     given = isinstance(path, str | Path) and Path(path).is_dir()
-    groups, ignored = _group(tables, map, layout or ("qurate" if map else None), skip_unknown=given)
-    read = [_read_group(one, members, start, map) for start, (one, members) in _numbered(groups)]
+    types = {"": type} if isinstance(type, str) else dict(type or {})
+    asked = Asked(map or {}, types, value)
+    asked.check(tables, decisions)
+    groups, ignored, files = _group(tables, asked, layout, skip_unknown=given)
+    reading = _Reading(files, asked, keep_duplicates)
+    read = [_read_group(one, members, start, reading) for start, (one, members) in _numbered(groups)]
     main = groups[0][0]
-    notes = [note for part in read for note in part.notes]
+    notes = [*unread, *(note for part in read for note in part.notes)]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
     log = _assemble(main, groups[0][1][0].path, read, notes, [str(t.path) for _, members in groups for t in members])
-    if main.name == "qurate" or decisions is not None:
-        log = _with_decisions(log, groups[0][1][0].path, decisions)
-    _refuse_if_bad(log, max_bad)
+    log = replace(
+        log,
+        has_users=log.has_users and (not files or any(one.users for one in files.values())),
+        files=[described(one, table, files.get(table.path), asked) for one, members in groups for table in members],
+    )
+    if main.name == OWN or decisions is not None:
+        log = _with_decisions(log, groups[0][1][0].path, decisions, asked)
+    refuse_if_bad(log, max_bad)
     return log
 
 
@@ -90,30 +127,51 @@ def _store_of(path: Path) -> Path | None:
     return inside if inside.is_file() else path if path.name == STORE and path.is_file() else None
 
 
+def _first_rows(table: Table, rows: int | None) -> Table:
+    return table if rows is None else replace(table, frame=table.frame.head(rows).collect(engine="streaming").lazy())
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How rows become the contract's."""
+
+    roles: dict[Path, Roles]  # of the files of no published layout
+    asked: Asked = field(default_factory=Asked)
+    keep_duplicates: bool = False
+
+
 def _group(
-    tables: list[Table], map: dict[str, str] | None, name: str | None, skip_unknown: bool
-) -> tuple[list[tuple[Layout, list[Table]]], list[Path]]:
-    """Tables by layout; in a directory the files of other layouts are left out (items, users, tags).
+    tables: list[Table], asked: Asked, name: str | None, skip_unknown: bool
+) -> tuple[list[tuple[Layout, list[Table]]], list[Path], dict[Path, Roles]]:
+    """Tables by layout, and the roles of those in the contract's own; in a directory the files of other layouts are left out.
 
     Raises:
         UserError: columns of no layout; a file given by name that is no part of the first one's log.
     """
     groups: dict[int, tuple[Layout, list[Table]]] = {}
     ignored: list[Path] = []
+    roles: dict[Path, Roles] = {}
     for table in tables:
-        if skip_unknown and map and not set(map.values()) <= set(table.columns):
+        mapped = asked.map_of(table)
+        if skip_unknown and (not _has(table, mapped) or table.path.stem.endswith("decisions")):
             ignored.append(table.path)
             continue
-        columns = _mapped(table.columns, map, str(table.path))
-        found = recognise(columns, name)
-        if found is not None and not (skip_unknown and table.path.stem.endswith("decisions")):
-            groups.setdefault(id(found), (found, []))[1].append(table)
-        elif skip_unknown:
-            ignored.append(table.path)
-        else:
-            raise unknown_columns(columns, str(table.path), name)
+        found = recognise(table.columns, name or (OWN if mapped else None))
+        if found is None or found.name == OWN:
+            own = roles_of(table, asked, sample_of(table)) if name in (None, OWN) else None
+            if own is None or own.missing():
+                if skip_unknown:
+                    ignored.append(table.path)
+                    continue
+                refuse_unnamed(table)
+                raise unknown_columns(table.columns, str(table.path), name, own)
+            found, roles[table.path] = OWN_LAYOUT, own
+        groups.setdefault(id(found), (found, []))[1].append(table)
     if not groups:
-        raise unknown_columns(_mapped(tables[0].columns, map, str(tables[0].path)), str(tables[0].path), name)
+        if asked.map and name in (None, OWN):
+            roles_of(tables[0], asked, sample_of(tables[0]))  # says which column is not there
+        refuse_unnamed(tables[0])
+        raise unknown_columns(tables[0].columns, str(tables[0].path), name)
     main = next(iter(groups.values()))[0]
     kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
     ours = {id(layout) for layout, _ in kept}
@@ -123,7 +181,15 @@ def _group(
         got, hint = f"one of {layout.name} after one of {main.name}", "ingest it on its own, or give it as --items or --users"
         raise UserError("files of one log", got, where=str(path), hint=hint, code=Code.MIXED_LAYOUTS)
     ignored += [path for _, path in others]
-    return kept, ignored
+    own_files = {path: own for path, own in roles.items() if path not in ignored}
+    name_by_file(own_files, asked)
+    return kept, ignored, own_files
+
+
+def _has(table: Table, mapped: dict[str, str]) -> bool:
+    """Whether the file has the columns that every file should have."""
+    heads = [part.partition(".")[0] for source in mapped.values() for part in ([source] if source in table.columns else source.split("+"))]
+    return all(source in table.columns for source in [*heads] if source)
 
 
 def _numbered(groups: list[tuple[Layout, list[Table]]]) -> list[tuple[int, tuple[Layout, list[Table]]]]:
@@ -135,39 +201,10 @@ def _numbered(groups: list[tuple[Layout, list[Table]]]) -> list[tuple[int, tuple
     return out
 
 
-def _mapped(columns: Columns, map: dict[str, str] | None, where: str) -> Columns:
-    """The columns under the contract's names.
-
-    Raises:
-        UserError: a name that is not the contract's, or a column that the log does not have.
-    """
-    if not map:
-        return columns
-    for target, source in map.items():
-        if target not in MAPPABLE:
-            raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
-        if source not in columns:
-            raise UserError(
-                "a column of the log",
-                source,
-                where=f"--map {target}={source}, {where}",
-                hint=nearest(source, columns),
-                code=Code.UNKNOWN_COLUMN,
-            )
-    sources = {source: target for target, source in map.items()}
-    if len(sources) < len(map):
-        twice = next(source for target, source in map.items() if sources[source] != target)
-        raise UserError(
-            "a column of its own for each name", f"{twice} twice", where=f"--map, {where}", hint="leave one of them out", code=Code.BAD_MAP
-        )
-    kept = {name: dtype for name, dtype in columns.items() if name not in map or name in sources}
-    return {sources.get(name, name): dtype for name, dtype in kept.items()}
-
-
-def _read_group(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> _Rows:
+def _read_group(layout: Layout, tables: list[Table], start: int, reading: _Reading) -> _Rows:
     """All files of one layout as one frame; where the fast parser gives up, once more line by line."""
     try:
-        return _check_rows(layout, tables, start, map)
+        return _check_rows(layout, tables, start, reading)
     except UserError as error:
         if not error.where.startswith("column "):
             raise
@@ -177,73 +214,90 @@ def _read_group(layout: Layout, tables: list[Table], start: int, map: dict[str, 
             raise unreadable(tables[0].path, error) from None
     slow = [read_by_line(table) for table in tables]
     try:
-        checked = _check_rows(layout, slow, start, map)
+        checked = _check_rows(layout, slow, start, reading)
     except PolarsError as error:
         raise unreadable(tables[0].path, error) from None
     return replace(checked, notes=[*checked.notes, "the file was read line by line, because the fast parser could not read it"])
 
 
-def _frame(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None) -> pl.LazyFrame:
+def _frame(layout: Layout, tables: list[Table], start: int, reading: _Reading) -> pl.LazyFrame:
     parts = []
-    for number, table in enumerate(tables, start):
-        frame = table.frame.with_columns(pl.col("row") + number * FILE_ROWS, pl.lit(table.path.stem).alias(STEM))
-        if map:
-            sources = set(map.values())
-            taken = [target for target in map if target in table.columns and target not in sources]
-            frame = frame.drop(taken).rename({source: target for target, source in map.items() if source != target})
-        parts.append(frame)
+    for place, table in enumerate(tables, start):
+        frame = table.frame.with_columns(pl.col("row") + place * FILE_ROWS, pl.lit(table.stem).alias(STEM))
+        parts.append(reading.roles[table.path].apply(frame) if table.path in reading.roles else frame)
     return layout.spread(pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0])
 
 
-def _check_rows(layout: Layout, tables: list[Table], start: int, map: dict[str, str] | None, other_times: pl.Expr | None = None) -> _Rows:
-    frame = _frame(layout, tables, start, map)
+def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Reading, other_times: pl.Expr | None = None) -> _Rows:
+    frame = _frame(layout, tables, start, reading)
     columns = dict(frame.collect_schema())
     where = str(tables[0].path)
-    moment, unit = _time_of(layout, frame, columns, where)
+    moment, unit, about_time = _time_of(layout, frame, columns, tables, start, reading)
     moment = moment if other_times is None else pl.coalesce(moment, other_times)
     for name in layout.numbers:
         flat(columns, name)
-    fields = layout.fields(columns)
+    fields = _with_asked(layout.fields(columns), columns, reading.asked, tables) if layout is not OWN_LAYOUT else layout.fields(columns)
     rows = frame.with_columns(moment.alias("_moment")).select(
         "row",
         pl.col("_moment").alias("timestamp"),
         problem(layout, fields, columns, any(table.separator for table in tables)).alias("_problem"),
-        *([_digest(columns).alias("_digest")] if layout.dedupe else []),
+        *([digest_of(columns).alias(DIGEST)] if layout.dedupe else []),
         *(expr.alias(name) for name, expr in fields.items()),
     )
     event_id = "event_id" in fields
-    wanted = ["row", "_problem", *(["_digest"] if layout.dedupe else []), *(["event_id"] if event_id else [])]
+    wanted = ["row", "_problem", *([DIGEST] if layout.dedupe else []), *(["event_id"] if event_id else [])]
     seen = rows.select(wanted).collect(engine="streaming")
     if seen.height == 0:
         raise _no_rows(where)
-    if other_times is None and unit == "text" and (seen["_problem"] == UNREADABLE).any():
+    form_given = any(table.time_form for table in tables)
+    if other_times is None and unit == "text" and not form_given and (seen["_problem"] == Reason.UNREADABLE_TIME.of()).any():
         other_times = _other_times(layout, frame, columns, moment)
         if other_times is not None:
-            return _check_rows(layout, tables, start, map, other_times)
-    doubles = _doubles(seen, layout, rows)
-    clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", "_digest", strict=False)
+            return _check_rows(layout, tables, start, reading, other_times)
+    days = layout is OWN_LAYOUT and unit in ("text", "datetime") and whole_days_of(frame, moment)
+    doubles = doubles_of(seen, layout, days or reading.keep_duplicates)
+    clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", DIGEST, strict=False)
     if len(doubles):
         clean = clean.filter(~pl.col("row").is_in(doubles.implode()))
-    rejects = _rejects(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
+    rejects = rejects_of(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
     notes = [layout.note] if layout.note else []
     notes += [f"{table.path.name} begins with a byte order mark, which is not read" for table in tables if table.bom]
+    notes += [f"{table.path.name}: {note}" for table in tables for note in table.notes]
+    notes += about_time
     if len(doubles):
         notes.append(f"{len(doubles):,} duplicate rows dropped")
-    if unit == "order":
+        if len(doubles) > DOUBLES_SAID * seen.height and not reading.keep_duplicates:
+            notes.append(f"{len(doubles) / seen.height:.1%} of the rows were duplicates; --keep-duplicates reads them as further events")
+    if days and (repeats := len(doubles_of(seen, layout, False)) - len(doubles)):
+        notes.append(f"times are days: {repeats:,} equal rows of a day are further events, not duplicates")
+    notes += [note for table in tables if table.path in reading.roles for note in reading.roles[table.path].notes]
+    if unit == "order" and not about_time:
         notes.append("the log has no time: rows stand one second apart in the order of the file")
     return _Rows(layout.expand(clean), clean, unit, seen.height, rejects, notes)
 
 
-def _time_of(layout: Layout, frame: pl.LazyFrame, columns: Columns, where: str) -> tuple[pl.Expr, str]:
+def _time_of(
+    layout: Layout, frame: pl.LazyFrame, columns: Columns, tables: list[Table], start: int, reading: _Reading
+) -> tuple[pl.Expr, str, list[str]]:
+    """The expression of the time, its unit, and what is to be said about it."""
     name = next((one for one in layout.time if one in columns), None)
     if name is None:
-        return (ORDER_EPOCH + pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000).cast(TIME), "order"
-    sample = frame.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
-    if len(sample) == 0 and frame.head(1).collect().height == 0:
-        raise _no_rows(where)
-    if len(sample) == 0 and BROKEN in columns:
-        _refuse_broken(frame, where)
-    return parse_time(name, columns[name], sample, f"{where}, column {name}")
+        return by_order(None), "order", []
+    if tables[0].order is not None:
+        return ordered(tables, name)
+    files = {}
+    for place, table in enumerate(tables, start):
+        part = frame if len(tables) == 1 else _frame(layout, [table], place, reading)
+        have = part.collect_schema()
+        if name not in have:
+            continue
+        sample = part.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
+        if len(sample) == 0 and part.head(1).collect().height == 0:
+            raise _no_rows(str(table.path))
+        if len(sample) == 0 and BROKEN in have:
+            _refuse_broken(part, str(table.path))
+        files[place] = (table, part, sample)
+    return times_of_files(name, columns[name], files, frame)
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
@@ -264,48 +318,27 @@ def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: 
     name = next(one for one in layout.time if one in columns)
     late = frame.filter(pl.col(name).is_not_null() & moment.is_null()).select(name).head(MAX_REJECTS).collect(engine="streaming")
     try:
-        other, unit = parse_time(name, columns[name], late.to_series(), "")
+        other = read_time(name, columns[name], late.to_series(), "", frames=[frame])
     except UserError:
         return None
-    return other if unit == "text" else None
+    return other.moment if other.unit == "text" else None
 
 
 def _no_rows(where: str) -> UserError:
     return UserError("at least one row", "a file with a header only", where=where, hint="check how it was written", code=Code.EMPTY_FILE)
 
 
-def _digest(columns: Columns) -> pl.Expr:
-    """A 64-bit hash of a whole source row."""
-    names = [name for name in columns if name not in ("row", STEM, EXTRA, BROKEN)]
-    return pl.struct(names).hash(seed=1)
-
-
-def _doubles(seen: pl.DataFrame, layout: Layout, rows: pl.LazyFrame) -> pl.Series:
-    """Rows that repeat an earlier one, whole or by event_id."""
-    good = seen.filter(pl.col("_problem").is_null())
-    doubles = [pl.Series("row", [], dtype=pl.UInt64)]
-    if layout.dedupe:
-        doubles.append(good.filter(~pl.col("_digest").is_first_distinct())["row"])
-    if "event_id" in seen.columns:
-        doubles.append(good.filter(pl.col("event_id").is_not_null() & ~pl.col("event_id").is_first_distinct())["row"])
-    return pl.concat(doubles).unique().sort()
-
-
-def _rejects(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: int) -> pl.DataFrame:
-    """Line, reason and text of the bad rows and dropped duplicates; with several files the reason names the file."""
-    repeated = pl.DataFrame({"row": doubles}).with_columns(pl.lit(DUPLICATE).alias("reason"))
-    found = pl.concat([bad, repeated]).sort("row").head(MAX_REJECTS)
-    if found.height == 0:
-        return empty_rejects()
-    out = []
-    for number, table in enumerate(tables, start):
-        mine = found.filter((pl.col("row") // FILE_ROWS) == number)
-        rows = (mine["row"] - number * FILE_ROWS).to_list()
-        texts = raw_lines(table, rows)
-        lines, raw = zip(*(texts.get(row, (row, "")) for row in rows)) if rows else ((), ())
-        reason = mine["reason"] if len(tables) == 1 else table.path.name + ": " + mine["reason"]
-        out.append(pl.DataFrame({"line": lines, "reason": reason, "raw": raw}, schema=empty_rejects().schema))
-    return pl.concat(out)
+def _with_asked(fields: Fields, columns: Columns, asked: Asked, tables: list[Table]) -> Fields:
+    """A published layout with the user's `--type` and `--value`."""
+    stem = pl.col(STEM).cast(pl.String)
+    types = {table.stem: kind for table in tables if (kind := asked.type_of(table)) is not None}
+    fields = dict(fields)
+    for name, kind in types.items():
+        fields["type"] = pl.when(stem == name).then(pl.lit(kind)).otherwise(fields["type"])
+    if asked.value is not None:
+        known = {name: number(name) for name, dtype in columns.items() if not dtype.is_nested()}
+        fields["value"] = parse_value(asked.value, known)[0]
+    return fields
 
 
 def _assemble(layout: Layout, path: Path, read: list[_Rows], notes: list[str], source: list[str]) -> EventLog:
@@ -353,16 +386,19 @@ def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None
     return None
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
-    table = open_table(find_files(decisions)[0]) if decisions is not None else beside(path, "decisions")
+    table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
-    lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in table.columns]
+    own = {key: column for key, column in asked.map.items() if ":" in key}
+    roles = roles_of(table, Asked(own), sample_of(table))
+    lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in roles.source]
     if lacking:
-        got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}"
+        names = " ".join(f"--map {table.path.name}:{name}=COL" for name in lacking)
+        got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}; say {names}"
         raise UserError("the decisions table of the contract", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
-    read = _read_group(DECISIONS, [table], len(log.source), None)
+    read = _read_group(DECISIONS, [table], len(log.source), _Reading({table.path: roles}))
     rejects = read.rejects.with_columns(("decisions: " + pl.col("reason")).alias("reason"))
     decided = conform_decisions(read.tables.decisions) if read.tables.decisions is not None else None
     return replace(
@@ -373,16 +409,4 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None) -> 
         rows=log.rows + read.total,
         notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
         source=[*log.source, str(table.path)],
-    )
-
-
-def _refuse_if_bad(log: EventLog, max_bad: float) -> None:
-    bad = log.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE))
-    if bad.height <= max_bad * log.rows:
-        return
-    counts = bad["reason"].value_counts(sort=True)
-    line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
-    got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
-    raise UserError(
-        f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint="repair them, or raise --max-bad", code=Code.TOO_MANY_BAD_ROWS
     )

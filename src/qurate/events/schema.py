@@ -1,9 +1,11 @@
 """The two tables of the contract: names, types, standard event types, and `EventLog`, which carries them."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
+
+from qurate.events.reasons import Reason
 
 Kind = Literal["organic", "exposure", "logged"]
 
@@ -41,7 +43,8 @@ DECISION_COLUMNS: dict[str, pl.DataType] = {
 """One decision per row; `propensity` null: not logged; `candidates` null: what was available then; `as_of`: `row` of the
 last event that the policy had seen, known from the service's store only."""
 
-REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String()}
+REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String(), "code": pl.String()}
+"""`code` is a `Reason`, `reason` its text, with the file's name where there are several."""
 
 STANDARD_TYPES = (
     "click",
@@ -69,9 +72,6 @@ FLOAT32_MAX = 3.4028234663852886e38
 FILE_ROWS = 2**40
 """`row` = file number * 2**40 + line, so that the first file's rows are plain line numbers and order is total."""
 
-DUPLICATE = "duplicate of an earlier row"
-"""How the reason ends under which dropped duplicates stand in `EventLog.rejects`; they do not count as bad rows."""
-
 
 def empty_rejects() -> pl.DataFrame:
     """A rejects table without rows."""
@@ -88,7 +88,7 @@ class EventLog:
 
     events: pl.LazyFrame  # EVENT_COLUMNS
     decisions: pl.LazyFrame | None  # DECISION_COLUMNS
-    items: pl.LazyFrame | None  # item_id and feature columns; `available_from` (TIME) optional
+    items: pl.LazyFrame | None  # item_id and features; `available_from`, `available_until` (TIME) optional
     users: pl.LazyFrame | None  # user_id and feature columns
     layout: str
     kind: Kind
@@ -97,9 +97,10 @@ class EventLog:
     notes: list[str] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
     rows: int = 0  # rows read from the source, bad ones included
+    files: list[dict[str, Any]] = field(default_factory=list)  # per file: how it is read, and what each column is
     has_users: bool = True  # False: the log names no users, so user_id is the session or the impression
 
     @property
     def bad_rows(self) -> int:
         """Rejected rows without the dropped duplicates."""
-        return self.rejects.filter(~pl.col("reason").str.ends_with(DUPLICATE)).height
+        return self.rejects.filter(pl.col("code") != Reason.DUPLICATE).height

@@ -1,6 +1,7 @@
 """Tables of items and users that stand beside a log or are given by `--items` and `--users`."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,10 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.lines import raw_lines
+from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
-from qurate.events.sources import EXTRA, Table, beside, find_files, open_table, unreadable
+from qurate.events.schema import TIME
+from qurate.events.sources import EXTRA, Table, beside, open_table, unreadable
 from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
@@ -20,24 +23,69 @@ ID_NAMES: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "item_id:token", "ITEM_ID", "movieId", "video_id", "article_id", "itemid", "product_id", "news_id", "aid"),
     "user_id": ("user_id", "user_id:token", "USER_ID", "userId", "visitorid", "userID"),
 }
+AVAILABILITY_NAMES: dict[str, tuple[str, ...]] = {
+    "available_from": ("available_from", "available_since", "start_timestamp"),
+    "available_until": ("available_until", "end_timestamp"),
+}
+"""When an item may be shown, from (inclusive) until (exclusive), and how tables spell it."""
 SAMPLE_ROWS = 10_000
 
 
-def read_features(path: str | Path, owner: Owner) -> pl.LazyFrame:
-    """A table of items (`item_id`) or users (`user_id`) from CSV, JSONL, Parquet or RecBole files.
+@dataclass(frozen=True)
+class SideTable:
+    """A table of items or users: `frame` has the id and the features; `notes` say what was assumed in reading it."""
 
-    The id is text, `available_from` a time (UTC, microseconds); the other columns are features as they stand. A table
-    whose id has the name of a published layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
+    frame: pl.LazyFrame
+    notes: tuple[str, ...]
+    found: dict[str, Any]  # see `Table.found`
+
+
+def read_features(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None, *, encoding: str | None = None) -> pl.LazyFrame:
+    """The frame of `read_side_table`."""
+    return read_side_table(path, owner, names, encoding=encoding).frame
+
+
+def read_side_table(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None, *, encoding: str | None = None) -> SideTable:
+    """A table of items (`item_id`) or users (`user_id`) from text, JSON, Parquet or RecBole files.
+
+    The id is text; `available_from` and `available_until` of items (other spellings: `AVAILABILITY_NAMES`) are times
+    (UTC, microseconds); the other columns are features as they stand. A table whose id has the name of a published
+    layout (movieId, ITEM_ID) is understood. Rows that stand twice count once.
+
+    Args:
+        path: the file.
+        owner: whose table it is.
+        names: column of ours -> the table's own, such as {"item_id": "sku"}.
+        encoding: of text that is not UTF-8.
 
     Raises:
         UserError: no such file, no id column, an id that is missing, not UTF-8 or stands twice with other values, an
-            unreadable number or `available_from`, a row of too many fields, more than one file.
+            unreadable number or time, an item that ends before it begins, a row of too many fields, more than one file.
     """
-    files = find_files(path)
+    files = find_places(path)[0]
     if len(files) != 1:
         raise UserError("one file", f"a directory with {len(files)}", where=str(path), hint="name the file", code=Code.BAD_PATH)
     table = open_table(files[0])
-    return _checked(table, owner)
+    if encoding is not None and table.guess is not None:
+        table = open_table(files[0], encoding=encoding)
+    table = _renamed(table, names or {}, owner)
+    return SideTable(_checked(table, owner), tuple(f"{table.path.name}: {note}" for note in table.notes), table.found())
+
+
+def _renamed(table: Table, names: Mapping[str, str], owner: Owner) -> Table:
+    """The table with columns under the names that the user says: the id, or any feature."""
+    for target, source in names.items():
+        if source not in table.columns:
+            where, hint = f"--map {target}={source}, {table.path}", nearest(source, table.columns)
+            raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
+    if not names:
+        return table
+    new = {source: target for target, source in names.items() if source != target}
+    hidden = [target for target in new.values() if target in table.columns and target not in new]
+    # Another column with an id's usual name would be taken for the id.
+    hidden += [name for name in ID_NAMES[owner] if owner in names and name in table.columns and name not in (names[owner], *hidden)]
+    columns = {new.get(name, name): dtype for name, dtype in table.columns.items() if name not in hidden}
+    return replace(table, frame=table.frame.drop(hidden).rename(new), columns=columns)
 
 
 def _checked(table: Table, owner: Owner) -> pl.LazyFrame:
@@ -52,12 +100,11 @@ def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
     """The features of a table that is open already, row by row as they stand."""
     columns, name = table.columns, _id_column(table, owner)
     key = ident(columns, name)
-    picked = [key.alias(owner)]
-    for column, dtype in columns.items():
-        if column == "available_from":
-            picked += _available_from(table, dtype)
-        elif column != name:
-            picked.append(_feature(column, dtype))
+    times = _availability(table) if owner == "item_id" else {}
+    if len(times) == 2:
+        _refuse_reversed(table, key, dict(times.values()))
+    picked = [key.alias(owner), *(moment.alias(named) for named, moment in times.values())]
+    picked += [_feature(column, dtype) for column, dtype in columns.items() if column != name and column not in times]
     return table.frame.filter(key.is_not_null()).select(picked)
 
 
@@ -65,12 +112,20 @@ def _id_column(table: Table, owner: Owner) -> str:
     name = first(table.columns, *ID_NAMES[owner])
     if name is None:
         got = ", ".join(list(table.columns)[:20])
-        raise UserError(f"a column {owner}", got, where=str(table.path), hint=nearest(owner, table.columns), code=Code.UNKNOWN_COLUMNS)
+        hint = f"name it with --map {table.path.name}:{owner}={_likely_id(table)}"
+        raise UserError(f"a column {owner}", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
     if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
         raise UserError(
-            "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint="convert the file to UTF-8", code=Code.BAD_ENCODING
+            "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint=f"say --encoding {table.guess}", code=Code.BAD_ENCODING
         )
     return name
+
+
+def _likely_id(table: Table) -> str:
+    """The column whose values differ from row to row, by the first rows; COLUMN where there is none."""
+    flat = [name for name, dtype in table.columns.items() if not dtype.is_nested() and not dtype.is_float()]
+    rows = table.frame.select(flat).head(SAMPLE_ROWS).collect()
+    return next((name for name in flat if rows[name].null_count() == 0 and rows[name].n_unique() == rows.height), "COLUMN")
 
 
 def _each_once(table: Table, owner: Owner) -> Table:
@@ -116,16 +171,41 @@ def _each_once(table: Table, owner: Owner) -> Table:
     return table if once.height == seen.height else replace(table, frame=table.frame.filter(pl.col("row").is_in(once["row"].implode())))
 
 
-def _available_from(table: Table, dtype: pl.DataType) -> list[pl.Expr]:
-    """The column as times; nothing where it is empty. An unreadable time would count as available from the beginning."""
-    raw, where = pl.col("available_from"), f"{table.path}, column available_from"
-    sample = table.frame.select(raw).drop_nulls().head(SAMPLE_ROWS).collect().to_series()
-    if len(sample) == 0:
-        return []
-    moment = parse_time("available_from", dtype, sample, where)[0]
-    if (bad := _first(table, raw, raw.is_not_null() & moment.is_null())) is not None:
-        raise UserError("a time, or nothing", repr(bad), where=where, hint="write 2024-05-31T12:00:00Z", code=Code.BAD_AVAILABLE_FROM)
-    return [moment.alias("available_from")]
+def _availability(table: Table) -> dict[str, tuple[str, pl.Expr]]:
+    """`available_from` and `available_until` as times, by the column that holds them.
+
+    An unreadable time would count as available from the beginning, or for ever.
+    """
+    out = {}
+    for name, spellings in AVAILABILITY_NAMES.items():
+        column = first(table.columns, *spellings)
+        if column is None:
+            continue
+        raw, where = pl.col(column), f"{table.path}, column {column}"
+        sample = table.frame.select(raw).drop_nulls().head(SAMPLE_ROWS).collect().to_series()
+        if len(sample) == 0:
+            out[column] = name, pl.lit(None, TIME)
+            continue
+        moment = parse_time(column, table.columns[column], sample, where)[0]
+        if (bad := _first(table, raw, raw.is_not_null() & moment.is_null())) is not None:
+            raise UserError("a time, or nothing", repr(bad), where=where, hint="write 2024-05-31T12:00:00Z", code=Code.BAD_AVAILABILITY)
+        out[column] = name, moment
+    return out
+
+
+def _refuse_reversed(table: Table, key: pl.Expr, times: dict[str, pl.Expr]) -> None:
+    rows = table.frame.select("row", key.alias("item_id"), **times)
+    bad = rows.filter(pl.col("available_until") < pl.col("available_from")).head(1).collect()
+    if bad.height:
+        line = raw_lines(table, [bad["row"][0]]).get(bad["row"][0], (bad["row"][0], ""))[0]
+        raise reversed_interval(bad.row(0, named=True), f"{table.path}, {'line' if table.is_text else 'row'} {line}")
+
+
+def reversed_interval(row: dict[str, Any], where: str) -> UserError:
+    """The error about an item (`item_id`, `available_from`, `available_until`) that ends before it begins."""
+    got = f"{row['available_until'].isoformat()} before {row['available_from'].isoformat()} for item {row['item_id']!r}"
+    hint = "leave it empty where it does not end"
+    return UserError("available_until at or after available_from", got, where=where, hint=hint, code=Code.BAD_AVAILABILITY)
 
 
 def _first(table: Table, value: pl.Expr, where: pl.Expr) -> Any:

@@ -1,27 +1,39 @@
-"""Files to lazy tables: CSV, TSV, JSONL, Parquet and RecBole's atomic files, each with the line every row came from.
+"""Files to lazy tables: text with separators, JSON, Parquet, each with the line every row came from.
 
 Text formats are read as text, so that ids keep their zeros and one bad cell is one bad row. Where a file is too broken
 for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads it again line by line.
 """
 
 import csv
-import re
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import errno
+from codecs import BOM_UTF8
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import Code, MachineError, UserError
+from qurate.errors import Code, MachineError, UserError, nearest
+from qurate.events.containers import (
+    FIELD_SEPARATOR,
+    array_lines,
+    container_of,
+    guessed_encoding,
+    known_encoding,
+    refuse_no_text,
+    transcoded,
+    unpacked,
+    with_one_separator,
+    without_blanks_before_quotes,
+)
+from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
+from qurate.events.text_form import TextForm, known_separator, look, suggested_names
+from qurate.events.time_forms import known_form
+from qurate.events.times import joined
 
-TEXT_SEPARATOR = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".user": "\t", ".item": "\t"}
-JSON_SUFFIXES = (".jsonl", ".ndjson")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-SUFFIXES = (*TEXT_SEPARATOR, *JSON_SUFFIXES, *PARQUET_SUFFIXES)
 STORE = "events.sqlite"
 """The service's store: a directory that holds this file is read as a log."""
 
@@ -33,110 +45,182 @@ SAMPLE_LINES = 1_000
 SAMPLE_PLACES, LINES_PER_PLACE = 50, 20
 """JSONL columns are looked for in the first lines and at places spread over the file: a rare field may come late."""
 
-COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
-COMPRESSED_SUFFIXES = (".gz", ".zip", ".zst", ".bz2", ".xz")
-HEAD_BYTES = 65_536
-
-Paths = str | Path | Iterable[str | Path]
+Kind = Literal["text", "json", "parquet"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file, not yet read. `frame` has the file's columns and `row` (u64, the line; Parquet: the row, from 1)."""
+    """One file, not yet read. `frame` has the file's columns and `row` (u64, the line; Parquet: the row, from 1).
+
+    The file may be the member of a zip archive: then `path` is the archive's followed by the member's name.
+    """
 
     path: Path
     frame: pl.LazyFrame
     columns: dict[str, pl.DataType]
-    separator: str = ""  # of text tables other than JSONL
+    separator: str = ""  # of text tables other than JSON; of one character in `plain`
     first_line: int = 1  # of text tables: where the rows begin
     by_line: bool = False
     bom: bool = False  # the file begins with a byte order mark
+    plain: Path = Path()  # what is scanned: the file itself, or its content as plain UTF-8 text
+    kind: Kind = "text"
+    form: TextForm | None = None  # of text tables other than JSON
+    container: str = ""  # gzip | zip | ""
+    encoding: str = "utf-8"
+    guess: str | None = None  # the encoding that bytes look like which are not UTF-8
+    tidied: tuple[pl.Expr, ...] = ()  # columns of the file that are rewritten, such as numbers with decimal commas
+    added: dict[str, pl.Expr] = field(default_factory=dict)  # columns that the file does not have, from its folders or other columns
+    time_form: str | None = None  # what the user said about the times
+    order: str | None = None  # the column (or "" for the row) that gives an order instead of a time
+    notes: tuple[str, ...] = ()  # what was assumed about the file, without its name
 
     @property
     def is_text(self) -> bool:
         """Whether the file has lines, rather than Parquet rows."""
-        return self.path.suffix.lower() not in PARQUET_SUFFIXES
+        return self.kind != "parquet"
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its extensions."""
+        return bare(self.path).stem
+
+    def found(self) -> dict[str, Any]:
+        """What was found by looking, for the plan: {"file", "format", "container", "encoding", "separator", "header", "comments"}."""
+        out: dict[str, Any] = {"file": str(self.path), "format": self.kind, "container": self.container or None}
+        if self.is_text:
+            out["encoding"] = self.encoding
+        if self.form is not None:
+            out |= {"separator": self.form.separator, "header": self.form.height > 0, "comments": self.form.comment or None}
+        return out
 
 
-def find_files(path: Paths) -> list[Path]:
-    """The files a path, a list of paths or a directory stands for, sorted by name.
+def open_tables(
+    path: Paths,
+    *,
+    separator: str | None = None,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    time_form: str | None = None,
+    order: str | None = None,
+) -> tuple[list[Table], list[str]]:
+    """Every table that `path` stands for, and notes on files that are not read.
+
+    Args:
+        path: a file, several, a folder, a zip archive.
+        separator, header, columns, encoding: as for `open_table`.
+        time_form: how the times of all the tables are written; None: by looking.
+        order: the column that gives an order instead of a time ("": the order of the rows); None: the log has times.
+    """
+    places, notes = find_places(path)
+    options: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
+    tables = [replace(open_table(place, **options), time_form=known_form(time_form)) for place in places]
+    return tables if order is None else [with_order(table, order) for table in tables], notes
+
+
+def open_table(
+    path: Path | Place,
+    *,
+    separator: str | None = None,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+) -> Table:
+    """A file as a lazy table; reads its first lines, and writes it out as plain text where it is none (see `containers`).
+
+    Args:
+        path: the file, or its place.
+        separator: between the fields of a text table: a character, several, `tab` or `blank`; None: by looking.
+        header: whether the first line names the columns; None: by looking.
+        columns: names of the columns, instead of those in the header.
+        encoding: of the text; None: UTF-8.
 
     Raises:
-        UserError: nothing there, an empty file, a directory without logs, an unknown extension.
+        UserError: the file is not what its extension says, or an option does not fit it.
+        MachineError: the file cannot be read, or its content not be written out.
     """
-    if not isinstance(path, str | Path | Iterable):
-        raise UserError("a path or several", repr(path), where="path", hint="name the log", code=Code.BAD_PATH)
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
-    found: list[Path] = []
-    for one in paths:
-        if not one.exists():
-            raise UserError("an existing file or directory", "nothing", where=str(one), hint="check the path", code=Code.NOT_FOUND)
-        if not one.is_dir():
-            found.append(_checked(one))
-            continue
-        inside = sorted(p for p in one.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.stat().st_size > 0)
-        if not inside:
-            raise UserError(
-                f"files ending in {' '.join(SUFFIXES)}",
-                "a directory without any",
-                where=str(one),
-                hint="give the log file itself",
-                code=Code.EMPTY_DIRECTORY,
-            )
-        found += inside
-    if not found:
-        raise UserError("at least one file", "an empty list", where="path", hint="name the log", code=Code.NOT_FOUND)
-    return found
-
-
-def _checked(path: Path) -> Path:
-    if path.suffix.lower() not in SUFFIXES:
-        got = path.suffix or "no extension"
-        hint = "decompress it" if path.suffix.lower() in COMPRESSED_SUFFIXES else "convert or rename the file"
-        raise UserError(f"a file ending in {' '.join(SUFFIXES)}", got, where=str(path), hint=hint, code=Code.BAD_EXTENSION)
-    if path.stat().st_size == 0:
-        raise UserError(
-            "a file with rows", "an empty file (0 bytes)", where=str(path), hint="check how it was written", code=Code.EMPTY_FILE
-        )
-    return path
-
-
-def open_table(path: Path) -> Table:
-    """A file as a lazy table; reads the header and, for JSONL, the first lines.
-
-    Raises:
-        UserError: the file is not what its extension says, or has a header only.
-        MachineError: the file cannot be read.
-    """
-    suffix = path.suffix.lower()
+    place = path if isinstance(path, Place) else in_file(path, {})[0][0]
+    shown = place.path / place.member if place.member else place.path
+    separator, encoding = known_separator(separator), known_encoding(encoding)
     try:
-        if suffix in PARQUET_SUFFIXES:
-            return _open_parquet(path)
-        _refuse_no_text(path)
-        table = _open_json(path) if suffix in JSON_SUFFIXES else _open_csv(path, TEXT_SEPARATOR[suffix])
-        with path.open("rb") as file:
-            return replace(table, bom=file.read(len(BOM_UTF8)) == BOM_UTF8)
+        if bare(shown).suffix.lower() in PARQUET_SUFFIXES and not place.member:
+            table = _open_parquet(shown)
+        else:
+            table = _open_text(place, shown, encoding, {"separator": separator, "header": header, "columns": columns})
     except PolarsError as error:
-        raise unreadable(path, error) from None
+        raise unreadable(shown, error) from None
     except OSError as error:
+        full = error.errno == errno.ENOSPC
         raise MachineError(
-            "a readable file", error.strerror or "an error", where=str(path), hint="check its permissions", code=Code.UNREADABLE
+            "room for the unpacked file" if full else "a readable file",
+            error.strerror or "an error",
+            where=str(shown),
+            hint="free some space, or set TMPDIR to another folder" if full else "check its permissions",
+            code=Code.DISK_FULL if full else Code.UNREADABLE,
         ) from None
+    new = {name: pl.lit(value, pl.String) for name, value in place.partitions.items() if name not in table.columns}
+    return _with_added(table, new, pl.String())
+
+
+def _with_added(table: Table, new: dict[str, pl.Expr], dtype: pl.DataType) -> Table:
+    if not new:
+        return table
+    columns = {**table.columns, **dict.fromkeys(new, dtype)}
+    return replace(table, frame=table.frame.with_columns(**new), columns=columns, added={**table.added, **new})
+
+
+def with_joined(table: Table, source: str) -> Table:
+    """The table with a column named `date+time` of the columns `date` and `time`, where it has both; otherwise as it is.
+
+    Args:
+        table: an open table.
+        source: names joined by +, as `--map timestamp=date+time` gives them.
+    """
+    parts = source.split("+")
+    if source in table.columns or len(parts) < 2 or not set(parts) <= set(table.columns):
+        return table
+    return _with_added(table, {source: joined(parts, table.columns)}, pl.String())
+
+
+def with_order(table: Table, order: str) -> Table:
+    """The table with the column `timestamp` as an order instead of a time: the numbers of a column, or of the rows for "".
+
+    Raises:
+        UserError: the table has no such column.
+    """
+    if order and order not in table.columns:
+        raise UserError(
+            "a column of the log", order, where=f"--order, {table.path}", hint=nearest(order, table.columns), code=Code.UNKNOWN_COLUMN
+        )
+    number = pl.col(order or "row").cast(pl.Float64, strict=False)
+    if order == "timestamp":
+        tidied = number.alias("timestamp")
+        columns = {**table.columns, "timestamp": pl.Float64()}
+        return replace(table, frame=table.frame.with_columns(tidied), columns=columns, tidied=(*table.tidied, tidied), order=order)
+    rest = {name: dtype for name, dtype in table.columns.items() if name != "timestamp"}
+    own = replace(table, frame=table.frame.drop("timestamp", strict=False), columns=rest, order=order)
+    return _with_added(own, {"timestamp": number}, pl.Float64())
 
 
 def _open_parquet(path: Path) -> Table:
-    frame = pl.scan_parquet(path)
+    frame = pl.scan_parquet(path, hive_partitioning=False)
     if "row" in frame.collect_schema():
         frame = frame.rename({"row": "row_2"})
     schema = dict(frame.collect_schema())
-    return Table(path, frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64)), schema)
+    frame = frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64), *_stripped(schema))
+    return Table(path, frame, schema, plain=path, kind="parquet")
+
+
+def _stripped(schema: dict[str, pl.DataType]) -> tuple[pl.Expr, ...]:
+    """Columns of text without the blanks around them."""
+    return tuple(pl.col(name).str.strip_chars() for name, dtype in schema.items() if dtype == pl.String)
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file that is not what its extension says."""
     line = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
     return UserError(
-        f"a readable {path.suffix.lower()[1:]} file",
+        f"a readable {bare(path).suffix.lower()[1:]} file",
         line,
         where=str(path),
         hint="the file is damaged or of another format",
@@ -144,35 +228,42 @@ def unreadable(path: Path, error: Exception) -> UserError:
     )
 
 
-def _refuse_no_text(path: Path) -> None:
-    """Content that no text format is: compressed, of two bytes a character, without line ends that are ours.
+def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[str, Any]) -> Table:
+    container, plain = container_of(place.path), place.path
+    if container:
+        plain = unpacked(place.path, container, place.member)
+    if encoding not in (None, "utf-8"):
+        plain = transcoded(plain, str(encoding), str(shown))
+    refuse_no_text(plain, str(shown))
+    start = _first_bytes(plain)
+    if start.startswith(b"["):
+        plain = array_lines(plain, str(shown))
+    is_json = bare(shown).suffix.lower() in JSON_SUFFIXES or start.startswith(b"[{") or decode(_first_lines(plain, 1)[0]) is not None
+    guess = guessed_encoding(plain)
+    table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options)
+    notes = table.notes
+    if guess is not None:
+        notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
+    bom = _starts_with_mark(plain)
+    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes)
 
-    Raises:
-        UserError: it is one of these.
-    """
+
+def _starts_with_mark(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    for magic, name in COMPRESSED.items():
-        if head.startswith(magic):
-            raise UserError("text", f"{name} data", where=str(path), hint="decompress it", code=Code.UNREADABLE_FILE)
-    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head[1:4:2] == b"\0\0" or head[0:3:2] == b"\0\0":
-        raise UserError("text in UTF-8", "UTF-16", where=str(path), hint="convert the file to UTF-8", code=Code.BAD_ENCODING)
-    if b"\r" in head and b"\n" not in head:
-        raise UserError(
-            r"line ends \n or \r\n",
-            r"\r alone",
-            where=str(path),
-            hint="save it with the line ends of Unix or Windows",
-            code=Code.BAD_LINE_ENDS,
-        )
+        return file.read(len(BOM_UTF8)) == BOM_UTF8
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The first bytes without blanks between them: a JSON array begins with a bracket, one of records with two."""
+    with path.open("rb") as file:
+        return b"".join(file.read(SAMPLE_LINES).removeprefix(BOM_UTF8).split())
 
 
 def _first_lines(path: Path, count: int) -> list[str]:
     with path.open("rb") as file:
         lines = [line for _, line in zip(range(count), file)]
-    text = [line.decode("utf-8", "replace").rstrip("\r\n") for line in lines]
-    if text:
-        text[0] = text[0].removeprefix("﻿")
+    text = [line.decode("utf-8", "replace").rstrip("\r\n") for line in lines] or [""]
+    text[0] = text[0].removeprefix("\ufeff")
     return text
 
 
@@ -187,112 +278,93 @@ def _spread_lines(path: Path) -> list[str]:
     return lines
 
 
-def _separator(line: str, usual: str) -> str:
-    """What separates the fields: commas, or what the header line has more of (exports with `;`)."""
-    return max((usual, ";", "\t", "|"), key=line.count) if usual == "," else usual
-
-
-def _head(path: Path, usual: str) -> tuple[str, str, int, int]:
-    """The header (or first row), the separator, how many lines stand before it, and how many it takes.
-
-    Blank lines and the line `sep=;` that Excel writes may come first.
-    """
-    lines = _first_lines(path, HEAD_LINES)
-    before = next((number for number, line in enumerate(lines) if line), 0)
-    excel = re.fullmatch(r"sep=([,;|\t])", lines[before], re.IGNORECASE) if usual == "," else None
-    before += excel is not None
-    lines = lines[before:] or [""]
-    separator = excel[1] if excel else _separator(lines[0], usual)
-    quoted = separator != "\t" and lines[0].count('"') % 2
-    ends = (n for n in range(2, len(lines) + 1) if sum(line.count('"') for line in lines[:n]) % 2 == 0)
-    height = next(ends, 1) if quoted else 1
-    return "\n".join(lines[:height]), separator, before, height
-
-
-def _open_csv(path: Path, usual: str) -> Table:
-    header, separator, before, height = _head(path, usual)
-    try:
-        first = fields_of(header, separator)
-    except csv.Error as error:
-        got = "a carriage return within it" if "\r" in header else str(error)
-        raise UserError(
-            r"a header with line ends \n or \r\n", got, where=f"{path}, line {before + 1}", hint="repair the line", code=Code.NO_HEADER
-        ) from None
-    names = headerless_names(first)
-    headerless = names is not None
-    names = names or _unique([name.strip() for name in first])
-    if not any(names):
-        raise UserError(
-            "a header line",
-            repr(header[:40]),
-            where=f"{path}, line {before + 1}",
-            hint="name the columns in the first line",
-            code=Code.NO_HEADER,
-        )
-    skipped = before if headerless else before + height
+def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any]) -> Table:
+    form = look([*_first_lines(plain, HEAD_LINES), *_spread_lines(plain)], bare(path).suffix.lower(), str(path), **options)
+    if guess is not None and any("\N{REPLACEMENT CHARACTER}" in name for name in form.names):
+        got, hint = f"bytes that look like {guess}", f"say --encoding {guess}"
+        raise UserError("a header in UTF-8", got, where=str(path), hint=hint, code=Code.BAD_ENCODING)
+    if form.separator == " " or len(form.separator) > 1:
+        plain = with_one_separator(plain, form.separator)
+    elif form.spaced_quotes:
+        plain = without_blanks_before_quotes(plain, form.separator)
+    separator = FIELD_SEPARATOR if form.separator == " " or len(form.separator) > 1 else form.separator
     frame = pl.scan_csv(
-        path,
+        plain,
         separator=separator,
-        quote_char=None if separator == "\t" else '"',
+        quote_char='"' if form.quoted else None,
         has_header=False,
-        skip_lines=skipped,
-        schema=dict.fromkeys([*names, EXTRA], pl.String()),
+        skip_lines=form.before + form.height,
+        comment_prefix=form.comment or None,
+        schema=dict.fromkeys([*form.names, EXTRA], pl.String()),
         missing_columns="insert",
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
         row_index_name="row",
-        row_index_offset=before + (1 if headerless else 2),
+        row_index_offset=form.before + (2 if form.height else 1),
         glob=False,
     )
+    tidy = {name: _bare_field(pl.col(name), form) for name in form.names}
     # A blank line is no row.
-    frame = frame.filter(pl.any_horizontal(pl.col(names).is_not_null())).with_columns(pl.col("row").cast(pl.UInt64))
-    return Table(path, frame, dict.fromkeys(names, pl.String()), separator, skipped + 1)
+    full = [(tidy[name] if form.blank_fields else pl.col(name)).is_not_null() for name in form.names]
+    frame = frame.filter(pl.any_horizontal(full)).with_columns(pl.col("row").cast(pl.UInt64), **tidy)
+    tidied = tuple(_decimal_point(name) for name in form.decimal_commas)
+    frame = frame.with_columns(tidied)
+    notes = form.notes
+    schema: dict[str, pl.DataType] = dict.fromkeys(form.names, pl.String())
+    return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes)
 
 
-def fields_of(record: str, separator: str, strict: bool = False) -> list[str]:
-    """The fields of one record; tab-separated files do not quote. `strict`: nothing may follow a closing quote."""
-    return record.split(separator) if separator == "\t" else next(csv.reader([record], delimiter=separator, strict=strict), [])
+def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
+    """A field without the blanks (and quotes) around it, null where nothing is left."""
+    text = text.str.strip_chars()
+    if form.stray_quotes:
+        text = text.str.replace('^"(.*)"$', "${1}").str.strip_chars()
+    return pl.when(text != "").then(text) if form.blank_fields else text
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Column names with repeated and empty ones renamed (an exported index column has no name); `row` is ours."""
-    seen = {"row": 1}
-    out = []
-    for position, name in enumerate(names):
-        name = name or f"column_{position + 1}"
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return out
+def _decimal_point(name: str) -> pl.Expr:
+    """Numbers such as 1.234,5 written 1234.5."""
+    return pl.col(name).str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
-def headerless_names(fields: list[str]) -> list[str] | None:
-    """Column names of the two layouts whose files have no header, recognised by their first row."""
-    if len(fields) == 5 and fields[3] in ("pv", "cart", "fav", "buy"):
-        return ["user_id", "item_id", "category_id", "behavior", "timestamp"]
-    if len(fields) == 5 and fields[4][-2:] in ("-0", "-1"):
-        return ["impression_id", "user_id", "time", "history", "impressions"]
-    if len(fields) == 8 and fields[5].startswith("http"):
-        return ["news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities"]
-    return None
+def refuse_unnamed(table: Table) -> None:
+    """The error for a file without a header whose columns nothing names.
+
+    Raises:
+        UserError: it is such a file.
+    """
+    if table.form is not None and not table.form.named:
+        got = f"a first line of values ({', '.join(table.form.first)[:80]}): it is no header"
+        hint = f"name the columns, such as --columns {','.join(suggested_names(table.form.first))}, or map them by place: --map user_id=1"
+        raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
 
 
-def _open_json(path: Path) -> Table:
+def fields_of(record: str, separator: str, strict: bool = False, quoted: bool | None = None) -> list[str]:
+    """The fields of one record; tab-separated files do not quote, unless `quoted`. `strict`: nothing may follow a closing quote."""
+    if not (separator not in ("\t", FIELD_SEPARATOR) if quoted is None else quoted):
+        return record.split(separator)
+    return next(csv.reader([record], delimiter=separator, strict=strict), [])
+
+
+def _open_json(path: Path, plain: Path) -> Table:
     sample: dict[str, list[Any]] = {}
-    for line in [*_first_lines(path, SAMPLE_LINES), *_spread_lines(path)]:
+    for line in [*_first_lines(plain, SAMPLE_LINES), *_spread_lines(plain)]:
         record = decode(line)
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
     if not sample:
         raise UserError(
-            "one JSON object per line",
-            "no line that is one",
+            "JSON objects, one a line or in an array",
+            "none",
             where=str(path),
-            hint="write JSON Lines, or use .csv",
+            hint="write JSON Lines or an array of records, or use .csv",
             code=Code.UNREADABLE_FILE,
         )
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
-    frame = pl.scan_ndjson(path, schema=schema, row_index_name="row", row_index_offset=1)
-    return Table(path, frame.with_columns(pl.col("row").cast(pl.UInt64)), schema)
+    frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
+    tidied = _stripped(schema)
+    frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *tidied)
+    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied)
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:
@@ -318,9 +390,10 @@ def json_type(values: list[Any]) -> pl.DataType:
 
 def beside(path: Path, name: str) -> Table | None:
     """The file `STEM.name.*`, `STEM_name.*` or `name.*` in the directory of `path`, if there is one."""
-    for stem in (f"{path.stem}.{name}", f"{path.stem}_{name}", name):
-        for suffix in SUFFIXES:
-            candidate = path.with_name(stem + suffix)
+    stem = bare(path).stem
+    for one in (f"{stem}.{name}", f"{stem}_{name}", name):
+        for suffix in (*SUFFIXES, *(suffix + ".gz" for suffix in SUFFIXES)):
+            candidate = path.with_name(one + suffix)
             if candidate != path and candidate.is_file() and candidate.stat().st_size > 0:
                 return open_table(candidate)
     return None

@@ -1,7 +1,7 @@
-"""`validate`: what is wrong with a log, check by check, with counts and the first rows.
+"""`validate`: what is wrong with a log, check by check, with counts and the first rows. `ingest` refuses what fails here.
 
-A check fails where more than `max_bad` of its rows are affected, the same limit at which `ingest` refuses. What
-`ingest` repairs by itself (order, single duplicates) is counted and passes.
+A check fails where more than `max_bad` of its rows are affected. What is repaired without loss (order, duplicates) is
+counted and passes.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,18 @@ from typing import Any
 
 import polars as pl
 
-from qurate.events.problems import FUTURE
-from qurate.events.schema import DUPLICATE, FILE_ROWS, STANDARD_TYPES, EventLog
+from qurate.events.reasons import Reason
+from qurate.events.roles import RETURN
+from qurate.events.schema import FILE_ROWS, STANDARD_TYPES, EventLog
 from qurate.events.times import FUTURE_SLACK
 
 FIRST = 5
 """So many row numbers stand in each check."""
 DAY_S = 86_400.0
+
+NEVER_NEGATIVE = ("watch", "purchase", "gift", "read", "listen")
+SIGNED = ("rating", "reward", RETURN)
+"""Types whose values may well be negative."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,19 @@ class _Found:
     of: int
 
 
-def validate(log: EventLog, max_bad: float = 0.01, now: datetime | None = None) -> dict[str, Any]:
+def validate(log: EventLog, max_bad: float = 0.01, now: datetime | None = None, order: bool = True) -> dict[str, Any]:
     """The contract's {"ok", "checks": [{"name", "ok", "count", "rows", "message"}]}; `rows` are lines of the source.
 
     Args:
         log: read with `max_bad=1.0`, so that the reader refuses nothing.
         max_bad: largest share of affected rows with which a check passes, 0..1.
         now: what counts as the present, default the clock.
+        order: also count rows that stand after a later one, which costs a pass and never fails.
     """
-    checks = _rejected(log, max_bad)
-    checks += [_future(log, max_bad, now or datetime.now(UTC)), _values(log, max_bad), _types(log), _order(log)]
+    present = (now or datetime.now(UTC)) + FUTURE_SLACK
+    totals = _totals(log, present)
+    checks = [*_rejected(log, max_bad), _future(log, totals, max_bad, present), _values(log, totals, max_bad), _types(totals)]
+    checks += [_order(log)] if order else []
     if log.decisions is not None:
         checks += _decisions(log, log.decisions, max_bad)
     return {"ok": all(check["ok"] for check in checks), "checks": checks}
@@ -50,28 +58,47 @@ def _check(name: str, found: _Found, max_bad: float, clean: str, fault: str) -> 
     return {"name": name, "ok": share <= max_bad, "count": found.count, "rows": found.rows, "message": message}
 
 
+CHECKS = {
+    Reason.BROKEN.check: ("every row has its columns", "ragged or broken rows"),
+    Reason.MISSING.check: ("no id is missing", "rows without an id"),
+    Reason.NO_TIME.check: ("every row has a time after 1970", "no time, or one of another unit"),
+    Reason.NO_NUMBER.check: ("numbers are finite", "text, NaN or infinity instead of a number"),
+    Reason.NOT_UTF8.check: ("ids are UTF-8", "another encoding; say which with --encoding, or convert the file to UTF-8"),
+    Reason.PROPENSITY.check: ("probabilities are in (0, 1]", "outside (0, 1], or not one per item"),
+}
+"""Check -> what it says when nothing was set aside for it, and what the fault is."""
+
+
 def _rejected(log: EventLog, max_bad: float) -> list[dict[str, Any]]:
     """The checks on rows that the reader set aside already."""
-    groups = (
-        ("readable rows", r"fields? t|within a field|quotes|JSON object", "every row has its columns", "ragged or broken rows"),
-        ("missing ids", r"missing (user_id|item_id|decision_id|type|shown)", "no id is missing", "rows without an id"),
-        ("timestamps", r"timestamp", "every row has a time after 1970", "no time, or one of another unit"),
-        ("numbers", r"not a number|NaN or infinite|float32", "numbers are finite", "text, NaN or infinity instead of a number"),
-        ("text", r"not UTF-8", "ids are UTF-8", "another encoding; convert the file to UTF-8"),
-        ("propensities", r"propensit", "probabilities are in (0, 1]", "outside (0, 1], or not one per item"),
-    )
-    bad = log.rejects.filter(~pl.col("reason").str.contains(f"({DUPLICATE}|{FUTURE})$"))
     checks = []
-    for name, pattern, clean, fault in groups:
-        if name == "propensities" and log.kind != "logged":
+    for name, (clean, fault) in CHECKS.items():
+        if name == Reason.PROPENSITY.check and log.kind != "logged":
             continue
-        mine = bad.filter(pl.col("reason").str.contains(pattern))
+        mine = log.rejects.filter(pl.col("code").is_in([reason.value for reason in Reason if reason.check == name]))
         lines = mine["line"].head(FIRST).to_list()
         reasons = ", ".join(mine["reason"].unique().sort().head(3).to_list())
         checks.append(_check(name, _Found(mine.height, lines, log.rows), max_bad, clean, f"{fault} ({reasons})"))
-    double = log.rejects.filter(pl.col("reason").str.ends_with(DUPLICATE))
+    bad = log.rejects.filter(pl.col("code") != Reason.DUPLICATE)
+    several = bad["code"].n_unique() > 1
+    found = _Found(log.bad_rows if several else 0, bad["line"].head(FIRST).to_list() if several else [], log.rows)
+    checks.append(_check("bad rows together", found, max_bad, "no more than one kind of fault", "bad rows of all kinds"))
+    double = log.rejects.filter(pl.col("code") == Reason.DUPLICATE)
     found = _Found(double.height, double["line"].head(FIRST).to_list(), log.rows)
-    return [*checks, _check("duplicates", found, max(max_bad, 0.01), "no row stands twice", "rows that stand twice; ingest drops them")]
+    fault = "rows that stand twice; ingest drops them, and --keep-duplicates keeps them"
+    return [*checks, _check("duplicates", found, 1.0, "no row stands twice", fault)]
+
+
+def _totals(log: EventLog, present: datetime) -> pl.DataFrame:
+    """Per type: `n` rows, the first `row`, and how many are `late`, `negative`, `endless`; one pass over the events."""
+    kinds = log.events.group_by("type").agg(
+        pl.len().alias("n"),
+        pl.col("row").min().alias("first"),
+        (pl.col("timestamp") > present).sum().alias("late"),
+        (pl.col("value") < 0).sum().alias("negative"),
+        (pl.col("value") > DAY_S).sum().alias("endless"),
+    )
+    return kinds.collect(engine="streaming").sort("n", "type", descending=[True, False])
 
 
 def _count(rows: pl.LazyFrame, wrong: pl.Expr) -> _Found:
@@ -79,40 +106,51 @@ def _count(rows: pl.LazyFrame, wrong: pl.Expr) -> _Found:
     flagged = rows.select("row", wrong.fill_null(False).alias("wrong"))
     totals = flagged.select(pl.len().alias("of"), pl.col("wrong").sum().alias("count")).collect(engine="streaming")
     count = int(totals["count"][0] or 0)
-    first = flagged.filter("wrong").select(pl.col("row").bottom_k(FIRST)).collect(engine="streaming")["row"].sort()
-    return _Found(count, [int(row) % FILE_ROWS for row in first], int(totals["of"][0]))
+    return _Found(count, _first(rows, wrong) if count else [], int(totals["of"][0]))
 
 
-def _future(log: EventLog, max_bad: float, now: datetime) -> dict[str, Any]:
+def _first(rows: pl.LazyFrame, wrong: pl.Expr) -> list[int]:
+    first = rows.filter(wrong).select(pl.col("row").bottom_k(FIRST)).collect(engine="streaming")["row"].sort()
+    return [int(row) % FILE_ROWS for row in first]
+
+
+def _future(log: EventLog, totals: pl.DataFrame, max_bad: float, present: datetime) -> dict[str, Any]:
     """Rows that the reader set aside by the clock, and those later than a `now` that the caller named."""
-    late = log.rejects.filter(pl.col("reason").str.ends_with(FUTURE))["line"]
-    kept = _count(log.events, pl.col("timestamp") > now + FUTURE_SLACK)
-    found = _Found(kept.count + len(late), sorted([*late.head(FIRST), *kept.rows])[:FIRST], kept.of + len(late))
+    late = log.rejects.filter(pl.col("code") == Reason.FUTURE)["line"]
+    kept = int(totals["late"].sum())
+    rows = _first(log.events, pl.col("timestamp") > present) if kept else []
+    found = _Found(kept + len(late), sorted([*late.head(FIRST), *rows])[:FIRST], int(totals["n"].sum()) + len(late))
+    now = present - FUTURE_SLACK
     return _check("no future", found, max_bad, "no event lies in the future", f"later than {now:%Y-%m-%d}; a clock or a unit is wrong")
 
 
-def _values(log: EventLog, max_bad: float) -> dict[str, Any]:
-    negative = pl.col("type").is_in(["watch", "purchase", "gift", "read", "listen"]) & (pl.col("value") < 0)
-    endless = pl.col("type").is_in(["watch", "read"]) & (pl.col("value") > DAY_S)
-    found = _count(log.events, negative | endless)
-    return _check("impossible values", found, max_bad, "values are possible", "negative amounts, or more than a day watched in one go")
+def _values(log: EventLog, totals: pl.DataFrame, max_bad: float) -> dict[str, Any]:
+    """Impossible values fail; values below 0 of any other type, and returns, are named."""
+    timed = pl.col("type").is_in(["watch", "read"]) & (pl.col("value") > DAY_S)
+    wrong = (pl.col("type").is_in(NEVER_NEGATIVE) & (pl.col("value") < 0)) | timed
+    below = totals.filter((pl.col("negative") > 0) & pl.col("type").is_in(NEVER_NEGATIVE))
+    endless = totals.filter((pl.col("endless") > 0) & pl.col("type").is_in(["watch", "read"]))
+    count = int(below["negative"].sum()) + int(endless["endless"].sum())
+    found = _Found(count, _first(log.events, wrong) if count else [], int(totals["n"].sum()))
+    check = _check("impossible values", found, max_bad, "values are possible", "negative amounts, or more than a day watched in one go")
+    for kind, n in totals.filter(~pl.col("type").is_in([*NEVER_NEGATIVE, *SIGNED])).select("type", "negative").rows():
+        if n:
+            hint = f"if they are returns, --type purchase makes them events of type {RETURN}"
+            check["message"] += f"; {n:,} {kind} events have a negative value: {hint}"
+    for n in totals.filter(pl.col("type") == RETURN)["n"]:
+        check["message"] += f"; {n:,} purchases of a negative value are events of type {RETURN}: weigh them with --rewards {RETURN}=-5"
+    return check
 
 
-def _types(log: EventLog) -> dict[str, Any]:
+def _types(counts: pl.DataFrame) -> dict[str, Any]:
     """Unknown event types are allowed: they are named so that a misspelt one is noticed."""
-    counts = (
-        log.events.group_by("type")
-        .agg(pl.len().alias("n"), pl.col("row").min())
-        .collect(engine="streaming")
-        .sort("n", "type", descending=[True, False])
-    )
-    other = counts.filter(~pl.col("type").is_in(STANDARD_TYPES))
+    other = counts.filter(~pl.col("type").is_in([*STANDARD_TYPES, RETURN]))
     names = ", ".join(f"{name} ({n:,})" for name, n in zip(counts["type"], counts["n"]))
     odd = [
         name + "".join(f" (did you mean {near}?)" for near in get_close_matches(name, STANDARD_TYPES, 1, 0.75)) for name in other["type"]
     ]
     message = f"types: {names}" + (f"; not standard: {', '.join(odd)}" if odd else "")
-    rows = [int(row) % FILE_ROWS for row in other["row"].head(FIRST)]
+    rows = [int(row) % FILE_ROWS for row in other["first"].head(FIRST)]
     return {"name": "event types", "ok": counts.height > 0, "count": int(other["n"].sum()), "rows": rows, "message": message or "no event"}
 
 
@@ -144,6 +182,7 @@ def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[d
     outside = _count(known, pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(pl.col("shown")))
     early = _count(known, pl.col("timestamp") < pl.col("decided"))
     foreign = _count(known, user != pl.col("asker"))
+    checks = _ended(log.items, decisions, max_bad)
     repeats = _count(decisions, pl.col("shown").list.n_unique() < pl.col("shown").list.len())
     return [
         _check("decision ids", twice, max_bad, "every decision has its own id", "decision ids that stand twice"),
@@ -152,4 +191,15 @@ def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[d
         _check("answers follow", early, max_bad, "events follow their decision", "events earlier than the decision they answer"),
         _check("same user", foreign, max_bad, "answers come from the user who was asked", "events name another user's decision"),
         _check("shown once", repeats, max_bad, "no list shows an item twice", "lists that show an item twice"),
+        *checks,
     ]
+
+
+def _ended(items: pl.LazyFrame | None, decisions: pl.LazyFrame, max_bad: float) -> list[dict[str, Any]]:
+    """The check on shown items that had ended, where the log's items have an end. Their propensities cannot be right."""
+    if items is None or "available_until" not in items.collect_schema():
+        return []
+    ends = items.select(pl.col("item_id").alias("shown"), "available_until").unique("shown", keep="last")
+    shown = decisions.select("row", "timestamp", "shown").explode("shown").join(ends, on="shown", how="left")
+    late = _count(shown, pl.col("timestamp") >= pl.col("available_until"))
+    return [_check("shown while available", late, max_bad, "no item was shown after its end", "items shown after their available_until")]

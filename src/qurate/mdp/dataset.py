@@ -13,13 +13,13 @@ from qurate.errors import Code, UserError, nearest
 from qurate.events.features import feature_matrix
 from qurate.events.schema import EventLog
 from qurate.events.vocabulary import Vocabulary
-from qurate.mdp.availability import ALWAYS, Availability, order_catalogue
+from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
 from qurate.mdp.decisions import Decided, decide, repeat_states
 from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
 from qurate.mdp.episodes import Links, link
 from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weights_of
-from qurate.mdp.splits import FOREVER, Split, split_by_column, split_by_time
+from qurate.mdp.splits import Split, split_by_column, split_by_time
 from qurate.mdp.storage import SCHEMA_VERSION, Dataset
 from qurate.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
 
@@ -48,11 +48,11 @@ def build_dataset(
     Args:
         log: what `read_events` gave.
         rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: the defaults.
-        items: declared items (`item_id`, features, optional `available_from`); None: the log's own table.
+        items: declared items (`item_id`, features, optional `available_from` and `available_until`); None: the log's own table.
         users: `user_id` and features; None: the log's own table.
         episode: session | user; None: session without user ids or where the log spans under 7 days, else user.
         split: by time; a log that brings its own split column is split by that.
-        churn_after: silence after which a customer is gone (`30d`, `12h`, seconds); None: nobody is.
+        churn_after: silence after which a customer is gone (`30d`, `12h`, or a number of seconds); None: nobody is.
         tau: time constant of the discount across a pause, exp(-pause / tau).
         out: directory to write the dataset to.
         session_gap_us: microseconds of silence that end a visit in a log without session ids.
@@ -106,21 +106,21 @@ def _assemble(
     users: pl.DataFrame | None,
 ) -> Dataset:
     """The dataset of decisions: catalogue order, successors and ends, credit."""
-    shelf = order_catalogue(decided, parts, encoded.items, items, log.time_unit == "order")
-    decided = decided.renumber_items(shelf.number)
+    catalogue = order_catalogue(decided, parts, encoded.items, items, log.time_unit == "order")
+    decided, ended = without_ended(decided.renumber_items(catalogue.number), catalogue.availability)
     log_end = int(max(decided.events.time.max(initial=0), decided.clock.max()))
     links = link(decided, parts, ends.rule, ends.churn_after_us, ends.session_gap_us, log_end)
     credited = credit(decided, components, parts.horizon(log_end), links.gone)
-    transitions = _transitions(decided, parts, links, credited.reward, shelf)
+    transitions = _transitions(decided, parts, links, credited.reward)
     manifest = {
-        **_origin(log, encoded, decided.foreign, int(credited.report["events"]["not_among_the_shown"])),
+        **_origin(log, encoded, decided.foreign, int(credited.report["events"]["not_among_the_shown"]), ended),
         "rewards": {name: reward.to_json() for name, reward in components.items()},
         "credit": credited.report,
         "credit_window_s": CREDIT_WINDOW_US / 1e6,
         "episode": ends.to_json(),
         "splits": {"rule": parts.rule, "cuts_us": parts.cuts, **_sizes(transitions)},
         "history": decided.history,
-        "n_ever_available": shelf.ever,
+        "n_ever_available": catalogue.availability.n_ever,
         "counts": _counts(decided, encoded, log),
     }
     return Dataset(
@@ -132,18 +132,19 @@ def _assemble(
         state_visit=decided.visit,
         rejects=log.rejects,
         manifest=manifest,
-        **_entities(encoded, decided.types, shelf, items, users),
+        **_entities(encoded, decided.types, catalogue, items, users),
     )
 
 
 def _entities(
-    encoded: Encoded, types: list[str], shelf: Availability, items: pl.DataFrame | None, users: pl.DataFrame | None
+    encoded: Encoded, types: list[str], catalogue: Catalogue, items: pl.DataFrame | None, users: pl.DataFrame | None
 ) -> dict[str, Any]:
     """The fields of a dataset about its items and users: names, tables and encoded features."""
-    vocabulary = Vocabulary(tuple(_in_order(encoded.items, shelf)), tuple(types))
-    item_table = _item_table(vocabulary, shelf, items)
+    features = None if items is None else items.drop("available_from", "available_until", strict=False)
+    item_table = _joined(catalogue.table(encoded.items), features, "item_id")
+    vocabulary = Vocabulary(tuple(item_table["item_id"].to_list()), tuple(types))
     user_table = _joined(pl.DataFrame({"user_id": encoded.users}, schema={"user_id": pl.String}), users, "user_id")
-    item_features, item_spec = feature_matrix(item_table.drop("available_from"))
+    item_features, item_spec = feature_matrix(item_table.drop("available_from", "available_until"))
     user_features, user_spec = feature_matrix(user_table)
     return {
         "vocabulary": vocabulary,
@@ -157,18 +158,20 @@ def _entities(
 
 
 def parse_duration(given: Duration, where: str) -> int:
-    """Microseconds from `90s`, `30m`, `12h`, `30d`, `2w`, or a number of seconds.
+    """Microseconds from `90s`, `30m`, `12h`, `30d`, `2w`, or from a number (not text) of seconds.
 
     Raises:
-        UserError: anything else, or not positive.
+        UserError: anything else, or not positive. Text without a unit is refused: 30 could be seconds or days.
     """
-    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", str(given))
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+    text = f"{given}s" if isinstance(given, int | float) and not isinstance(given, bool) else str(given)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
     seconds = float(match[1]) * units[match[2]] if match else 0.0
     if not 0 < seconds < 1e10:
-        raise UserError(
-            "a duration such as 30d, 12h or 90m", repr(given), where=where, hint="seconds without a unit", code=Code.BAD_DURATION
+        hint = (
+            f"add a unit s, m, h, d or w: {text.strip()}d is days" if text.strip().isdigit() else "give a number and a unit s, m, h, d or w"
         )
+        raise UserError("a duration such as 30d, 12h or 90m", repr(given), where=where, hint=hint, code=Code.BAD_DURATION)
     return round(seconds * 1e6)
 
 
@@ -181,22 +184,10 @@ def _declared(table: pl.DataFrame | pl.LazyFrame | None, key: str, where: str) -
         raise UserError(
             f"a column {key}", ", ".join(frame.columns), where=where, hint=f"rename the id column to {key}", code=Code.MISSING_COLUMN
         )
-    frame = frame.with_columns(pl.col(key).cast(pl.String)).filter(pl.col(key).is_not_null())
-    if "available_from" in frame.columns:
-        given = frame["available_from"]
-        text = given.dtype == pl.String
-        since = given.str.to_datetime(time_unit="us", time_zone="UTC", strict=False) if text else given
-        if not since.dtype.is_temporal() or since.null_count() > given.null_count():
-            got = f"{given.filter(since.is_null() & given.is_not_null())[0]!r}" if text else str(given.dtype)
-            raise UserError(
-                "times in available_from",
-                got,
-                where=where,
-                hint="write RFC 3339 with a zone, 2026-01-31T00:00:00Z",
-                code=Code.BAD_AVAILABLE_FROM,
-            )
-        frame = frame.with_columns(since)
-    return frame.unique(key, keep="last", maintain_order=True)
+    frame = frame.with_columns(pl.col(key).cast(pl.String))
+    if key == "item_id":
+        frame = declared_times(frame, where)
+    return frame.filter(pl.col(key).is_not_null()).unique(key, keep="last", maintain_order=True)
 
 
 def _refuse_unknown_splits(log: EventLog) -> None:
@@ -243,32 +234,16 @@ def _split(decided: Decided, rule: str) -> Split:
     return split_by_time(decided.when)
 
 
-def _in_order(names: list[str], shelf: Availability) -> list[str]:
-    placed = np.empty(len(names), np.int64)
-    placed[shelf.number[1:] - 1] = np.arange(len(names))
-    return [names[i] for i in placed]
-
-
-def _item_table(vocabulary: Vocabulary, shelf: Availability, declared: pl.DataFrame | None) -> pl.DataFrame:
-    since = np.where((shelf.since == ALWAYS) | (shelf.since == FOREVER), 0, shelf.since)
-    known = pl.Series((shelf.since != ALWAYS) & (shelf.since != FOREVER), dtype=pl.Boolean)
-    table = pl.DataFrame({"item_id": pl.Series(vocabulary.items, dtype=pl.String), "available_from": pl.Series(since, dtype=pl.Int64)})
-    table = table.with_columns(pl.when(known).then(pl.col("available_from")).cast(pl.Datetime("us", "UTC")))
-    features = None if declared is None else declared.drop("available_from", strict=False)
-    return _joined(table, features, "item_id")
-
-
 def _joined(table: pl.DataFrame, features: pl.DataFrame | None, key: str) -> pl.DataFrame:
     return table if features is None else table.join(features, on=key, how="left", maintain_order="left")
 
 
-def _transitions(decided: Decided, parts: Split, links: Links, reward: FloatArray, shelf: Availability) -> Transitions:
+def _transitions(decided: Decided, parts: Split, links: Links, reward: FloatArray) -> Transitions:
     states = repeat_states(decided.action_start)
     return Transitions(
         user=decided.user,
         hi=decided.hi.astype(np.int64),
         clock=decided.clock,
-        n_available=shelf.count(decided.clock),
         candidates=decided.candidates,
         candidates_start=decided.candidates_start,
         split=parts.of,
@@ -286,7 +261,7 @@ def _sizes(transitions: Transitions) -> dict[str, int]:
     return {name: int(np.count_nonzero(transitions.split == code)) for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST))}
 
 
-def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int) -> dict[str, Any]:
+def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, ended: list[str]) -> dict[str, Any]:
     odd = [f"{n_foreign} events name another user's decision and are credited as if they named none"] if n_foreign else []
     odd += [f"{n_elsewhere:,} events name a decision that did not show their item, and are not credited"] if n_elsewhere else []
     return {
@@ -295,7 +270,7 @@ def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int) -
         "layout": log.layout,
         "time_unit": log.time_unit,
         "source": [Path(name).name for name in log.source],
-        "notes": [*log.notes, *encoded.notes, *odd],
+        "notes": [*log.notes, *encoded.notes, *odd, *ended],
     }
 
 

@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.mdp.encode import NO_SPLIT
-from qurate.types import TEST, TRAIN, VALID, IntArray
+from qurate.types import NEVER, TEST, TRAIN, VALID, IntArray
 
 SHARES = (0.8, 0.9)
 """Decisions before the first cut train, those before the second validate, the rest test."""
-
-FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class Split:
         """[D] microseconds: what happened at or after this time is not known to a decision's split."""
         if self.cuts is None:
             return np.full(len(self.of), log_end + 1, np.int64)
-        known = np.array([self.cuts[0], self.cuts[1], FOREVER, FOREVER], np.int64)
+        known = np.array([self.cuts[0], self.cuts[1], NEVER, NEVER], np.int64)
         return np.minimum(known, log_end + 1)[self.of]
 
 

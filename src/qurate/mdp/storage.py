@@ -16,9 +16,11 @@ from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory
-from qurate.types import ALWAYS, NEVER, Availability, EventArrays, FloatArray, IntArray, Transitions
+from qurate.mdp.availability import read_availability
+from qurate.types import Availability, EventArrays, FloatArray, Transitions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: items never end, and `n_available` stood with each decision. Still read."""
 MANIFEST = "dataset.json"
 TABLES = ("events", "decisions", "candidates", "items", "users")
 
@@ -33,7 +35,7 @@ class Dataset:
     arrays: EventArrays
     transitions: Transitions
     vocabulary: Vocabulary
-    items: pl.DataFrame  # item_id, available_from (null: from the beginning, or never: `n_ever_available`), features
+    items: pl.DataFrame  # item_id, available_from, available_until (see `availability`), features
     users: pl.DataFrame  # user_id, features
     item_features: FloatArray  # [N + 1, F], row 0 zeros
     item_spec: Spec
@@ -74,21 +76,12 @@ class Dataset:
     @property
     def availability(self) -> Availability:
         """When each item may be shown, as far as the log and the items table say."""
-        since = np.full(self.vocabulary.n_items + 1, NEVER)
-        given = self.items["available_from"].head(self.n_ever_available).cast(pl.Int64).fill_null(ALWAYS)
-        since[1 : self.n_ever_available + 1] = given.to_numpy()
-        return Availability(since, np.full(len(since), NEVER))
+        return read_availability(self.items, self.n_ever_available)
 
     @property
     def log_end(self) -> int:
         """Time of the last event or decision, microseconds."""
         return int(max(self.arrays.time.max(initial=0), self.transitions.clock.max(initial=0)))
-
-    @property
-    def upcoming(self) -> IntArray:
-        """Declared times after the log's end, ascending, microseconds: of the last items among 1..n_ever_available."""
-        since = self.items["available_from"].head(self.n_ever_available).cast(pl.Int64).drop_nulls().to_numpy()
-        return np.asarray(since[since > self.log_end], np.int64)
 
     def write(self, path: str | Path) -> "Dataset":
         """Write the directory; what is at `path` is replaced as one, or stays as it was.
@@ -132,7 +125,7 @@ def _write_files(dataset: Dataset, folder: Path) -> dict[str, Any]:
     """Write every file of the dataset into an empty folder and return the manifest with its digests."""
     for name, table in _tables(dataset).items():
         table.write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=1, statistics=False)
-    dataset.rejects.write_csv(folder / "rejects.csv")
+    dataset.rejects.select("line", "reason", "raw").write_csv(folder / "rejects.csv")
     # The types and weights make the tables readable without the log.
     manifest = {**dataset.manifest, "types": list(dataset.vocabulary.types)}
     manifest["item_spec"], manifest["user_spec"] = dataset.item_spec, dataset.user_spec
@@ -146,10 +139,10 @@ def _write_files(dataset: Dataset, folder: Path) -> dict[str, Any]:
 def _read(path: Path) -> Dataset:
     recover_directory(path)
     manifest = _read_manifest(path)
-    if manifest.get("schema_version") != SCHEMA_VERSION:
+    if manifest.get("schema_version") not in range(1, SCHEMA_VERSION + 1):
         got = str(manifest.get("schema_version"))
         raise UserError(
-            f"dataset schema version {SCHEMA_VERSION}",
+            f"dataset schema version {SCHEMA_VERSION} or older",
             got,
             where=str(path / MANIFEST),
             hint="ingest the log again",
@@ -162,8 +155,12 @@ def _read(path: Path) -> Dataset:
             raise UserError("the file that was written", got, where=str(file), hint="ingest the log again", code=Code.ALTERED_DATASET)
     tables = {name: pl.read_parquet(path / f"{name}.parquet") for name in TABLES}
     items, users = tables["items"], tables["users"]
+    if manifest["schema_version"] == 1:  # what is read is of the present version, and so is what is written of it
+        unknown = pl.Series("available_until", [None] * items.height, items["available_from"].dtype)
+        items = items.insert_column(items.get_column_index("available_from") + 1, unknown)
+        manifest["schema_version"] = SCHEMA_VERSION
     vocabulary = Vocabulary(tuple(items["item_id"].to_list()), tuple(manifest["types"]))
-    item_features, _ = feature_matrix(items.drop("available_from"), manifest["item_spec"])
+    item_features, _ = feature_matrix(items.drop("available_from", "available_until"), manifest["item_spec"])
     user_features, _ = feature_matrix(users, manifest["user_spec"])
     components = list(manifest["rewards"])
     transitions, state_visit = _transitions(tables["decisions"], tables["candidates"], components)
@@ -201,7 +198,7 @@ def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
     user = np.repeat(np.arange(len(arrays.user_start) - 1, dtype=np.int32), np.diff(arrays.user_start))
     events = {"user": user, "item": arrays.item, "type": arrays.type, "time": arrays.time, "value": arrays.value}
     sizes = np.diff(steps.candidates_start).astype(np.int32)
-    per_state: dict[str, NDArray[Any]] = {"user": steps.user, "hi": steps.hi, "clock": steps.clock, "n_available": steps.n_available}
+    per_state: dict[str, NDArray[Any]] = {"user": steps.user, "hi": steps.hi, "clock": steps.clock}
     per_state |= {"split": steps.split, "visit": dataset.state_visit, "n_candidates": sizes}
     per_item = {
         "action": steps.action,
@@ -242,7 +239,6 @@ def _transitions(table: pl.DataFrame, pool: pl.DataFrame, components: list[str])
         user=of_state("user"),
         hi=of_state("hi"),
         clock=of_state("clock"),
-        n_available=of_state("n_available"),
         candidates=_column(pool, "item"),
         candidates_start=start,
         split=of_state("split"),

@@ -161,8 +161,8 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSam
     sampler = LogSampler(t, TRAIN)
     if not len(sampler.index):
         raise _no_train_split(where)
-    if not t.n_available[t.state[sampler.index]].any() and not len(t.candidates):
-        hint = "see available_from in the items table: a later time than every decision's leaves nothing to choose from"
+    if not dataset.availability.n_open(t.clock[t.state[sampler.index]]).any() and not len(t.candidates):
+        hint = "see available_from and available_until in the items table: nothing is available at the time of any decision"
         raise UserError("an item that could be shown in training", "none", where=where or "dataset", hint=hint, code=Code.EMPTY_CATALOGUE)
     return sampler
 

@@ -1,0 +1,54 @@
+"""The plan of a log for people: files, columns, types, ids in common, notes, the command."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qurate.cli.output import clean, number
+
+SIGNS = {"\t": "tab", " ": "blank"}
+
+
+def print_plan(plan: Mapping[str, Any], stderr: bool = False) -> None:
+    """Prints the plan to stdout, or to stderr beside another result."""
+    out = sys.stderr if stderr else sys.stdout
+    print("\n".join(clean(line) for line in _text(plan)), file=out, flush=True)
+
+
+def _text(plan: Mapping[str, Any]) -> list[str]:
+    rows = f"the first {plan['sampled']:,} rows of each file" if plan["sampled"] else f"{plan['rows']:,} rows"
+    bad = f", {plan['bad_rows']:,} of them bad" if plan["bad_rows"] else ""
+    out = [f"plan: layout {plan['layout']}, kind {plan['kind']}, time {plan['time_unit']} (from {rows}{bad})"]
+    described: dict[str, list[str]] = {}
+    for file in plan["files"]:  # files that are read alike are said once
+        described.setdefault("\n".join(_file(file)), []).append(Path(file["file"]).name)
+    for text, names in described.items():
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+        out += [f"{shown}: {line}" if i == 0 else line for i, line in enumerate(text.split("\n"))]
+    rewards = [[one["type"], one["rows"], one["weight"], "value" if one["per_value"] else "event", one["reward"]] for one in plan["types"]]
+    out += _columns([["type", "rows", "weight", "per", "reward"], *rewards])
+    for one in plan["ids"]:
+        out.append(f"ids: {one['matched']:,} of {one['ids']:,} of the log stand in the table of {one['table']} ({one['rows']:,} rows)")
+    out += [f"note: {note}" for note in plan["notes"]]
+    return out + ([f"command: {plan['command']}"] if "command" in plan else [])
+
+
+def _file(file: Mapping[str, Any]) -> list[str]:
+    form = [file["format"], *([file["container"]] if file["container"] else [])]
+    form += [f"separator {SIGNS.get(file['separator'], file['separator'])}"] if file.get("separator") else []
+    form += [] if "header" not in file else ["header" if file["header"] else "no header"]
+    form += [file["encoding"]] if "encoding" in file else []
+    rows = []
+    for one in file["columns"]:
+        role = one["role"]
+        could = f"; could be {one['nearest']}: --map {one['nearest']}={one['column']}" if one["nearest"] else ""
+        rows.append([f"  {one['column']}", "->", (role + (" (assumed)" if one["assumed"] else "")) if role else f"not read{could}"])
+    return [", ".join(form), *_columns(rows), f"  what happened: {file['type_from']}"]
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Rows as text in columns of equal width."""
+    cells = [[number(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]

@@ -1,0 +1,246 @@
+"""Files that are no plain UTF-8 text yet: gzip and zip, other encodings, JSON arrays, separators of several characters.
+
+Each is written out once as plain text in a temporary directory of this process, which is removed when the process ends. A line stays
+a line, so that the numbers in messages are those of the user's file.
+"""
+
+import gzip
+import hashlib
+import io
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, lookup
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from qurate.errors import Code, UserError
+
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+OTHER_CONTAINERS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+CHUNK = 1 << 20
+HEAD_BYTES = 65_536
+SPREAD_PLACES = 32
+"""Bytes that are not UTF-8 are looked for in the head and at so many places of a file."""
+FIELD_SEPARATOR = "\x1f"
+"""Stands for a separator of several characters in the written-out text: ASCII's own, which no text uses."""
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="qurate-")
+
+
+def container_of(path: Path) -> str:
+    """gzip, zip or "", by the first bytes.
+
+    Raises:
+        UserError: compressed in a way that is not read.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    for magic, name in OTHER_CONTAINERS.items():
+        if head.startswith(magic):
+            raise UserError("text, gzip or zip", f"{name} data", where=str(path), hint="decompress it", code=Code.UNREADABLE_FILE)
+    return "gzip" if head.startswith(GZIP) else "zip" if head.startswith(ZIP) else ""
+
+
+def members(path: Path) -> list[tuple[str, int]]:
+    """Name and size of each file in a zip archive, sorted by name.
+
+    Raises:
+        UserError: the archive is damaged.
+    """
+    with _damage(path, "zip"), zipfile.ZipFile(path) as archive:
+        return sorted((info.filename, info.file_size) for info in archive.infolist() if not info.is_dir())
+
+
+@contextmanager
+def _damage(path: Path, container: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"a readable {container} file", str(error)[:120], where=str(path), hint="the file is damaged", code=Code.UNREADABLE_FILE
+        ) from None
+
+
+def written(path: Path, what: str, write: Callable[[BinaryIO], None]) -> Path:
+    """The file that `write` makes of `path`, made once as long as `path` does not change. `what` names the way it is made."""
+    state = path.stat()
+    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{what}"
+    target = Path(_scratch().name) / hashlib.sha256(key.encode()).hexdigest()[:24]
+    if not target.exists():
+        part = target.with_suffix(".part")
+        with part.open("wb") as file:
+            write(file)
+        part.rename(target)
+    return target
+
+
+def unpacked(path: Path, container: str, member: str = "") -> Path:
+    """The content of a gzip file or of a member of a zip archive as a file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+
+    def write(out: BinaryIO) -> None:
+        with _damage(path, container):
+            if container == "gzip":
+                with gzip.open(path) as file:
+                    shutil.copyfileobj(file, out, CHUNK)
+            else:
+                with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+                    shutil.copyfileobj(file, out, CHUNK)
+
+    return written(path, f"{container} {member}", write)
+
+
+def known_encoding(encoding: str | None) -> str | None:
+    """Python's name of an encoding.
+
+    Raises:
+        UserError: Python knows none of that name.
+    """
+    if encoding is None:
+        return None
+    try:
+        return lookup(encoding).name
+    except LookupError:
+        hint = "such as latin-1, cp1252, utf-16, gbk, gb18030, big5"
+        raise UserError("a text encoding", encoding, where="--encoding", hint=hint, code=Code.BAD_ENCODING) from None
+
+
+def transcoded(path: Path, encoding: str, where: str) -> Path:
+    """The text as UTF-8.
+
+    Raises:
+        UserError: the bytes are not text in that encoding.
+    """
+
+    def write(out: BinaryIO) -> None:
+        with io.TextIOWrapper(path.open("rb"), encoding, newline="") as text:
+            try:
+                while chunk := text.read(CHUNK):
+                    out.write(chunk.encode())
+            except UnicodeError as error:
+                guess = guessed_encoding(path)
+                hint = f"say --encoding {guess}" if guess else "leave --encoding out: the file is UTF-8"
+                raise UserError(f"text in {encoding}", str(error)[:120], where=where, hint=hint, code=Code.BAD_ENCODING) from None
+
+    return written(path, f"from {encoding}", write)
+
+
+def _samples(path: Path) -> bytes:
+    """Whole lines of the head and of places spread over the file."""
+    size, pieces = path.stat().st_size, []
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        pieces.append(head if len(head) == size else head[: head.rfind(b"\n") + 1])
+        for place in range(1, SPREAD_PLACES) if size > HEAD_BYTES else ():
+            file.seek(size * place // SPREAD_PLACES)
+            file.readline()
+            pieces.append(file.readline() + file.readline())
+    return b"".join(pieces)
+
+
+def guessed_encoding(path: Path) -> str | None:
+    """The encoding that the bytes look like, None where they are UTF-8: gbk, big5, gb18030, or latin-1 for single bytes.
+
+    Chinese text has its high bytes in pairs. Simplified text stays within the two levels of GB 2312; traditional text does not.
+    """
+    data = _samples(path).removeprefix(BOM_UTF8)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        return None
+    runs = re.findall(rb"[\x80-\xff]+", data)
+    single = sum(len(run) == 1 for run in runs)
+    if single > len(runs) / 2 and not _decodes(data, "big5"):
+        return "latin-1"
+    for encoding, name in (("gb2312", "gbk"), ("big5", "big5"), ("gbk", "gbk"), ("gb18030", "gb18030")):
+        if _decodes(data, encoding):
+            return name
+    return "latin-1"
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def refuse_no_text(path: Path, where: str) -> None:
+    """Content that is no text in UTF-8, or has no line ends that are ours.
+
+    Raises:
+        UserError: it is of two bytes a character, or has line ends of a carriage return alone.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head[1:4:2] == b"\0\0" or head[0:3:2] == b"\0\0":
+        marked = head.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        form = "utf-16" if marked else "utf-16-le" if head[1:4:2] == b"\0\0" else "utf-16-be"
+        raise UserError("text in UTF-8", "UTF-16", where=where, hint=f"say --encoding {form}", code=Code.BAD_ENCODING)
+    if b"\r" in head and b"\n" not in head:
+        hint = "save it with the line ends of Unix or Windows"
+        raise UserError(r"line ends \n or \r\n", r"\r alone", where=where, hint=hint, code=Code.BAD_LINE_ENDS)
+
+
+def array_lines(path: Path, where: str) -> Path:
+    """The records of a JSON array, one a line.
+
+    Raises:
+        UserError: the file is no array.
+    """
+
+    def write(out: BinaryIO) -> None:
+        try:
+            records = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=list[msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            hint = "write an array of records, or one record a line"
+            raise UserError("an array of JSON records", str(error)[:120], where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
+        for record in records:
+            # Line breaks stand between values only: within text JSON writes them as \n.
+            out.write(bytes(record).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
+
+    return written(path, "array", write)
+
+
+def with_one_separator(path: Path, separator: str) -> Path:
+    """The text with FIELD_SEPARATOR for a separator of several characters, or for runs of blanks where it is a blank."""
+    old, new = separator.encode(), FIELD_SEPARATOR.encode()
+
+    def write(out: BinaryIO) -> None:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK) + file.readline():
+                if separator == " ":
+                    chunk = re.sub(rb"[ \t]+", new, re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", chunk))
+                out.write(chunk.replace(old, new))
+
+    return written(path, f"separator {separator}", write)
+
+
+def without_blanks_before_quotes(path: Path, separator: str) -> Path:
+    """The text without blanks between a separator and a quoted field, which hide the quotes from parsers."""
+    sep = re.escape(separator.encode())
+
+    def write(out: BinaryIO) -> None:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK) + file.readline():
+                chunk = re.sub(rb"(?m)(^|" + sep + rb")[ \t]+\"(?!\")", rb'\1"', chunk)
+                out.write(re.sub(rb"\"[ \t]+(?=" + sep + rb"|\r?$)", rb'"', chunk))
+
+    return written(path, "blanks", write)

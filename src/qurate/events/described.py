@@ -1,0 +1,85 @@
+"""What was made of each column of a file, for the plan: its role, or that it is not read, with the nearest role."""
+
+from typing import Any
+
+from qurate.errors import UserError
+from qurate.events.fields import EMIT_VALUE, EMITS, Layout, unchanged
+from qurate.events.nearest_role import nearest_role
+from qurate.events.roles import MAPPABLE, Asked, Roles
+from qurate.events.sources import Table
+
+
+def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -> dict[str, Any]:
+    """{"file", "layout", ..., "type_from", "columns": [{"column", "role", "nearest", "assumed"}], "map", "type"}.
+
+    `role` is null for a column that is not read; `nearest` is then what it could be, null where its name says nothing.
+    """
+    named = {} if roles is None else roles.source
+    by_column = _own_roles(table, roles) if roles is not None else _layout_roles(layout, table)
+    assumed = set() if roles is None else {named[name] for name in roles.assumed}
+    columns = []
+    for column in [*table.columns, *(source for source in by_column if source not in table.columns)]:
+        role = by_column.get(column)
+        nearest = None if role is not None else nearest_role(column)
+        columns.append({"column": column, "role": role, "nearest": nearest, "assumed": column in assumed})
+    given = asked.type_of(table)
+    by_name = roles is not None and roles.type_from.startswith("the name of the file")
+    return {
+        **table.found(),
+        "layout": layout.name,
+        "type_from": roles.type_from if roles is not None else f"--type: {given}" if given else _type_from(by_column, layout),
+        "columns": columns,
+        "map": {name: source for name, source in named.items() if name in MAPPABLE and _can_be_mapped(source, table)},
+        "type": roles.type_from.rpartition(": ")[2] if by_name and roles is not None else given,
+    }
+
+
+def _can_be_mapped(source: str, table: Table) -> bool:
+    return source in table.columns or source.partition(".")[0] in table.columns or "+" in source
+
+
+def _own_roles(table: Table, roles: Roles) -> dict[str, str]:
+    """Column -> role, of a log of one's own."""
+    out = dict(roles.parts)
+    for role, source in roles.source.items():
+        out[source] = f"{out[source]}, {role}" if source in out else role
+    return out
+
+
+def _type_from(by_column: dict[str, str], layout: Layout) -> str:
+    column = next((column for column, role in by_column.items() if "type" in role.split(", ")), None)
+    return f"column {column}" if column else f"the layout {layout.name}"
+
+
+def _layout_roles(layout: Layout, table: Table) -> dict[str, str]:
+    """Column -> role, of a published layout: which columns its expressions read."""
+    try:
+        columns = dict(layout.spread(table.frame).collect_schema())
+        fields = layout.fields(columns)
+    except UserError:  # a column of lists: the reader says so
+        return {}
+    out: dict[str, list[str]] = {}
+    for name, expr in fields.items():
+        role = _role(name)
+        for root in expr.meta.root_names():
+            out.setdefault(root, []).append(role)
+    time = next((name for name in layout.time if name in columns), None)
+    if time is not None:
+        out.setdefault(time, []).append("timestamp")
+    if layout.spread is not unchanged:
+        for need in layout.needs:
+            for name in need.split("|"):
+                if name in table.columns:
+                    out.setdefault(name, ["events"])
+    return {column: ", ".join(dict.fromkeys(roles)) for column, roles in out.items() if column in table.columns}
+
+
+def _role(name: str) -> str:
+    if name.startswith(EMITS):
+        return name.partition(":")[2]
+    if name.startswith(EMIT_VALUE):
+        return "value"
+    for prefix, owner in (("item.", "item"), ("user.", "user")):
+        if name.startswith(prefix):
+            return f"feature of the {owner}"
+    return name.removeprefix("_").removesuffix("_list")

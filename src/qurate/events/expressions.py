@@ -1,0 +1,103 @@
+"""`--value "quantity*price"`: arithmetic over columns, and numbers as people write them (`$1,000.00`, `4,50 EUR`).
+
+Only names, numbers, `+ - * /` and parentheses; the text is parsed to a tree and never evaluated.
+"""
+
+import ast
+from collections.abc import Callable
+
+import polars as pl
+
+from qurate.errors import Code, UserError, nearest
+
+MAX_LENGTH, MAX_DEPTH = 500, 50
+OPERATORS: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+}
+MONEY = r"^[\s\p{Sc}A-Za-z]*[-+(]?[\s\p{Sc}]*\d[\d.,'\s]*\)?[\s\p{Sc}A-Za-z]*-?$"
+"""A number with a currency and signs between its thousands."""
+
+
+def parse_value(text: str, known: dict[str, pl.Expr]) -> tuple[pl.Expr, list[str]]:
+    """The expression that `text` says, and the columns that it names.
+
+    Args:
+        text: names of columns, numbers, `+ - * /` and parentheses. A name with other signs stands in backquotes.
+        known: column -> its numbers.
+
+    Raises:
+        UserError: anything else in it, or a column that the log does not have.
+    """
+    quoted = text.split("`")
+    names = {f"_quoted{place}": part for place, part in enumerate(quoted) if place % 2}
+    plain = "".join(f"_quoted{place}" if place % 2 else part for place, part in enumerate(quoted))
+    used: list[str] = []
+    try:
+        if len(text) > MAX_LENGTH or len(quoted) % 2 == 0:
+            raise ValueError
+        return _built(ast.parse(plain.strip(), mode="eval").body, known, names, used, 0), used
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise UserError(
+            "names of columns, numbers, + - * / and parentheses",
+            repr(text[:80]),
+            where="--value",
+            hint='write for example --value "quantity*price"',
+            code=Code.BAD_VALUE,
+        ) from None
+
+
+def _built(node: ast.expr, known: dict[str, pl.Expr], names: dict[str, str], used: list[str], depth: int) -> pl.Expr:
+    if depth > MAX_DEPTH:
+        raise ValueError
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = (_built(side, known, names, used, depth + 1) for side in (node.left, node.right))
+        return OPERATORS[type(node.op)](left, right)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        inner = _built(node.operand, known, names, used, depth + 1)
+        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return pl.lit(float(node.value))
+    if isinstance(node, ast.Name):
+        name = names.get(node.id, node.id)
+        if name not in known:
+            hint = nearest(name, known)
+            raise UserError("a column of the log", name, where="--value", hint=hint, code=Code.UNKNOWN_COLUMN)
+        used.append(name)
+        return known[name]
+    raise ValueError
+
+
+def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, str]:
+    """A column as Float64, and how its text is read: "" for plain numbers, else a sentence part.
+
+    Args:
+        name: the column.
+        dtype: its type.
+        sample: some of its values; text that is no plain number in any of them makes the whole column money.
+    """
+    raw = pl.col(name)
+    if dtype != pl.String:
+        return raw.cast(pl.Float64, strict=False), ""
+    known = sample.cast(pl.String).str.strip_chars()
+    known = known.filter(known != "").drop_nulls()
+    odd = known.filter(known.cast(pl.Float64, strict=False).is_null())
+    if not len(odd) or odd.str.contains(MONEY).mean() != 1.0:
+        return raw.cast(pl.Float64, strict=False), ""
+    # 4,50 and 1.234,50 have a decimal comma; 1,234 and 1,234.50 have commas between thousands.
+    comma = bool(odd.str.contains(r",\d{1,2}(\D*)$").any()) and not bool(odd.str.contains(r"\.\d{1,2}(\D*)$").any())
+    text = raw.str.strip_chars()
+    negative = text.str.contains(r"^\D*-|-\s*$|^\s*\(.*\)\s*$")
+    digits = text.str.replace_all(r"[^\d.,]", "")
+    digits = (
+        digits.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        if comma
+        else digits.str.replace_all(",", "", literal=True)
+    )
+    number = digits.cast(pl.Float64, strict=False)
+    money = pl.when(text.str.contains(MONEY)).then(pl.when(negative).then(-number).otherwise(number))
+    plain = pl.coalesce(raw.cast(pl.Float64, strict=False), money)
+    number = pl.when(text.str.contains(r",|\.\d{3}(\D|$)")).then(money).otherwise(plain) if comma else plain
+    return number, f"currency text, decimal {'comma' if comma else 'point'}"

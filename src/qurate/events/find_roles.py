@@ -1,0 +1,371 @@
+"""Which column is what: by `--map`, else by its name and its values. Whatever is assumed is written down for the plan."""
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from qurate.errors import Code, UserError, nearest
+from qurate.events.expressions import amount, parse_value
+from qurate.events.fields import Columns, key_of
+from qurate.events.listed import ANSWER_KEYS, LABELLED, STRUCTURED, TRUTH, Listed, items_of, vector_of
+from qurate.events.paths import lookup, value_at
+from qurate.events.role_rows import joined_by_id, nobody
+from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles
+from qurate.events.sources import Table
+
+TYPE_KEYS = (
+    *("eventtype", "event", "action", "behavior", "behaviour", "interaction", "eventname", "activity", "behaviortype"),
+    *("behaviourtype", "interactiontype", "actiontype", "activitytype", "usereventtype", "useraction"),
+)
+RATING_KEYS = ["rating", "ratings", "score", "stars", "rate", "reviewscore", "overall"]
+PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
+MAX_TYPE_NAMES = 100
+
+
+def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
+    """What every column of the table is.
+
+    Args:
+        table: the open file.
+        asked: what the user said.
+        sample: its first rows.
+
+    Raises:
+        UserError: a mapping that names no column, a column twice, a name that is not the contract's.
+    """
+    mapped, where = asked.map_of(table), str(table.path)
+    _check_map(mapped, table.columns, sample, where)
+    found = _Finder(table.columns, sample, mapped)
+    given = asked.type_of(table)
+    found.lists()
+    found.shown_and_answers(given)
+    found.value(asked.value)
+    found.kind(given)
+    found.rating(given)
+    nobody(found.roles, found.sample)
+    joined_by_id(found.roles, found.sample, found.free(("id", "eventid", "requestid", "rankingid", "impressionid")))
+    return found.roles
+
+
+def _check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, where: str) -> None:
+    seen: dict[str, str] = {}
+    for target, source in mapped.items():
+        if target not in MAPPABLE:
+            raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
+        for part in _parts(target, source, columns):
+            try:
+                lookup(part, columns, sample, f"--map {target}={source}, {where}")
+            except UserError as error:
+                if target != "type":
+                    raise
+                hint = f"{error.hint}; one type for all rows is said with --type {source}"
+                raise UserError(error.expected, error.got, where=error.where, hint=hint, code=error.code) from None
+        if source in seen:
+            raise UserError(
+                "a column of its own for each name",
+                f"{source} twice",
+                where=f"--map, {where}",
+                hint="leave one of them out",
+                code=Code.BAD_MAP,
+            )
+        seen[source] = target
+
+
+def _joined(parts: list[str], columns: Columns) -> pl.Expr:
+    """The value of a path, or two of them with a blank between."""
+    values = [pl.col(part) if part in columns else value_at(part, columns) for part in parts]
+    return values[0] if len(values) == 1 else pl.concat_str([one.cast(pl.String).str.strip_chars() for one in values], separator=" ")
+
+
+def _parts(target: str, source: str, columns: Columns) -> list[str]:
+    """`date+time` as two columns, for times only."""
+    return source.split("+") if target == "timestamp" and source not in columns and "+" in source else [source]
+
+
+class _Finder:
+    """One table's roles, found one after the other; what a column is taken for, it is not taken for again."""
+
+    def __init__(self, columns: Columns, sample: pl.DataFrame, mapped: dict[str, str]) -> None:
+        paths = {source: _joined(_parts(name, source, columns), columns) for name, source in mapped.items() if source not in columns}
+        self.own = columns
+        self.sample = sample.with_columns(**paths)
+        self.columns = {**columns, **{path: self.sample[path].dtype for path in paths}}
+        self.roles = Roles({}, paths)
+        self.used: set[str] = set()
+        sources = set(mapped.values())
+        for name in MAPPABLE:
+            if name in mapped:
+                self._take(name, mapped[name])
+                for part in _parts(name, mapped[name], columns):
+                    column = part if part in columns else part.partition(".")[0]
+                    self.used.add(column)
+                    if column != mapped[name]:
+                        self.roles.parts[column] = f"{name} (of {mapped[name]})"
+            elif name in columns and name not in sources:
+                self._take(name, name)
+        self.roles.drop = [name for name in mapped if name in columns and name not in sources]
+
+    def _take(self, name: str, column: str) -> None:
+        self.roles.source[name] = column
+        self.used.add(column)
+        if column != name:
+            self.roles.rename[column] = name
+
+    def _assume(self, name: str, column: str) -> None:
+        self._take(name, column)
+        self.roles.assumed.append(name)
+
+    def free(self, keys: Iterable[str]) -> list[str]:
+        """Columns of these names that nothing else has taken, in the order of the names."""
+        by_key = {key_of(name): name for name in reversed(self.columns) if name not in self.used}
+        return [by_key[key] for key in keys if key in by_key]
+
+    def values(self, name: str) -> pl.Series:
+        """Some values of one of the contract's columns."""
+        return self.sample[self.roles.source[name]]
+
+    # lists
+
+    def lists(self) -> None:
+        """Baskets, and one row per user: `item_id` (and times, values) that hold lists become one row an event."""
+        source = self.roles.source
+        if "item_id" not in source or source.get("shown") == source["item_id"]:
+            return
+        times = "timestamp" in source and _is_list(self.values("timestamp"), times=True)
+        if not (_is_list(self.values("item_id")) or (times and self._as_many("item_id"))):
+            if self.values("item_id").dtype == pl.String:
+                text = pl.col(source["item_id"])
+                listed = text.str.contains(STRUCTURED) & ~text.str.contains(LABELLED)
+                self.roles.broken.append((listed, "item_id holds a list or an object"))
+            return
+        lists = ["item_id", *(["timestamp"] if times else [])]
+        lists += [name for name in ("value", "type") if name in source and _is_list(self.values(name)) and self._as_many(name)]
+        for name in lists:
+            holds = self._listed(name)
+            self.roles.exprs[name] = holds.ids
+            if holds.unread is not None:
+                self.roles.broken.append((holds.unread, f"{name} is no list that can be read"))
+        sizes = [self.roles.exprs[name].list.len() for name in lists]
+        for name, size in zip(lists[1:], sizes[1:]):
+            self.roles.broken.append((size != sizes[0], f"as many of {name} as of item_id are needed"))
+        same = pl.all_horizontal([size == sizes[0] for size in sizes]) if len(lists) > 1 else pl.lit(True)
+        for name in lists:
+            self.roles.exprs[name] = pl.when(same).then(self.roles.exprs[name])
+            self.roles.rename.pop(source[name], None)
+        self.roles.explode = lists
+        what = "one row holds several events" if times else "one row is a basket: one event for each of its items"
+        self.roles.notes.append(f"{source['item_id']} holds lists: {what}")
+
+    def _listed(self, name: str) -> Listed:
+        return items_of(self.columns, self.roles.source[name], self.values(name))
+
+    def _as_many(self, name: str) -> bool:
+        """Whether the column holds as many parts as the times."""
+        if name == "timestamp":
+            return True
+        counts = [self.sample.select(self._listed(one).ids.list.len()).to_series() for one in (name, "timestamp")]
+        return bool((counts[0] == counts[1]).mean() or 0 > 0.9)
+
+    # what was shown, and what came of it
+
+    def shown_and_answers(self, given: str | None) -> None:
+        """`_shown` and `_taken` of lists; 0/1 columns beside an item."""
+        source = self.roles.source
+        if "shown" in source:
+            self._shown_list(given)
+        elif "item_id" in source and "type" not in source:
+            self._answer_columns(given)
+        elif "item_id" not in source and "type" not in source:
+            self._bandit()
+
+    def _shown_list(self, given: str | None) -> None:
+        listed = self._listed("shown")
+        roles = self.roles
+        taken, means = listed.taken, listed.means
+        vectors = [] if taken is not None or "item_id" in roles.source else self.free(ANSWER_KEYS)
+        for column in vectors:
+            vector = vector_of(self.columns, column)
+            counts = self.sample.select(
+                vector.list.len().alias("n"), listed.ids.list.len().alias("k"), vector.list.contains(None).alias("odd")
+            )
+            counts = counts.filter(pl.col("k").is_not_null())
+            if counts.height and (counts["n"] == counts["k"]).all() and not counts["odd"].any():
+                picked = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
+                    _picked, return_dtype=pl.List(pl.String), is_elementwise=True
+                )
+                roles.broken.append((vector.list.len() != listed.ids.list.len(), f"as many of {column} as items shown are needed"))
+                roles.broken.append((vector.list.contains(None), f"{column} is not 0 or 1"))
+                taken, means = picked, ANSWER_KEYS[key_of(column)]
+                roles.source[f"taken ({means})"] = column
+                self.used.add(column)
+                break
+        else:
+            self._answer_of_ids(listed)
+        roles.exprs["shown"] = listed.ids
+        roles.rename.pop(roles.source["shown"], None)
+        if listed.unread is not None:
+            roles.broken.append((listed.unread, "shown is no list that can be read"))
+        if taken is not None:
+            roles.exprs["_taken"] = taken
+            roles.exprs["_taken_type"] = pl.lit(given or means)
+            roles.type_from = f"the answers of {roles.source['shown']}: {given or means}"
+        elif "type" not in roles.source:
+            roles.type_from = f"rows with an item: {given or 'click'}; without: shown only"
+
+    def _answer_of_ids(self, listed: Listed) -> None:
+        """`clicked` that names the item, or the items, of the list."""
+        if "item_id" in self.roles.source or listed.taken is not None:
+            return
+        for column in self.free((*ANSWER_KEYS, "clickeditem", "clickeditems", "clickeditemid", "chosen", "chosenitem", "selected")):
+            values = self.sample[column]
+            own = items_of(self.columns, column, values)
+            both = self.sample.select(listed.ids.alias("ids"), own.ids.alias("own")).drop_nulls()
+            if both.height and (both["own"].list.set_difference(both["ids"]).list.len() == 0).all():
+                kind = ANSWER_KEYS.get(key_of(column), "click")
+                self.roles.exprs["_taken"], self.roles.exprs["_taken_type"] = own.ids, pl.lit(kind)
+                self.roles.source[f"taken ({kind})"] = column
+                self.used.add(column)
+                return
+
+    def _answer_columns(self, given: str | None) -> None:
+        for column in self.free(ANSWER_KEYS):
+            raw = self.sample[column].cast(pl.String).str.strip_chars().str.to_lowercase()
+            known = raw.filter(raw != "").drop_nulls()
+            kind = ANSWER_KEYS[key_of(column)]
+            if len(known) and known.is_in(list(TRUTH)).all():
+                self._answer(column, kind)
+            elif key_of(column) == REWARD and len(known) and known.cast(pl.Float64, strict=False).null_count() == 0:
+                self._reward(column)
+        if self.roles.type_from:
+            for column in self.free(PROPENSITY_KEYS)[:1] if "propensity" not in self.roles.source else []:
+                self._assume("propensity", column)
+
+    def _answer(self, column: str, kind: str) -> None:
+        """A 0/1 column: every row was shown, and a 1 is an event."""
+        name = f"_answer_{kind}"
+        if name in self.roles.exprs:
+            return
+        text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
+        value = text.replace_strict(TRUTH, default=None, return_dtype=pl.Int8)
+        self.roles.broken.append((value.is_null() & text.is_not_null() & (text != ""), f"{column} is not 0 or 1"))
+        self.roles.exprs[name] = value.fill_null(0)
+        self._say(f"0/1: shown, and {kind} where 1", column)
+
+    def _reward(self, column: str) -> None:
+        self.roles.exprs["_answer_reward"] = pl.col(column).cast(pl.Float64, strict=False)
+        self.roles.broken.append(
+            (pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64, strict=False).is_null(), f"{column} is not a number")
+        )
+        self._say("shown, and a reward of this value", column)
+
+    def _say(self, role: str, column: str) -> None:
+        self.roles.source[role] = column
+        self.used.add(column)
+        self.roles.type_from += f"{', ' if self.roles.type_from else ''}column {column}: {role}"
+
+    def _bandit(self) -> None:
+        """action, reward, propensity: the table of a bandit, in which an action is an item."""
+        action, reward = (self.free((name,)) for name in ("action", REWARD))
+        if not action or not reward:
+            return
+        self._assume("item_id", action[0])
+        self._answer_columns(None)
+        if "user_id" not in self.roles.source and "session_id" not in self.roles.source:
+            self.roles.exprs["user_id"] = pl.format("u{}", "row")
+            self.roles.source["user_id"] = "(each row a user of its own)"
+            self.roles.users = False
+            self.roles.notes.append("no column names a user: every row is one of its own")
+
+    # value and type
+
+    def value(self, expression: str | None) -> None:
+        """`--value`, or the column that is mapped, or money written as text."""
+        source = self.roles.source
+        if expression is not None:
+            known = {name: amount(name, dtype, self.sample[name])[0] for name, dtype in self.columns.items() if not dtype.is_nested()}
+            self.roles.exprs["value"], used = parse_value(expression, known)
+            if "value" in self.columns and source.get("value") == "value" and "value" not in used:
+                self.roles.drop.append("value")
+            source["value"] = expression
+            self.used.update(used)
+            for name in used:
+                if self.columns[name] == pl.String:
+                    unread = known[name].is_null() & (pl.col(name).str.strip_chars() != "")
+                    self.roles.broken.append((unread, f"{name} is not a number"))
+            self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
+        elif "value" in source and "value" not in self.roles.explode:
+            column = source["value"]
+            number, how = amount(column, self.columns[column], self.sample[column])
+            if how:
+                self.roles.exprs["value"] = number
+                self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
+                self.roles.rename.pop(column, None)
+                self.roles.notes.append(f"{column} is read as {how}")
+
+    def kind(self, given: str | None) -> None:
+        """Where the event type comes from."""
+        roles, source = self.roles, self.roles.source
+        if given is not None:
+            if "type" in source:
+                if source["type"] == "type":
+                    roles.drop.append("type")
+                self.used.discard(source.pop("type"))
+            if "shown" not in source and not any(name.startswith("_answer_") for name in roles.exprs):
+                roles.exprs["type"] = pl.lit(given)
+                roles.type_from = f"--type: {given}"
+            elif "shown" in source and "_taken" not in roles.exprs and "item_id" in source:
+                roles.exprs["type"] = pl.when(pl.col(source["item_id"]).is_not_null()).then(pl.lit(given)).otherwise(pl.lit("shown"))
+            return
+        if "type" in source:
+            roles.type_from = f"column {source['type']}"
+            return
+        if roles.type_from and "_taken" not in roles.exprs and "shown" not in source:
+            return
+        for column in self.free(TYPE_KEYS):
+            known = self.sample[column].drop_nulls() if not self.columns[column].is_nested() else pl.Series([])
+            texts = known.cast(pl.String).str.strip_chars()
+            texts = texts.filter(texts != "")
+            if len(texts) and texts.n_unique() <= MAX_TYPE_NAMES and not texts.str.to_lowercase().is_in(list(TRUTH)).all():
+                self._assume("type", column)
+                roles.type_from = f"column {column}"
+                return
+
+    def rating(self, given: str | None) -> None:
+        """A rating or score column: events of type rating, and its values."""
+        source = self.roles.source
+        if "value" not in source and "item_id" in source:
+            for column in self.free(RATING_KEYS):
+                known = self.sample[column].drop_nulls()
+                numbers = known.cast(pl.Float64, strict=False).drop_nulls() if not self.columns[column].is_nested() else known.head(0)
+                if len(numbers) and len(numbers) >= 0.9 * len(known):
+                    self._assume("value", column)
+                    break
+        column = source.get("value", "")
+        if given is None and not self.roles.type_from and key_of(column) in RATING_KEYS:
+            self.roles.exprs["type"] = pl.lit("rating")
+            self.roles.type_from = f"column {column}: rating"
+        if not self.roles.type_from:
+            self.roles.type_from = "nothing: every row counts as click"
+            self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
+
+
+def _picked(batch: pl.Series) -> pl.Series:
+    """The ids whose answer is 1."""
+    ids, taken = batch.struct.field("ids").to_list(), batch.struct.field("taken").to_list()
+    rows = [None if a is None or b is None else [i for i, t in zip(a, b) if t == 1] for a, b in zip(ids, taken)]
+    return pl.Series(batch.name, rows, dtype=pl.List(pl.String))
+
+
+def _is_list(values: pl.Series, times: bool = False) -> bool:
+    """Whether a column holds lists: as such, as bracketed text, or with `|` between; times also with blanks or commas."""
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return True
+    if values.dtype != pl.String:
+        return False
+    known = values.drop_nulls().str.strip_chars()
+    known = known.filter(known != "")
+    if not len(known):
+        return False
+    if (known.str.contains(STRUCTURED) & ~known.str.contains(LABELLED)).mean() > 0.5 or known.str.contains("|", literal=True).mean() > 0.5:  # type: ignore[operator]
+        return True
+    return times and bool(known.str.contains(r"^\d{9,}([ ,;]+\d{9,})*$").all() and known.str.contains(r"\d[ ,;]+\d").any())

@@ -1,0 +1,305 @@
+"""Lists of items in one field: JSON, Python or numpy text, `a|b`, `a-1 b-0`, `{a: 1}`, lists of objects, lists as such.
+
+Each item may carry an answer, 1 where the customer took it. What cannot be read is said, never split into pieces.
+"""
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from qurate.events.fields import Columns, flat, key_of, plain_list, tidy
+
+ID_KEYS = (
+    "itemid",
+    "id",
+    "item",
+    "productid",
+    "product",
+    "sku",
+    "articleid",
+    "article",
+    "contentid",
+    "videoid",
+    "movieid",
+    "newsid",
+    "asin",
+)
+ANSWER_KEYS = {
+    "clicked": "click",
+    "click": "click",
+    "isclick": "click",
+    "isclicked": "click",
+    "label": "click",
+    "reward": "click",
+    "y": "click",
+    "clk": "click",
+    "converted": "purchase",
+    "conversion": "purchase",
+    "isconversion": "purchase",
+    "purchased": "purchase",
+    "ispurchased": "purchase",
+    "ispurchase": "purchase",
+    "bought": "purchase",
+    "isbuy": "purchase",
+    "liked": "like",
+    "isliked": "like",
+    "islike": "like",
+    "isfollow": "follow",
+    "addedtocart": "cart",
+    "iscart": "cart",
+}
+"""Names of a 0/1 column or key beside a shown item (without `_` and capitals), and what a 1 means."""
+
+STRUCTURED = r"^\s*(?:\[|\{|\(|array\(|\"\[|\"\{)"
+LABELLED = r"^\s*\[[^\[\]{}]*\]\s*\w"
+"""A name that begins with a word in brackets, such as `[SALE] red shoe`: no list."""
+_TOKEN = r"""(?:'[^']*'|"[^"]*"|[^\s,'"\[\]{}()]+)"""
+_NUMPY = re.compile(rf"\[\s*({_TOKEN}(?:\s+{_TOKEN})*)?\s*\]")
+_BARE = re.compile(r"""[\[({]?\s*[^\[\](){}'":]*[\])}]?""")
+_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
+
+ITEMS = pl.List(pl.Struct({"id": pl.String(), "answer": pl.Int8()}))
+
+Item = tuple[str | None, int | None]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A column of lists."""
+
+    ids: pl.Expr  # List(String), null where empty or unreadable
+    taken: pl.Expr | None  # List(String): the items whose answer is 1; None: the lists hold no answers
+    answered: pl.Expr | None  # List(Int8), for a vector of answers of its own
+    unread: pl.Expr | None  # bool: text that cannot be read
+    form: str  # for people: "objects", "id-0/1", "text", "list"
+    means: str = "click"  # type of the events that the answers are
+
+
+def items_of(columns: Columns, name: str, sample: pl.Series) -> Listed:
+    """What a column of lists holds.
+
+    Args:
+        columns: of the table.
+        name: the column.
+        sample: some thousands of its values, to tell from whether the items carry answers.
+    """
+    dtype = columns[name]
+    raw = pl.col(name)
+    if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.Struct):
+        return _of_records(raw, dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return _parsed(raw.struct.json_encode(), sample.struct.json_encode() if len(sample) else sample.cast(pl.String))
+    if isinstance(dtype, pl.List | pl.Array):
+        ids = raw.cast(pl.List(pl.String)).list.eval(tidy(pl.element()))
+        known = sample.cast(pl.List(pl.String)).explode().drop_nulls()
+        return _suffixed(pl.when(ids.list.len() > 0).then(ids), known) or _plain(ids, "list")
+    known = sample.cast(pl.String).drop_nulls()
+    if known.str.contains(STRUCTURED).any():
+        return _parsed(raw.cast(pl.String), known)
+    ids = plain_list(raw.cast(pl.String))
+    values = pl.select(plain_list(pl.lit(known))).to_series().explode().drop_nulls()
+    unread = raw.cast(pl.String).str.contains(STRUCTURED)
+    listed = _suffixed(ids, values) or _plain(ids, "text")
+    return Listed(pl.when(~unread).then(listed.ids), listed.taken, None, unread, listed.form)
+
+
+def _plain(ids: pl.Expr, form: str) -> Listed:
+    return Listed(pl.when(ids.list.len() > 0).then(ids), None, None, None, form)
+
+
+def _suffixed(ids: pl.Expr, known: pl.Series) -> Listed | None:
+    """MIND's `id-1 id-0`, where every entry of the sample ends so."""
+    if len(known) == 0 or not known.str.contains(r".-[01]$").all():
+        return None
+    bare = pl.element().str.replace(r"-[01]$", "")
+    taken = ids.list.eval(pl.when(pl.element().str.ends_with("-1")).then(bare)).list.drop_nulls()
+    return Listed(ids.list.eval(bare), taken, None, None, "id-0/1")
+
+
+def _of_records(raw: pl.Expr, record: pl.Struct) -> Listed:
+    names = [field.name for field in record.fields]
+    key = _id_key(names)
+    if key is None:
+        return Listed(pl.lit(None, pl.List(pl.String)), None, None, raw.is_not_null(), f"objects without an id among {', '.join(names)}")
+    ids = raw.list.eval(tidy(pl.element().struct.field(key).cast(pl.String)))
+    answer = next((name for name in names if key_of(name) in ANSWER_KEYS), None)
+    ids = pl.when(raw.list.len() > 0).then(ids)
+    if answer is None:
+        return Listed(ids, None, None, None, f"objects ({key})")
+    element = pl.element().struct.field
+    taken = raw.list.eval(pl.when(truth(element(answer)) == 1).then(tidy(element(key).cast(pl.String)))).list.drop_nulls()
+    return Listed(ids, taken, None, None, f"objects ({key}, {answer})", ANSWER_KEYS[key_of(answer)])
+
+
+def _parsed(text: pl.Expr, known: pl.Series) -> Listed:
+    items = text.map_batches(_parse_all, return_dtype=ITEMS, is_elementwise=True)
+    ids = items.list.eval(pl.element().struct.field("id"))
+    sample = [parse_items(value) for value in known.to_list() if value]
+    answered = any(answer is not None for items_ in sample for _, answer in items_ or ())
+    field = pl.element().struct.field
+    taken = items.list.eval(pl.when(field("answer") == 1).then(field("id"))).list.drop_nulls() if answered else None
+    unread = items.is_null() & text.is_not_null() & ~text.str.strip_chars().is_in(["", "null", "None", "nan", "NaN"])
+    means = next((ANSWER_KEYS[k] for value in known.to_list() if value for k in _keys(value) if k in ANSWER_KEYS), "click")
+    return Listed(
+        pl.when(ids.list.len() > 0).then(ids), taken, None, unread, "text of lists with answers" if answered else "text of lists", means
+    )
+
+
+def _keys(text: str) -> list[str]:
+    value = _structure(text)
+    first = value[0] if isinstance(value, list) and value else value
+    return [key_of(str(key)) for key in first] if isinstance(first, dict) else []
+
+
+def _parse_all(texts: pl.Series) -> pl.Series:
+    found = [None if text is None else parse_items(text) for text in texts.to_list()]
+    rows = [None if items is None else [{"id": item, "answer": answer} for item, answer in items] for items in found]
+    return pl.Series(texts.name, rows, dtype=ITEMS)
+
+
+def parse_items(text: str) -> list[Item] | None:
+    """(id, answer 0 | 1 | None) of each item in a text, None where it cannot be read.
+
+    >>> parse_items('[{"item_id": "a", "clicked": true}]')
+    [('a', 1)]
+    """
+    stripped = text.strip()
+    if not stripped or stripped in ("null", "None", "nan", "NaN"):
+        return []
+    if not re.match(STRUCTURED, stripped):
+        return [(item, None) for item in re.split(r"\s*[|]\s*|\s*,\s*|\s*;\s*|\s+", stripped) if item]
+    return _items(_structure(stripped))
+
+
+def _structure(text: str) -> Any:
+    """The value of JSON, Python or numpy text, None where it is none of them."""
+    inner = _ARRAY.fullmatch(text)
+    if inner:
+        return _structure(inner[1].strip())
+    try:
+        value = msgspec.json.decode(text)
+        return _structure(value) if isinstance(value, str) and re.match(STRUCTURED, value) else value
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    if _NUMPY.fullmatch(text):  # before Python, which reads 'a' 'b' as one string
+        tokens: list[str] = re.findall(_TOKEN, text[1:-1])
+        return None if "..." in tokens else [token.strip("'\"") for token in tokens]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        pass
+    if _BARE.fullmatch(text) and text[0] in "[({" and text[-1] in "])}":
+        return [token.strip() for token in text[1:-1].split(",") if token.strip()]
+    return None
+
+
+def _items(value: Any) -> list[Item] | None:
+    """The items of a decoded value."""
+    if isinstance(value, dict):
+        return _items_of_object(value)
+    if not isinstance(value, list | tuple | set | frozenset):
+        return None
+    entries = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
+    if entries and all(isinstance(entry, dict) for entry in entries):
+        return _items_of_records(entries)
+    if entries and all(isinstance(entry, list | tuple) and len(entry) == 2 and _answer(entry[1]) is not None for entry in entries):
+        return [(_id(entry[0]), _answer(entry[1])) for entry in entries]
+    if any(isinstance(entry, dict | list | tuple | set | bool) or entry is ... for entry in entries):
+        return None
+    return [(_id(entry), None) for entry in entries]
+
+
+def _items_of_object(value: dict[Any, Any]) -> list[Item] | None:
+    """`{id: 0/1}`, one record, or columns `{"item_id": [...], "clicked": [...]}`."""
+    if value and all(_answer(answer) is not None for answer in value.values()):
+        return [(_id(key), _answer(answer)) for key, answer in value.items()]
+    key = _id_key([str(name) for name in value])
+    if key is None or not isinstance(value[key], list):
+        return _items_of_records([value]) if key is not None else None
+    answer = next((name for name in value if key_of(str(name)) in ANSWER_KEYS), None)
+    answers = value[answer] if answer is not None else [None] * len(value[key])
+    if not isinstance(answers, list) or len(answers) != len(value[key]):
+        return None
+    return [(_id(item), _answer(taken)) for item, taken in zip(value[key], answers)]
+
+
+def _items_of_records(entries: Sequence[dict[Any, Any]]) -> list[Item] | None:
+    key = _id_key([str(name) for name in entries[0]])
+    if key is None or any(key not in entry or isinstance(entry[key], dict | list) for entry in entries):
+        return None
+    answer = next((name for name in entries[0] if key_of(str(name)) in ANSWER_KEYS), None)
+    return [(_id(entry[key]), None if answer is None else _answer(entry.get(answer)) or 0) for entry in entries]
+
+
+def _id_key(names: Sequence[str]) -> str | None:
+    """The key that holds an item's id: a usual name, or the only one there is."""
+    by_name = {key_of(name): name for name in reversed(names)}
+    known = next((by_name[key] for key in ID_KEYS if key in by_name), None)
+    rest = [name for name in names if key_of(name) not in ANSWER_KEYS]
+    return known if known is not None else rest[0] if len(rest) == 1 else None
+
+
+def _id(value: Any) -> str | None:
+    if value is None or value != value:  # NaN
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    return text or None
+
+
+def _answer(value: Any) -> int | None:
+    """0 or 1 for what says no or yes, None for anything else."""
+    if isinstance(value, bool | int | float):
+        return int(value) if value in (0, 1) else None
+    return TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "f": 0, "t": 1, "n": 0, "y": 1}
+
+
+def truth(raw: pl.Expr) -> pl.Expr:
+    """0 or 1 (Int8) for what says no or yes, null for anything else."""
+    return raw.cast(pl.String).str.strip_chars().str.to_lowercase().replace_strict(TRUTH, default=None, return_dtype=pl.Int8)
+
+
+def vector_of(columns: Columns, name: str) -> pl.Expr:
+    """A list of 0/1 as List(Int8): a list, or text such as `1 0 0`, `[1, 0, 0]`, `1|0|0`; null where it is none."""
+    dtype = columns[name]
+    if isinstance(dtype, pl.List | pl.Array):
+        return pl.col(name).cast(pl.List(pl.String)).list.eval(truth(pl.element()))
+    bare = pl.col(name).cast(pl.String).str.replace_all(r"(?i)array|dtype=\w+|[\[\](){}\"']", " ")
+    return bare.str.extract_all(r"[^\s,;|]+").list.eval(truth(pl.element()))
+
+
+def text_list(columns: Columns, name: str) -> pl.Expr:
+    """A list of ids: a list, text of one (JSON, Python, numpy), or text with `|`, commas or blanks; null where empty.
+
+    The ids become what `ident` makes of them elsewhere. Text that begins as JSON and is none becomes a list of one null,
+    which the reader rejects: an id never holds half an object.
+
+    Raises:
+        UserError: the column holds objects, or lists of lists or of objects.
+    """
+    raw, dtype = pl.col(name), columns[name]
+    flat({name: getattr(dtype, "inner", dtype)}, name)
+    if isinstance(dtype, pl.List | pl.Array):
+        listed = raw.cast(pl.List(pl.String))
+        listed = listed.list.eval(tidy(pl.element())) if dtype.inner == pl.String else listed
+        return pl.when(listed.list.len() > 0).then(listed)
+    text = raw.cast(pl.String)
+    structured = text.str.contains(STRUCTURED)
+    parsed = pl.when(structured).then(text).map_batches(_ids_of, return_dtype=pl.List(pl.String), is_elementwise=True)
+    return pl.when(structured).then(pl.when(parsed.list.len() > 0).then(parsed)).otherwise(plain_list(text))
+
+
+def _ids_of(texts: pl.Series) -> pl.Series:
+    if texts.null_count() == len(texts):
+        return pl.Series(texts.name, [None] * len(texts), dtype=pl.List(pl.String))
+    found = [None if text is None else parse_items(text) or ([(None, None)] if text.strip("[](){} ") else []) for text in texts.to_list()]
+    return pl.Series(texts.name, [None if items is None else [item for item, _ in items] for items in found], dtype=pl.List(pl.String))

@@ -1,0 +1,76 @@
+"""Rows that are set aside: duplicates, bad rows with line, reason and text, and the limit on their number."""
+
+import polars as pl
+
+from qurate.errors import Code, UserError
+from qurate.events.fields import STEM, Columns, Layout
+from qurate.events.layouts import OWN_LAYOUT
+from qurate.events.lines import raw_lines
+from qurate.events.reasons import Reason, said
+from qurate.events.roles import DIGEST, SAMPLE_ROWS
+from qurate.events.schema import FILE_ROWS, EventLog, empty_rejects
+from qurate.events.sources import BROKEN, EXTRA, Table
+
+DAY_US = 86_400_000_000
+MAX_REJECTS = 1_000_000
+"""Rejected rows kept with their text; a log with more is refused by any sensible limit."""
+
+
+def digest_of(columns: Columns) -> pl.Expr:
+    """A 64-bit hash of a whole source row."""
+    names = [name for name in columns if name not in ("row", STEM, EXTRA, BROKEN, DIGEST)]
+    digest = pl.struct(names).hash(seed=1)
+    return pl.coalesce(DIGEST, digest) if DIGEST in columns else digest  # of the row before its lists became rows
+
+
+def doubles_of(seen: pl.DataFrame, layout: Layout, keep: bool) -> pl.Series:
+    """Rows that repeat an earlier one, whole (unless they are kept) or by event_id."""
+    good = seen.filter(pl.col("_problem").is_null())
+    doubles = [pl.Series("row", [], dtype=pl.UInt64)]
+    if layout.dedupe and not keep:
+        # Several events of one row share its number and its hash.
+        whole = good.filter((pl.col("row") != pl.col("row").shift(1)).fill_null(True)) if layout is OWN_LAYOUT else good
+        doubles.append(whole.filter(~pl.col(DIGEST).is_first_distinct())["row"])
+    if "event_id" in seen.columns:
+        doubles.append(good.filter(pl.col("event_id").is_not_null() & ~pl.col("event_id").is_first_distinct())["row"])
+    return pl.concat(doubles).unique().sort()
+
+
+def rejects_of(bad: pl.DataFrame, doubles: pl.Series, tables: list[Table], start: int) -> pl.DataFrame:
+    """Line, reason and text of the bad rows and dropped duplicates; with several files the reason names the file."""
+    repeated = pl.DataFrame({"row": doubles}).with_columns(pl.lit(Reason.DUPLICATE.of()).alias("reason"))
+    found = pl.concat([bad, repeated]).sort("row").head(MAX_REJECTS)
+    if found.height == 0:
+        return empty_rejects()
+    out = []
+    for place, table in enumerate(tables, start):
+        mine = found.filter((pl.col("row") // FILE_ROWS) == place)
+        rows = (mine["row"] - place * FILE_ROWS).to_list()
+        texts = raw_lines(table, rows)
+        lines, raw = zip(*(texts.get(row, (row, "")) for row in rows)) if rows else ((), ())
+        code, text = said(mine["reason"])
+        reason = text if len(tables) == 1 else table.path.name + ": " + text
+        out.append(pl.DataFrame({"line": lines, "reason": reason, "raw": raw, "code": code}, schema=empty_rejects().schema))
+    return pl.concat(out)
+
+
+def refuse_if_bad(log: EventLog, max_bad: float) -> None:
+    """
+    Raises:
+        UserError: more than this share of the rows are bad.
+    """
+    bad = log.rejects.filter(pl.col("code") != Reason.DUPLICATE)
+    if bad.height <= max_bad * log.rows:
+        return
+    counts = bad["reason"].value_counts(sort=True)
+    line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
+    got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
+    bytes_note = next((note for note in log.notes if "--encoding" in note), "") if counts["reason"][0].endswith("is not UTF-8") else ""
+    hint = bytes_note or "repair them, or raise --max-bad"
+    raise UserError(f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint=hint, code=Code.TOO_MANY_BAD_ROWS)
+
+
+def whole_days_of(frame: pl.LazyFrame, moment: pl.Expr) -> bool:
+    """Whether the times say the day only."""
+    times = frame.select(moment.cast(pl.Int64).alias("t")).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming")["t"]
+    return len(times) > 1 and bool((times % DAY_US == 0).all())
