@@ -469,6 +469,6 @@ def refuse_if_bad(log: EventLog, max_bad: float) -> None:
     counts = bad["reason"].value_counts(sort=True)
     line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
     got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
-    raise UserError(
-        f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint="repair them, or raise --max-bad", code=Code.TOO_MANY_BAD_ROWS
-    )
+    encoding = next((note for note in log.notes if "--encoding" in note), "")
+    hint = encoding if encoding and counts["reason"][0].endswith("is not UTF-8") else "repair them, or raise --max-bad"
+    raise UserError(f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint=hint, code=Code.TOO_MANY_BAD_ROWS)
