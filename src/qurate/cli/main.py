@@ -40,6 +40,7 @@ from qurate.cli.output import (
     write_tables,
 )
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
+from qurate.locks import require_posix
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -306,12 +307,11 @@ def serve(
 ) -> None:
     """Answer over HTTP, and keep every decision with its probability, and every event."""
     exploring = share(explore, "--explore")
-    from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.models.model import load
-    from qurate.serving.http import serve as run
+    from qurate.serving.api.server import serve as run
 
     terminal: Terminal = ctx.obj
-    run(load(model), data, host, port, terminal.seed, epsilon_greedy_rule(exploring))
+    run(load(model), data, host, port, terminal.seed, exploring)
 
 
 @app.command(epilog=EPILOG)
@@ -341,6 +341,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = arrange(args)
         known_command(args, [command.callback.__name__ for command in app.registered_commands if command.callback])
+        if not {"--help", "--version"} & set(args):
+            require_posix()  # before any work
         return int(app(args, prog_name="qurate", standalone_mode=False) or 0)
     except QurateError as error:
         return print_error(error, as_json)

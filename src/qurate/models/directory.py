@@ -27,6 +27,7 @@ from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory, write_file
+from qurate.locks import require_posix
 from qurate.models.answer import golden_answers
 from qurate.models.parts import Answering, ModelParts, Provenance
 from qurate.models.ranker import SavedRanker, Sizes, load_ranker
@@ -53,6 +54,7 @@ def write_model(model: PartsT, path: str | Path) -> PartsT:
         UserError: `path` is a file, or a directory that is not a model.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
+    require_posix()
     target = Path(path).absolute()
     _recover(target)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):

@@ -13,7 +13,7 @@ import polars as pl
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError
 from qurate.mdp.storage import Dataset
-from qurate.models.answer import decide, observe
+from qurate.models.answer import AnswerRequest, decide, observe
 from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
 from qurate.models.parts import ModelParts
 
@@ -107,10 +107,11 @@ def recommend(
     if context:
         features, known = encode_context(model.user_spec, context), True
     clock = clock_for(model, rows, log_end)
-    return decide(
-        model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain,
-        rng=np.random.default_rng(seed),
+    request = AnswerRequest(
+        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features,
+        explain=explain,
     )  # fmt: skip
+    return decide(model, request, rng=np.random.default_rng(seed))
 
 
 def _check_k(k: int) -> None:
