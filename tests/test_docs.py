@@ -83,12 +83,8 @@ def test_files_named_in_the_documents_exist() -> None:
     roots = (ROOT, ROOT / "src/qurate", ROOT / "docs")
     written = {"log/", "dataset/", "model/", "live/", "mlruns/"}  # what commands write for a user
     assert len({name for name, _ in named}) >= 3
-    assert (
-        sorted(
-            (name, path) for name, path in named - {(n, p) for n, p in named if p in written} if not any((r / path).exists() for r in roots)
-        )
-        == []
-    )
+    missing = {(page, path) for page, path in named if path not in written and not any((root / path).exists() for root in roots)}
+    assert sorted(missing) == []
 
 
 def test_the_page_of_the_layout_names_every_file_once() -> None:

@@ -1,7 +1,7 @@
 """A model on a dataset's later time, or in a simulated world, as the contract's evaluate JSON.
 
 Ranking metrics say how often a policy's order agrees with what customers then chose. On organic logs they say nothing
-about value, and the result carries that sentence; what earns more is for rollouts and off-policy estimators to tell.
+about value, and the result carries that sentence. Rollouts and off-policy estimators measure value.
 """
 
 import math
