@@ -60,7 +60,7 @@ def test_learning_online_discounts_pauses_as_the_dataset_did(monkeypatch: pytest
 
     seen: list[float] = []
     writer = in_environment.OnlineWriter
-    monkeypatch.setattr(in_environment, "OnlineWriter", lambda *given: seen.append(given[-1]) or writer(*given))
+    monkeypatch.setattr(in_environment, "OnlineWriter", lambda *given, **more: seen.append(given[-1]) or writer(*given, **more))
     engine = make_engine("shop", window=4)
     model = train(env="shop", steps=64, **SMALL)
     train_in_engine(model.with_provenance(tau_s=86_400.0), engine, 0, 64)
