@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from qurate.cli.arguments import duration, ids, model_place, one_of, pairs, share
-from qurate.cli.options import Rewards
+from qurate.cli.logs import Rewards
 from qurate.cli.output import (
     Terminal,
     file_format,
