@@ -145,6 +145,7 @@ def rollout(
     policy: Policy,
     seed: int,
     customers: int = 2_000,
+    *,
     gamma: float = 0.9,
     tau: float = DEFAULT_TAU_S,
     max_decisions: int = 1_000,
