@@ -197,4 +197,4 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
 def _has_empty_histories(dataset: Dataset) -> bool:
     """Whether training has states without any history row."""
     t = dataset.transitions
-    return bool(np.any((t.hi == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
+    return bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
