@@ -385,7 +385,7 @@ def test_workers_run_nothing_that_lies_in_the_current_folder(tmp_path: Path) -> 
     folder, script = tmp_path / "folder", tmp_path / "script.py"
     folder.mkdir()
     (folder / "re.py").write_text("raise SystemExit('a module of the folder was run')")
-    run = "    print(jobs.run_jobs([jobs.Job(operator.index, (7,), stages=0)], lambda *a: None))\n"
+    run = "    print(jobs.run_jobs([jobs.Job(operator.index, (7,), 1)], lambda *a: None))\n"
     script.write_text("import operator\nfrom qurate.experiments import jobs\nif __name__ == '__main__':\n" + run)
     result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60)
     assert result.stdout.endswith("[7]\n"), result.stderr

@@ -178,7 +178,7 @@ class QurateError(Exception):
 
     def __init__(self, expected: str, got: str, *, code: Code, where: str = "", hint: str = "") -> None:
         self.expected, self.got, self.where, self.hint, self.code = expected, got, where, hint, code
-        line = f"expected {expected}, got {got}"
+        line = f"internal error: {got}" if code is Code.INTERNAL else f"expected {expected}, got {got}"
         line += f", at {where}" if where else ""
         line += f"; {hint}" if hint else ""
         super().__init__(" ".join(line.split()))

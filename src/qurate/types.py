@@ -219,7 +219,7 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str:
-        """As in tables."""
+        """Display name."""
         ...
 
     def act(self, observation: Observation[Any], rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
@@ -232,7 +232,7 @@ class Scorer(Protocol):
 
     @property
     def name(self) -> str:
-        """As in tables."""
+        """Display name."""
         ...
 
     def scores(self, observation: Observation[Any]) -> FloatArray:

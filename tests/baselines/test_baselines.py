@@ -72,7 +72,7 @@ def test_what_counts_as_interest() -> None:
 
 def test_popularity_counts_and_halves() -> None:
     scorer = fit_popularity(three_visits())
-    assert scorer.table[0].tolist() == [0, 3, 2, 3, 0]
+    assert scorer.table.tolist() == [0, 3, 2, 3, 0]
     day = 86_400_000_000
     decayed = popularity(np.array([1, 1, 2]), np.ones(3), np.array([0, 2, 2]) * day, 2, half_life_days=1)
     assert decayed.tolist() == [0, 1.25, 1]
@@ -85,7 +85,7 @@ def test_popularity_of_a_shown_log_is_reward_earned() -> None:
     user, history_end = data.transitions.user, data.transitions.history_end
     reward = np.array([[3], [1], [0], [0], [-2], [9], [9]])
     data.transitions = transitions(data.arrays, user, history_end, np.array([1, 2, 2, 2, 3, 4, 4]), data.transitions.split, reward)
-    assert fit_popularity(data).table[0].tolist() == [0, 3, 1, 0, 0]
+    assert fit_popularity(data).table.tolist() == [0, 3, 1, 0, 0]
     order = fit_baseline("static", data).scorer.scores(observe([[]], np.arange(1, 5)))[0]
     assert np.argsort(-order).tolist() == [0, 3, 1, 2]  # the unknown item 4 stands at the overall mean
 

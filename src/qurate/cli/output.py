@@ -287,7 +287,7 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
         with replacing_file(path) as beside, beside.open("wb") as file:
             for frame in tables:
                 rows, users = rows + frame.height, users + frame["user_id"].n_unique()
-                # Bytes first: of a full disk polars itself tells no more than a text.
+                # Bytes first: polars itself reports a full disk as a text only.
                 if kind == ".csv":
                     file.write(frame.write_csv(include_header=rows == frame.height).encode())
                 elif kind == ".jsonl":

@@ -1,6 +1,6 @@
 """`compare`: policies by name or model directory meet the same customers of a simulated world."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from qurate.environments.registry import make_engine
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
+from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
@@ -19,8 +20,6 @@ from qurate.settings import flat
 from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.train import train
 from qurate.types import Engine, Policy
-
-Progress = Callable[[str, float, float], None]
 
 NAMED = (*FITTED, "myopic")
 """Policies known by name; anything else is a model directory."""
@@ -73,9 +72,14 @@ def _model_row(path: str, model: Model, world: BatchedEngine) -> Contender:
     return Contender(path, lambda seed: as_policy(model, world, path), "candidate", steps)
 
 
+def _is_deep(model: Model) -> bool:
+    """Whether it has a Q-network without a part of its own (no table, no distribution): the myopic learner can have its settings."""
+    return isinstance(model.ranker, NetworkRanker) and model.settings.algorithm is None
+
+
 def _baseline_rows(names: Sequence[str], env: str, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
-    """Baselines by name. The myopic learner gets the settings and steps of the first model that was trained in an environment."""
-    judged = next((model for model in models if model.environment is not None and isinstance(model.ranker, NetworkRanker)), None)
+    """Baselines by name. The myopic learner gets settings and steps of the first model of its kind trained in an environment."""
+    judged = next((model for model in models if model.environment is not None and _is_deep(model)), None)
     settings = {"window": 20} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings
     steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
     log = random_logs(world)

@@ -1,6 +1,5 @@
 """`evaluate`: a model beside the baselines, on a dataset or in a simulated world."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from qurate.baselines.registry import fit_scorer, random_policy
@@ -12,13 +11,12 @@ from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
 from qurate.experiments.compare import play_all
+from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.task_ranker import TaskRanker
 from qurate.types import Scorer
-
-Progress = Callable[[str, float, float], None]
 
 TASK_EPISODES = 50
 """Most episodes per seed in a Gymnasium task, whose copies run one by one."""

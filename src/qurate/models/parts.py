@@ -21,7 +21,7 @@ class Provenance:
     Attributes:
         algorithm: a row of `algorithms/table.py`, or a baseline.
         settings: that it was trained with.
-        kind: of the log it was trained on (organic | exposure | logged), or "environment".
+        kind: of the log it was trained on (organic | exposure | logged), "environment", or "task" (no recommender).
         environment: name of the simulated world it was trained in, None = a dataset.
         dataset: directory of the dataset, for the histories of its users; None = an environment, or a dataset that was
             never written.
@@ -52,7 +52,7 @@ class Answering:
         user_dim: U, encoded user features.
         item_spec, user_spec: how features are encoded.
         shown_in_history: decisions of one item leave a `shown` row in the history (mdp/encode.py).
-        supports_cold_start: training has met states without any history, so that the model knows what to show a stranger.
+        supports_cold_start: training has met states without any history, so that the model can answer customers without one.
     """
 
     vocabulary: Vocabulary

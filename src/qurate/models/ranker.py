@@ -147,7 +147,7 @@ class NetworkRanker:
         listed = candidates.strides[0] != 0 if listed is None else listed
         values, inside = self.action_values(observation.state), None
         shared = candidates[0] if is_shared(candidates) else None
-        items = None if shared is not None else torch.as_tensor(candidates.copy())
+        items = None if shared is not None else to_tensors(candidates)
         if self.by == "behaviour":
             worth = _behaviour_logits(values, items)
         else:
@@ -165,7 +165,7 @@ class NetworkRanker:
         values = self.action_values(state)
         if not isinstance(values, CatalogueValues):
             return None
-        by_head = values.by_head(torch.as_tensor(items)).numpy()
+        by_head = values.by_head(to_tensors(items)).numpy()
         if self.network.form == "single":
             by_head = np.concatenate([np.full_like(by_head, np.nan), by_head], axis=2)
         return cast(FloatArray, by_head.reshape(*items.shape, 2, self.network.n_components))
@@ -256,7 +256,7 @@ def _columns(scores: FloatArray, shared: IntArray | None) -> FloatArray:
 
 
 def supported_first(q: FloatArray, logits: FloatArray, mask: NDArray[np.int8], threshold: float) -> FloatArray:
-    """Scores that rank in-support items first: q, less its span and 1 where the log's policy lends no support.
+    """Scores that rank in-support items first: outside the support of the log's policy, the span of q and 1 are subtracted.
 
     Args:
         q: float32 [B, K]. logits: of the behaviour head, up to a constant a row. mask: [B, K], 0 = may not be shown.

@@ -116,7 +116,7 @@ class ServedModel:
         try:
             items.write_parquet(beside)
             beside.replace(target)
-        except (OSError, pl.exceptions.ComputeError) as error:  # polars tells a full disk as the latter
+        except (OSError, pl.exceptions.ComputeError) as error:  # polars reports a full disk as the latter
             log.warning("note: %s was not written (%s): give `ingest` the items with --items", target, error)
         finally:
             beside.unlink(missing_ok=True)
