@@ -39,7 +39,7 @@ from qurate.settings import from_flat
 from qurate.types import Availability
 
 Row = dict[str, Any]
-Progress = Callable[[str], None]
+ReportLine = Callable[[str], None]
 
 WINDOW, BATCH, ITEMS, DIM, CATALOGUE = 50, 256, 1_000, 64, 10_000
 GAMMA, TAU_S = 0.9, 30 * 86_400.0
@@ -237,7 +237,7 @@ PARTS: dict[str, Callable[[float], list[Row]]] = {
 }  # fmt: skip
 
 
-def bench(name: str | None = None, seconds: float = 5.0, progress: Progress | None = None) -> dict[str, Any]:
+def bench(name: str | None = None, seconds: float = 5.0, progress: ReportLine | None = None) -> dict[str, Any]:
     """The contract's bench JSON.
 
     Args:

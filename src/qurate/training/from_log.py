@@ -27,7 +27,7 @@ from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.training.drawing import log_sampler, optimiser_of
-from qurate.training.run import Limits, Report, Run, consume
+from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
@@ -45,7 +45,7 @@ def train_on_log(
     seed: int,
     limits: Limits,
     saved: Mapping[str, bytes] | None = None,
-    report: Report | None = None,
+    report: StepCallback | None = None,
 ) -> Model:
     """A Q-network trained on the train split, with a checkpoint.
 

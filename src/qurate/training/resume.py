@@ -14,7 +14,7 @@ from qurate.training.from_log import train_on_log, with_histories
 from qurate.training.in_environment import train_in_engine
 from qurate.training.on_task import train_on_task
 from qurate.training.reward_weights import reweighted
-from qurate.training.run import Limits, Report
+from qurate.training.run import Limits, StepCallback
 
 
 def resume_training(
@@ -24,7 +24,7 @@ def resume_training(
     *,
     seed: int | None,
     limits: Limits,
-    report: Report | None,
+    report: StepCallback | None,
 ) -> Model:
     """Goes on from a checkpoint, with the algorithm, settings and rewards of the saved run.
 

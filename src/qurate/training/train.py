@@ -16,7 +16,7 @@ from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_e
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
-from qurate.training.run import Limits, Report
+from qurate.training.run import Limits, StepCallback
 
 SEEDS = 2**63
 """Above all seeds: torch takes no larger ones."""
@@ -32,7 +32,7 @@ def train(
     budget: float | None = None,
     resume: str | Path | None = None,
     rewards: str | Mapping[str, Any] | None = None,
-    progress: Report | None = None,
+    progress: StepCallback | None = None,
     **settings: Any,
 ) -> Model:
     """Trains on a dataset or in one of our environments.
