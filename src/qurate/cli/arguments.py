@@ -1,4 +1,4 @@
-"""How the command line reads what was typed: times, shares, lists, and the parser's complaints in our words."""
+"""How the command line reads what was typed: times, shares, lists, and the errors of the parser."""
 
 import re
 from collections.abc import Iterable, Sequence

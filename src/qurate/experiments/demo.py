@@ -1,4 +1,4 @@
-"""`qurate demo`: a shop's log, a policy learned from it, and the truth about every policy on fresh customers.
+"""`qurate demo`: a shop's log, a policy learned from it, and every policy measured on fresh customers.
 
 Each seed is a shop of its own customers and a training of its own: its present recommender (popularity, with 10 %
 uniform) writes a log; DQN and the myopic learner (gamma = 0; same network, data and tuning) train on it; both then learn

@@ -131,7 +131,7 @@ def _assemble(
         weights=weights_of(components),
         row_visit=decisions.row_visit,
         state_visit=decisions.visit,
-        rejects=log.rejects,
+        rejects=log.rejects.select("line", "reason", "raw"),
         manifest=manifest,
         **_entities(encoded, decisions.types, catalogue, items, users),
     )
