@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qurate.algorithms.table import ALGORITHMS
 from qurate.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -118,3 +119,15 @@ def test_make_names_no_index_and_ci_is_two_lines() -> None:
     assert (ROOT / ".ci/run").read_text(encoding="utf-8") == "make services\nmake test\n"
     pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^\s+]+", pin) for pin in pins) and "torch==2.13.0" in pins
+
+
+def test_every_algorithm_has_a_page_with_a_command_that_runs_and_every_page_an_algorithm() -> None:
+    pages = {page.stem: page for page in (ROOT / "docs/algorithms").glob("*.md") if page.stem != "README"}
+    assert sorted(pages) == sorted(ALGORITHMS)
+    index = (ROOT / "docs/algorithms/README.md").read_text(encoding="utf-8")
+    for name, page in pages.items():
+        assert f"[{name}]({name}.md)" in index
+        shown = [text for words, text in blocks(page) if words[:2] == ["bash", "run"]]
+        assert len(shown) == 1 and f"--algorithm {name} " in shown[0], page
+        headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert headings == ["Use", "What it fits", "Differences from the paper", "Settings", "Figures of a run", "Results"]

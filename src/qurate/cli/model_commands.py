@@ -177,7 +177,10 @@ def serve(
     """Answer over HTTP, and keep every decision with its probability, and every event."""
     exploring = share(explore, "--explore")
     from qurate.models.model import load
+    from qurate.models.recommend import require_catalogue
     from qurate.serving.api.server import serve as run
 
     terminal: Terminal = ctx.obj
-    run(load(model), data, host, port, terminal.seed, exploring)
+    loaded = load(model)
+    require_catalogue(loaded, "qurate serve")
+    run(loaded, data, host, port, terminal.seed, exploring)

@@ -77,8 +77,8 @@ def _in_world(model: Model, name: str, env: str, seeds: int, customers: int, pro
 
 def _in_task(model: Model, name: str, env: str, seeds: int, episodes: int, progress: Progress | None) -> Report:
     """Greedy episodes of a Gymnasium task, beside uniformly random actions."""
-    engine = make_task(env)
-    if not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
+    engine = None if is_world(env) else make_task(env)
+    if engine is None or not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
         expected, got = f"a model for {env}", f"one for {model.environment or 'a catalogue'}"
         raise UserError(expected, got, where=name, hint=f"train one with --env {env}", code=Code.OTHER_ENVIRONMENT)
     rows = [

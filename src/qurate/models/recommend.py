@@ -72,6 +72,17 @@ def clock_for(model: ModelParts, rows: HistoryRows, log_end: int) -> int:
     return newest if model.kind == "organic" else max(newest, log_end)
 
 
+def require_catalogue(model: ModelParts, where: str) -> None:
+    """Refuses a model of a Gymnasium task: its actions are not items that could be shown to a user.
+
+    Raises:
+        UserError: it is one.
+    """
+    if model.kind == "task":
+        got, hint = f"one of the task {model.environment}", "it acts in its task: qurate evaluate MODEL --env ID"
+        raise UserError("a model of a catalogue", got, where=where, hint=hint, code=Code.OTHER_ENVIRONMENT)
+
+
 def recommend(
     model: ModelParts,
     user: str | None,
@@ -86,6 +97,7 @@ def recommend(
 ) -> Decision:
     """See `Model.recommend`."""
     _check_k(k)
+    require_catalogue(model, "recommend")
     if seed < 0:
         raise UserError("a seed of 0 or more", str(seed), where="seed", code=Code.BAD_SEED)
     exclude = exclude or ()
@@ -127,8 +139,9 @@ def recommend_all(model: ModelParts, k: int) -> Iterator[pl.DataFrame]:
     Raises:
         UserError: the dataset is gone, or k below 1.
     """
-    past = histories_of(model)
     _check_k(k)
+    require_catalogue(model, "recommend")
+    past = histories_of(model)
     if past is None:
         where = str(model.dataset or "model")
         raise UserError("the training dataset", _missing(model), where=where, hint="--all-users needs its histories", code=Code.NO_DATASET)
