@@ -76,8 +76,11 @@ class CatalogueNetwork(nn.Module):
         """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
         counts, known, rows = weights.sum(2).T, (state.user, state.context), len(state.user)
-        matched = (self.match @ sums.flatten(1)).view(-1, rows, self.dim).transpose(0, 1)  # [B, H, d]
-        repeat = (self.repeat * REPEAT_LR_SCALE @ weights.flatten(1)).view(-1, *weights.shape[1:]).transpose(0, 1)  # [B, H, L]
+        # one product over all rows, and `split`, whose gradient is one `cat` where each slice's would be a tensor of zeros
+        cut = [self.n_heads, self.n_matched - self.n_heads]
+        matched, matched_log = (self.match @ sums.flatten(1)).view(-1, rows, self.dim).transpose(0, 1).split(cut, 1)  # [B, H, d]
+        repeat = (self.repeat * REPEAT_LR_SCALE @ weights.flatten(1)).view(-1, *weights.shape[1:])
+        repeat, repeat_log = repeat.transpose(0, 1).split(cut, 1)  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
         of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
         z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
@@ -87,8 +90,6 @@ class CatalogueNetwork(nn.Module):
             value = torch.cat([value, self.later_value(hidden)], dim=1)
             later = self.later_direction(torch.cat([hidden, *known], dim=1)).view(rows, -1, self.dim)
             direction = torch.cat([direction, later], dim=1)
-        behaviour = self.behaviour(z) + matched[:, -1] if self.behaviour is not None else None
-        return Heads(
-            value, direction + matched[:, : self.n_heads], behaviour, state.history_items.long(), repeat[:, : self.n_heads],
-            repeat[:, -1] if behaviour is not None else None,
-        )  # fmt: skip
+        behaviour = self.behaviour(z) + matched_log[:, 0] if self.behaviour is not None else None
+        repeat_log = repeat_log[:, 0] if behaviour is not None else None
+        return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, repeat_log)

@@ -35,16 +35,17 @@ class HistoryViews(nn.Module):
         place = torch.arange(1, length + 1, device=gaps.device)
         decay = torch.exp(-torch.exp(self.log_rates)[:, None] * (length - place))  # [2, L]
         visit = place > torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)  # rows after the last pause, clock included
-        recency = torch.cat([decay[:, None].expand(-1, len(items), -1), (visit * 0.2)[None]])  # [3, B, L]
-        of_type = types == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None, None]  # [M, B, L], padding is of no type
         scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
-        weights = torch.cat([(recency[:, None] * of_type).flatten(0, 1), scaled[None]])  # [3M + 1, B, L]
-        events = [weighted_sums(vectors, items, of_type, recency), weighted_sums(vectors, items, (scaled != 0)[None], scaled[None])]
-        return torch.cat(events) * self.scale[:, None], weights
+        each = torch.cat([decay[:, None].expand(-1, len(items), -1), torch.stack([visit * 0.2, scaled])])  # [4, B, L]
+        of_type = types == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None, None]  # [M, B, L], padding is of no type
+        by_recency, by_value = each.split([3, 1])
+        weights = torch.cat([(by_recency[:, None] * of_type).flatten(0, 1), by_value])  # [3M + 1, B, L]
+        recent, valued = weighted_sums(vectors, items, of_type, each).split([3, 1])  # [3, M, B, d], [1, M, B, d]
+        return torch.cat([recent.flatten(0, 1), valued.sum(1)]) * self.scale[:, None], weights
 
 
 def weighted_sums(vectors: Tensor, items: Tensor, member: Tensor, weights: Tensor) -> Tensor:
-    """Sums of item vectors over the events of each set under each weight, [K * M, B, d].
+    """Sums of item vectors over the events of each set under each weight, [K, M, B, d].
 
     Args:
         vectors: [N + 1, d].
@@ -57,7 +58,7 @@ def weighted_sums(vectors: Tensor, items: Tensor, member: Tensor, weights: Tenso
     at = row * items.shape[1] + place
     chosen = weights.flatten(1).index_select(1, at)
     sums = _WeightedSums.apply(vectors, items.flatten().index_select(0, at).long(), which * len(items) + row, count, chosen)
-    return sums.view(-1, *items.shape[:1], vectors.shape[1])  # type: ignore[no-any-return]
+    return sums.view(len(weights), len(member), len(items), -1)  # type: ignore[no-any-return]
 
 
 class _WeightedSums(torch.autograd.Function):
