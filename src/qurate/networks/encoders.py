@@ -35,11 +35,13 @@ class HistoryViews(nn.Module):
         place = torch.arange(1, length + 1, device=gaps.device)
         decay = torch.exp(-torch.exp(self.log_rates)[:, None] * (length - place))  # [2, L]
         visit = place > torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)  # rows after the last pause, clock included
-        scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
-        each = torch.cat([decay[:, None].expand(-1, len(items), -1), torch.stack([visit * 0.2, scaled])])  # [4, B, L]
+        visit, scaled = visit * 0.2, torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
         of_type = types == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None, None]  # [M, B, L], padding is of no type
-        by_recency, by_value = each.split([3, 1])
-        weights = torch.cat([(by_recency[:, None] * of_type).flatten(0, 1), by_value])  # [3M + 1, B, L]
+        weights = torch.cat([of_type * decay[0], of_type * decay[1], of_type * visit, scaled[None]])  # [3M + 1, B, L]
+        if not torch.is_grad_enabled():  # fewer operations, which is what few states cost; the gradient is what is slow here
+            history = vectors.index_select(0, items.flatten()).view(*items.shape, -1)  # [B, L, d]
+            return torch.bmm(weights.transpose(0, 1), history).transpose(0, 1) * self.scale[:, None], weights
+        each = torch.cat([decay[:, None].expand(-1, len(items), -1), torch.stack([visit, scaled])])  # [4, B, L]
         recent, valued = weighted_sums(vectors, items, of_type, each).split([3, 1])  # [3, M, B, d], [1, M, B, d]
         return torch.cat([recent.flatten(0, 1), valued.sum(1)]) * self.scale[:, None], weights
 
