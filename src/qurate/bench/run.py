@@ -86,7 +86,7 @@ def flops_of(work: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products of one call."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def bytes_of(arrays: Any) -> int:
@@ -186,8 +186,8 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
     for name, source, sampler in sources:
         taken = turns(lambda source=source, sampler=sampler: source.batch(sampler.sample(rng, BATCH).index), 20, seconds)  # type: ignore[misc]
         note = f"batch {BATCH}, window {WINDOW}, state and successor gathered, {len(source.tables.action):,} transitions"
-        drawn = source.batch(sampler.sample(rng, BATCH).index)._replace(next_actions=None)  # the catalogue's times are not copied
-        work = Work(0, 2 * bytes_of(drawn))
+        drawn = source.batch(sampler.sample(rng, BATCH).index)
+        work = Work(0, 2 * bytes_of((drawn.state, drawn.next_state)))  # nearly all of a batch: read from the store and written
         rows.append(rate(f"replay sampling {name}", "transitions/s", ">= 1000000", BATCH, taken, note, work=work))
     for name, source, _ in sources:
         note = f"{source.tables.reward.shape[1]} reward components"

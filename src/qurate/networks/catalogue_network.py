@@ -79,8 +79,10 @@ class CatalogueNetwork(nn.Module):
         counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
         # `split`, not slices: its gradient is one `cat`, theirs a tensor of zeros each
         cut = [self.n_heads, self.n_matched - self.n_heads]
-        matched, matched_log = torch.bmm(self.match.expand(rows, -1, -1), sums).split(cut, 1)  # [B, H, d]
-        repeat, repeat_log = torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights).split(cut, 1)  # [B, H, L]
+        matched, matched_log = torch.split_with_sizes(torch.bmm(self.match.expand(rows, -1, -1), sums), cut, 1)  # [B, H, d]
+        repeat, repeat_log = torch.split_with_sizes(
+            torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights), cut, 1
+        )  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
         of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
         z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
