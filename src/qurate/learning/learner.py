@@ -52,7 +52,8 @@ class Learner:
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
-        self._parameters: list[Tensor] = list(self.module.parameters())
+        # walking the modules for their parameters costs as much as a small product, and they do not change
+        self._parameters, self._targets, self._means = (list(part.parameters()) for part in (self.module, self.target, self.ema))
         self._bound_target: BoundNetwork | None = None
         self._good = self._snapshot()
 
@@ -63,7 +64,8 @@ class Learner:
             batch: see `types.Batch`; arrays or tensors.
             weights: importance weights float32 [B] (prioritised replay), None = 1.
         """
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         on_device: TensorBatch = to_tensors(batch, self.device)
         loss = self.objective(Networks(self.network, self.bound_target()), on_device, self.generator)
         total = loss.total(to_tensors(weights, self.device))
@@ -95,10 +97,10 @@ class Learner:
         self.updates += 1
         s = self.settings
         if self.updates % s.target_period == 0:
-            torch._foreach_lerp_(list(self.target.parameters()), self._parameters, s.target_tau)
+            torch._foreach_lerp_(self._targets, self._parameters, s.target_tau)
             self._bound_target = None
         decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
-        torch._foreach_lerp_(list(self.ema.parameters()), self._parameters, 1 - decay)
+        torch._foreach_lerp_(self._means, self._parameters, 1 - decay)
         if self.updates % SNAPSHOT_EVERY == 0:
             self._good = self._snapshot()
         return True
