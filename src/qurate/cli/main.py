@@ -17,7 +17,6 @@ from qurate.cli.arguments import (
     duration,
     ids,
     known_command,
-    model_place,
     one_of,
     pairs,
     share,
@@ -40,6 +39,7 @@ from qurate.cli.output import (
     write_tables,
 )
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
+from qurate.outputs import MODEL, check_directory, check_files
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -54,6 +54,7 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="a model direct
 Env = Annotated[str | None, typer.Option("--env", metavar="ID", help="a simulator or Gymnasium environment, or package.module:factory")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="independent repetitions; intervals need several")]
 Rewards = logs.Rewards
+Force = logs.Force
 
 
 def version(show: bool) -> None:
@@ -88,13 +89,13 @@ def options(
 
 
 @app.command(epilog=EPILOG)
-def demo(ctx: typer.Context, output: Output = Path("qurate-demo")) -> None:
+def demo(ctx: typer.Context, output: Output = Path("qurate-demo"), force: Force = False) -> None:
     """Simulate a shop, learn from its log, and compare with every baseline (about 90 seconds)."""
     from qurate.experiments.demo import demo as run
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
-        result = run(output, terminal.seed or 0, lambda what, done, total: progress("demo", done, total, what))
+        result = run(output, terminal.seed or 0, lambda what, done, total: progress("demo", done, total, what), force=force)
 
     def render() -> None:
         print_comparison(result)
@@ -116,6 +117,7 @@ def simulate(
     trace: Annotated[
         int, typer.Option("--trace", min=0, metavar="N", help="also write what the first N customers met, decision by decision")
     ] = 0,
+    force: Force = False,
 ) -> None:
     """Write the event log of simulated customers, with the probabilities of what they were shown."""
     from qurate.experiments.simulate import simulate_log
@@ -131,6 +133,7 @@ def simulate(
             output,
             slate=slate,
             trace=trace,
+            force=force,
             progress=lambda done, all: progress("simulating", done, all),
         )
     terminal.result(result, lambda: lines(result))
@@ -167,6 +170,7 @@ def train(
     resume: Annotated[Path | None, typer.Option("--resume", metavar="MODEL", help="go on from a model's checkpoint")] = None,
     rewards: Rewards = None,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; `--set help` lists them")] = None,
+    force: Force = False,
 ) -> None:
     """Learn a policy from a dataset or in an environment."""
     terminal: Terminal = ctx.obj
@@ -176,7 +180,7 @@ def train(
         one_of(dataset, env)
     if output is None:
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
-    model_place(output)
+    check_directory(output, MODEL, force)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
     from qurate.training.train import train as run
 
@@ -194,7 +198,7 @@ def train(
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )
-    model.save(output)
+    model.save(output, force=force)
     measured = dict(model.metrics)
     curve = measured.pop("curve")
     figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions") if name in measured} | (curve[-1] if curve else {})
@@ -212,15 +216,21 @@ def evaluate(
     dataset: Annotated[Path | None, typer.Argument(metavar="[DATASET]")] = None,
     env: Env = None,
     seeds: Seeds = 5,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="also write the report as one page")] = None,
+    force: Force = False,
 ) -> None:
     """Rank held-out later choices (DATASET), or show items to simulated customers (--env), beside the baselines."""
     one_of(dataset, env)
+    if html is not None:
+        check_files([html], force)
     from qurate.experiments.evaluate import evaluate as run
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         progress("evaluating", 0, 0)
         report = run(model, dataset, env, seeds, progress=lambda what, done, total: progress("evaluating", done, total, what))
+    if html is not None:
+        report.save_html(html, force=force)
     result = report.to_dict()
     terminal.result(result, lambda: print_evaluation(result))
 
@@ -261,6 +271,7 @@ def recommend(
     explain: Annotated[bool, typer.Option("--explain", help="what each item is worth now and later")] = False,
     all_users: Annotated[bool, typer.Option("--all-users", help="a row for every known user; needs -o")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file for --all-users: .csv, .jsonl or .parquet")] = None,
+    force: Force = False,
 ) -> None:
     """The k items to show a user now."""
     if (user is None) != all_users or all_users != (output is not None):
@@ -281,12 +292,13 @@ def recommend(
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
         return print_decision(terminal, load(model).recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed), k)
     file_format(output)
+    check_files([output], force)
     from qurate.models.model import load
     from qurate.models.recommend import recommend_all
 
     with terminal.progress() as progress:
         loaded = load(model)
-        rows, users = write_tables(recommend_all(loaded, k), output, lambda done: progress("recommending", done, 0))
+        rows, users = write_tables(recommend_all(loaded, k), output, lambda done: progress("recommending", done, 0), force)
     if rows < k * users:
         terminal.note(f"note: {rows // users} items can be shown, {k} were asked for")
     result = {"file": str(output), "users": users, "rows": rows, "model_version": loaded.version}
@@ -320,15 +332,18 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="per measured loop")] = 5.0,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="put the table into this Markdown file")] = None,
+    force: Force = False,
 ) -> None:
     """Measure speed and memory, beside this machine's own GFLOP/s and GB/s."""
     from qurate.bench import run
 
+    if write is not None:
+        run.check_place(write, force)
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         result = run.bench(name, seconds, lambda part: progress(f"measuring {part}", 0, 0))
     if write is not None:
-        run.write(result, write)
+        run.write(result, write, force)
     terminal.result(result, lambda: print(run.markdown(result)))
 
 

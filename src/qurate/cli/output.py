@@ -5,7 +5,6 @@ Nothing here imports a heavy module: `qurate --help` must answer in half a secon
 
 import errno
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
 from qurate.files import replacing_file
+from qurate.outputs import check_files, written
 
 if TYPE_CHECKING:
     import polars as pl
@@ -269,19 +269,19 @@ def file_format(path: Path) -> str:
     return path.suffix.lower()
 
 
-def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callable[[int], None]) -> tuple[int, int]:
+def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callable[[int], None], force: bool = False) -> tuple[int, int]:
     """Writes tables of `user_id` and more one after the other; the file appears when it is complete.
 
     Returns:
         Rows and users written.
 
     Raises:
+        UserError: a file is there that qurate did not write.
         OSError: it cannot be written; it names `path`, whatever was being written.
     """
     import polars as pl
 
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    check_files([path], force)
     kind, rows, users, kept = file_format(path), 0, 0, []
     try:
         with replacing_file(path) as beside, beside.open("wb") as file:
@@ -298,6 +298,7 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
             if kept:
                 pl.concat(kept).write_parquet(whole := BytesIO())
                 file.write(whole.getbuffer())
+        written([path])
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(beside)):
             raise

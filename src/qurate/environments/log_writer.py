@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, MachineError, UserError
 from qurate.files import replacing_file
+from qurate.outputs import check_files, written
 from qurate.types import Feedback, IntArray, Policy
 
 LANES = 1024
@@ -34,6 +35,8 @@ def simulate(
     out: str | Path,
     progress: Callable[[int, int], None] | None = None,
     trace: int = 0,
+    *,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Lets `policy` serve `users` customers, each over one episode of at most `steps` decisions, and writes the log.
 
@@ -52,18 +55,22 @@ def simulate(
         progress: called with (customers done, users).
         trace: the first so many customers' decisions and answers also go, for reading, to `trace.jsonl` beside the log: one
             line per decision, by customer and time.
+        force: replace files that qurate did not write.
 
     Returns:
         {"events", "decisions", "items", "users"} and perhaps "trace": paths as text; {"rows", "shown", "customers"} counts.
 
     Raises:
-        UserError: bad counts or file ending. MachineError: a file cannot be written.
+        UserError: bad counts or file ending, or a file there that qurate did not write. MachineError: a file cannot be written.
     """
     path = Path(out)
     if path.suffix not in FORMATS:
         raise UserError(f"a file ending in {', '.join(FORMATS)}", str(out), where="-o", code=Code.BAD_OUTPUT)
     if users < 1 or steps < 1:
         raise UserError("users and steps of at least 1", f"users={users}, steps={steps}", where="simulate", code=Code.BAD_ARGUMENT)
+    places = {name: path if name == "events" else _beside(path, name) for name in ("events", "decisions", "items", "users")}
+    traced = _beside(path, "trace").with_suffix(".jsonl")
+    check_files([*places.values(), *([traced] if trace else [])], force)
     rng = np.random.default_rng([seed, 20])
     parts = []
     for first in range(0, users, LANES):
@@ -78,12 +85,12 @@ def simulate(
     tables = {"events": events, "decisions": decisions, "items": engine.world.items_table(), "users": people}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        places = {name: path if name == "events" else _beside(path, name) for name in tables}
         # events last: a log whose disk was full on the way is no log, rather than one without its decisions
-        written = {name: _write(tables[name], places[name]) for name in reversed(tables)}
-        files = {name: written[name] for name in tables}
+        made = {name: _write(tables[name], places[name]) for name in reversed(tables)}
+        files = {name: made[name] for name in tables}
         if trace:
-            files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), _beside(path, "trace").with_suffix(".jsonl"))
+            files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), traced)
+        written(files.values())
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
         raise MachineError(
             "a place to write the log", str(error), where=str(path), hint="choose another directory", code=Code.UNWRITABLE

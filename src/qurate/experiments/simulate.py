@@ -24,6 +24,7 @@ def simulate_log(
     *,
     slate: int = 1,
     trace: int = 0,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """`qurate simulate`: the log of a named policy (random or popularity) or of a model directory.
@@ -31,12 +32,13 @@ def simulate_log(
     Args:
         slate: items shown per decision.
         trace: also write what this many first customers met, decision by decision (`log_writer.simulate`).
+        force: replace files that qurate did not write.
 
     Raises:
         UserError: an unknown policy.
     """
     engine, chooser = _world_and_policy(scenario, policy, seed, slate)
-    return simulate(engine, chooser, users, steps, seed, out, progress, trace)
+    return simulate(engine, chooser, users, steps, seed, out, progress, trace, force=force)
 
 
 def _world_and_policy(scenario: str, policy: str, seed: int, slate: int) -> tuple[BatchedEngine, Policy]:

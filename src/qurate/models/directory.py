@@ -31,6 +31,7 @@ from qurate.models.answer import golden_answers
 from qurate.models.parts import Answering, ModelParts, Provenance
 from qurate.models.ranker import SavedRanker, Sizes, load_ranker
 from qurate.models.task_ranker import load_task_ranker
+from qurate.outputs import MODEL, check_directory
 from qurate.settings import flat, from_flat
 from qurate.types import Availability
 
@@ -43,20 +44,20 @@ RANKER = "ranker."
 PartsT = TypeVar("PartsT", bound=ModelParts)
 
 
-def write_model(model: PartsT, path: str | Path) -> PartsT:
+def write_model(model: PartsT, path: str | Path, force: bool = False) -> PartsT:
     """Writes the model directory and returns the model with its version (the first 12 digits of its weights' sha256).
 
     Args:
         path: the directory; an older model there is replaced in one rename, or not at all.
+        force: replace what is there even if it is no model.
 
     Raises:
-        UserError: `path` is a file, or a directory that is not a model.
+        UserError: `path` is a file, a directory that is not a model, or one with files besides the model's.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
     target = Path(path).absolute()
     _recover(target)
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):
-        raise UserError("a new directory or a model to replace", str(target), where="-o", hint="choose another name", code=Code.NOT_A_MODEL)
+    check_directory(target, MODEL, force)
     contents = {**_contents(model, target), **model.checkpoint}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     model = model.with_provenance(version=digests["weights.safetensors"][:12])
