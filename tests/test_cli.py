@@ -211,7 +211,8 @@ def test_a_table_that_cannot_be_written_is_called_by_its_own_name(kind: str, tmp
             raise OSError(errno.ENOSPC, "No space left on device")
 
     before = (tmp_path / f"out.{kind}").read_bytes()
-    monkeypatch.setattr(Path, "open", lambda self, mode: Full())
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **how: Full() if mode == "wb" else opened(self, mode, **how))
     with pytest.raises(OSError) as caught:
         written(tmp_path / f"out.{kind}", "c")
     monkeypatch.undo()

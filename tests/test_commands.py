@@ -193,10 +193,28 @@ def test_ties_fall_by_the_seed(model: Path, tmp_path: Path, capsys: pytest.Captu
     assert first("--seed", "1") == first("--seed", "1") == [item.item_id for item in even.recommend("nobody", 5, seed=1).items] != first()
 
 
-def test_a_model_and_its_dataset_move_together(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shop, moved = tmp_path / "shop", tmp_path / "moved"
+def test_a_model_answers_for_its_users_wherever_it_goes(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its dataset, and after the log was ingested again."""
+    shop = tmp_path / "shop"
     shutil.copytree(dataset, shop / "dataset")
     assert run(capsys, "train", str(shop / "dataset"), "-o", str(shop / "model"), "--steps", "5", *SMALL)[0] == 0
+    _, before, _ = run(capsys, "recommend", str(shop / "model"), "--user", "u1", "--json")
+    assert run(capsys, "recommend", str(shop / "model"), "--all-users", "-o", str(tmp_path / "before.csv"))[0] == 0
+    log = write_log(tmp_path / "log.csv", users=10)
+    assert run(capsys, "ingest", str(log), "-o", str(shop / "dataset"))[0] == 0
+    (shop / "model").rename(tmp_path / "model")
+    for _ in range(2):
+        code, out, err = run(capsys, "recommend", str(tmp_path / "model"), "--user", "u1", "--json")
+        assert code == 0 and "no user of the training log" not in err and json.loads(out)["items"] == json.loads(before)["items"]
+        assert run(capsys, "recommend", str(tmp_path / "model"), "--all-users", "-o", str(tmp_path / "after.csv"))[0] == 0
+        assert (tmp_path / "after.csv").read_text() == (tmp_path / "before.csv").read_text()
+        shutil.rmtree(shop, ignore_errors=True)
+
+
+def test_a_model_without_histories_and_its_dataset_move_together(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop, moved = tmp_path / "shop", tmp_path / "moved"
+    shutil.copytree(dataset, shop / "dataset")
+    assert run(capsys, "train", str(shop / "dataset"), "-o", str(shop / "model"), "--no-histories", "--steps", "5", *SMALL)[0] == 0
     _, before, _ = run(capsys, "recommend", str(shop / "model"), "--user", "u1", "--json")
     shop.rename(moved)
     code, out, _ = run(capsys, "recommend", str(moved / "model"), "--user", "u1", "--json")

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import UserError
 from qurate.evaluation.charts import Bar, dots
 from qurate.evaluation.compare import Contender, collect, play, summarise
 from qurate.evaluation.evaluate import evaluate_world

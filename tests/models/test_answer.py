@@ -194,14 +194,21 @@ def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset
         assert rows["item_id"].to_list() == ids(decision) and rows["rank"].to_list() == [1, 2, 3, 4]
         assert rows["score"].to_list() == pytest.approx([item.score for item in decision.items], abs=1e-5)
     assert pl.concat(list(recommend_all(model, 99))).height == 15 * len(dataset.user_ids)
-    closed, alone = replace(model, availability=never(model)), model.with_provenance(dataset=None)
+    closed, alone = replace(model, availability=never(model)), without_histories(model).with_provenance(dataset=None)
     for broken, code in ((closed, "empty_catalogue"), (alone, "no_dataset")):
         with pytest.raises(UserError) as caught:
             next(recommend_all(broken, 4))
         assert caught.value.code == code
 
 
+def without_histories(model: Model) -> Model:
+    """As a model of an earlier version, or of `--no-histories`."""
+    return replace(model, histories=None)
+
+
 def test_histories_of_another_dataset_are_not_used(model: Model) -> None:
+    assert model.with_provenance(dataset_sha256="0" * 64).recommend("u1").degraded is None  # it holds its own
+    model = without_histories(model)
     with pytest.raises(UserError, match="another one"):
         histories_of(model.with_provenance(dataset_sha256="0" * 64))
     with pytest.raises(UserError, match="another one"):
@@ -216,7 +223,7 @@ def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
     items = pl.DataFrame({"item_id": ["d", "soon", "later"], "available_from": since})
     data = build_dataset(make_log(rows, items=items), episode="user")
     train(data, steps=2, hidden=8, embedding_dim=4, window=4, batch_size=8).save(tmp_path / "m")
-    model = replace(load(tmp_path / "m"), histories=Histories(data))
+    model = replace(load(tmp_path / "m"), histories=Histories.of(data))
     assert set(ids(model.recommend("u1", 9))) == set("abcd")
     assert set(pl.concat(list(recommend_all(model, 9)))["item_id"]) == set("abcd")
     assert model.recommend("u1", 9, candidates=["later"]).degraded == "no_candidates"
@@ -256,15 +263,18 @@ def test_a_model_trained_from_a_dataset_in_memory_knows_its_users(dataset: Datas
         again = train(data, resume=tmp_path / "m", steps=6)
         assert again.recommend("u3").degraded is None
         loaded = load(tmp_path / "m")
+        assert loaded.recommend("u3", 15).items == trained.recommend("u3", 15).items
+        train(data, histories=False, **settings).save(tmp_path / "m")
+        bare = load(tmp_path / "m")
         if data.path is not None:
-            assert loaded.recommend("u3", 15).items == kept.recommend("u3", 15).items
+            assert bare.recommend("u3", 15).items == kept.recommend("u3", 15).items
         else:
             with pytest.raises(UserError, match="got one that was never written to a directory"):
-                next(recommend_all(loaded, 4))
+                next(recommend_all(bare, 4))
 
 
 def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    moved = model.with_provenance(dataset=str(tmp_path / "moved"))
+    moved = without_histories(model).with_provenance(dataset=str(tmp_path / "moved"))
     for user in ("u3", "u4"):
         assert moved.recommend(user, 3).degraded == "unknown_user"
     assert caplog.messages == [
@@ -277,6 +287,7 @@ def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: P
 
 def test_from_python_the_note_stands_on_stderr(saved: Path) -> None:
     code = f"import qurate; m = qurate.load({str(saved)!r}).with_provenance(dataset='/gone')\n"
+    code += "import dataclasses; m = dataclasses.replace(m, histories=None)\n"
     code += "for user in 'ab': m.recommend(user, 1)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stderr.startswith("note: no user of the training log is known") and result.stderr.count("\n") == 1

@@ -169,6 +169,7 @@ def train(
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="stop after this time, such as 10m")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="MODEL", help="go on from a model's checkpoint")] = None,
     rewards: Rewards = None,
+    no_histories: Annotated[bool, typer.Option("--no-histories", help="keep no user's events in the model")] = False,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; `--set help` lists them")] = None,
     force: Force = False,
 ) -> None:
@@ -195,6 +196,7 @@ def train(
             budget=seconds,
             resume=resume,
             rewards=rewards,
+            histories=not no_histories,
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )

@@ -4,18 +4,21 @@ manifest.json       format, versions, sha256 and size of every file, golden answ
 config.json         algorithm, settings, the ranker's own numbers   weights.safetensors  its arrays, popularity, availability
 vocabulary.json     item ids and event types, in index order        features.json        how features are encoded
 rewards.json        what an event is worth                          metrics.json         what training measured
+histories/          the users of the training log and their events; not with `--no-histories`, nor in older models
 """
 
 import hashlib
 import json
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -28,6 +31,7 @@ from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory, write_file
 from qurate.models.answer import golden_answers
+from qurate.models.histories import EVENTS, ITEMS, USERS, Histories
 from qurate.models.parts import Answering, ModelParts, Provenance
 from qurate.models.ranker import SavedRanker, Sizes, load_ranker
 from qurate.models.task_ranker import load_task_ranker
@@ -58,7 +62,8 @@ def write_model(model: PartsT, path: str | Path, force: bool = False) -> PartsT:
     target = Path(path).absolute()
     _recover(target)
     check_directory(target, MODEL, force)
-    contents = {**_contents(model, target), **model.checkpoint}
+    kept = {} if model.histories is None else model.histories.saved()
+    contents = {**_contents(model, target), **kept, **model.checkpoint}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     model = model.with_provenance(version=digests["weights.safetensors"][:12])
     manifest = {
@@ -119,7 +124,8 @@ def read_model(path: str | Path) -> ModelParts:
     source = Path(path)
     _recover(source.absolute())
     manifest = read_manifest(source)
-    data = {name: read_checked(source, name, manifest) for name in FILES}
+    kept = [name for name in (EVENTS, USERS, ITEMS) if name in manifest["files"]]
+    data = {name: read_checked(source, name, manifest) for name in (*FILES, *kept)}
     versions = f"saved with qurate {manifest['qurate']}, torch {manifest['torch']}; here {qurate.__version__}, {torch.__version__}"
     try:
         config, features, rewards, metrics = (
@@ -129,8 +135,18 @@ def read_model(path: str | Path) -> ModelParts:
         contents = _Contents(config, vocabulary, features, rewards, metrics, load_arrays(data["weights.safetensors"]))
         _fit_together(contents)
         model = _model(contents, manifest, source)
+        model = replace(model, histories=_histories(data, model) if kept else None)
         golden = golden_answers(model)
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        RuntimeError,
+        msgspec.ValidationError,
+        SafetensorError,
+        pl.exceptions.PolarsError,
+    ) as error:
         # torch names every tensor of a network that was built otherwise, over many lines
         got = "the weights of another network" if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise UserError(
@@ -179,6 +195,19 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
             supports_cold_start=config["supports_cold_start"],
         ),
     )
+
+
+def _histories(data: dict[str, bytes], model: ModelParts) -> Histories:
+    """
+    Raises:
+        ValueError: the histories of another model.
+    """
+    past = Histories.from_saved(data, model.user_spec)
+    most = (int(past.arrays.item.max(initial=0)), int(past.arrays.type.max(initial=0)), past.items.height)
+    known = (len(model.vocabulary.items), model.vocabulary.n_types, len(model.vocabulary.items))
+    if most[0] > known[0] or most[1] > known[1] or most[2] != known[2] or past.user_features.shape[1] != model.user_dim:
+        raise ValueError(f"histories of {most[2]} items and {most[1]} types, a model of {known[0]} and {known[1]}")
+    return past
 
 
 def _dataset_place(config: dict[str, Any], source: Path) -> str | None:

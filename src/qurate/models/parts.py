@@ -73,7 +73,8 @@ class ModelParts:
 
     Attributes:
         availability: when each item may be shown.
-        histories: of the dataset in memory that the model was trained from; a loaded model reads `provenance.dataset` instead.
+        histories: of the users of its training log. None: a model of an environment, one that was to keep none, or an older one;
+            `provenance.dataset` is then read in its place, where it is still there.
         checkpoint: file name -> content, what `train --resume` needs.
     """
 

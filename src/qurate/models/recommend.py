@@ -23,12 +23,13 @@ BATCH = 256
 
 
 @lru_cache(maxsize=2)
-def _read_histories(path: str, digest: str | None) -> Histories:
-    return Histories(Dataset.read(path))
+def _read_histories(path: str, digest: str | None) -> tuple[Histories, str | None]:
+    dataset = Dataset.read(path)
+    return Histories.of(dataset), dataset.sha256
 
 
 def histories_of(model: ModelParts) -> Histories | None:
-    """Of the dataset the model was trained from; None where it is no longer there.
+    """Those that the model holds, else of the dataset it was trained from; None where that is no longer there.
 
     Raises:
         UserError: another dataset stands in its place.
@@ -37,8 +38,8 @@ def histories_of(model: ModelParts) -> Histories | None:
         return model.histories
     if model.dataset is None or not Path(model.dataset).is_dir():
         return None
-    found = _read_histories(model.dataset, model.provenance.dataset_sha256)
-    if found.dataset.sha256 != model.provenance.dataset_sha256:
+    found, digest = _read_histories(model.dataset, model.provenance.dataset_sha256)
+    if digest != model.provenance.dataset_sha256:
         expected, hint = "the dataset the model was trained from", "ingest it again"
         raise UserError(expected, "another one", where=str(model.dataset), hint=hint, code=Code.OTHER_DATASET)
     return found
@@ -137,12 +138,12 @@ def recommend_all(model: ModelParts, k: int) -> Iterator[pl.DataFrame]:
         raise UserError(expected, got, where=str(model.dataset), hint=hint, code=Code.EMPTY_CATALOGUE)
     k = min(k, len(catalogue))
     names = np.array(["", *model.vocabulary.items], dtype=object)
-    users = past.dataset.user_ids
+    users = past.users["user_id"].to_list()
     for first in range(0, len(users), BATCH):
         chunk = range(first, min(first + BATCH, len(users)))
         rows = [past.rows(u, model.window) for u in chunk]
         clock = np.array([clock_for(model, r, past.log_end) for r in rows], np.int64)
-        worth, scores = model.values(observe(model, rows, clock, catalogue, past.dataset.user_features[chunk.start : chunk.stop]))
+        worth, scores = model.values(observe(model, rows, clock, catalogue, past.user_features[chunk.start : chunk.stop]))
         best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
         yield pl.DataFrame(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -131,9 +130,9 @@ def assemble(
     )
 
 
-def with_histories(model: Model, data: Dataset | str | Path | None) -> Model:
-    """A model trained from a dataset in memory knows its users from there: it may stand in no directory."""
-    return replace(model, histories=Histories(data)) if isinstance(data, Dataset) else model
+def with_histories(model: Model, dataset: Dataset, wanted: bool) -> Model:
+    """The model with the histories of the users it was trained on, so that it answers for them wherever it goes."""
+    return replace(model, histories=Histories.of(dataset) if wanted else None)
 
 
 def from_log_end(availability: Availability, log_end: int) -> Availability:
