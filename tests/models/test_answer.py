@@ -63,18 +63,20 @@ def test_the_classical_form_does_not_tell_now_from_later(saved: Path) -> None:
 
 
 def test_more_than_the_catalogue_is_the_catalogue(model: Model) -> None:
-    decision = model.recommend("u3", 1_000)
+    decision = model.recommend("u3", 1_000, exclude=["none"])
     assert sorted(ids(decision)) == sorted(model.vocabulary.items) and decision.degraded is None
     assert all(item.propensity == 1 and item.source == "q" for item in decision.items)
-    assert model.recommend("u3", 10**9).items == decision.items, "and takes no more memory than that"
+    assert model.recommend("u3", 10**9, exclude=["none"]).items == decision.items, "and takes no more memory than that"
     for k in (0, "3"):
         with pytest.raises(UserError, match=f"k of at least 1, got {k!r}"):
             model.recommend("u3", k)  # type: ignore[arg-type]
 
 
 def test_excluded_items_are_gone_and_the_others_stay_in_order(model: Model) -> None:
-    everything = ids(model.recommend("u3", 15))
-    assert ids(model.recommend("u3", 15, exclude=[everything[0], everything[4], "no such item"])) == everything[1:4] + everything[5:]
+    everything = ids(model.recommend("u3", 15, exclude=["none"]))
+    assert (
+        ids(model.recommend("u3", 15, exclude=[everything[0], everything[4], "no such item", "none"])) == everything[1:4] + everything[5:]
+    )
     nothing = model.recommend("u3", 15, exclude=everything)
     assert nothing.items == [] and nothing.degraded == "all_masked"
 
@@ -193,7 +195,7 @@ def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset
         rows, decision = table.filter(pl.col("user_id") == user), model.recommend(user, 4)
         assert rows["item_id"].to_list() == ids(decision) and rows["rank"].to_list() == [1, 2, 3, 4]
         assert rows["score"].to_list() == pytest.approx([item.score for item in decision.items], abs=1e-5)
-    assert pl.concat(list(recommend_all(model, 99))).height == 15 * len(dataset.user_ids)
+    assert pl.concat(list(recommend_all(model, 99, ["none"]))).height == 15 * len(dataset.user_ids)
     closed, alone = replace(model, availability=never(model)), without_histories(model).with_provenance(dataset=None)
     for broken, code in ((closed, "empty_catalogue"), (alone, "no_dataset")):
         with pytest.raises(UserError) as caught:
@@ -309,7 +311,7 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
             user, hi = int(t.user[state]), int(t.hi[state])
             events = as_events(dataset, user)[: hi - int(dataset.arrays.user_start[user])]
             context = {"region": dataset.users["region"][user]}
-            decision = model.recommend(None, model.availability.n_ever, history=events, context=context)
+            decision = model.recommend(None, model.availability.n_ever, history=events, context=context, exclude=["none"])
             names = [model.vocabulary.items[i - 1] for i in top]
             assert ids(decision)[:10] == names
             target = model.vocabulary.items[t.action[rows[place]] - 1]

@@ -30,6 +30,7 @@ from qurate.cli.output import (
     lines,
     listed,
     machine_error,
+    note_exclusion,
     number,
     print_comparison,
     print_decision,
@@ -55,6 +56,10 @@ Env = Annotated[str | None, typer.Option("--env", metavar="ID", help="a simulato
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="independent repetitions; intervals need several")]
 Rewards = logs.Rewards
 Force = logs.Force
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="RULE|IDS", help="what a customer has seen|purchased, event types (purchase:30d), none; or item ids"),
+]
 
 
 def version(show: bool) -> None:
@@ -218,6 +223,7 @@ def evaluate(
     dataset: Annotated[Path | None, typer.Argument(metavar="[DATASET]")] = None,
     env: Env = None,
     seeds: Seeds = 5,
+    exclude: Exclude = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="also write the report as one page")] = None,
     force: Force = False,
 ) -> None:
@@ -230,7 +236,14 @@ def evaluate(
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         progress("evaluating", 0, 0)
-        report = run(model, dataset, env, seeds, progress=lambda what, done, total: progress("evaluating", done, total, what))
+        report = run(
+            model,
+            dataset,
+            env,
+            seeds,
+            exclude=ids(exclude or ()),
+            progress=lambda what, done, total: progress("evaluating", done, total, what),
+        )
     if html is not None:
         report.save_html(html, force=force)
     result = report.to_dict()
@@ -269,7 +282,7 @@ def recommend(
     candidates: Annotated[
         list[str] | None, typer.Option("--candidates", metavar="IDS", help="choose among these; comma-separated or repeated")
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="IDS", help="never these")] = None,
+    exclude: Exclude = None,
     explain: Annotated[bool, typer.Option("--explain", help="what each item is worth now and later")] = False,
     all_users: Annotated[bool, typer.Option("--all-users", help="a row for every known user; needs -o")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file for --all-users: .csv, .jsonl or .parquet")] = None,
@@ -284,15 +297,20 @@ def recommend(
             hint="choose one",
             code=Code.BAD_OPTIONS,
         )
-    if all_users and (candidates or exclude or explain):
-        got = "--candidates, --exclude or --explain"
-        raise UserError("-k and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS)
+    if all_users and (candidates or explain):
+        got = "--candidates or --explain"
+        raise UserError(
+            "-k, --exclude and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS
+        )
     terminal: Terminal = ctx.obj
     if output is None:
         from qurate.models.model import load
 
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
-        return print_decision(terminal, load(model).recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed), k)
+        loaded = load(model)
+        decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed)
+        note_exclusion(terminal, loaded, ids(exclude or ()))
+        return print_decision(terminal, decision, k)
     file_format(output)
     check_files([output], force)
     from qurate.models.model import load
@@ -300,9 +318,12 @@ def recommend(
 
     with terminal.progress() as progress:
         loaded = load(model)
-        rows, users = write_tables(recommend_all(loaded, k), output, lambda done: progress("recommending", done, 0), force)
+        rows, users = write_tables(
+            recommend_all(loaded, k, ids(exclude or ())), output, lambda done: progress("recommending", done, 0), force
+        )
+    note_exclusion(terminal, loaded, ids(exclude or ()))
     if rows < k * users:
-        terminal.note(f"note: {rows // users} items can be shown, {k} were asked for")
+        terminal.note(f"note: {rows / max(users, 1):.3g} items can be shown on average, {k} were asked for")
     result = {"file": str(output), "users": users, "rows": rows, "model_version": loaded.version}
     terminal.result(result, lambda: lines(result))
 

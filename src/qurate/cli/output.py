@@ -213,6 +213,12 @@ def print_evaluation(result: dict[str, Any]) -> None:
         **{f"by {k}": v for k, v in result.get("by_score", {}).items()},
         **result.get("baselines", {}),
     }
+    for name, entry in [
+        *result.get("by_type", {}).items(),
+        *((part, result[part]) for part in ("first_choices", "repeats") if part in result),
+    ]:
+        if entry.get("n") and set(entry) & set(result["metrics"]):
+            sections[f"the model, {name.replace('_', ' ')} (n = {number(entry['n'])})"] = entry
     metrics = list(result["metrics"])
     rows = [
         [name, *(f"{number(cells[m]['mean'])} {interval(cells[m]['ci'])}" if m in cells else "-" for m in metrics)]
@@ -220,6 +226,17 @@ def print_evaluation(result: dict[str, Any]) -> None:
     ]
     table(["ranked by", *metrics], rows, f"{result['model']} on {result['on']}, n = {number(result['n'])}")
     print(clean(result["caption"]))
+    if "exclude" in result:
+        print(f"not shown again: {result['exclude']} (--exclude says otherwise)")
+
+
+def note_exclusion(terminal: Terminal, model: Any, exclude: Sequence[str]) -> None:
+    """Says what is not shown again where the command did not."""
+    from qurate.models.recommend import exclusion
+
+    rule, reason = exclusion(model, exclude)[1], model.answering.exclude_reason
+    if rule.text == model.answering.exclude and rule.text not in exclude and reason:
+        terminal.note(f"note: not shown again: {rule.text} ({reason}); --exclude seen|purchased|none says otherwise")
 
 
 def print_settings(terminal: Terminal) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
-from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, rank_all, ranking_targets
-from qurate.types import IntArray, Scorer
+from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, rank_all, ranking_targets
+from qurate.types import FloatArray, IntArray, Scorer
 
 CAPTIONS = {
     "organic": "agreement with what was chosen, not value",
@@ -26,8 +26,9 @@ CAPTIONS = {
 
 Entry = dict[str, Any]
 
-ALL, OPEN, _TYPE = "all", "open", "type:"
-"""Groups of targets: every one, those among the open candidates, and those that earned a reward component."""
+ALL, OPEN, FIRST, REPEAT, _TYPE = "all", "open", "first_choices", "repeats", "type:"
+"""Groups of targets: every one, those among the open candidates, items the customer had no event with before, the others, and
+those that earned a reward component."""
 
 
 class _Targets:
@@ -39,6 +40,8 @@ class _Targets:
         self.users, self.draws, self.seed = int(self.user.max()) + 1, draws, seed
         earned = t.reward[rows] > 0
         self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
+        again = had_before(data, rows)
+        self.groups |= {FIRST: ~again, REPEAT: again}
         self.groups |= {_TYPE + name: earned[:, j] for j, name in enumerate(data.components) if earned[:, j].any()}
         self.counts = sum_by_user(self.user, self.users, np.stack(list(self.groups.values())).astype(np.float64))
 
@@ -85,6 +88,7 @@ def evaluate_ranking(
     visits: int | None = None,
     draws: int = 1_000,
     seed: int = 0,
+    exclude: tuple[str, FloatArray] | None = None,
 ) -> dict[str, Any]:
     """Full ranking of the test split's rewarded items: the contract's evaluate JSON.
 
@@ -105,6 +109,7 @@ def evaluate_ranking(
         visits: rank only this many visits, drawn with `seed`; None = all.
         draws: bootstrap draws.
         seed: of the drawing of visits and of the bootstrap.
+        exclude: name of the rule by which items are not shown again, and its `SeenRule.seconds`; holds for every scorer.
 
     Raises:
         UserError: unknown `main`, k < 1, or nothing to rank in the test split.
@@ -114,7 +119,9 @@ def evaluate_ranking(
     rows = ranking_targets(data)
     rows = rows if visits is None else draw_visits(data, rows, visits, seed)
     flat = {f"{name}/{i}": scorer for name, runs in scores.items() for i, scorer in enumerate(runs)}
-    ranked, opened = rank_all(data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window)
+    ranked, opened = rank_all(
+        data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window, None if exclude is None else exclude[1]
+    )
     found = next(iter(ranked.values())).ranks.ties > 0
     targets, n_open = _Targets(data, rows, found, draws, seed), int(opened.sum())
     own = {name: [ranked[f"{name}/{i}"] for i in range(len(runs))] for name, runs in scores.items()}
@@ -140,6 +147,8 @@ def evaluate_ranking(
         "seeds": len(scores[main]),
         "missed": float(1.0 - found.mean()),
         "open": {"n": int(found.sum()), **groups[OPEN]},
+        **{name: {"n": int(targets.groups[name].sum()), **groups[name]} for name in (FIRST, REPEAT)},
+        "exclude": "none" if exclude is None else exclude[0],
         "candidates": _open_per_target(data, rows),
         "lift": _lift(measured[main], rivals, f"NDCG@{k}"),
     }

@@ -1,13 +1,13 @@
 """`evaluate`: a model beside the baselines, on a dataset or in a simulated world."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.from_gymnasium import make_task
 from qurate.environments.registry import is_world, make_engine
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
@@ -15,6 +15,7 @@ from qurate.experiments.compare import play_all
 from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
+from qurate.models.recommend import exclusion
 from qurate.models.task_ranker import TaskRanker
 from qurate.types import Scorer
 
@@ -34,6 +35,7 @@ def evaluate(
     *,
     visits: int | None = 20_000,
     customers: int = 2_000,
+    exclude: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Report:
     """A model beside the baselines: ranking of held-out later choices (data), or customers served (env).
@@ -44,6 +46,8 @@ def evaluate(
         seeds: of the world's customers.
         visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
         customers: per seed in a world.
+        exclude: what a customer saw or bought and is not shown again (`seen`, `purchased:30d`, `none`, event types); by
+            default as the model recommends on a dataset, and everything is shown in a world.
 
     Raises:
         UserError: both or neither of data and env, or names that are not known.
@@ -61,7 +65,14 @@ def evaluate(
         raise UserError(expected, "another one", where=str(data), hint=hint, code=Code.OTHER_DATASET)
     on = "dataset" if isinstance(data, Dataset) else str(data)
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
-    result = evaluate_ranking(name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits)
+    unwanted, rule = exclusion(loaded, exclude)
+    if unwanted:
+        hint = nearest(unwanted[0], ["seen", "purchased", "none", *dataset.vocabulary.types])
+        raise UserError("seen, purchased, none or event types", unwanted[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
+    masked = (rule.text, rule.seconds(dataset.vocabulary.types)) if rule.within else None
+    result = evaluate_ranking(
+        name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked
+    )
     return Report(result, f"{name} on {on}")
 
 

@@ -97,6 +97,7 @@ def _contents(model: ModelParts, target: Path) -> dict[str, bytes]:
         "algorithm": p.algorithm, "settings": flat(p.settings), "ranker": ranker.config, "kind": p.kind, "environment": p.environment,
         "dataset": p.dataset, "dataset_from_here": None if p.dataset is None else os.path.relpath(p.dataset, target), "tau_s": p.tau_s,
         "user_dim": a.user_dim, "shown_in_history": a.shown_in_history, "supports_cold_start": a.supports_cold_start,
+        "exclude": a.exclude, "exclude_reason": a.exclude_reason,
     }  # fmt: skip
     rewards = {"components": a.components, "weights": [float(w) for w in a.weights], "rewards": a.rewards}
     return {
@@ -193,6 +194,8 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
             user_spec=features["users"],
             shown_in_history=config["shown_in_history"],
             supports_cold_start=config["supports_cold_start"],
+            exclude=config.get("exclude", "none"),
+            exclude_reason=config.get("exclude_reason", ""),
         ),
     )
 

@@ -45,7 +45,8 @@ class Model(ModelParts):
         Args:
             user: id in the training log.
             candidates: item ids to choose from, default all that are available.
-            exclude: item ids not to show.
+            exclude: item ids not to show, and what the customer has met that is not shown again: `seen`, `purchased`, `none` or
+                event types, also within a time (`purchased:30d`). Without such a word the model's default holds.
             context: the customer's features by name, in place of those in the log.
             history: events `{"item_id", "type", "timestamp" (ISO text or microseconds), "value"}`, oldest first, in
                 place of those in the log.

@@ -9,6 +9,7 @@ import numpy as np
 
 from qurate.algorithms.table import make_objective
 from qurate.baselines.registry import fit_popularity, fit_scorer
+from qurate.choosing.seen import default_rule
 from qurate.errors import Code, UserError
 from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
@@ -103,7 +104,7 @@ def assemble(
     dataset: Dataset, ranker: Ranker, algorithm: str, settings: Settings, *, where: str | None, weights: FloatArray, cold_start: bool
 ) -> Model:
     """The model of a ranker that was trained on a dataset."""
-    manifest = dataset.manifest
+    manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types)
     return Model(
         ranker=ranker,
         availability=from_log_end(dataset.availability, dataset.log_end),
@@ -126,6 +127,8 @@ def assemble(
             user_spec=dataset.user_spec,
             shown_in_history=manifest["history"] == "events+shown",
             supports_cold_start=cold_start,
+            exclude=exclude,
+            exclude_reason=reason,
         ),
     )
 
