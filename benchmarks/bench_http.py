@@ -1,15 +1,20 @@
 """POST /v1/recommend and /v1/events under load: requests per second, p50, p99, and where the time goes.
 
-    python benchmarks/bench_http.py [--items 10000] [--seconds 5] [--double]
+    python benchmarks/bench_http.py [--items 10000] [--seconds 5] [--double] [--fastapi DIR]
 
 More than `qurate bench http`: events too, one by one and a hundred at a time; and recommendations at twice the rate that 32
 connections reached, whether they are answered or not. `--double` serves the tests' model double instead of a network: the
-cost of all else.
+cost of all else. The server has one core and the clients another (Linux); `cpu_ms` is the processor time of the server for a
+request, which other work on the machine changes less than it changes the rate.
+
+The last rows compare with `fastapi_server.py`, a plain FastAPI and eager torch server of the same answer. FastAPI is not
+among the project's dependencies: `pip install --target DIR fastapi`, then `--fastapi DIR`; without it the rows are left out.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -18,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from qurate.bench.load import CUSTOMERS, WINDOW, event_batch, measure, recommendations, serve, server, whole
+from qurate.bench.load import CUSTOMERS, WINDOW, event_batch, load, measure, recommendations, serve, server, whole
 
 
 def bodies_of(path: str, connections: int, seconds: float, items: int) -> Sequence[Iterable[bytes]]:
@@ -94,6 +99,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--double", action="store_true")
+    parser.add_argument("--fastapi", type=Path, metavar="DIR", help="where `pip install --target DIR fastapi` put it")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -103,17 +109,38 @@ def main() -> None:
         serve(KnownModel(items=20, window=WINDOW), arguments.serve)
         return
     network = [sys.executable, "-m", "qurate.bench.load", str(arguments.items)]
-    with server([sys.executable, __file__, "--serve"] if arguments.double else network, arguments.items) as url:
+    rates: dict[int, float] = {}
+    with server([sys.executable, __file__, "--serve"] if arguments.double else network, arguments.items) as process:
         for path in ("/v1/recommend", "/v1/events x1", "/v1/events x100"):
             for connections in (1, 32):
                 bodies = bodies_of(path, connections, arguments.seconds, arguments.items)
-                figures = measure(url, path.partition(" x")[0], bodies, arguments.seconds)
-                row = {"name": f"{path}, {connections} connections"} | {key: round(value, 3) for key, value in figures.items()}
-                print(json.dumps(row), flush=True)
+                figures = measure(process, path.partition(" x")[0], bodies, arguments.seconds)
+                show(f"{path}, {connections} connections", figures)
+                if path == "/v1/recommend":
+                    rates[connections] = figures["per_s"]
                 if path == "/v1/recommend" and connections == 32:
-                    twice = asyncio.run(overload(int(url.rsplit(":", 1)[1]), 2 * figures["per_s"], arguments.seconds))
-                    row = {"name": f"{path}, twice the rate of {connections} connections"}
-                    print(json.dumps(row | {key: round(value, 3) for key, value in twice.items()}), flush=True)
+                    twice = asyncio.run(overload(process.port, 2 * figures["per_s"], arguments.seconds))
+                    show(f"{path}, twice the rate of {connections} connections", twice)
+    if not arguments.double:
+        compare(arguments, rates)
+
+
+def show(name: str, figures: dict[str, float]) -> None:
+    """One row on stdout."""
+    print(json.dumps({"name": name} | {key: round(value, 3) for key, value in figures.items()}), flush=True)
+
+
+def compare(arguments: argparse.Namespace, rates: dict[int, float]) -> None:
+    """Rates of the plain FastAPI server, and how many times that the service answers."""
+    if arguments.fastapi is None or not (arguments.fastapi / "fastapi").is_dir():
+        print("note: no comparison with FastAPI: pip install --target DIR fastapi, then --fastapi DIR", file=sys.stderr)
+        return
+    command = [sys.executable, str(Path(__file__).with_name("fastapi_server.py")), str(arguments.items)]
+    paths = os.pathsep.join([str(arguments.fastapi), os.environ.get("PYTHONPATH", "")])
+    with server(command, arguments.items, {"PYTHONPATH": paths}) as process:
+        for connections, ours in rates.items():
+            figures = asyncio.run(load(process.port, "/v1/recommend", recommendations(connections), arguments.seconds))
+            show(f"plain FastAPI, {connections} connections", figures | {"service_times_faster": ours / figures["per_s"]})
 
 
 if __name__ == "__main__":

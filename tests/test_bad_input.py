@@ -16,9 +16,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from qurate import files
 from qurate.cli import main as cli
 from qurate.errors import UserError
-from qurate.mdp import storage as dataset_storage
 from qurate.mdp.rewards import parse_rewards
 from qurate.training.train import train
 from test_cli import one_error, run
@@ -367,7 +367,7 @@ def test_a_full_disk_is_exit_code_1_and_what_was_there_stays(tmp_path: Path, cap
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(dataset_storage, "_sync", full)
+    monkeypatch.setattr(files, "sync", full)
     code, out, err = run(capsys, "ingest", str(log), "-o", str(dataset))
     assert code == 1 and out == "" and "No space left" in one_error(err)
     assert {p.name: p.read_bytes() for p in dataset.iterdir()} == before

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from qurate.cli import main as cli
+from qurate.cli import model_commands
 from qurate.cli.arguments import arrange, duration, ids, pairs, share
 from qurate.cli.output import Terminal, clean, machine_error, number, print_comparison, print_evaluation, write_tables
 from qurate.errors import Code, MachineError, UserError
@@ -42,7 +43,7 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_it(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "print_settings", raise_it)
+    monkeypatch.setattr(model_commands, "print_settings", raise_it)
 
 
 def test_help_is_fast_and_loads_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 import http.server
 import json
 import math
+import os
 import signal
 import socket
 import subprocess
@@ -23,6 +24,11 @@ from qurate import Client, MachineError, UserError
 from qurate.decision import Decision
 
 SERVER = Path(__file__).parent / "serving" / "server_process.py"
+
+
+def sockets() -> int:
+    """Open TCP sockets of this process."""
+    return sum(os.readlink(entry.path).startswith("socket:") for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path))
 
 
 def begin(directory: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
@@ -49,14 +55,15 @@ def test_recommend_and_send_over_one_connection(running: tuple[str, Path]) -> No
         assert client.ready()
         first = client.recommend("anna", 3, session_id="s1", exclude=["i2"], context={"band": "low"})
         assert isinstance(first, Decision) and len(first.items) == 3 and "i2" not in [item.item_id for item in first.items]
-        socket_used = client._mine.connection.sock
+        before = sockets()
         click = {"user_id": "anna", "type": "click", "item_id": "i7", "decision_id": first.decision_id, "value": None}
         answer = client.send([click, {**click, "type": "shown"}, {**click, "event_id": "e", "timestamp": datetime.now(UTC)}])
         assert (answer.accepted, answer.duplicates, answer.durable) == (2, 0, True)
         assert [(one.index, one.code) for one in answer.rejected] == [(1, "invalid_field")]
         assert client.send([{**click, "event_id": "e"}]).duplicates == 1
         assert client.recommend("anna", 1, candidates=["i7"]).items[0].propensity == 1.0
-        assert client._mine.connection.sock is socket_used and socket_used is not None
+        assert sockets() == before, "one connection has served them all"
+    assert sockets() == before - 1, "leaving the block closes it"
 
 
 def test_large_batches_are_divided(running: tuple[str, Path]) -> None:
@@ -71,10 +78,44 @@ def test_large_batches_are_divided(running: tuple[str, Path]) -> None:
 def test_threads_share_a_client(running: tuple[str, Path]) -> None:
     before = count(running[1], "decisions")
     with Client(running[0]) as client, ThreadPoolExecutor(4) as pool:
+        base = sockets()
         answers = list(pool.map(lambda i: client.recommend(f"u{i}", 1), range(60)))
-        assert 2 <= len(client._all) <= 4
+        assert 1 <= sockets() - base <= 4
     assert len({answer.decision_id for answer in answers}) == 60 and [a.user_id for a in answers] == [f"u{i}" for i in range(60)]
     assert count(running[1], "decisions") == before + 60
+
+
+def test_connections_follow_living_threads(running: tuple[str, Path]) -> None:
+    """A thread for each request, as many a web server has it; and many at once that are gone afterwards."""
+    base = sockets()
+    with Client(running[0], retries=0) as client:
+        for user in range(30):
+            thread = threading.Thread(target=client.recommend, args=(f"u{user}", 1))
+            thread.start()
+            thread.join()
+        assert sockets() - base == 1
+        together = threading.Barrier(12)
+
+        def request() -> None:
+            together.wait(10)
+            client.recommend("u", 1)
+            together.wait(10)
+
+        crowd = [threading.Thread(target=request) for _ in range(12)]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+        client.recommend("u", 1)
+        assert sockets() - base <= threading.active_count()
+    assert sockets() == base
+
+
+def test_a_connection_that_rested_too_long_is_opened_anew(running: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.client.IDLE_SECONDS", 0.0)
+    base = sockets()
+    with Client(running[0]) as client:
+        assert [client.recommend("u", 1).degraded for _ in range(3)] and sockets() - base == 1
 
 
 def test_what_the_service_refuses_is_the_callers_mistake(running: tuple[str, Path]) -> None:

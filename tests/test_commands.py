@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from qurate.cli import main as cli
@@ -403,7 +404,29 @@ def test_workers_run_nothing_that_lies_in_the_current_folder(tmp_path: Path) -> 
     folder, script = tmp_path / "folder", tmp_path / "script.py"
     folder.mkdir()
     (folder / "re.py").write_text("raise SystemExit('a module of the folder was run')")
-    run = "    demo.STAGES['index'] = 1\n    print(demo.run_jobs([(operator.index, (7,))], lambda *a: None))\n"
-    script.write_text("import operator\nfrom qurate.experiments import demo\nif __name__ == '__main__':\n" + run)
+    run = "    print(jobs.run_jobs([jobs.Job(operator.index, (7,), 1)], lambda *a: None))\n"
+    script.write_text("import operator\nfrom qurate.experiments import jobs\nif __name__ == '__main__':\n" + run)
     result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60)
     assert result.stdout.endswith("[7]\n"), result.stderr
+
+
+def test_exclude_holds_in_every_command_that_shows_items(
+    dataset: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "evaluate", str(model), str(dataset), "--exclude", "click:2d", "--json")
+    assert code == 0, err
+    assert json.loads(out)["exclude"] == "click:2d"
+    for command in (["evaluate", str(model), str(dataset)], ["compare", "random", "--env", "shop", "--seeds", "1"],
+                    ["simulate", "shop", "--users", "2", "-o", str(tmp_path / "e.csv")]):  # fmt: skip
+        code, out, err = run(capsys, *command, "--exclude", "purchsed")
+        assert code == 2 and out == "" and "purchased" in one_error(err)
+    log = tmp_path / "events.parquet"
+    shown = {}
+    for rule in ("none", "seen"):
+        command = ["simulate", "shop", "--users", "20", "--steps", "10", "--policy", "popularity", "--exclude", rule]
+        assert run(capsys, *command, "-o", str(log))[0] == 0
+        table = pl.read_parquet(log.with_name("decisions.parquet")).with_columns(pl.col("shown").list.first())
+        shown[rule] = table.height - table.unique(["user_id", "shown"]).height
+    assert shown["seen"] == 0 < shown["none"]
+    code, out, _ = run(capsys, "evaluate", str(model), str(dataset))
+    assert "not shown again: none" in out and "the model, first choices" in out and "the model, purchase" in out

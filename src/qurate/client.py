@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,12 +25,19 @@ Answer = TypeVar("Answer")
 IDLE_SECONDS = 15.0
 """A connection that rested longer is opened anew: the service closes idle ones after 30 s."""
 
+
+class _Resting(NamedTuple):
+    connection: http.client.HTTPConnection
+    since: float  # monotonic seconds
+
+
 RETRY_STATUS = (429, 502, 503, 504)
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 
 class Client:
-    """Talks to one `qurate serve`. Threads may share it; each keeps a connection of its own.
+    """Talks to one `qurate serve`. Threads may share it: a request takes a connection that rests, or opens one; never more rest
+    than there are living threads.
 
     Args:
         url: `http://127.0.0.1:8000`, or a prefix behind a proxy.
@@ -57,8 +64,9 @@ class Client:
         self.url, self.timeout, self.retries = url, timeout, retries
         self._secure, self._prefix = parts.scheme == "https", parts.path.rstrip("/")
         self._headers = {"content-type": "application/json"} | ({} if key is None else {"authorization": f"Bearer {key}"})
-        self._mine = threading.local()
-        self._all: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+        self._resting: list[_Resting] = []  # the one used last at the end
+        self._closed = 0  # how often `close` was called
 
     def __enter__(self) -> "Client":
         return self
@@ -67,9 +75,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections of all threads; the next request opens one again."""
-        for connection in self._all:
-            connection.close()
+        """Closes all connections, those in use after their answer; the next request opens one again."""
+        with self._lock:
+            resting, self._resting, self._closed = self._resting, [], self._closed + 1
+        for one in resting:
+            one.connection.close()
 
     def recommend(
         self,
@@ -148,35 +158,52 @@ class Client:
 
     def _once(self, method: str, path: str, body: Any) -> bytes:
         """The body of a 200 answer."""
-        connection = self._connection()
         content = None if body is None else _encoded(body)
+        connection, opened = self._take()
         try:
             connection.request(method, self._prefix + path, content, self._headers)
             response = connection.getresponse()
             data = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except BaseException as error:
             connection.close()
+            if not isinstance(error, OSError | http.client.HTTPException):
+                raise
             reason = str(error) or type(error).__name__
             raise _Unavailable(
                 "an answer of the service", reason, where=self.url, hint="see whether it runs, then try again", code=Code.NO_ANSWER
             ) from None
-        self._mine.used = time.monotonic()
+        self._put_back(connection, opened)
         if response.status == 200:
             return data
         raise _refusal(response.status, data, response.getheader("retry-after"), self.url + path)
 
-    def _connection(self) -> http.client.HTTPConnection:
-        """This thread's connection."""
-        connection: http.client.HTTPConnection | None = getattr(self._mine, "connection", None)
-        if connection is None:
-            make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+    def _take(self) -> tuple[http.client.HTTPConnection, int]:
+        """A connection for one exchange, and how often the client had been closed when it was taken."""
+        now = time.monotonic()
+        with self._lock:
+            fresh = [one for one in self._resting if now - one.since <= IDLE_SECONDS]
+            stale = [one for one in self._resting if now - one.since > IDLE_SECONDS]
+            taken, closed = fresh.pop().connection if fresh else None, self._closed
+            self._resting = fresh
+        for one in stale:
+            one.connection.close()
+        if taken is None:
             host, port = self._place
-            connection = self._mine.connection = make(str(host), port, timeout=self.timeout)
-            self._mine.used = time.monotonic()
-            self._all.append(connection)
-        elif time.monotonic() - self._mine.used > IDLE_SECONDS:
-            connection.close()  # the next request connects again
-        return connection
+            make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+            taken = make(str(host), port, timeout=self.timeout)
+        return taken, closed
+
+    def _put_back(self, connection: http.client.HTTPConnection, closed: int) -> None:
+        """Lets a connection rest; the ones that nobody alive could need are closed."""
+        with self._lock:
+            if closed == self._closed:
+                self._resting.append(_Resting(connection, time.monotonic()))
+                spare = max(len(self._resting) - threading.active_count(), 0)
+                too_many, self._resting = self._resting[:spare], self._resting[spare:]
+            else:
+                too_many = [_Resting(connection, 0.0)]
+        for one in too_many:
+            one.connection.close()
 
     def _decoded(self, data: bytes, shape: type[Answer]) -> Answer:
         try:

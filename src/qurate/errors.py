@@ -97,6 +97,7 @@ class Code(StrEnum):
     BAD_SPLIT = "bad_split"
     BAD_STEPS = "bad_steps"
     BAD_STORE = "bad_store"
+    BAD_SYSTEM = "bad_system"
     BAD_TEMPERATURE = "bad_temperature"
     BAD_THREADS = "bad_threads"
     BAD_TIME = "bad_time"

@@ -5,7 +5,6 @@ replaced stands beside under a name that ends in `OLD` until the new one is in i
 Locks are those of the operating system (`fcntl`: Linux, macOS) and end with their process.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -13,6 +12,8 @@ import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+from qurate.locks import try_lock
 
 TMP, OLD = ".qurate-tmp", ".qurate-old"
 """Endings of what stands beside a file or directory while it is replaced."""
@@ -97,17 +98,9 @@ def locked(directory: Path) -> Generator[bool, None, None]:
     """Holds the directory's lock, which ends with the process; False where another process holds it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        yield _lock(descriptor)
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def write_file(path: Path, data: bytes) -> None:

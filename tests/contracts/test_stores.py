@@ -1,17 +1,20 @@
 """The service's store keeps its promises; stores that break one are told which."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qurate.serving.metrics import Metrics
-from qurate.serving.store import Store, connect
+from qurate.errors import Code, MachineError
+from qurate.serving.stores.base import History
+from qurate.serving.stores.sqlite import SqliteStore
+from qurate.serving.stores.sqlite_file import connect
 from qurate.testing import OpenStore, check_store
 
 
 def opener(directory: Path) -> OpenStore:
-    return lambda finished: Store(directory, finished, Metrics())
+    return partial(SqliteStore, directory)
 
 
 def test_the_embedded_store(tmp_path: Path) -> None:
@@ -21,7 +24,7 @@ def test_the_embedded_store(tmp_path: Path) -> None:
 class Broken:
     """A store with one fault."""
 
-    def __init__(self, how: str, store: Store) -> None:
+    def __init__(self, how: str, store: SqliteStore) -> None:
         self.how, self.store = how, store
 
     def __getattr__(self, name: str) -> Any:
@@ -43,10 +46,20 @@ class Broken:
             types = ["click", "purchase", "unheard of"]
         if self.how == "no shown":
             shown = False
-        rows, first, last = self.store.history("u" if self.how == "mixes" else user_id, window, types, shown)
+        rows, first, as_of = self.store.history("u" if self.how == "mixes" else user_id, window, types, shown)
         if self.how == "by time":
             rows = sorted(rows, key=lambda row: row.timestamp_us)
-        return rows, first, last
+        if self.how == "first of the window":
+            first = rows[-1].timestamp_us if rows else None
+        return History(rows, first, as_of - (self.how == "old snapshots"))
+
+    @property
+    def as_of(self) -> int:
+        return 1 if self.how == "never moves" else self.store.as_of
+
+    @property
+    def fault(self) -> Any:
+        return MachineError("a disk", "none", code=Code.NOT_READY) if self.how == "always at fault" else self.store.fault
 
     def close(self) -> None:
         path = self.store.path
@@ -69,9 +82,13 @@ class Broken:
         ("mixes", "other customers"),
         ("by time", "arrival order"),
         ("forgets", "durable"),
+        ("first of the window", "first time"),
+        ("never moves", "as_of"),
+        ("old snapshots", "as_of"),
+        ("always at fault", "fault"),
     ],
 )
 def test_broken_stores_are_told_which_rule(how: str, rule: str, tmp_path: Path) -> None:
     make = opener(tmp_path)
     with pytest.raises(AssertionError, match=f"^({rule})"):
-        check_store(lambda finished: Broken(how, make(finished)))  # type: ignore[arg-type]
+        check_store(lambda on_commit: Broken(how, make(on_commit)))

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from qurate.baselines.registry import random_policy
 from qurate.environments.registry import make_engine
 from qurate.evaluation.rollouts import PURPOSES, customers_seed, rollout
 from qurate.experiments.policies import as_policy, popularity_in, present_recommender
@@ -25,7 +26,7 @@ def test_the_demo_learns_online_from_customers_of_no_log(monkeypatch: pytest.Mon
     monkeypatch.setattr(demo, "train_in_engine", lambda model, engine, customers, *args, **options: met.append(customers))
     model = train(env="toy_chain", steps=64, hidden=8, embedding_dim=4, window=4, batch_size=16)
     for seed in range(5):
-        demo._online(model, make_engine("toy_chain", window=4), seed, demo.DEMO)
+        demo.learn_online(model, make_engine("toy_chain", window=4), seed, demo.DEMO)
     written = {customers_seed(seed, purpose) for seed in range(10) for purpose in ("train", "evaluate", "bounds")}
     assert len(set(met)) == 5 and not written & set(met)
 
@@ -33,8 +34,6 @@ def test_the_demo_learns_online_from_customers_of_no_log(monkeypatch: pytest.Mon
 def test_popularity_is_what_items_earned_while_shown_at_random() -> None:
     engine = make_engine("shop", n_items=20)
     table = popularity_in(engine, 3, 100).table
-    from qurate.baselines.registry import random_policy
-
     seen = rollout(engine, random_policy(), customers_seed(3, "popularity"), 100)
     assert table == pytest.approx(np.maximum(seen.earned, 0)) and table[0] == 0
     shares = present_recommender(engine, 3, 100).probabilities(engine.reset(0, 1))[0]

@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 from mdp_logs import event, make_log
 
-from qurate.choosing.selection import UNIFORM, epsilon_greedy_rule
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.evaluation.ranking import observations, rank_all, ranking_targets, top_items
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.answer import decide
-from qurate.models.histories import Histories
+from qurate.models import answer
+from qurate.models.answer import AnswerRequest, decide, decide_all
+from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model, load
 from qurate.models.recommend import histories_of, recommend_all
 from qurate.training.train import train
@@ -175,17 +176,65 @@ def test_context_is_the_customers_features_by_name(model: Model) -> None:
         model.recommend(None, 3, context={"regoin": "north"})
 
 
+ROWS = HistoryRows(np.array([1, 2]), np.array([1, 1]), np.array([0, 60_000_000]), np.zeros(2, np.float32))
+
+
 def test_exploration_is_marked_and_its_probabilities_are_exact(model: Model) -> None:
-    rows = HistoryRows(np.array([1, 2]), np.array([1, 1]), np.array([0, 60_000_000]), np.zeros(2, np.float32))
     seen: dict[str, float] = {}
-    sources = set()
-    for i in range(400):
-        item = decide(model, rows, 60_000_000, 1, rule=epsilon_greedy_rule(0.3), rng=np.random.default_rng(i)).items[0]
+    sources: list[tuple[str, bool]] = []
+    request = AnswerRequest(history=ROWS, clock_us=60_000_000, k=1)
+    for i in range(2_000):
+        item = decide(model, request, 0.3, np.random.default_rng(i)).items[0]
         seen[item.item_id] = item.propensity
-        sources.add((item.source, item.propensity > 0.5))
+        sources.append((item.source, item.propensity > 0.5))
     assert len(seen) == 15 and sum(seen.values()) == pytest.approx(1, abs=1e-12)
-    assert sources == {("q", True), ("explore", False)}
-    assert decide(model, rows, 60_000_000, 1, rule=UNIFORM).items[0].propensity == 1 / 15
+    assert set(sources) == {("q", True), ("explore", False), ("explore", True)}, "the best item may be drawn at random too"
+    explored = np.mean([source == "explore" for source, _ in sources])
+    assert abs(explored - 0.3) < 4 * (0.3 * 0.7 / 2_000) ** 0.5
+    assert decide(model, request, 1.0).items[0].propensity == 1 / 15
+
+
+def test_an_item_of_the_best_k_that_was_drawn_at_random_is_explore(model: Model) -> None:
+    """All 3 candidates are among the 3 best; the first place says by its propensity how it was filled."""
+    names = model.vocabulary.items[:3]
+    request = AnswerRequest(history=ROWS, clock_us=60_000_000, k=3, candidates=names)
+    for i in range(200):
+        first = decide(model, request, 0.5, np.random.default_rng(i)).items[0]
+        if first.propensity < 0.5:
+            assert (first.source, first.propensity) == ("explore", pytest.approx(0.5 / 3))
+
+
+def test_together_is_each_alone(model: Model) -> None:
+    """Requests with their own k, candidates, exclusions and explanations get, in company, what they get alone."""
+    names = model.vocabulary.items
+    empty, clock = EMPTY_HISTORY, 60_000_000
+    requests = [
+        AnswerRequest(history=ROWS, clock_us=clock, k=3, user_id="a"),
+        AnswerRequest(history=empty, clock_us=clock, k=2, user_id="b"),
+        AnswerRequest(history=ROWS, clock_us=clock, k=20, user_id="c", exclude=[names[0], names[4], "nothing"]),
+        AnswerRequest(history=ROWS, clock_us=clock, k=4, user_id="d", candidates=[names[3], "nothing", names[1], names[3], names[9]]),
+        AnswerRequest(history=ROWS, clock_us=clock + 1, k=1, user_id="e", candidates=names, exclude=names[:13], explain=True),
+        AnswerRequest(history=ROWS, clock_us=clock, k=1, candidates=[]),
+        AnswerRequest(history=ROWS, clock_us=clock, k=1, exclude=names),
+        AnswerRequest(history=empty, clock_us=clock, k=2, known=False, candidates=names[5:8]),
+    ]
+    together = decide_all(model, requests, 0.0, np.random.default_rng(0))
+    assert [one.degraded for one in together] == [None, "unknown_user", None, None, None, "no_candidates", "all_masked", "unknown_user"]
+    for request, company in zip(requests, together):
+        alone = decide(model, request)
+        assert (company.user_id, company.policy, company.degraded) == (request.user_id, alone.policy, alone.degraded)
+        assert ids(company) == ids(alone)
+        for one, other in zip(company.items, alone.items):
+            assert (one.propensity, one.source) == (other.propensity, other.source) and one.score == pytest.approx(other.score, abs=1e-5)
+            assert one.now == (other.now if other.now is msgspec.UNSET else pytest.approx(other.now, abs=1e-5))
+
+
+def test_a_long_list_of_candidates_is_scored_like_a_short_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [AnswerRequest(history=ROWS, clock_us=60_000_000, k=5, candidates=model.vocabulary.items[:n]) for n in (7, 9, 12)]
+    short = decide_all(model, requests, 0.0, np.random.default_rng(0))
+    monkeypatch.setattr(answer, "LONG_LIST", 8)
+    long = decide_all(model, requests, 0.0, np.random.default_rng(0))
+    assert [ids(one) for one in long] == [ids(one) for one in short]
 
 
 def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset) -> None:
@@ -308,8 +357,8 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
         tops = top_items(model.scores(observation), observation, 10)
         for place, top in zip(part, tops):
             state = int(t.state[rows[place]])
-            user, hi = int(t.user[state]), int(t.hi[state])
-            events = as_events(dataset, user)[: hi - int(dataset.arrays.user_start[user])]
+            user, history_end = int(t.user[state]), int(t.history_end[state])
+            events = as_events(dataset, user)[: history_end - int(dataset.arrays.user_start[user])]
             context = {"region": dataset.users["region"][user]}
             decision = model.recommend(None, model.availability.n_ever, history=events, context=context, exclude=["none"])
             names = [model.vocabulary.items[i - 1] for i in top]
@@ -319,3 +368,36 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
             assert ids(decision)[0] == model.vocabulary.items[ranked["q"].first[place] - 1]
             compared += 1
     assert compared == 100
+
+
+def bought(dataset: Dataset, user: str, kinds: tuple[str, ...] = ("purchase",)) -> set[str]:
+    events = as_events(dataset, dataset.user_ids.index(user))
+    return {event["item_id"] for event in events if event["type"] in kinds}
+
+
+def test_what_was_bought_is_not_shown_again_unless_asked_for(model: Model, dataset: Dataset) -> None:
+    assert model.answering.exclude == "purchased" and model.answering.exclude_reason.endswith("repeat an earlier one")
+    everything = set(model.vocabulary.items)
+    table = pl.concat(list(recommend_all(model, 99)))
+    for user in ("u3", "u4", "u11"):
+        mine, seen = bought(dataset, user), bought(dataset, user, ("click", "purchase"))
+        assert mine and mine < seen
+        assert set(ids(model.recommend(user, 99))) == everything - mine == set(table.filter(pl.col("user_id") == user)["item_id"])
+        assert set(ids(model.recommend(user, 99, exclude=["none"]))) == everything
+        assert set(ids(model.recommend(user, 99, exclude=["seen"]))) == everything - seen
+        assert set(ids(model.recommend(user, 99, exclude=["purchased:1s", "i00"]))) >= everything - mine - {"i00"}
+        assert set(ids(model.recommend(user, 99, exclude=["i00"]))) == everything - mine - {"i00"}  # the default stays
+        history = as_events(dataset, dataset.user_ids.index(user))
+        assert set(ids(model.recommend(None, 99, history=history))) == everything - mine
+    assert model.recommend("u3", candidates=sorted(bought(dataset, "u3"))).degraded == "all_masked"
+
+
+def test_the_default_is_kept_with_the_model_and_older_ones_have_none(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m")
+    assert load(tmp_path / "m").answering.exclude == "purchased"
+
+
+def test_ids_of_no_item_are_named(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    model.recommend("u3", 3, candidates=["i01", "i99"], exclude=["purchsed"])
+    assert caplog.messages[0].startswith("note: candidates: 1 of 2 ids are of no item the model knows, such as 'i99'; ")
+    assert caplog.messages[1].startswith("note: exclude: 1 of 1 ids are of no item") and "purchased" in caplog.messages[1]

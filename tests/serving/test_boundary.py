@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qurate.errors import UserError
-from qurate.serving.boundary import MAX_DEPTH, parse_events, parse_recommend
+from qurate.serving.api import boundary
+from qurate.serving.api.boundary import MAX_DEPTH, parse_events, parse_recommend
 from qurate.serving.messages import Event, RecommendRequest
 
 GOOD = {"event_id": "e1", "type": "click", "user_id": "u", "timestamp": "2026-01-02T03:04:05Z", "item_id": "i1"}
@@ -210,3 +211,53 @@ json_values = st.recursive(
 def test_any_json_object_is_an_event_or_a_rejection(fields: dict[str, Any]) -> None:
     good, rejected = parse_events(batch(event_text(), json.dumps({**GOOD, **fields})))
     assert len(good) + len(rejected) == 2
+
+
+ORDINARY = [
+    b'{"user_id": "u1", "k": 10}',
+    b'{"user_id":"a:b","session_id":"k","k":3,"exclude":[],"explain":false,"candidates":["x","user_id"],"context":{"a":1,"b":["c"]}}',
+    b"{}",
+]
+BATCHES = [
+    batch(*[event_text(event_id=f"e{n}", item_id="i:1", value=2.5) for n in range(50)]),
+    batch(event_text(item_id=...), event_text(item_id="i1"), event_text(decision_id="d", item_id="i2")),
+]
+
+
+def test_a_body_that_is_well_formed_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(text: str) -> None:
+        raise AssertionError(f"read again: {text[:100]}")
+
+    monkeypatch.setattr(boundary, "_check_names", never)
+    for body in ORDINARY:
+        parse_recommend(body)
+    for body in BATCHES:
+        assert parse_events(body)[1] == []
+
+
+TWICE = [
+    ("recommend", '{"k": 1, "k": 1}'),
+    ("recommend", '{"k": 1, "k" : 1}'),
+    ("recommend", '{"k": 1, "\\u006b": 1}'),
+    ("recommend", '{"user_id": "k", "context": {"a": 1, "a": 2}}'),
+    ("recommend", '{"context": {"k": 1, "a": 1, "a": 2}}'),
+    ("recommend", '{"context": {"a": 1, "a" :2}}'),
+    ("recommend", '{"context": {":": 1, ":": 2}}'),
+    ("recommend", '{"context": {"a": 1}, "context": {"b": 1}}'),
+    ("events", '{"events": [EVENT], "events": [EVENT]}'),
+    ("events", '{"events": [{"item_id": "a", "item_id": "b", REST}, EVENT]}'),
+    ("events", '{"events": [{"item_id": null, "item_id": "b", REST}, EVENT]}'),
+    ("events", '{"events": [{"item_id": "b", "item_id": null, REST}, EVENT]}'),
+    ("events", '{"events": [{"user_id": "b", REST}, EVENT]}'),
+    ("events", '{"events": [{"props": {"a": {"b": 1, "b": 2}}, REST}]}'),
+    ("events", '{"events": [{"props": {"item_id": 1, "item_id": 2}, REST}]}'),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), TWICE)
+def test_a_name_that_stands_twice_is_seen_wherever_it_stands(kind: str, text: str) -> None:
+    rest = event_text(item_id=...)[1:-1]
+    body = text.replace("EVENT", "{" + rest + "}").replace("REST", rest).encode()
+    with pytest.raises(UserError) as caught:
+        parse_recommend(body) if kind == "recommend" else parse_events(body)
+    assert caught.value.code == "invalid_json" and "the same name twice" in str(caught.value)

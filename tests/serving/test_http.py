@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from starlette.applications import Starlette
 
 from qurate.decision import Decision
 from qurate.errors import MachineError, UserError
-from qurate.serving import http
-from qurate.serving.http import is_loopback, make_app, run
+from qurate.serving.api import bodies
+from qurate.serving.api.app import make_app
+from qurate.serving.api.middleware import is_loopback
+from qurate.serving.api.server import Server, listen, run
+from qurate.serving.api.transport import MAX_WAITING
 from qurate.serving.messages import EventsAnswer, Problem, Ready
 from qurate.serving.service import Service, now_us
-from qurate.serving.transport import MAX_WAITING
+from qurate.serving.stores.sqlite import SqliteStore
 
 JSON = {"content-type": "application/json"}
 
@@ -50,7 +54,7 @@ class Client:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    one = Service(KnownModel(), tmp_path, seed=0)
+    one = Service(KnownModel(), partial(SqliteStore, tmp_path), seed=0)
     yield one
     one.close()
 
@@ -129,7 +133,7 @@ def test_web_pages_of_others_are_refused(client: Client, headers: dict[str, str]
 
 
 def test_too_many_bodies_at_once_are_turned_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODIES_IN_FLIGHT", 1000)
+    monkeypatch.setattr(bodies, "BODIES_IN_FLIGHT", 1000)
     answer = client.post("/v1/recommend", content=b" " * 2000)
     problem(answer, 503, "overloaded")
     assert answer.headers["retry-after"] == "1"
@@ -137,7 +141,7 @@ def test_too_many_bodies_at_once_are_turned_away(client: Client, monkeypatch: py
 
 
 def test_a_body_that_stops_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     sent: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = [{"type": "http.request", "body": b'{"k"', "more_body": True}]
 
@@ -162,8 +166,8 @@ def test_a_full_disk_is_507_and_not_ready_while_answers_go_on(client: Client, se
     def full(group: Any) -> None:
         raise apsw.FullError("no space")
 
-    commit = service._store._commit
-    monkeypatch.setattr(service._store, "_commit", full)
+    commit = service.store._commit
+    monkeypatch.setattr(service.store, "_commit", full)
     answer = client.post("/v1/events", json={"events": [event("a")]})
     problem(answer, 507, "storage_full")
     assert answer.headers["retry-after"] == "5"
@@ -172,7 +176,7 @@ def test_a_full_disk_is_507_and_not_ready_while_answers_go_on(client: Client, se
     ready = client.get("/readyz")
     assert ready.status_code == 503 and not msgspec.json.decode(ready.content, type=Ready).checks["store"].ok
     assert client.get("/livez").json() == {"live": True}
-    monkeypatch.setattr(service._store, "_commit", commit)
+    monkeypatch.setattr(service.store, "_commit", commit)
     assert client.post("/v1/events", json={"events": [event("a")]}).json()["accepted"] == 1
     assert client.get("/readyz").json()["ready"] is True
 
@@ -231,8 +235,8 @@ def test_other_hosts_and_taken_ports_are_refused_in_one_line(tmp_path: Path) -> 
 @contextlib.contextmanager
 def listening(service: Service) -> Iterator[int]:
     """The port of a real server around `service`, in a thread."""
-    listener = http._listen("127.0.0.1", 0)
-    server = http._server(service, [])
+    listener = listen("127.0.0.1", 0)
+    server = Server(service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -245,8 +249,8 @@ def listening(service: Service) -> Iterator[int]:
 
 def test_who_is_too_many_is_told_at_once_and_the_others_are_served(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    commit = service._store._commit
-    monkeypatch.setattr(service._store, "_commit", lambda group: gate.wait(20) and commit(group))
+    commit = service.store._commit
+    monkeypatch.setattr(service.store, "_commit", lambda group: gate.wait(20) and commit(group))
 
     async def ask(client: httpx.AsyncClient, number: int) -> httpx.Response:
         answer = await client.post("/v1/events", json={"events": [event(f"e{number}")]})

@@ -1,5 +1,6 @@
 """Customers of whom nothing is known: who answers them, that it is told, and that the log can learn from it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,23 @@ import pytest
 from test_round_trip import NOW, network_model
 
 from qurate.baselines.registry import random_policy
-from qurate.choosing.selection import GREEDY, epsilon_greedy_rule
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.events.features import feature_matrix
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model, load
+from qurate.serving.deployments import DecisionRequest
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
+from qurate.serving.stores.sqlite import SqliteStore
+from qurate.serving.windows import UserWindow
 from qurate.training.train import train
 
 
 def asked(model: Model, directory: Path, epsilon: float, requests: list[RecommendRequest]) -> list[Any]:
-    service = Service(ServedModel(model, epsilon_greedy_rule(epsilon)), directory, seed=0, clock=lambda: NOW)
+    service = Service(ServedModel(model, epsilon), partial(SqliteStore, directory), seed=0, clock=lambda: NOW)
     try:
         return [service.recommend(request) for request in requests]
     finally:
@@ -94,13 +97,11 @@ def test_which_models_have_met_newcomers(organic: bool, tmp_path: Path) -> None:
     decision = loaded.recommend(user="nobody", k=3)
     assert decision.degraded == "unknown_user"
     assert {item.source for item in decision.items} == ({"fallback"} if organic else {"q"})
-    assert ServedModel(loaded, GREEDY).decide("nobody", *newcomer()).degraded == "unknown_user"
+    assert ServedModel(loaded, 0.0).decide([newcomer()], np.random.default_rng(0))[0].degraded == "unknown_user"
 
 
-def newcomer() -> tuple[Any, ...]:
-    from qurate.models.histories import EMPTY_HISTORY
-
-    return EMPTY_HISTORY, NOW, 1, None, (), None, False, np.random.default_rng(0)
+def newcomer() -> DecisionRequest:
+    return DecisionRequest("nobody", UserWindow(), NOW, 1)
 
 
 def test_what_a_request_says_of_a_customer_leaves_the_rest_as_it_was_known(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_what_a_request_says_of_a_customer_leaves_the_rest_as_it_was_known(tmp_p
     (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
     people = pl.DataFrame({"user_id": [f"u{n}" for n in range(8)], "band": ["low", "high"] * 4, "town": ["a", "a", "b", "b"] * 2})
     dataset = build_dataset(read_events(tmp_path / "log.csv"), users=people)
-    served = ServedModel(train(dataset, steps=2, hidden=8, embedding_dim=4, window=4), GREEDY)
+    served = ServedModel(train(dataset, steps=2, hidden=8, embedding_dim=4, window=4), 0.0)
     known = {(band, town): served._user_features(f"u{n}", None) for n, (band, town) in enumerate(people.select("band", "town").rows())}
     assert len({str(one) for one in known.values()}) == 4
     assert np.array_equal(served._user_features("u0", {"band": "low"}), known["low", "a"])

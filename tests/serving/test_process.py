@@ -26,9 +26,9 @@ SCRIPT = Path(__file__).parent / "server_process.py"
 class Running:
     """A service process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *before: str) -> None:
         start = time.monotonic()
-        command = [sys.executable, str(SCRIPT), str(directory)]
+        command = [*before, sys.executable, str(SCRIPT), str(directory)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
@@ -54,11 +54,11 @@ class Running:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[], Running]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def start() -> Running:
-        started.append(Running(tmp_path / "data"))
+    def start(*before: str) -> Running:
+        started.append(Running(tmp_path / "data", *before))
         return started[-1]
 
     yield start
@@ -76,7 +76,7 @@ def stored(tmp_path: Path, sql: str) -> set[str]:
     return {row[0] for row in apsw.Connection(str(tmp_path / "data" / "events.sqlite")).execute(sql)}
 
 
-def test_kill_9_loses_nothing_acknowledged(serve: Callable[[], Running], tmp_path: Path) -> None:
+def test_kill_9_loses_nothing_acknowledged(serve: Callable[..., Running], tmp_path: Path) -> None:
     running = serve()
     events, decisions = set[str](), set[str]()
 
@@ -107,7 +107,7 @@ def test_kill_9_loses_nothing_acknowledged(serve: Callable[[], Running], tmp_pat
     assert again.post("/v1/recommend", {"user_id": "u0", "k": 1})["degraded"] is None  # the customer is still known
 
 
-def test_sigterm_finishes_what_has_begun_and_exits_0(serve: Callable[[], Running], tmp_path: Path) -> None:
+def test_sigterm_finishes_what_has_begun_and_exits_0(serve: Callable[..., Running], tmp_path: Path) -> None:
     running = serve()
     body = json.dumps({"events": [event("slow")]}).encode()
     with running.connect() as slow:
@@ -125,7 +125,49 @@ def test_sigterm_finishes_what_has_begun_and_exits_0(serve: Callable[[], Running
     assert stored(tmp_path, "SELECT event_id FROM events") == {"slow"}
 
 
-def test_a_second_signal_does_not_wait(serve: Callable[[], Running]) -> None:
+def test_a_closed_terminal_stops_it_like_sigterm_unless_it_was_started_to_outlive_it(serve: Callable[..., Running], tmp_path: Path) -> None:
+    running = serve("env", "--default-signal=HUP")  # whatever the tests themselves were started with
+    assert running.post("/v1/events", {"events": [event("before")]})["accepted"] == 1
+    assert running.end(signal.SIGHUP) == (0, "")
+    assert stored(tmp_path, "SELECT event_id FROM events") == {"before"}
+    outliving = serve("nohup")
+    outliving.process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert outliving.post("/v1/events", {"events": [event("after")]})["accepted"] == 1
+    assert outliving.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "wal removed", "directory moved"])
+def test_a_database_that_is_no_longer_there_is_noticed_before_anything_is_acknowledged(
+    how: str, serve: Callable[..., Running], tmp_path: Path
+) -> None:
+    running = serve()
+    assert running.post("/v1/events", {"events": [event("before")]})["accepted"] == 1
+    database = tmp_path / "data" / "events.sqlite"
+    lost = database.with_name("events.sqlite-wal") if how == "wal removed" else database
+    if how == "directory moved":
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+    elif how == "replaced":
+        (tmp_path / "other").write_bytes(database.read_bytes())
+        (tmp_path / "other").replace(database)
+    else:
+        lost.unlink()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        running.post("/v1/events", {"events": [event("after")]})
+    problem = json.load(caught.value)
+    assert (caught.value.code, problem["code"]) == (503, "not_ready") and str(lost) in problem["detail"]
+    decision = running.post("/v1/recommend", {"user_id": "u", "k": 1})
+    assert decision["items"] and decision["degraded"] == "store_unavailable"
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{running.url}/readyz", timeout=20)
+    if how == "directory moved":  # put back, it works again without a restart
+        (tmp_path / "elsewhere").rename(tmp_path / "data")
+        time.sleep(1.5)
+        assert running.post("/v1/events", {"events": [event("again")]})["accepted"] == 1
+        assert urllib.request.urlopen(f"{running.url}/readyz", timeout=20).status == 200
+
+
+def test_a_second_signal_does_not_wait(serve: Callable[..., Running]) -> None:
     running = serve()
     with running.connect() as stuck:
         stuck.sendall(b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")
@@ -137,7 +179,7 @@ def test_a_second_signal_does_not_wait(serve: Callable[[], Running]) -> None:
         assert time.monotonic() - start < 3
 
 
-def test_a_second_process_on_the_directory_is_refused(serve: Callable[[], Running], tmp_path: Path) -> None:
+def test_a_second_process_on_the_directory_is_refused(serve: Callable[..., Running], tmp_path: Path) -> None:
     first = serve()
     second = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "data")], capture_output=True, text=True, timeout=20)
     assert second.returncode == 1 and second.stdout == ""
@@ -166,7 +208,7 @@ def pour(running: Running, head: bytes, piece: bytes, limit: int) -> bytes:
     return answer
 
 
-def test_what_comes_without_end_is_cut_in_bounded_memory(serve: Callable[[], Running]) -> None:
+def test_what_comes_without_end_is_cut_in_bounded_memory(serve: Callable[..., Running]) -> None:
     running = serve()
     before = running.peak_mib()
     mib, limit = 1 << 20, 200 << 20
@@ -186,7 +228,7 @@ def test_what_comes_without_end_is_cut_in_bounded_memory(serve: Callable[[], Run
     assert running.post("/v1/recommend", {"k": 1})["items"]
 
 
-def test_the_process_survives_malformed_bytes(serve: Callable[[], Running]) -> None:
+def test_the_process_survives_malformed_bytes(serve: Callable[..., Running]) -> None:
     running = serve()
     for raw in (b"\x00" * 100, b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/events HTTP/1.1\r\ncontent-length: -1\r\n\r\n", os.urandom(1000)):
         with running.connect() as connection:

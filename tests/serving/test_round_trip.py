@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ import pytest
 import torch
 from double import KnownModel
 
-from qurate.choosing.selection import GREEDY, epsilon_greedy_rule
-from qurate.decision import HistoryRows
 from qurate.events.readers import read_events
 from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
@@ -24,6 +23,7 @@ from qurate.networks.build import build_network
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
+from qurate.serving.stores.sqlite import SqliteStore
 from qurate.settings import from_flat
 from qurate.types import Availability
 
@@ -37,18 +37,16 @@ def test_training_sees_the_states_that_were_served(lists: float, tmp_path: Path)
     time: the same windows, row by row."""
     now, draw = NOW, random.Random(0)
     model = KnownModel(items=8, epsilon=0.5, window=6)
-    service = Service(model, tmp_path, seed=0, clock=lambda: now)
+    service = Service(model, partial(SqliteStore, tmp_path), seed=0, clock=lambda: now)
 
     async def at_once(users: list[str], k: int) -> list[Any]:
         return await asyncio.gather(*(service.recommend_async(RecommendRequest(user_id=user, k=k)) for user in users))
 
-    served: list[tuple[str, int, HistoryRows]] = []
     for step in range(150):
         now += draw.choice([1, 900, 5 * SECOND, 2400 * SECOND])
         k = 3 if draw.random() < lists else 1
         users = [f"u{draw.randrange(6)}"] * (draw.choice([1, 1, 2]) if k == 1 else 1)
         made = asyncio.run(at_once(users, k))
-        served += [(user, *seen) for user, *seen in zip(users, model.clocks[-len(users) :], model.histories[-len(users) :])]
         if draw.random() < 0.3:
             late = (now - draw.choice([1, 100]) * SECOND) // 1000
             service.accept([(0, Event(event_id=f"late{step}", type="click", user_id=users[0], item_id="i3", timestamp=late))])
@@ -66,20 +64,19 @@ def test_training_sees_the_states_that_were_served(lists: float, tmp_path: Path)
     arrays, states = dataset.arrays, dataset.transitions
     users = dataset.user_ids
     trained = {}
-    for user, hi, clock in zip(states.user, states.hi, states.clock):
-        rows = slice(max(arrays.user_start[user], hi - 6), hi)
+    for user, history_end, clock in zip(states.user, states.history_end, states.clock):
+        rows = slice(max(arrays.user_start[user], history_end - 6), history_end)
         items = [dataset.vocabulary.items[i - 1] for i in arrays.item[rows]]
         types = [dataset.vocabulary.types[i - 1] for i in arrays.type[rows]]
         trained[users[user], int(clock)] = (items, types, arrays.time[rows].tolist())
-    names = model.vocabulary
-    assert len(trained) == len(served) == len(model.histories)
-    for user, clock, rows in served:
-        items, types = [names.items[i - 1] for i in rows.items], [names.types[i - 1] for i in rows.types]
-        assert trained[user, clock] == (items, types, rows.times.tolist())
+    assert len(trained) == len(model.asked) >= 150
+    for asked in model.asked:
+        window = asked.window
+        assert trained[asked.user_id, asked.clock_us] == (list(window.items), list(window.types), list(window.times))
 
 
 def test_any_number_of_event_types_can_be_ingested(tmp_path: Path) -> None:
-    service = Service(KnownModel(), tmp_path, seed=0, clock=lambda: NOW)
+    service = Service(KnownModel(), partial(SqliteStore, tmp_path), seed=0, clock=lambda: NOW)
     for step in range(20):
         service.recommend(RecommendRequest(user_id=f"u{step % 4}"))
     kinds = [*(f"type{n}" for n in range(300)), *["type299"] * 3, "click", "hide"]
@@ -119,19 +116,19 @@ def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:
     click = Event(event_id="a", type="click", user_id="u", item_id="i7", timestamp=NOW // 1000)
     ask = RecommendRequest(user_id="u", k=3, explain=True)
     answers = {}
-    for name, rule in (("greedy", GREEDY), ("exploring", epsilon_greedy_rule(0.3))):
-        service = Service(ServedModel(network_model(), rule), tmp_path / name, seed=0, clock=lambda: NOW)
+    for name, epsilon in (("greedy", 0.0), ("epsilon_greedy", 0.3)):
+        service = Service(ServedModel(network_model(), epsilon), partial(SqliteStore, tmp_path / name), seed=0, clock=lambda: NOW)
         try:
             stranger = service.recommend(ask)
-            assert stranger.degraded == "unknown_user" and stranger.policy == f"popularity/{rule.name}"
-            if rule is GREEDY:
+            assert stranger.degraded == "unknown_user" and stranger.policy == f"popularity/{name}"
+            if name == "greedy":
                 assert [item.item_id for item in stranger.items] == ["i30", "i29", "i28"]
             service.accept([(0, click)])
             answers[name] = service.recommend(ask)
         finally:
             service.close()
     assert [item.propensity for item in answers["greedy"].items] == [1.0, 1.0, 1.0]
-    for place, item in enumerate(answers["exploring"].items):
+    for place, item in enumerate(answers["epsilon_greedy"].items):
         share = 0.3 / (30 - place)
         assert min(abs(item.propensity - share), abs(item.propensity - share - 0.7)) < 1e-12
     for answer in answers.values():
@@ -142,7 +139,7 @@ def test_a_trained_model_serves_by_the_rule_it_is_given(tmp_path: Path) -> None:
 
 
 def test_a_model_without_its_training_data_still_serves_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    served = ServedModel(network_model(kind="logged", dataset=str(tmp_path / "gone"), dataset_sha256="0"), GREEDY)
+    served = ServedModel(network_model(kind="logged", dataset=str(tmp_path / "gone"), dataset_sha256="0"), 0.0)
     assert served.user_history("u") is None
     served.warm_up()
     assert f"got no such directory, at {tmp_path / 'gone'}" in caplog.text
@@ -153,20 +150,20 @@ def test_training_data_is_the_customers_past_unless_it_has_changed(tmp_path: Pat
     (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
     dataset = build_dataset(read_events(tmp_path / "log.csv")).write(tmp_path / "dataset")
     trained = {"dataset": str(tmp_path / "dataset"), "shown_in_history": False}
-    served = ServedModel(network_model(**trained, dataset_sha256=dataset.sha256), GREEDY)
+    served = ServedModel(network_model(**trained, dataset_sha256=dataset.sha256), 0.0)
     rows = served.user_history("u3")
     assert rows is not None and served.user_history("nobody") is None
-    assert [dataset.vocabulary.items[i - 1] for i in rows.items] == [f"i{1 + (3 + step) % 9}" for step in range(9)][-5:]
-    service = Service(served, tmp_path / "data", seed=0)
+    assert list(rows.items) == [f"i{1 + (3 + step) % 9}" for step in range(9)][-5:] and rows.types == ("click",) * 5
+    service = Service(served, partial(SqliteStore, tmp_path / "data"), seed=0)
     assert service.recommend(RecommendRequest(user_id="u3", k=1)).degraded is None
     assert service.recommend(RecommendRequest(user_id="nobody", k=1)).degraded == "unknown_user"
     service.close()
-    assert ServedModel(network_model(**trained, dataset_sha256="other"), GREEDY).user_history("u3") is None
+    assert ServedModel(network_model(**trained, dataset_sha256="other"), 0.0).user_history("u3") is None
     assert "note: customers' histories from before the service are not used" in caplog.text
 
 
 def test_a_catalogue_that_cannot_be_written_does_not_stop_the_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    served = ServedModel(network_model(), GREEDY)
+    served = ServedModel(network_model(), 0.0)
     served.write_catalogue(tmp_path / "no such folder")
     assert "give `ingest` the items with --items" in caplog.text
     served.write_catalogue(tmp_path)

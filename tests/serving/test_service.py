@@ -1,21 +1,30 @@
 """The service without HTTP: what it decides from, what it writes, what it does when something is missing."""
 
+import asyncio
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from double import TYPES, KnownModel
+from test_round_trip import network_model
 
-from qurate.decision import Decision, HistoryRows
+from qurate.decision import Decision
 from qurate.errors import Code, MachineError
 from qurate.events.schema import OTHER
 from qurate.serving.messages import Event, RecommendRequest
+from qurate.serving.served import ServedModel, encode_windows
 from qurate.serving.service import Service
-from qurate.serving.store import connect
+from qurate.serving.stores.sqlite import SqliteStore
+from qurate.serving.stores.sqlite_file import connect
+from qurate.serving.windows import UserWindow
+from qurate.types import NEVER, Availability
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -45,7 +54,7 @@ def start(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., tuple[Service,
         for service in services:
             service.close()
         model = KnownModel(**changes)
-        services.append(Service(model, tmp_path, seed=0, clock=clock))
+        services.append(Service(model, partial(SqliteStore, tmp_path), seed=0, clock=clock))
         return services[-1], model
 
     yield begin
@@ -68,11 +77,26 @@ def ids(decision: Decision) -> list[str]:
 
 
 def table(service: Service, sql: str) -> list[Any]:
-    return connect(service._store.path).execute(sql).fetchall()
+    return connect(service.store.path).execute(sql).fetchall()
 
 
-def same(one: HistoryRows, other: HistoryRows) -> bool:
-    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(one, other))
+@pytest.fixture
+def real(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Service]]:
+    """Starts a service with a network; one at a time on the same directory."""
+    services: list[Service] = []
+
+    def begin(epsilon: float = 0.0, available: int = 30, **changes: Any) -> Service:
+        for service in services:
+            service.close()
+        model = network_model(**changes)
+        until = np.where(np.arange(31) <= available, NEVER, NOW)  # the others are no longer to be had
+        served = ServedModel(replace(model, availability=Availability(model.availability.since, until)), epsilon)
+        services.append(Service(served, partial(SqliteStore, tmp_path), seed=0, clock=clock))
+        return services[-1]
+
+    yield begin
+    for service in services:
+        service.close()
 
 
 def test_a_new_event_changes_the_next_answer(start: Any) -> None:
@@ -98,13 +122,23 @@ def test_a_decision_is_on_disk_as_it_was_answered(start: Any) -> None:
     assert json.loads(row[6]) == ["i3", "i1"] and row[7] == "known"
 
 
-def test_logged_propensities_are_how_often_it_happens(start: Any) -> None:
-    service, _ = start(epsilon=0.6, items=3)
-    answers = [service.recommend(RecommendRequest(user_id=f"u{i}", k=1)).items[0] for i in range(300)]
-    for item, probability in (("i1", 0.4 + 0.2), ("i2", 0.2), ("i3", 0.2)):
+def test_logged_propensities_are_how_often_it_happens(real: Any) -> None:
+    """Of the network and the real rule: what the log says an answer's probability was is how often it came."""
+    service = real(epsilon=0.6)
+    accept(service, *[event(f"e{i}", user_id=f"u{i}") for i in range(500)])  # all in the same state
+    candidates = ["i3", "i4", "i5"]
+    answers = [service.recommend(RecommendRequest(user_id=f"u{i}", k=1, candidates=candidates)).items[0] for i in range(500)]
+    logged = [json.loads(row[0]) for row in table(service, "SELECT propensity FROM decisions ORDER BY seq")]
+    assert logged == [[one.propensity] for one in answers]
+    probability = {one.item_id: one.propensity for one in answers}
+    assert sorted(probability.values()) == pytest.approx([0.2, 0.2, 0.6]) and len({one.propensity for one in answers}) == 2
+    for item, p in probability.items():
         share = np.mean([one.item_id == item for one in answers])
-        assert abs(share - probability) < 4 * (probability * (1 - probability) / 300) ** 0.5
-        assert all(one.propensity == pytest.approx(probability, rel=1e-15) for one in answers if one.item_id == item)
+        assert abs(share - p) < 4.5 * (p * (1 - p) / len(answers)) ** 0.5
+    best = max(probability, key=probability.__getitem__)
+    explored = [one for one in answers if one.source == "explore"]
+    assert {one.item_id for one in explored} == set(candidates) and {one.item_id for one in answers if one.source == "q"} == {best}
+    assert abs(len(explored) / len(answers) - 0.6) < 4.5 * (0.6 * 0.4 / len(answers)) ** 0.5
 
 
 def test_an_answer_of_one_item_enters_the_history_a_list_does_not(start: Any) -> None:
@@ -112,23 +146,23 @@ def test_an_answer_of_one_item_enters_the_history_a_list_does_not(start: Any) ->
     service.recommend(RecommendRequest(user_id="u", k=3))
     service.recommend(RecommendRequest(user_id="u", k=1))
     service.recommend(RecommendRequest(user_id="u", k=1))
-    assert [len(rows.items) for rows in model.histories] == [0, 0, 1]
-    last = model.histories[-1]
-    assert (last.items.tolist(), last.types.tolist()) == ([1], [3])
-    assert model.clocks[2] == last.times[0] + 1  # two requests within a microsecond keep their order
+    assert [len(asked.window.items) for asked in model.asked] == [0, 0, 1]
+    last = model.asked[-1]
+    assert (last.window.items, last.window.types) == (("i1",), ("shown",))
+    assert last.clock_us == last.window.times[0] + 1  # two requests within a microsecond keep their order
     service, model = start(shown_in_history=False)
     service.recommend(RecommendRequest(user_id="u", k=1))
-    assert len(model.histories[-1].items) == 0
+    assert model.asked[-1].window == UserWindow()
 
 
 def test_the_clock_of_a_decision_is_after_everything_it_saw(start: Any, clock: Clock) -> None:
     service, model = start()
     accept(service, event("ahead", ago=-60))
     service.recommend(RecommendRequest(user_id="u", k=2))
-    assert model.clocks[-1] == NOW + 60 * SECOND + 1
+    assert model.asked[-1].clock_us == NOW + 60 * SECOND + 1
     clock.now -= 3600 * SECOND  # backwards
     service.recommend(RecommendRequest(user_id="u", k=2))
-    assert model.clocks[-1] == NOW + 60 * SECOND + 1
+    assert model.asked[-1].clock_us == NOW + 60 * SECOND + 1
 
 
 def test_the_state_is_what_the_log_gives_up_to_as_of(start: Any, clock: Clock) -> None:
@@ -139,9 +173,9 @@ def test_the_state_is_what_the_log_gives_up_to_as_of(start: Any, clock: Clock) -
         clock.now += draw.choice([0, 1, 1000, 7 * SECOND, -3 * SECOND])
         user = draw.choice(["u", "v"])
         if draw.random() < 0.02:
-            model_before = model
+            asked = model.asked
             service, model = start(window=6)
-            model.histories, model.clocks = model_before.histories, model_before.clocks
+            model.asked = asked
         if draw.random() < 0.5:
             service.recommend(RecommendRequest(user_id=user, k=draw.choice([1, 1, 2])))
         else:
@@ -161,9 +195,9 @@ def test_the_state_is_what_the_log_gives_up_to_as_of(start: Any, clock: Clock) -
             ]
             accept(service, *batch)
     decisions = table(service, "SELECT user_id, as_of, timestamp_us, seq FROM decisions ORDER BY seq")
-    assert len(decisions) > 100 and len(decisions) == len(model.histories)
-    assert [row[2] for row in decisions] == model.clocks
-    for (user, as_of, _, own), served in zip(decisions, model.histories):
+    assert len(decisions) > 100 and len(decisions) == len(model.asked)
+    assert [row[2] for row in decisions] == [asked.clock_us for asked in model.asked]
+    for (user, as_of, _, own), served in zip(decisions, model.asked):
         rebuilt = table(
             service,
             f"""SELECT item_id, type, timestamp_us, value, 2 * seq, seq FROM events
@@ -171,32 +205,89 @@ def test_the_state_is_what_the_log_gives_up_to_as_of(start: Any, clock: Clock) -
             UNION ALL SELECT json_extract(shown, '$[0]'), 'shown', timestamp_us, NULL, 2 * as_of + 1, seq FROM decisions
             WHERE user_id = '{user}' AND seq < {own} AND json_array_length(shown) = 1 ORDER BY 5, 6""",
         )[-6:]
-        names = model.vocabulary
-        expected = HistoryRows(
-            names.item_index([row[0] for row in rebuilt]).astype(np.int64),
-            names.type_index([row[1] for row in rebuilt]).astype(np.int64),
-            np.array([row[2] for row in rebuilt], np.int64),
-            np.array([row[3] or 0 for row in rebuilt], np.float32),
-        )
-        assert same(served, expected)
+        assert served.window == UserWindow(*(tuple(column) for column in zip(*[(*row[:3], row[3] or 0.0) for row in rebuilt]))), own
+
+
+def test_an_event_that_comes_while_its_customer_is_decided_for_stands_after_the_decision(start: Any) -> None:
+    """The decision did not know it: in memory as in the store it comes first."""
+    service, model = start()
+
+    def meanwhile() -> None:
+        model.during = lambda: None
+        accept(service, event("during", "i5", ago=20))
+
+    accept(service, event("before", "i4", ago=30))
+    model.during = meanwhile
+    service.recommend(RecommendRequest(user_id="u", k=1))
+    service.recommend(RecommendRequest(user_id="u", k=1))
+    asked = model.asked[-1].window
+    assert (asked.items, asked.types) == (("i4", "i4", "i5"), ("click", "shown", "click"))
+    service, model = start()  # as the store has it
+    service.recommend(RecommendRequest(user_id="u", k=2))
+    assert model.asked[-1].window.items == ("i4", "i4", "i5", "i4") and model.asked[-1].window.times[:3] == asked.times
+
+
+def test_requests_that_wait_together_are_decided_together_each_with_its_own(start: Any) -> None:
+    service, model = start(items=9)
+    entered, gate = threading.Event(), threading.Event()
+
+    def held() -> None:
+        entered.set()
+        gate.wait(10)
+        model.during = lambda: None
+
+    model.during = held
+    requests = [
+        RecommendRequest(user_id="a", k=1),
+        RecommendRequest(user_id="b", k=2, candidates=["i7", "i5", "i6"]),
+        RecommendRequest(user_id="c", k=1, exclude=("i1", "i2")),
+        RecommendRequest(user_id="c", k=1),  # the second one of a customer is decided after the first
+        RecommendRequest(user_id="d", k=3, context={"a": 1}),
+    ]
+
+    async def all_of_them() -> list[Decision]:
+        first = asyncio.create_task(service.recommend_async(RecommendRequest(user_id="first", k=1)))
+        await asyncio.to_thread(entered.wait, 10)
+        rest = [asyncio.create_task(service.recommend_async(request)) for request in requests]
+        await asyncio.sleep(0.05)
+        gate.set()
+        return await asyncio.gather(*rest, first)
+
+    answers = asyncio.run(all_of_them())
+    assert model.batches == [1, 4, 1]
+    assert [ids(answer) for answer in answers] == [["i1"], ["i5", "i6"], ["i3"], ["i1"], ["i1", "i2", "i3"], ["i1"]]
+    assert [answer.user_id for answer in answers] == ["a", "b", "c", "c", "d", "first"]
+    assert [asked.window.items for asked in model.asked if asked.user_id == "c"] == [(), ("i3",)]
+    assert len({answer.decision_id for answer in answers}) == 6 == table(service, "SELECT count(*) FROM decisions")[0][0]
+
+
+def test_a_request_on_which_the_model_fails_spoils_no_other(start: Any) -> None:
+    service, model = start(items=4)
+    model.broken_for = lambda request: request.user_id == "bad"
+
+    async def together() -> list[Decision]:
+        return await asyncio.gather(*(service.recommend_async(RecommendRequest(user_id=user, k=1)) for user in ("good", "bad", "fine")))
+
+    assert [answer.degraded for answer in asyncio.run(together())] == ["unknown_user", "no_model", "unknown_user"]
+    assert service.metrics.registry.get_sample_value("qurate_model_errors_total") == 1
 
 
 def test_training_data_comes_first_and_never_twice(start: Any) -> None:
-    def rows(*times: int) -> HistoryRows:
+    def rows(*times: int) -> UserWindow:
         n = len(times)
-        return HistoryRows(np.full(n, 2), np.ones(n, np.int64), np.array(times), np.zeros(n, np.float32))
+        return UserWindow(("i2",) * n, ("click",) * n, times, (0.0,) * n)
 
     past = {"u": rows(*(NOW - ago * SECOND for ago in (900, 800, 10, 5)))}
     service, model = start(past=past)
     service.recommend(RecommendRequest(user_id="u", k=2))
-    assert same(model.histories[-1], past["u"])
+    assert model.asked[-1].window == past["u"]
     accept(service, event("a", "i4", ago=10))
     service, model = start(past=past)  # a model trained from this store knows its rows too
     service.recommend(RecommendRequest(user_id="u", k=2))
-    assert model.histories[-1].items.tolist() == [2, 2, 4]
+    assert model.asked[-1].window.items == ("i2", "i2", "i4")
     service, model = start(past=past, window=2)
     service.recommend(RecommendRequest(user_id="u", k=2))
-    assert model.histories[-1].items.tolist() == [2, 4]
+    assert model.asked[-1].window.items == ("i2", "i4")
 
 
 def test_unknown_and_anonymous_customers_get_an_answer_and_the_reason(start: Any) -> None:
@@ -211,16 +302,19 @@ def test_unknown_and_anonymous_customers_get_an_answer_and_the_reason(start: Any
 
 
 @pytest.mark.parametrize(
-    ("items", "request_", "reason"),
+    ("available", "request_", "reason"),
     [
         (0, RecommendRequest(user_id="u"), "empty_catalogue"),
-        (3, RecommendRequest(user_id="u", candidates=[]), "no_candidates"),
-        (3, RecommendRequest(user_id="u", candidates=["unheard of"]), "no_candidates"),
+        (30, RecommendRequest(user_id="u", candidates=[]), "no_candidates"),
+        (30, RecommendRequest(user_id="u", candidates=["unheard of"]), "no_candidates"),
+        (3, RecommendRequest(user_id="u", candidates=["i4"]), "no_candidates"),
         (3, RecommendRequest(user_id="u", exclude=("i1", "i2", "i3")), "all_masked"),
+        (30, RecommendRequest(user_id="u", candidates=["i9"], exclude=("i9",)), "all_masked"),
     ],
 )
-def test_nothing_to_show_is_an_answer(start: Any, items: int, request_: RecommendRequest, reason: str) -> None:
-    service, _ = start(items=items)
+def test_nothing_to_show_is_an_answer(real: Any, available: int, request_: RecommendRequest, reason: str) -> None:
+    """Of a network: the reason comes from what the request left it to choose from."""
+    service = real(available=available)
     decision = service.recommend(request_)
     assert (decision.items, decision.degraded) == ([], reason)
     assert table(service, "SELECT count(*) FROM decisions") == [(0,)]
@@ -233,7 +327,7 @@ def test_more_than_the_catalogue_is_the_catalogue(start: Any) -> None:
 
 def test_a_failing_model_is_replaced_by_chance_with_its_probabilities(start: Any) -> None:
     service, model = start(items=4)
-    model.broken = True
+    model.broken_for = lambda request: True
     decision = service.recommend(RecommendRequest(user_id="u", k=2, exclude=("i1",)))
     assert decision.degraded == "no_model" and decision.policy == "fallback_random"
     assert set(ids(decision)) < {"i2", "i3", "i4"}
@@ -250,37 +344,37 @@ def test_without_a_store_the_answer_goes_out_and_leaves_no_trace(start: Any, mon
 
         raise apsw.FullError("no space")
 
-    commit = service._store._commit
-    monkeypatch.setattr(service._store, "_commit", full)
+    commit = service.store._commit
+    monkeypatch.setattr(service.store, "_commit", full)
     lost = service.recommend(RecommendRequest(user_id="u", k=1))
     assert lost.degraded == "store_unavailable" and ids(lost) == ["i1"]
     assert not service.ready().ready and "room on the disk" in service.ready().checks["store"].detail
     with pytest.raises(MachineError) as caught:
         accept(service, event("a"))
     assert caught.value.code == "storage_full"
-    monkeypatch.setattr(service._store, "_commit", commit)
+    monkeypatch.setattr(service.store, "_commit", commit)
     assert accept(service, event("a")) == (1, 0, [])
     assert service.ready().ready
     service.recommend(RecommendRequest(user_id="u", k=1))
-    assert model.histories[-1].types.tolist() == [1]  # the click; not the answer that is in no log
+    assert model.asked[-1].window.types == ("click",)  # not the answer that is in no log
 
 
 def test_where_the_store_cannot_be_read_the_model_answers_from_its_training_data(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = HistoryRows(np.array([3]), np.array([1]), np.array([NOW - SECOND]), np.zeros(1, np.float32))
+    known = UserWindow(("i3",), ("click",), (NOW - SECOND,), (0.0,))
     service, model = start(past={"u": known})
 
     def damaged(*_: Any) -> Any:
         raise MachineError("an intact store", "a malformed one", where="events.sqlite", code=Code.NOT_READY)
 
-    history = service._store.history
-    monkeypatch.setattr(service._store, "history", damaged)
+    history = service.store.history
+    monkeypatch.setattr(service.store, "history", damaged)
     for user, best in (("u", "i3"), ("other", "i1")):
         decision = service.recommend(RecommendRequest(user_id=user, k=1))
         assert decision.degraded == "store_unavailable" and ids(decision) == [best]
     assert table(service, "SELECT count(*) FROM decisions") == [(0,)]
-    monkeypatch.setattr(service._store, "history", history)
+    monkeypatch.setattr(service.store, "history", history)
     assert service.recommend(RecommendRequest(user_id="u", k=1)).degraded is None
-    assert same(model.histories[-1], known), "the answers that are in no log left no trace"
+    assert model.asked[-1].window == known, "the answers that are in no log left no trace"
     assert table(service, "SELECT count(*) FROM decisions") == [(1,)]
 
 
@@ -305,15 +399,15 @@ def test_what_cannot_have_happened_is_rejected_with_its_reason(start: Any, bad: 
 
 
 def test_a_type_without_a_name_in_training_is_what_rare_types_were_there(start: Any) -> None:
-    for types, expected in (((*TYPES, OTHER), [4, 1]), (TYPES, [1])):
+    for types, expected in (((*TYPES, OTHER), ("type137", "click")), (TYPES, ("click",))):
         service, model = start(types=types, shown_in_history=False)
         service.recommend(RecommendRequest(user_id="u"))
         accept(service, event("rare", type="type137"), event("b"))  # sent again it is a duplicate: the store knows both
         service.recommend(RecommendRequest(user_id="u"))
-        assert model.histories[-1].types.tolist() == expected
+        assert model.asked[-1].window.types == expected
     service, model = start(types=(*TYPES, OTHER), shown_in_history=False)
     service.recommend(RecommendRequest(user_id="u"))
-    assert model.histories[-1].types.tolist() == [4, 1]  # loaded from the store, as it was live
+    assert model.asked[-1].window.types == ("type137", "click")  # loaded from the store, as it was live
 
 
 def test_strange_ids_are_kept_to_the_letter(start: Any) -> None:
@@ -328,3 +422,17 @@ def test_the_receive_time_is_kept_beside_the_senders(start: Any, clock: Clock) -
     service, _ = start()
     accept(service, event("a", ago=100))
     assert table(service, "SELECT timestamp_us, received_us FROM events") == [(NOW - 100 * SECOND, NOW)]
+
+
+def test_windows_are_encoded_together_as_each_alone() -> None:
+    names = network_model().vocabulary
+    windows = [
+        UserWindow(("i2", None, "unheard of", "i30"), ("click", "purchase", "shown", "click"), (1, 2, 3, 4), (0.5, 0.0, 1.0, 2.0)),
+        UserWindow(),
+        UserWindow(("i1", "i2"), ("unknown type", "click"), (7, 8), (0.0, 3.0)),
+    ]
+    first, empty, last = encode_windows(names, windows)
+    assert [part.tolist() for part in first] == [[2, 0, 0, 30], [1, 2, 3, 1], [1, 2, 3, 4], [0.5, 0.0, 1.0, 2.0]]
+    assert [len(part) for part in empty] == [0, 0, 0, 0]
+    assert [part.tolist() for part in last] == [[2], [1], [8], [3.0]], "a type the model does not know leaves no row"
+    assert [part.dtype for part in first] == [np.int64, np.int64, np.int64, np.float32]

@@ -8,9 +8,11 @@ import apsw
 import pytest
 
 from qurate.errors import MachineError, UserError
-from qurate.serving import store as store_module
-from qurate.serving.metrics import Metrics
-from qurate.serving.store import DecisionRow, EventRow, Store, Write, connect
+from qurate.serving.stores import sqlite as sqlite_module
+from qurate.serving.stores import sqlite_file
+from qurate.serving.stores.base import Commit, DecisionRow, EventRow, Write
+from qurate.serving.stores.sqlite import SqliteStore
+from qurate.serving.stores.sqlite_file import connect
 
 
 def event(
@@ -28,17 +30,23 @@ class Opened:
 
     def __init__(self, directory: Path) -> None:
         self.groups: list[int] = []
-        self.store = Store(directory, self._finished, Metrics())
+        self.store = SqliteStore(directory, self._committed)
 
-    def _finished(self, writes: list[Write], last_seq: int) -> None:
-        self.groups.append(len(writes))
-        for write in writes:
+    def _committed(self, commit: Commit) -> None:
+        self.groups.append(len(commit.writes))
+        for write in commit.writes:
+            assert isinstance(write.waiter, threading.Event)
             write.waiter.set()
 
-    def write(self, *events: EventRow, decision: DecisionRow | None = None) -> Write:
-        write = Write(events, decision, waiter=threading.Event())
+    def submit(self, *events: EventRow, decision: DecisionRow | None = None) -> tuple[Write, threading.Event]:
+        done = threading.Event()
+        write = Write(events, decision, waiter=done)
         self.store.submit(write)
-        assert write.waiter.wait(10)
+        return write, done
+
+    def write(self, *events: EventRow, decision: DecisionRow | None = None) -> Write:
+        write, done = self.submit(*events, decision=decision)
+        assert done.wait(10)
         return write
 
 
@@ -78,15 +86,13 @@ def test_what_waits_shares_a_commit(opened: Opened, monkeypatch: pytest.MonkeyPa
         commit(group)
 
     monkeypatch.setattr(opened.store, "_commit", held)
-    writes = [Write([event(f"e{i}")], waiter=threading.Event()) for i in range(20)]
-    opened.store.submit(writes[0])
+    writes = [opened.submit(event("e0"))]
     reached.wait(10)
-    for write in writes[1:]:
-        opened.store.submit(write)
+    writes += [opened.submit(event(f"e{i}")) for i in range(1, 20)]
     gate.set()
-    assert all(write.waiter.wait(10) for write in writes)
+    assert all(done.wait(10) for _, done in writes)
     assert opened.groups == [1, 19]
-    assert [write.stored[0][0] for write in writes] == list(range(1, 21))
+    assert [write.stored[0][0] for write, _ in writes] == list(range(1, 21))
 
 
 def test_an_answer_is_never_older_than_its_question(opened: Opened) -> None:
@@ -112,8 +118,7 @@ def test_a_history_is_ordered_by_arrival_and_cut_to_the_window(opened: Opened) -
 
 
 def test_a_row_that_cannot_be_stored_fails_alone(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Write([event("bad")._replace(timestamp_us=2**70)], waiter=threading.Event())
-    fine = Write([event("good")], waiter=threading.Event())
+    broken, fine = Write([event("bad")._replace(timestamp_us=2**70)]), Write([event("good")])
     opened.store._write([broken, fine])
     assert broken.error is not None and fine.error is None and len(fine.stored) == 1
     assert opened.store.fault is None  # not the disk's fault
@@ -134,6 +139,40 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="a directory that can be written"):
         Opened(tmp_path / "file")
+
+
+FOREIGN = {
+    "tables of its own": "CREATE TABLE cookies(host TEXT); PRAGMA user_version = 1",
+    "tables of our names": "CREATE TABLE events(id INTEGER, payload TEXT); CREATE TABLE decisions(id INTEGER)",
+    "a log of its own": "PRAGMA journal_mode = WAL; CREATE TABLE places(url TEXT)",
+}
+
+
+@pytest.mark.parametrize("how", FOREIGN)
+def test_a_database_of_another_program_is_refused_untouched(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.execute(FOREIGN[how]).fetchall()
+    connection.close()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"an events\.sqlite written by qurate serve, got a database of another program \(tables "):
+        Opened(tmp_path)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert [one.name for one in tmp_path.iterdir()] == ["events.sqlite"], "nothing of ours is left beside it"
+
+
+def test_a_store_that_was_killed_before_its_first_checkpoint_is_ours(tmp_path: Path) -> None:
+    """All that is in the database file itself is then its header; the tables stand in the log beside it."""
+    one = Opened(tmp_path)
+    one.write(event("a"))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("events.sqlite", "events.sqlite-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    one.store.close()
+    two = Opened(copy)
+    assert two.write(event("a"), event("b")).stored[0][1].event_id == "b"
+    two.store.close()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -175,8 +214,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     def connect_there(path: Path) -> apsw.Connection:
         return apsw.Connection(str(path), vfs="full-disk")
 
-    monkeypatch.setattr(store_module, "connect", connect_there)
-    monkeypatch.setattr(store_module, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_file, "connect", connect_there)
+    monkeypatch.setattr(sqlite_module, "PROBE_SECONDS", 0.05)
     yield disk
     system.unregister()
 

@@ -11,9 +11,10 @@ import time
 import urllib.request
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,6 +101,26 @@ def recommendations(connections: int) -> list[Iterable[bytes]]:
     return [cycle([b'{"user_id": "u%d", "k": 10}' % ((i + 7 * c) % CUSTOMERS) for i in range(CUSTOMERS)]) for c in range(connections)]
 
 
+class Running(NamedTuple):
+    """A server process that can be asked."""
+
+    url: str
+    pid: int
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads so far; 0 where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def metrics(url: str) -> dict[str, float]:
     """What the server counts: name with labels -> value."""
     page = urllib.request.urlopen(f"{url}/metrics").read().decode()
@@ -107,53 +128,74 @@ def metrics(url: str) -> dict[str, float]:
 
 
 def where_time_goes(before: dict[str, float], after: dict[str, float], route: str) -> dict[str, float]:
-    """Mean ms per request between two readings of the metrics: in the server, deciding, per commit; and requests per commit."""
+    """Between two readings of the metrics: mean ms of a request in the server, of a batch in the model, of a commit; and how
+    many requests share a batch and a commit."""
 
     def mean(name: str, label: str = "") -> float:
         seconds, count = (after[f"{name}_{part}{label}"] - before[f"{name}_{part}{label}"] for part in ("sum", "count"))
         return 1e3 * seconds / max(count, 1)
 
     label = f'{{route="{route}"}}'
-    requests, commits = (
-        after[name] - before[name] for name in (f"qurate_http_request_seconds_count{label}", "qurate_store_commit_seconds_count")
+    requests, batches, commits = (
+        after[f"qurate_{name}"] - before[f"qurate_{name}"]
+        for name in (f"http_request_seconds_count{label}", "decide_seconds_count", "store_commit_seconds_count")
     )
     return {
         "in_server_ms": mean("qurate_http_request_seconds", label),
         "model_ms": mean("qurate_decide_seconds"),
         "commit_ms": mean("qurate_store_commit_seconds"),
+        "requests_per_batch": requests / batches if batches else 0.0,
         "requests_per_commit": requests / max(commits, 1),
     }
 
 
-def measure(url: str, route: str, bodies: Sequence[Iterable[bytes]], seconds: float) -> dict[str, float]:
-    """`load` and `where_time_goes` of one burst of requests."""
-    before = metrics(url)
-    figures = asyncio.run(load(int(url.rsplit(":", 1)[1]), route, bodies, seconds))
-    return figures | where_time_goes(before, metrics(url), route)
+def measure(process: Running, route: str, bodies: Sequence[Iterable[bytes]], seconds: float) -> dict[str, float]:
+    """`load` and `where_time_goes` of one burst of requests, and the server's processor time for one."""
+    label = f'qurate_http_request_seconds_count{{route="{route}"}}'
+    before, worked = metrics(process.url), process.cpu_seconds()
+    figures = asyncio.run(load(process.port, route, bodies, seconds))
+    worked, after = process.cpu_seconds() - worked, metrics(process.url)
+    figures["cpu_ms"] = 1e3 * worked / max(after[label] - before[label], 1)
+    return figures | where_time_goes(before, after, route)
 
 
 @contextmanager
-def server(command: list[str], items: int) -> Generator[str, None, None]:
-    """The address of a server started by `command DIR`, whose customers all have a full window of events."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen([*command, folder], stdout=subprocess.PIPE, text=True, env=environment)
+def server(command: list[str], items: int, environment: dict[str, str] | None = None) -> Generator[Running, None, None]:
+    """A server started by `command DIR`, whose customers all have a full window of events. It and this process get a core each."""
+    with tempfile.TemporaryDirectory() as folder, own_core() as other:
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+        process = subprocess.Popen([*command, folder], stdout=subprocess.PIPE, text=True, env=settings)
         try:
+            if other is not None:
+                os.sched_setaffinity(process.pid, {other})
             assert process.stdout is not None
-            url = process.stdout.readline().strip()
+            running = Running(process.stdout.readline().strip(), process.pid)
             fill = [[event_batch(f"fill{user}", user, WINDOW, items) for user in range(CUSTOMERS)]]
-            asyncio.run(load(int(url.rsplit(":", 1)[1]), "/v1/events", fill, 60))
-            yield url
+            asyncio.run(load(running.port, "/v1/events", fill, 60))
+            yield running
         finally:
             process.terminate()
             process.wait(20)
+
+
+@contextmanager
+def own_core() -> Generator[int | None, None, None]:
+    """This process on one core; yields another one for the server, or None where there are not two, or the system has no such call."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, {cores[-1]})
+    try:
+        yield cores[0]
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def untrained(items: int) -> Any:
     """A served model of the default shape over `items` items: its arithmetic is that of a trained one."""
     import torch
 
-    from qurate.choosing.selection import epsilon_greedy_rule
     from qurate.events.vocabulary import Vocabulary
     from qurate.models.model import Model
     from qurate.models.parts import Answering, Provenance
@@ -180,17 +222,18 @@ def untrained(items: int) -> Any:
             user_dim=0,
         ),
     )
-    served = ServedModel(model, epsilon_greedy_rule(0.1))
+    served = ServedModel(model, 0.1)
     served.warm_up()
     return served
 
 
-def serve(decider: Any, directory: Path) -> None:
+def serve(deployment: Any, directory: Path) -> None:
     """The server process: prints its address, serves until it is told to stop."""
-    from qurate.serving.http import run
+    from qurate.serving.api.server import run
     from qurate.serving.service import Service
+    from qurate.serving.stores.sqlite import SqliteStore
 
-    run(lambda: Service(decider, directory, 0), "127.0.0.1", 0, lambda url: print(url, flush=True))
+    run(lambda: Service(deployment, partial(SqliteStore, directory), 0), "127.0.0.1", 0, lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

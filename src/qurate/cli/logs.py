@@ -36,6 +36,7 @@ Rewards = Annotated[str | None, typer.Option("--rewards", metavar="TYPE=W,...", 
 def validate(
     ctx: typer.Context,
     log: Log,
+    *,
     map: Map = None,
     type: Type = None,
     items: Items = None,
@@ -79,6 +80,7 @@ def validate(
 def ingest(
     ctx: typer.Context,
     log: Log,
+    *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="where the dataset goes")] = None,
     force: Force = False,
     plan: Annotated[bool, typer.Option("--plan", help="only say how the log would be read, from its first rows")] = False,

@@ -38,7 +38,7 @@ def simulate(
     *,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Lets `policy` serve `users` customers, each over one episode of at most `steps` decisions, and writes the log.
+    """Simulate one episode of at most `steps` decisions for each of `users` customers, and write the log.
 
     Files: `out` (events), and beside it decisions, items and users in the same format: `decisions.csv` beside
     `events.csv`, `NAME.decisions.csv` beside `NAME.csv`. A decision that shows one item has a list of one; its "shown"
@@ -69,8 +69,8 @@ def simulate(
     if users < 1 or steps < 1:
         raise UserError("users and steps of at least 1", f"users={users}, steps={steps}", where="simulate", code=Code.BAD_ARGUMENT)
     places = {name: path if name == "events" else _beside(path, name) for name in ("events", "decisions", "items", "users")}
-    traced = _beside(path, "trace").with_suffix(".jsonl")
-    check_files([*places.values(), *([traced] if trace else [])], force)
+    places |= {"trace": _beside(path, "trace").with_suffix(".jsonl")} if trace else {}
+    check_files(places.values(), force)
     rng = np.random.default_rng([seed, 20])
     parts = []
     for first in range(0, users, LANES):
@@ -83,19 +83,27 @@ def simulate(
     events = events.sort("timestamp", "user_id", maintain_order=True).with_columns(pl.Series("event_id", list(ids), pl.String))
     decisions = decisions.sort("timestamp", "user_id", maintain_order=True)
     tables = {"events": events, "decisions": decisions, "items": engine.world.items_table(), "users": people}
+    files = _write_all(tables, places, trace)
+    return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
+
+
+def _write_all(tables: dict[str, pl.DataFrame], places: dict[str, Path], trace: int) -> dict[str, str]:
+    """Write the tables, and the trace of the first `trace` customers; their paths by name."""
+    path = places["events"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # events last: a log whose disk was full on the way is no log, rather than one without its decisions
         made = {name: _write(tables[name], places[name]) for name in reversed(tables)}
         files = {name: made[name] for name in tables}
         if trace:
-            files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), traced)
+            rows = _trace(tables["events"], tables["decisions"], tables["users"]["user_id"].head(trace))
+            files["trace"] = _write(rows, places["trace"])
         written(files.values())
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
         raise MachineError(
             "a place to write the log", str(error), where=str(path), hint="choose another directory", code=Code.UNWRITABLE
         ) from None
-    return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
+    return files
 
 
 def _serve(

@@ -160,7 +160,7 @@ def _batches(order: IntArray, width: IntArray, limit: int) -> Iterator[IntArray]
 def _observe(data: RankingData, states: IntArray, window: int, candidates: IntArray, mask: NDArray[np.int8]) -> Observation:
     t, arrays = data.transitions, data.arrays
     users = t.user[states].astype(np.int64)
-    state = gather_state(arrays, arrays.user_start[users], t.hi[states], t.clock[states], window, data.user_features[users])
+    state = gather_state(arrays, arrays.user_start[users], t.history_end[states], t.clock[states], window, data.user_features[users])
     return Observation(state, Actions(candidates, mask))
 
 
@@ -237,7 +237,7 @@ HISTORY_ROWS = 2_000_000
 def earlier(data: RankingData, states: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """The whole histories of decisions [S], in parts: (number of the decision, row of the log) of each event before it."""
     t, starts = data.transitions, data.arrays.user_start[data.transitions.user[states]]
-    length = (t.hi[states] - starts).astype(np.int64)
+    length = (t.history_end[states] - starts).astype(np.int64)
     for part in np.array_split(np.arange(len(states)), 1 + int(length.sum()) // HISTORY_ROWS):
         owner = np.repeat(part, length[part])
         before = np.cumsum(length[part]) - length[part]

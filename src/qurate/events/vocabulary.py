@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Vocabulary:
         """Indices int32 [n] of item ids; 0 for unknown ids and None."""
         if len(ids) < SMALL or not self.items:
             look = self._item_of
-            return np.fromiter((look.get(i, 0) if i is not None else 0 for i in ids), np.int32, len(ids))
+            return np.fromiter(map(look.get, ids, repeat(0)), np.int32, len(ids))  # None is in no dictionary of names
         return _enum_index(ids, self._item_enum).astype(np.int32)
 
     def type_index(self, names: Ids) -> NDArray[np.uint8]:

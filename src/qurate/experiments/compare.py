@@ -12,7 +12,7 @@ from qurate.environments.registry import make_engine
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
-from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
+from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
 from qurate.settings import flat
@@ -27,13 +27,21 @@ NAMED = (*FITTED, "myopic")
 
 
 def compare(
-    policies: Sequence[str | Path], env: str, seeds: int = 5, *, customers: int = 2_000, seed: int = 0, progress: Progress | None = None
+    policies: Sequence[str | Path],
+    env: str,
+    seeds: int = 5,
+    *,
+    customers: int = 2_000,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The contract's compare JSON: all policies of a seed meet the same customers.
 
     Args:
         policies: names (`NAMED`) or model directories; the first model directory is the one judged.
         env: a simulated world.
+        exclude: what a customer saw or bought and no policy is offered again, as `seen` or `purchased:30d`.
         seeds: how many, from `seed` on; baselines are fitted or trained anew for each.
 
     Raises:
@@ -52,6 +60,7 @@ def compare(
     rows = [_model_row(name, model, world) for name, model in models.items()]
     rows += _baseline_rows([name for name in names if name in NAMED], env, world, list(models.values()))
     rows += references(env, world)
+    rows = all_excluding(rows, exclude, world)
     every = range(seed, seed + seeds)
     return summarise(env, list(every), play_all(rows, world, every, customers, progress))
 
@@ -73,9 +82,14 @@ def _model_row(path: str, model: Model, world: BatchedEngine) -> Contender:
     return Contender(path, lambda seed: as_policy(model, world, path), "candidate", steps)
 
 
+def _is_deep(model: Model) -> bool:
+    """Whether it has a Q-network without a part of its own (no table, no distribution): the myopic learner can have its settings."""
+    return isinstance(model.ranker, NetworkRanker) and model.settings.algorithm is None
+
+
 def _baseline_rows(names: Sequence[str], env: str, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
-    """Baselines by name. The myopic learner gets the settings and steps of the first model that was trained in an environment."""
-    judged = next((model for model in models if model.environment is not None and isinstance(model.ranker, NetworkRanker)), None)
+    """Baselines by name. The myopic learner gets settings and steps of the first model of its kind trained in an environment."""
+    judged = next((model for model in models if model.environment is not None and _is_deep(model)), None)
     settings = {"window": 20} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings
     steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
     log = random_logs(world)

@@ -190,9 +190,9 @@ def serve_one_shop(seed: int, folder: Path, size: Size) -> SeedResult:
     myopic_log = train(data, seed=seed, steps=size.log_updates, algorithm="myopic", **SETTINGS | MYOPIC)
     dqn_log = train(data, seed=seed, steps=size.log_updates, **SETTINGS)
     report_progress(f"seed {seed}: myopic and DQN learned from the log")
-    myopic_online = _online(myopic_log, engine, seed, size)
+    myopic_online = learn_online(myopic_log, engine, seed, size)
     report_progress(f"seed {seed}: myopic learned online")
-    dqn_online = _online(dqn_log, engine, seed, size)
+    dqn_online = learn_online(dqn_log, engine, seed, size)
     report_progress(f"seed {seed}: DQN learned online")
     models = {"myopic_log": myopic_log, "dqn_log": dqn_log, "myopic_online": myopic_online, "dqn_online": dqn_online}
     policies: dict[str, Policy] = {
@@ -224,7 +224,8 @@ def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path
     return build_dataset(events, rewards=rewards_of(engine), episode="user", churn_after="7d", out=folder / "dataset")
 
 
-def _online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
+def learn_online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
+    """The model after further decisions with exploration, with customers of no log."""
     settings = replace_leaves(model.settings, **ONLINE, update_every=size.update_every)
     customers = customers_seed(seed, "online")
     return train_in_engine(model, engine, customers, size.online_decisions, settings=settings, lanes=LANES)

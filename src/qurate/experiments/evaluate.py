@@ -12,7 +12,7 @@ from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
 from qurate.experiments.compare import play_all
-from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
+from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.recommend import exclusion
@@ -58,7 +58,7 @@ def evaluate(
     loaded = model if isinstance(model, Model) else load(model)
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
-        return _in_world(loaded, name, env, seeds, customers, progress)
+        return _in_world(loaded, name, env, seeds, customers, exclude=exclude, progress=progress)
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
     if loaded.vocabulary.items != dataset.vocabulary.items:
         expected, hint = "the catalogue the model was trained on", "evaluate on its own dataset"
@@ -76,14 +76,19 @@ def evaluate(
     return Report(result, f"{name} on {on}")
 
 
-def _in_world(model: Model, name: str, env: str, seeds: int, customers: int, progress: Progress | None) -> Report:
+def _in_world(
+    model: Model, name: str, env: str, seeds: int, customers: int, *, exclude: Sequence[str], progress: Progress | None
+) -> Report:
     if model.kind == "task" or not is_world(env):
+        if exclude:
+            hint = "its actions are no items; leave --exclude out"
+            raise UserError("no --exclude in a Gymnasium task", ",".join(exclude), where=env, hint=hint, code=Code.BAD_OPTIONS)
         return _in_task(model, name, env, seeds, customers, progress)
     world = make_engine(env, window=model.window)
     log = random_logs(world)
     rows = [Contender("model", lambda seed: as_policy(model, world, "model"), "candidate")]
     rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
-    rows += references(env, world)
+    rows = all_excluding([*rows, *references(env, world)], exclude, world)
     runs = play_all(rows, world, range(seeds), customers, progress)
     return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
 

@@ -1,19 +1,51 @@
-"""From one customer's history to a decision: state, scores, masks, choice with exact propensities, fallback, reasons."""
+"""From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
-import uuid
-from collections.abc import Sequence
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.choosing.selection import GREEDY, Rule, choose
+from qurate.choosing.epsilon_greedy import Slate, epsilon_greedy_slates
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
 from qurate.mdp.states import gather_state
 from qurate.models.parts import ModelParts
-from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation
+from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation, State, take_rows
 
 GOLDEN_CASES = 3
+NONE = np.zeros(0, np.int64)
+LONG_LIST = 500
+"""Explicit lists are padded to one length and their item vectors gathered; a longer one is decided by itself, from the scores
+of the catalogue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRequest:
+    """What one decision is made from, in the model's own indices.
+
+    Attributes:
+        history: the customer's rows, oldest first; may be empty.
+        clock_us: when the decision is made, microseconds.
+        k: items wanted, at least 1; fewer come where fewer may be shown.
+        known: False, or neither a history nor features: the reason is `unknown_user`. The model answers all the same where
+            training has met customers without a history (`Answering.supports_cold_start`), else popularity does.
+        candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
+        exclude: item ids that must not be shown.
+        user: float32 [1, U] encoded features of the customer.
+        explain: also what each item is worth now and later.
+    """
+
+    history: HistoryRows
+    clock_us: int
+    k: int
+    user_id: str | None = None
+    known: bool = True
+    candidates: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    user: FloatArray | None = None
+    explain: bool = False
 
 
 def observe(
@@ -38,105 +70,201 @@ def observe(
     )
     features = np.zeros((n, model.user_dim), np.float32) if user is None else user
     state = gather_state(arrays, start[:-1], start[1:], clock, model.window, features)
+    mask = (candidates > 0).astype(np.int8)
     if candidates.ndim == 1:
-        candidates = np.broadcast_to(candidates, (n, len(candidates)))
+        candidates, mask = np.broadcast_to(candidates, (n, len(candidates))), np.broadcast_to(mask, (n, len(mask)))
     items, types = state.history_items.astype(np.int64, copy=False), state.history_types.astype(np.int64, copy=False)
-    state = state._replace(history_items=items, history_types=types)
-    return Observation(state, Actions(candidates, (candidates > 0).astype(np.int8)))
+    return Observation(state._replace(history_items=items, history_types=types), Actions(candidates, mask))
 
 
-def decide(
-    model: ModelParts,
-    history: HistoryRows,
-    clock_us: int,
-    k: int,
-    *,
-    user_id: str | None = None,
-    known: bool = True,
-    candidates: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-    user: FloatArray | None = None,
-    explain: bool = False,
-    rule: Rule = GREEDY,
-    rng: np.random.Generator | None = None,
-) -> Decision:
-    """One answer.
+def decide(model: ModelParts, request: AnswerRequest, epsilon: float = 0.0, rng: np.random.Generator | None = None) -> Decision:
+    """One answer; see `decide_all`."""
+    return decide_all(model, [request], epsilon, rng or np.random.default_rng(0))[0]
+
+
+def decide_all(model: ModelParts, requests: Sequence[AnswerRequest], epsilon: float, rng: np.random.Generator) -> list[Decision]:
+    """Answers, each as if it were alone: what may be chosen from the same items goes through network and choice together.
 
     Args:
-        history: the customer's rows, oldest first; may be empty.
-        clock_us: when the decision is made, microseconds.
-        k: items wanted; fewer come where fewer may be shown.
-        known: False, or neither a history nor features: the reason is `unknown_user`. The model answers all the same where
-            training has met customers without a history (`Answering.supports_cold_start`), else popularity does.
-        candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
-        exclude: item ids that must not be shown.
-        user: float32 [1, U] encoded features of the customer.
-        rule: how scores become items; decides the propensities too, of the fallback as well: what is never explored is
-            never learnt.
-        rng: of the exploration, and of ties; by default the same one for every call, so that an answer repeats.
+        epsilon: share of the places filled uniformly from all that may be shown, in [0, 1]. It decides the propensities too,
+            of the fallback as well: what is never explored is never learnt.
+        rng: of the exploration, and of ties.
 
     Returns:
-        The decision; `degraded` names what stood in the way, and the items may be none.
+        The decisions in the order of the requests; `degraded` names what stood in the way, and the items may be none.
     """
-    rng = rng or np.random.default_rng(0)
-    items, degraded = _allowed_items(model, clock_us, candidates, exclude)
-    stranger = not known or (len(history.items) == 0 and user is None)
-    fallback = degraded is not None or (stranger and not model.supports_cold_start)
-    if degraded is None and stranger:
-        degraded = "unknown_user"
-    observation = observe(model, [history], np.array([clock_us]), items, user)
-    worth, scores = (model.popularity[None, items],) * 2 if fallback else model.values(observation, candidates is not None)
-    slate, propensity = choose(rule, scores, observation.actions.mask, rng, max(min(k, len(items)), 1))
-    chosen = slate[0][slate[0] >= 0]
-    least = np.partition(-scores[0], len(chosen) - 1)[len(chosen) - 1] if len(chosen) else 0.0  # what greedy would still show
-    sources: list[Source] = ["fallback" if fallback else ("q" if -score <= least else "explore") for score in scores[0, chosen]]
-    heads = _worths(model, observation, items[chosen]) if explain and not fallback and len(chosen) else None
+    catalogues = _catalogues(model, {request.clock_us for request in requests})
+    cases = [_case(model, request, catalogues[request.clock_us]) for request in requests]
+    groups: dict[tuple[bool, str, int], list[int]] = {}
+    for i, case in enumerate(cases):
+        if case.items is not None:
+            groups.setdefault((case.fallback, *_company(i, requests[i], case.items)), []).append(i)
+    answers: dict[int, list[DecisionItem]] = {}
+    for group in groups.values():
+        answers |= zip(group, _decide_group(model, [requests[i] for i in group], [cases[i] for i in group], epsilon, rng))
+    rule, algorithm = rule_name(epsilon), {True: "popularity", False: model.algorithm}
+    return [
+        Decision(ident, request.user_id, answers.get(i, []), f"{algorithm[case.fallback]}/{rule}", model.version, case.degraded)
+        for i, (ident, request, case) in enumerate(zip(new_ids(len(requests)), requests, cases))
+    ]
+
+
+def new_ids(n: int) -> list[str]:
+    """Random ids of 32 hexadecimal digits, by one call of the system."""
+    digits = secrets.token_hex(16 * n)
+    return [digits[i : i + 32] for i in range(0, 32 * n, 32)]
+
+
+def _catalogues(model: ModelParts, clocks: Collection[int]) -> dict[int, IntArray]:
+    """The items that may be shown at each time; one array for all times at which they are the same."""
+    found: dict[int, IntArray] = {}
+    distinct: list[IntArray] = []
+    for clock in clocks:
+        items = model.availability.open_items(clock)
+        same = next((other for other in distinct if np.array_equal(other, items)), None)
+        if same is None:
+            distinct.append(items)
+        found[clock] = items if same is None else same
+    return found
+
+
+def _company(i: int, request: AnswerRequest, items: IntArray) -> tuple[str, int]:
+    """Equal for requests that are decided together."""
+    if request.candidates is None:
+        return "catalogue", id(items)
+    return ("long list", i) if len(items) > LONG_LIST else ("lists", 0)
+
+
+def rule_name(epsilon: float) -> str:
+    """How the rule is called in a decision's `policy`."""
+    return "epsilon_greedy" if 0 < epsilon < 1 else "uniform" if epsilon else "greedy"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a request may be answered with: `items` int64 [K] that could be shown, None where nothing can."""
+
+    items: IntArray | None
+    closed: IntArray  # positions in `items` that were excluded
+    degraded: Degraded | None
+    fallback: bool  # popularity answers
+
+
+def _case(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> _Case:
+    """`catalogue`: the items that may be shown at the request's time, ascending."""
+    items, degraded = _open_items(model, request, catalogue)
+    closed = NONE
+    if degraded is None and len(request.exclude):
+        excluded = np.unique(model.vocabulary.item_index(list(request.exclude))).astype(np.int64)
+        if request.candidates is None:
+            at = np.minimum(np.searchsorted(items, excluded), len(items) - 1)
+            closed = at[items[at] == excluded].astype(np.int64)
+        else:
+            closed = np.flatnonzero(np.isin(items, excluded)).astype(np.int64)
+        degraded = "all_masked" if len(closed) == len(items) else None
+    if degraded is not None:
+        return _Case(None, closed, degraded, True)
+    stranger = not request.known or (len(request.history.items) == 0 and request.user is None)
+    return _Case(items, closed, "unknown_user" if stranger else None, stranger and not model.supports_cold_start)
+
+
+def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> tuple[IntArray, Degraded | None]:
+    """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none."""
+    if len(catalogue) == 0:
+        return catalogue, "empty_catalogue"
+    if request.candidates is None:
+        return catalogue, None
+    index = model.vocabulary.item_index(list(dict.fromkeys(request.candidates))).astype(np.int64)
+    items = index[model.availability.is_open(index, np.asarray(request.clock_us, np.int64))]
+    return items, None if len(items) else "no_candidates"
+
+
+def _decide_group(
+    model: ModelParts, requests: Sequence[AnswerRequest], cases: Sequence[_Case], epsilon: float, rng: np.random.Generator
+) -> list[list[DecisionItem]]:
+    """The items of answers that all choose from the same catalogue, or each from a list of its own; by one kind of score."""
+    listed = requests[0].candidates is not None
+    items, closed = _candidates(cases, listed)
+    observation = None if cases[0].fallback else _observation(model, requests, items, closed)
+    if observation is None:
+        popularity = model.popularity[items]
+        worth = scores = popularity if listed else np.broadcast_to(popularity, (len(cases), len(popularity)))
+    else:
+        worth, scores = model.values(observation, listed)
+    k = [request.k for request in requests]
+    width = scores.shape[1]
+    luck = rng.random((len(cases), 2 * min(max(k), width)))
+    slates = epsilon_greedy_slates(scores, closed, [min(one, width) for one in k], epsilon, luck)
     out = []
-    for j, position in enumerate(chosen):
-        extra: dict[str, Any] = {} if heads is None else heads[j]
-        item_id = model.vocabulary.items[items[position] - 1]
-        out.append(DecisionItem(item_id, float(worth[0, position]), float(propensity[0, j]), sources[j], **extra))
-    policy = f"{'popularity' if fallback else model.algorithm}/{rule.name}"
-    return Decision(uuid.uuid4().hex, user_id, out, policy, model.version, degraded)
+    for i, (request, slate) in enumerate(zip(requests, slates)):
+        own = items[i] if listed else items
+        heads: list[dict[str, Any]] = [{}] * len(slate.positions)
+        if request.explain and observation is not None and slate.positions:
+            heads = explanations(model, take_rows(observation.state, slice(i, i + 1)), own[slate.positions])
+        out.append(_items(model, own, worth[i], slate, observation is None, heads))
+    return out
 
 
-def _allowed_items(
-    model: ModelParts, clock_us: int, candidates: Sequence[str] | None, exclude: Sequence[str]
-) -> tuple[NDArray[np.int64], Degraded | None]:
-    """Indices [K] that may be shown at this time, and the reason where there are none."""
-    items = model.availability.open_items(clock_us)
-    if len(items) == 0:
-        return items, "empty_catalogue"
-    if candidates is not None:
-        index = model.vocabulary.item_index(list(dict.fromkeys(candidates))).astype(np.int64)
-        items = index[model.availability.is_open(index, np.asarray(clock_us, np.int64))]
-        if not len(items):
-            return items, "no_candidates"
-    if len(exclude):
-        items = items[~np.isin(items, model.vocabulary.item_index(list(exclude)))]
-        if not len(items):
-            return items, "all_masked"
-    return items, None
+def _candidates(cases: Sequence[_Case], listed: bool) -> tuple[IntArray, list[IntArray]]:
+    """Item indices [K], or [B, K] padded with 0 where requests bring their own, and the positions of each row that are closed."""
+    catalogue = cases[0].items
+    assert catalogue is not None
+    if not listed:
+        return catalogue, [case.closed for case in cases]
+    lists = [case.items for case in cases if case.items is not None]
+    items = np.zeros((len(lists), max(map(len, lists))), np.int64)
+    for row, own in zip(items, lists):
+        row[: len(own)] = own
+    return items, [np.append(case.closed, np.arange(len(own), items.shape[1])) for case, own in zip(cases, lists)]
 
 
-def _worths(model: ModelParts, observation: Observation, items: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """`now`, `later` and `components` of chosen items (contract, Decision)."""
-    by_head = model.explain(observation, items[None])
+def _observation(model: ModelParts, requests: Sequence[AnswerRequest], items: IntArray, closed: Sequence[IntArray]) -> Observation:
+    """The observation of these customers, with what each may not be shown masked."""
+    users = np.zeros((len(requests), model.user_dim), np.float32)
+    for row, request in zip(users, requests):
+        if request.user is not None:
+            row[:] = request.user[0]
+    clock = np.array([request.clock_us for request in requests], np.int64)
+    observation = observe(model, [request.history for request in requests], clock, items, users)
+    if not any(map(len, closed)):
+        return observation
+    mask = np.array(observation.actions.mask)
+    for row, positions in zip(mask, closed):
+        row[positions] = 0
+    return observation._replace(actions=observation.actions._replace(mask=mask))
+
+
+def _items(
+    model: ModelParts, own: IntArray, worth: FloatArray, slate: Slate, fallback: bool, heads: Sequence[dict[str, Any]]
+) -> list[DecisionItem]:
+    """The items of one answer. `source` says what the draw was: an item of high value that was drawn at random is `explore`."""
+    sources: list[Source] = ["fallback" if fallback else "explore" if explored else "q" for explored in slate.explored]
+    names, scores = model.vocabulary.items, worth[slate.positions].tolist()
+    return [
+        DecisionItem(names[item - 1], score, propensity, source, **more)
+        for item, score, propensity, source, more in zip(own[slate.positions].tolist(), scores, slate.propensities, sources, heads)
+    ]
+
+
+def explanations(model: ModelParts, state: State, items: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """`now`, `later` and `components` of items [K] chosen in one state (contract, Decision)."""
+    candidates = items[None]
+    by_head = model.explain(Observation(state, Actions(candidates, np.ones(candidates.shape, np.int8))), candidates)
     if by_head is None:
         return [{} for _ in items]
     return [
         {
-            "now": _told(now.sum()),
+            "now": _null_if_nan(now.sum()),
             "later": float(later.sum()),
-            "components": {name: Worth(_told(now[i]), float(later[i])) for i, name in enumerate(model.components)},
+            "components": {name: Worth(_null_if_nan(now[i]), float(later[i])) for i, name in enumerate(model.components)},
         }
         for now, later in by_head[0].astype(float)  # [K, 2, R]
     ]
 
 
-def _told(now: float) -> float | None:
+def _null_if_nan(value: float) -> float | None:
     """A number, or None where the network does not tell now from later."""
-    return None if np.isnan(now) else float(now)
+    return None if np.isnan(value) else float(value)
 
 
 def golden_answers(model: ModelParts) -> list[dict[str, Any]]:
@@ -146,7 +274,7 @@ def golden_answers(model: ModelParts) -> list[dict[str, Any]]:
         shown = np.arange(case, min(case + 5, model.availability.n_ever)) + 1
         types = np.full(len(shown), 1 + case % max(model.vocabulary.n_types, 1))
         rows = HistoryRows(shown, types, np.arange(len(shown)) * 60_000_000, np.zeros(len(shown), np.float32))
-        answer = decide(model, rows, int(rows.times[-1]), 5, rng=np.random.default_rng(0))
+        answer = decide(model, AnswerRequest(history=rows, clock_us=int(rows.times[-1]), k=5))
         request = {"history": [model.vocabulary.items[i - 1] for i in shown], "type": int(types[0]), "seconds_between": 60, "k": 5}
         out.append({"request": request, "item_ids": [item.item_id for item in answer.items]})
     return out

@@ -30,6 +30,7 @@ from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory, write_file
+from qurate.locks import require_posix
 from qurate.models.answer import golden_answers
 from qurate.models.histories import EVENTS, ITEMS, USERS, Histories
 from qurate.models.parts import Answering, ModelParts, Provenance
@@ -59,6 +60,7 @@ def write_model(model: PartsT, path: str | Path, force: bool = False) -> PartsT:
         UserError: `path` is a file, a directory that is not a model, or one with files besides the model's.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
+    require_posix()
     target = Path(path).absolute()
     _recover(target)
     check_directory(target, MODEL, force)

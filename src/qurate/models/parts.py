@@ -21,7 +21,7 @@ class Provenance:
     Attributes:
         algorithm: a row of `algorithms/table.py`, or a baseline.
         settings: that it was trained with.
-        kind: of the log it was trained on (organic | exposure | logged), or "environment".
+        kind: of the log it was trained on (organic | exposure | logged), "environment", or "task" (no recommender).
         environment: name of the simulated world it was trained in, None = a dataset.
         dataset: directory of the dataset, for the histories of its users; None = an environment, or a dataset that was
             never written.

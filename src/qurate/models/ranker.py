@@ -147,7 +147,7 @@ class NetworkRanker:
         listed = candidates.strides[0] != 0 if listed is None else listed
         values, inside = self.action_values(observation.state), None
         shared = candidates[0] if is_shared(candidates) else None
-        items = None if shared is not None else torch.as_tensor(candidates.copy())
+        items = None if shared is not None else to_tensors(candidates)
         if self.by == "behaviour":
             worth = _behaviour_logits(values, items)
         else:
@@ -165,7 +165,7 @@ class NetworkRanker:
         values = self.action_values(state)
         if not isinstance(values, CatalogueValues):
             return None
-        by_head = values.by_head(torch.as_tensor(items)).numpy()
+        by_head = values.by_head(to_tensors(items)).numpy()
         if self.network.form == "single":
             by_head = np.concatenate([np.full_like(by_head, np.nan), by_head], axis=2)
         return cast(FloatArray, by_head.reshape(*items.shape, 2, self.network.n_components))

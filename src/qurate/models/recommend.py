@@ -14,7 +14,7 @@ from qurate.choosing.seen import SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
 from qurate.mdp.storage import Dataset
-from qurate.models.answer import decide, observe
+from qurate.models.answer import AnswerRequest, decide, observe
 from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
 from qurate.models.parts import ModelParts
 
@@ -113,10 +113,11 @@ def recommend(
     _name_unknown(model, candidates or (), unwanted)
     seen = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
     exclude = [*unwanted, *(model.vocabulary.items[i - 1] for i in seen)]
-    return decide(
-        model, rows, clock, k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features, explain=explain,
-        rng=np.random.default_rng(seed),
+    request = AnswerRequest(
+        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features,
+        explain=explain,
     )  # fmt: skip
+    return decide(model, request, rng=np.random.default_rng(seed))
 
 
 def exclusion(model: ModelParts, exclude: Sequence[str] = ()) -> tuple[list[str], SeenRule]:

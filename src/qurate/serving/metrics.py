@@ -16,11 +16,27 @@ class Metrics:
         self.decisions = Counter(
             "qurate_decisions", "Decisions by reason of degradation, none where there is none", ["degraded"], registry=registry
         )
-        self.decide_seconds = Histogram("qurate_decide_seconds", "Time in the model", buckets=SECONDS, registry=registry)
+        self.decide_seconds = Histogram("qurate_decide_seconds", "Time in the model, for one batch", buckets=SECONDS, registry=registry)
+        self.decided_together = Histogram(
+            "qurate_decided_together", "Requests in one batch", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
+        )
         self.model_errors = Counter("qurate_model_errors", "Decisions for which the model failed", registry=registry)
         self.commit_seconds = Histogram("qurate_store_commit_seconds", "One group commit", buckets=SECONDS, registry=registry)
         self.store_writable = Gauge("qurate_store_writable", "1 while the last write succeeded", registry=registry)
-        self.store_writable.set(1)
+        self._degraded: dict[str, Counter] = {}
+
+    def count_decision(self, degraded: str | None) -> None:
+        """One answer more."""
+        reason = degraded or "none"
+        counter = self._degraded.get(reason)
+        if counter is None:  # finding a labelled counter costs more than counting
+            counter = self._degraded[reason] = self.decisions.labels(reason)
+        counter.inc()
+
+    def count_events(self, accepted: int, duplicates: int, rejected: int) -> None:
+        """What became of one batch."""
+        for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", rejected)):
+            self.events.labels(outcome).inc(count)
 
     def text(self) -> bytes:
         """The page of /metrics."""

@@ -1,42 +1,44 @@
 """A trained model as the service sees it: with the rule it is served by, and what training knew of each customer."""
 
 import logging
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from qurate.choosing.selection import Rule
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.events.features import feature_matrix
+from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
-from qurate.models.answer import decide
-from qurate.models.histories import EMPTY_HISTORY, Histories
+from qurate.models.answer import AnswerRequest, decide_all
+from qurate.models.histories import Histories
 from qurate.models.model import Model
 from qurate.models.recommend import histories_of, nobody_known
+from qurate.serving.deployments import DecisionRequest
+from qurate.serving.windows import UserWindow
 from qurate.types import FloatArray
 
 log = logging.getLogger("qurate.serving")
 
 
 class ServedModel:
-    """A `Decider` from a model directory's content.
+    """A `Deployment` of a model directory's content.
 
     Args:
         model: as loaded.
-        rule: how scores become an answer (`GREEDY`, `epsilon_greedy_rule(0.1)`); it decides the propensities.
+        epsilon: share of the answers drawn uniformly, in [0, 1]; it decides the propensities.
     """
 
-    def __init__(self, model: Model, rule: Rule) -> None:
-        self.model, self.rule = model, rule
+    def __init__(self, model: Model, epsilon: float) -> None:
+        self.model, self.epsilon = model, epsilon
         self._past = _past(model)
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Of the model."""
-        return self.model.vocabulary
+        types = model.vocabulary.types
+        self.event_types = None if OTHER in types else types  # what has no name of its own is OTHER
+        self.shown_in_history = model.shown_in_history and int(model.vocabulary.type_index(["shown"])[0]) > 0
 
     @property
     def version(self) -> str:
@@ -49,48 +51,47 @@ class ServedModel:
         return self.model.window
 
     @property
-    def shown_in_history(self) -> bool:
-        """Whether decisions of one item stand in the history."""
-        return self.model.shown_in_history
+    def item_ids(self) -> Sequence[str]:
+        """The catalogue."""
+        return self.model.vocabulary.items
+
+    def known(self, item_ids: Sequence[str]) -> list[str]:
+        """Those of the ids that are in the catalogue, in their order."""
+        return [item for item, index in zip(item_ids, self.model.vocabulary.item_index(item_ids)) if index > 0]
 
     def warm_up(self) -> None:
-        """Answers one request, so that the first customer does not wait for tables and buffers."""
-        one = HistoryRows(np.ones(1, np.int64), np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(1, np.float32))
-        for history in (EMPTY_HISTORY, one):
-            self.decide("", history, 2, 1, None, (), None, False, np.random.default_rng(0))
+        """Answers requests for nobody, so that the first customer does not wait for tables and buffers."""
+        types = self.model.vocabulary.types[:1]
+        one = UserWindow((None,) * len(types), types, (1,) * len(types), (0.0,) * len(types))
+        self.decide([DecisionRequest("", window, 2, 1) for window in (UserWindow(), one)], np.random.default_rng(0))
 
-    def user_history(self, user_id: str) -> HistoryRows | None:
+    def user_history(self, user_id: str) -> UserWindow | None:
         """The customer's last rows in the training data."""
         user = None if self._past is None else self._past.index.get(user_id)
-        return None if user is None or self._past is None else self._past.rows(user, self.window)
+        if user is None or self._past is None:
+            return None
+        rows, names = self._past.rows(user, self.window), self.model.vocabulary
+        items = tuple(names.items[i - 1] if i else None for i in rows.items.tolist())
+        types = tuple(names.types[i - 1] for i in rows.types.tolist())
+        return UserWindow(items, types, tuple(rows.times.tolist()), tuple(rows.values.tolist()))
 
-    def decide(
-        self,
-        user_id: str,
-        history: HistoryRows,
-        clock_us: int,
-        k: int,
-        candidates: list[str] | None,
-        exclude: tuple[str, ...],
-        context: dict[str, Any] | None,
-        explain: bool,
-        rng: np.random.Generator,
-    ) -> Decision:
-        """The answer for a customer with this history."""
-        user = self._user_features(user_id, context)
-        return decide(
-            self.model,
-            history,
-            clock_us,
-            k,
-            user_id=user_id,
-            candidates=candidates,
-            exclude=exclude,
-            user=user,
-            explain=explain,
-            rule=self.rule,
-            rng=rng,
-        )
+    def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:
+        """The answers, through network and choice together."""
+        histories = encode_windows(self.model.vocabulary, [request.window for request in requests])
+        asked = [
+            AnswerRequest(
+                history=history,
+                clock_us=request.clock_us,
+                k=request.k,
+                user_id=request.user_id,
+                candidates=request.candidates,
+                exclude=request.exclude,
+                user=self._user_features(request.user_id, request.context),
+                explain=request.explain,
+            )
+            for request, history in zip(requests, histories)
+        ]
+        return decide_all(self.model, asked, self.epsilon, rng)
 
     def _user_features(self, user_id: str, context: dict[str, Any] | None) -> FloatArray | None:
         """float32 [1, U]: what the request's context names, the rest as training knew it; None where neither says anything."""
@@ -109,7 +110,7 @@ class ServedModel:
         What was never shown to anybody is in no log; without this file the next model could not show it either. Where it
         cannot be written the service starts all the same, and says so.
         """
-        ids = pl.DataFrame({"item_id": self.vocabulary.items}, schema={"item_id": pl.String})
+        ids = pl.DataFrame({"item_id": self.model.vocabulary.items}, schema={"item_id": pl.String})
         items = ids if self._past is None else self._past.items
         target, beside = directory / "items.parquet", directory / ".items.parquet.tmp"
         try:
@@ -119,6 +120,22 @@ class ServedModel:
             log.warning("note: %s was not written (%s): give `ingest` the items with --items", target, error)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def encode_windows(vocabulary: Vocabulary, windows: Sequence[UserWindow]) -> list[HistoryRows]:
+    """The windows in a model's indices, all of them in one pass. Unknown items are 0; rows of unknown types are left out."""
+    items = vocabulary.item_index(list(chain.from_iterable(window.items for window in windows))).astype(np.int64)
+    types = vocabulary.type_index(list(chain.from_iterable(window.types for window in windows))).astype(np.int64)
+    times = np.array(list(chain.from_iterable(window.times for window in windows)), np.int64)
+    values = np.array(list(chain.from_iterable(window.values for window in windows)), np.float32)
+    known, out, start = types > 0, [], 0
+    for window in windows:
+        rows: Any = slice(start, start + len(window.types))
+        start = rows.stop
+        if not known[rows].all():
+            rows = np.flatnonzero(known[rows]) + rows.start
+        out.append(HistoryRows(items[rows], types[rows], times[rows], values[rows]))
+    return out
 
 
 def _past(model: Model) -> Histories | None:

@@ -1,7 +1,7 @@
 """uvicorn's protocol with two bounds it lacks: on bytes that are neither a body nor a complete head, and on requests at once."""
 
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -14,15 +14,18 @@ MAX_WAITING = 64
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends a connection whose request line, headers or trailers grow beyond MAX_HEAD; marks the requests that are too many.
+    """Ends a connection whose request line, headers or trailers grow beyond MAX_HEAD; marks requests over the concurrency limit.
 
-    That is decided when a request has come whole (`scope["state"]["too_many"]`): a slow body keeps nobody else out, and who
-    waits already keeps the place, whatever comes after.
+    That is decided when a request has come whole (`scope["state"]["over_limit"]`): a slow body keeps nobody else out, and a
+    request that waits already keeps its place, whatever comes after.
+
+    Args:
+        waiting: shared by all connections of a server: those whose admitted request has come and is not answered.
     """
 
-    waiting: ClassVar[set["BoundedProtocol"]]
-    """Connections of this server whose request has come and is neither answered nor too many."""
-    _unfinished = 0
+    def __init__(self, *arguments: Any, waiting: set["BoundedProtocol"], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.waiting, self._unfinished = waiting, 0
 
     def data_received(self, data: bytes) -> None:
         """Counts what has come since the last complete head or piece of body; bodies are bounded by who reads them."""
@@ -49,9 +52,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request has come whole."""
-        too_many = len(self.waiting) >= MAX_WAITING
-        self.scope["state"]["too_many"] = too_many
-        if not too_many and not self.cycle.response_complete:
+        over_limit = len(self.waiting) >= MAX_WAITING
+        self.scope["state"]["over_limit"] = over_limit
+        if not over_limit and not self.cycle.response_complete:
             self.waiting.add(self)
         super().on_message_complete()
 

@@ -1,0 +1,241 @@
+"""Requests that wait together are decided together, in a thread of their own.
+
+While one batch goes through the network, and while the store commits it, the next requests gather: the busier the service,
+the larger the batches. Windows are read here too, so that no store is read on the event loop.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from qurate.decision import Decision, DecisionItem
+from qurate.errors import MachineError
+from qurate.serving.deployments import DecisionRequest, Deployment
+from qurate.serving.messages import RecommendRequest
+from qurate.serving.metrics import Metrics
+from qurate.serving.stores.base import DecisionRow, EventStore, Waiter, Write
+from qurate.serving.windows import NewRow, UserWindow, WindowCache, place_of_decision
+
+log = logging.getLogger("qurate.serving")
+
+MAX_TOGETHER = 64
+"""Requests in one batch: bounds its memory (64 rows of scores of the catalogue) and how long its first one waits."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request on its way. `decision` is there once `waiter` is set; `error` where the store does not hold it."""
+
+    request: RecommendRequest
+    waiter: Waiter
+    user_id: str = ""
+    decision: Decision | None = None
+    error: BaseException | None = None
+
+
+class Decider:
+    """Decides what waits, hands the decisions to the store, and wakes who asked once they are durable.
+
+    Args:
+        deployment: the model with its serving rule.
+        windows: of the customers.
+        store: where decisions are written.
+        metrics: counters to keep.
+        clock: the time in microseconds UTC.
+        seed: of the exploration; None draws one from the system.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        windows: WindowCache,
+        store: EventStore,
+        metrics: Metrics,
+        clock: Callable[[], int],
+        seed: int | None,
+    ) -> None:
+        self._deployment, self._windows, self._store, self._metrics, self._clock = deployment, windows, store, metrics, clock
+        self._rng = np.random.default_rng(seed)
+        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="qurate-decide", daemon=True)
+        self._thread.start()
+
+    def submit(self, pending: Pending) -> None:
+        """Takes a request; its waiter is set when it is answered."""
+        self._queue.put(pending)
+
+    def close(self) -> None:
+        """Decides what waits, then ends the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            waiting = [self._queue.get()]
+            with contextlib.suppress(Empty):
+                while len(waiting) < MAX_TOGETHER:
+                    waiting.append(self._queue.get_nowait())
+            going = None not in waiting
+            for batch in once_each([pending for pending in waiting if pending is not None]):
+                try:
+                    self._decide(batch)
+                except Exception as error:  # a fault of ours must not leave anybody waiting
+                    for pending in batch:
+                        pending.error = error
+                    wake(pending.waiter for pending in batch)
+
+    def _decide(self, batch: Sequence[Pending]) -> None:
+        requests, as_of, unread = [], [], []
+        now = self._clock()
+        for pending in batch:
+            window, seen, error = self._window(pending.user_id)
+            requests.append(decision_request(pending, window, now))
+            as_of.append(seen)
+            unread.append(error)
+        start = time.perf_counter()
+        decisions = self._made(requests)
+        self._metrics.decide_seconds.observe(time.perf_counter() - start)
+        self._metrics.decided_together.observe(len(batch))
+        digits = secrets.token_hex(16 * len(batch))  # one call of the system for all ids
+        for i, (pending, request, made) in enumerate(zip(batch, requests, decisions)):
+            ident = digits[32 * i : 32 * i + 32]
+            pending.decision = Decision(ident, request.user_id, made.items, made.policy, made.model_version, made.degraded)
+            pending.error = unread[i]
+            self._submit(pending, request, as_of[i])
+
+    def _window(self, user_id: str) -> tuple[UserWindow, int, MachineError | None]:
+        """The customer's window; where the store cannot be read, what training knew of them, and why."""
+        try:
+            return *self._windows.get(user_id), None
+        except MachineError as error:
+            log.error("%s", error)
+            return self._deployment.user_history(user_id) or UserWindow(), 0, error
+
+    def _made(self, requests: Sequence[DecisionRequest]) -> list[Decision]:
+        """The model's answers; where it fails on a request, that one is answered at random."""
+        try:
+            return self._deployment.decide(requests, self._rng)
+        except Exception:  # a customer gets an answer whatever happens to the model
+            if len(requests) > 1:
+                return [decision for request in requests for decision in self._made([request])]
+            log.exception("the model failed on a request; a random fallback was served")
+            self._metrics.model_errors.inc()
+            return [random_decision(self._deployment, requests[0], self._rng)]
+
+    def _submit(self, pending: Pending, request: DecisionRequest, as_of: int) -> None:
+        """Puts a decision into the customer's window and on its way to the store; one that showed nothing is not logged."""
+        decision = pending.decision
+        assert decision is not None
+        if self._deployment.shown_in_history and len(decision.items) == 1:
+            item = decision.items[0].item_id
+            self._windows.show(NewRow(request.user_id, place_of_decision(as_of), item, "shown", request.clock_us, 0.0))
+        if pending.error is None and decision.items:
+            row = decision_row(decision, pending.request, request, as_of, self._deployment)
+            try:
+                self._store.submit(Write(decision=row, waiter=pending.waiter, request=pending))
+                return
+            except MachineError as error:
+                pending.error = error
+        wake([pending.waiter])
+
+
+def once_each(waiting: Sequence[Pending]) -> Iterator[list[Pending]]:
+    """Batches in which no customer stands twice: a second request of theirs must see what the first one showed."""
+    while waiting:
+        batch: dict[str, Pending] = {}
+        later = []
+        for pending in waiting:
+            pending.user_id = pending.user_id or customer(pending.request)
+            if pending.user_id in batch:
+                later.append(pending)
+            else:
+                batch[pending.user_id] = pending
+        yield list(batch.values())
+        waiting = later
+
+
+def customer(request: RecommendRequest) -> str:
+    """Who asks: the user, else the visit, else nobody who was here before."""
+    return request.user_id or request.session_id or f"anonymous:{uuid.uuid4().hex}"
+
+
+def decision_request(pending: Pending, window: UserWindow, now_us: int) -> DecisionRequest:
+    """What the model is asked; the clock is after everything in the state, whatever the clocks say."""
+    asked = pending.request
+    return DecisionRequest(
+        user_id=pending.user_id,
+        window=window,
+        clock_us=max(now_us, max(window.times) + 1) if window.times else now_us,
+        k=asked.k,
+        candidates=None if asked.candidates is None else tuple(dict.fromkeys(asked.candidates)),
+        exclude=tuple(dict.fromkeys(asked.exclude)) if asked.exclude else (),
+        context=asked.context,
+        explain=asked.explain,
+    )
+
+
+def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionRequest, as_of: int, deployment: Deployment) -> DecisionRow:
+    """What the log keeps of an answer; of the candidates those that could be chosen."""
+    candidates = request.candidates
+    if candidates is not None:
+        left_out = set(request.exclude)
+        candidates = tuple(item for item in deployment.known(candidates) if item not in left_out)
+    return DecisionRow(
+        decision_id=decision.decision_id,
+        user_id=request.user_id,
+        session_id=asked.session_id,
+        timestamp_us=request.clock_us,
+        as_of=as_of,
+        shown=_json([item.item_id for item in decision.items]),
+        propensity=_json([item.propensity for item in decision.items]),
+        candidates=None if candidates is None else _json(candidates),
+        policy=decision.policy,
+        model_version=decision.model_version,
+        excluded=_json(request.exclude) if request.exclude and candidates is None else None,
+        context=None if request.context is None else _json(request.context),
+        degraded=decision.degraded,
+    )
+
+
+def random_decision(deployment: Deployment, request: DecisionRequest, rng: np.random.Generator) -> Decision:
+    """Uniformly random items without replacement: the one at place i has probability 1 / (n - i)."""
+    left_out = set(request.exclude)
+    pool = [item for item in (deployment.item_ids if request.candidates is None else request.candidates) if item not in left_out]
+    picks = rng.permutation(len(pool))[: request.k]
+    items = [DecisionItem(pool[pick], 0.0, 1.0 / (len(pool) - i), "fallback") for i, pick in enumerate(picks)]
+    return Decision("", None, items, "fallback_random", deployment.version, "no_model")
+
+
+def wake(waiters: Iterable[Waiter | None]) -> None:
+    """Sets waiters from any thread; those of an event loop in one call."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for waiter in waiters:
+        if isinstance(waiter, threading.Event):
+            waiter.set()
+        elif waiter is not None:
+            by_loop.setdefault(waiter.get_loop(), []).append(waiter)
+    for loop, futures in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # a loop closed by a forced exit: nobody waits any more
+            loop.call_soon_threadsafe(_set_all, futures)
+
+
+def _set_all(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,77 @@
+"""What the service asks of a model: answers to requests in raw ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from qurate.decision import Decision
+from qurate.serving.windows import UserWindow
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRequest:
+    """What one decision is made from.
+
+    Attributes:
+        user_id: whose.
+        window: the customer's last rows.
+        clock_us: when the decision is made, microseconds; after everything in the window.
+        k: items wanted.
+        candidates: distinct item ids to choose from; None = all that are available.
+        exclude: distinct item ids that may not be shown.
+        context: user features by name.
+        explain: also what each item is worth now and later.
+    """
+
+    user_id: str
+    window: UserWindow
+    clock_us: int
+    k: int
+    candidates: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    context: dict[str, Any] | None = None
+    explain: bool = False
+
+
+class Deployment(Protocol):
+    """A model together with the rule by which it is served (greedy, epsilon-greedy)."""
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Rows of history a state holds."""
+        ...
+
+    @property
+    def event_types(self) -> tuple[str, ...] | None:
+        """Types whose rows stand in the history; None: all."""
+        ...
+
+    @property
+    def shown_in_history(self) -> bool:
+        """Whether a decision that shows one item adds a row of type `shown` to the history."""
+        ...
+
+    @property
+    def item_ids(self) -> Sequence[str]:
+        """The catalogue."""
+        ...
+
+    def known(self, item_ids: Sequence[str]) -> list[str]:
+        """Those of the ids that are in the catalogue, in their order."""
+        ...
+
+    def user_history(self, user_id: str) -> UserWindow | None:
+        """What the training data knows of the customer; None for an unknown one."""
+        ...
+
+    def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:
+        """The answers with their exact propensities, each as if it were alone, and what each lacked; the service gives them ids
+        of its own."""
+        ...

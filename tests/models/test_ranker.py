@@ -1,0 +1,76 @@
+"""Rankers keep what they compute once for as long as they are the same, and come back from their files as they were."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qurate.baselines.registry import ItemScorer
+from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
+from qurate.choosing.policy import FirstThen
+from qurate.environments.registry import make_engine
+from qurate.models.model import Model
+from qurate.models.ranker import NetworkRanker, Sizes
+from qurate.settings import from_flat
+from qurate.training.in_environment import fresh_model, train_in_engine
+from qurate.training.train import train
+
+SMALL = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
+
+
+def ranker(model: Model) -> NetworkRanker:
+    assert isinstance(model.ranker, NetworkRanker)
+    return model.ranker
+
+
+def test_another_network_has_another_item_table() -> None:
+    engine = make_engine("shop", window=4)
+    one, other = (train(env="shop", steps=1_500, seed=seed, **SMALL) for seed in (0, 1))
+    observation = engine.reset(0, 5)
+    scores = one.scores(observation)
+    exchanged = replace(one, ranker=replace(ranker(one), network=ranker(other).network))
+    assert np.array_equal(exchanged.scores(observation), other.scores(observation))
+    assert not np.array_equal(scores, other.scores(observation)) and np.array_equal(one.scores(observation), scores)
+
+
+def test_the_item_table_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine("toy_chain", window=4)
+    model = fresh_model(engine, from_flat(SMALL), "dqn", 0, "toy_chain")
+    network, calls = ranker(model).network, []
+    bind = network.bind
+    monkeypatch.setattr(network, "bind", lambda: calls.append(1) or bind())
+    observation = engine.reset(0, 3)
+    for _ in range(3):
+        model.scores(observation)
+        model.explain(observation, observation.actions.candidates)
+    assert calls == [1]
+
+
+def test_a_ranker_is_not_trained_any_further() -> None:
+    model = train(env="toy_chain", steps=1_500, **SMALL)
+    parameters = list(model.network.parameters())
+    assert parameters and not model.network.training
+    assert all(p.is_leaf and not p.requires_grad for p in parameters)
+    copy = ranker(model).trainable_copy(model.settings, Sizes(model.vocabulary.n_types, model.user_dim, len(model.components)), 0)
+    assert all(p.requires_grad for p in copy.parameters())  # type: ignore[attr-defined]
+
+
+def test_learning_online_discounts_pauses_as_the_dataset_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qurate.training import in_environment
+
+    seen: list[float] = []
+    writer = in_environment.OnlineWriter
+    monkeypatch.setattr(in_environment, "OnlineWriter", lambda *given, **more: seen.append(given[-1]) or writer(*given, **more))
+    engine = make_engine("shop", window=4)
+    model = train(env="shop", steps=64, **SMALL)
+    train_in_engine(model.with_provenance(tau_s=86_400.0), engine, 0, 64)
+    assert seen == [30 * 86_400.0, 86_400.0]
+
+
+def test_scorers_inside_scorers_are_kept() -> None:
+    tables = [ItemScorer(np.arange(n, n + 4, dtype=np.float32), f"t{n}") for n in (0, 10, 20)]
+    nested = FirstThen(FirstThen(tables[0], tables[1], "inner"), tables[2], "outer")
+    again = scorer_from_saved(*scorer_to_saved(nested))
+    assert isinstance(again, FirstThen) and isinstance(again.first, FirstThen) and (again.name, again.first.name) == ("outer", "inner")
+    found = [again.first.first, again.first.then, again.then]
+    assert [(t.name, t.table.tolist()) for t in found] == [(t.name, t.table.tolist()) for t in tables]  # type: ignore[attr-defined]
