@@ -91,8 +91,9 @@ def train(
 
 def evaluate(
     ctx: typer.Context,
-    model: ModelPath,
-    dataset: Annotated[Path | None, typer.Argument(metavar="[DATASET]")] = None,
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL... [DATASET]", help="model directories; beside the first also baselines by name")
+    ],
     *,
     env: Env = None,
     seeds: Seeds = 5,
@@ -100,22 +101,34 @@ def evaluate(
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="also write the report as one page")] = None,
     force: Force = False,
 ) -> None:
-    """Rank held-out later choices (DATASET), or show items to simulated customers (--env), beside the baselines."""
+    """Rank held-out later choices (DATASET), or show items to simulated customers (--env), beside the baselines.
+
+    Several models: which one to use, if the later choices can tell.
+    """
+    many, dataset = (models[:-1], models[-1]) if env is None and len(models) > 1 else (models, None)
     one_of(dataset, env)
+    if env is not None and len(many) > 1:
+        hint = f"qurate compare {' '.join(map(str, many))} --env {env}"
+        raise UserError("one model with --env", f"{len(many)}", where="qurate evaluate", hint=hint, code=Code.BAD_OPTIONS)
     if html is not None:
         check_files([html], force)
     from qurate.experiments.evaluate import evaluate as run
+    from qurate.experiments.generations import evaluate_many
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         progress("evaluating", 0, 0)
-        report = run(
-            model,
-            dataset,
-            env,
-            seeds,
-            exclude=ids(exclude or ()),
-            progress=lambda what, done, total: progress("evaluating", done, total, what),
+        report = (
+            evaluate_many(many, dataset, exclude=ids(exclude or ()))
+            if dataset is not None and len(many) > 1
+            else run(
+                many[0],
+                dataset,
+                env,
+                seeds,
+                exclude=ids(exclude or ()),
+                progress=lambda what, done, total: progress("evaluating", done, total, what),
+            )
         )
     if html is not None:
         report.save_html(html, force=force)

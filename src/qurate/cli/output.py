@@ -208,6 +208,8 @@ def print_comparison(result: dict[str, Any]) -> None:
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
+    if "contenders" in result:
+        return _print_contest(result)
     sections = {
         "the model": result["metrics"],
         **{f"by {k}": v for k, v in result.get("by_score", {}).items()},
@@ -228,6 +230,23 @@ def print_evaluation(result: dict[str, Any]) -> None:
     print(clean(result["caption"]))
     if "exclude" in result:
         print(f"not shown again: {result['exclude']} (--exclude says otherwise)")
+
+
+def _print_contest(result: dict[str, Any]) -> None:
+    metrics, rows = list(result["metrics"]), []
+    for one in result["contenders"]:
+        parts = {one["name"]: one["metrics"], **{f"  {name}": entry for name, entry in one["by_type"].items()}}
+        parts |= {f"  {part.replace('_', ' ')}": one[part] for part in ("first_choices", "repeats")}
+        for name, cells in parts.items():
+            behind = one["behind"] if name == one["name"] else None
+            gap = "" if behind is None else f"{number(behind['mean'])} {interval(behind['ci'])}"
+            shown = (f"{number(cells[m]['mean'])} {interval(cells[m]['ci'])}" if m in cells else "-" for m in metrics)
+            rows.append([name, *shown, gap])
+    table(["ranked by", *metrics, f"behind {result['best']}"], rows, f"on {result['on']}, n = {number(result['n'])}")
+    for note in result["notes"]:
+        print(clean(note))
+    print(f"{clean(result['caption'])}; not shown again: {result['exclude']}")
+    print(clean(result["sentence"]))
 
 
 def note_exclusion(terminal: Terminal, model: Any, exclude: Sequence[str]) -> None:

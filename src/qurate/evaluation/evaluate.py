@@ -31,7 +31,7 @@ ALL, OPEN, FIRST, REPEAT, _TYPE = "all", "open", "first_choices", "repeats", "ty
 those that earned a reward component."""
 
 
-class _Targets:
+class Targets:
     """T test targets grouped by user and by reward component, shared by all scorers."""
 
     def __init__(self, data: RankingData, rows: IntArray, found: NDArray[np.bool_], draws: int, seed: int) -> None:
@@ -56,10 +56,10 @@ class _Targets:
         return means, user_bootstrap(sums, counts, self.draws, self.seed).reshape(-1, *shape)
 
 
-class _Measured:
+class Measured:
     """One scorer's metrics for every group, with the draws that lifts are made of."""
 
-    def __init__(self, runs: Sequence[Ranked], targets: _Targets, k: int, opened: int) -> None:
+    def __init__(self, runs: Sequence[Ranked], targets: Targets, k: int, opened: int) -> None:
         per_seed = [gains(run.ranks, k) for run in runs]
         metrics = list(per_seed[0])
         means, draws = targets.measure(np.stack([np.stack([g[metric] for g in per_seed]) for metric in metrics]))
@@ -117,15 +117,15 @@ def evaluate_ranking(
     rows = ranking_targets(data) if visits is None else draw_visits(data, ranking_targets(data), visits, seed)
     own, others, n_open = _rank_each(data, rows, scores, baselines, k, window, None if exclude is None else exclude[1])
     found = own[main][0].ranks.ties > 0
-    targets = _Targets(data, rows, found, draws, seed)
-    measured = {name: _Measured(runs, targets, k, n_open) for name, runs in own.items()}
-    rivals = {name: _Measured([run], targets, k, n_open) for name, run in others.items()}
+    targets = Targets(data, rows, found, draws, seed)
+    measured = {name: Measured(runs, targets, k, n_open) for name, runs in own.items()}
+    rivals = {name: Measured([run], targets, k, n_open) for name, run in others.items()}
     return {
         "model": model,
         "on": on,
         "n": int(rows.size),
         "metrics": measured[main].total,
-        "by_type": _by_type(measured[main], targets),
+        "by_type": by_type(measured[main], targets),
         "by_score": {name: m.total | _agreement(own, name) for name, m in measured.items()},
         "baselines": {name: m.total for name, m in rivals.items()},
         "caption": CAPTIONS[data.manifest["kind"]],
@@ -158,7 +158,7 @@ def _rank_each(
     return own, {name: ranked[f"baseline/{name}"] for name in baselines}, int(opened.sum())
 
 
-def _by_type(measured: _Measured, targets: _Targets) -> Entry:
+def by_type(measured: Measured, targets: Targets) -> Entry:
     """The figures of the targets of each reward component."""
     names = [name for name in targets.groups if name.startswith(_TYPE)]
     return {name.removeprefix(_TYPE): {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in names}
@@ -180,7 +180,7 @@ def _open_per_target(data: RankingData, rows: IntArray) -> float:
     return float(np.where(listed > 0, listed, data.availability.n_open(t.clock[states])).mean())
 
 
-def _lift(mine: _Measured, rivals: Mapping[str, _Measured], metric: str) -> Entry | None:
+def _lift(mine: Measured, rivals: Mapping[str, Measured], metric: str) -> Entry | None:
     if not rivals:
         return None
     over = max(rivals, key=lambda name: float(rivals[name].total[metric]["mean"]))

@@ -184,13 +184,20 @@ def checked_scores(scorer: Scorer, observation: Observation) -> FloatArray:
 
 
 def rank_all(
-    data: RankingData, rows: IntArray, scorers: Mapping[str, Scorer], k: int, window: int, within: FloatArray | None = None
+    data: RankingData,
+    rows: IntArray,
+    scorers: Mapping[str, Scorer],
+    k: int,
+    window: int,
+    within: FloatArray | None = None,
+    common: NDArray[np.bool_] | None = None,
 ) -> tuple[dict[str, Ranked], NDArray[np.bool_]]:
     """Ranks of the items of `rows` (transitions) among their candidates, by each scorer; states are gathered once for all.
 
     Args:
         within: float32 [M + 1], seconds for which an event of each type keeps its item from being shown again to that
             customer (`SeenRule.seconds`); a target that is not shown again is a miss. None = everything may be shown.
+        common: bool [N + 1], the items that are candidates at all; None = every one.
 
     Returns:
         what each scorer did, and bool [N + 1]: the items that were open to at least one target.
@@ -213,6 +220,9 @@ def rank_all(
     action, opened = data.transitions.action[rows].astype(np.int64), np.zeros(n_items + 1, bool)
     for part, observation in observations(data, rows, window):
         candidates, mask = observation.actions.candidates, observation.actions.mask
+        if common is not None and not common[1:].all():
+            mask = mask * common[candidates]
+            observation = observation._replace(actions=observation.actions._replace(mask=mask))
         if within is not None:
             mask = mask * ~_not_again(data, data.transitions.state[rows[part]].astype(np.int64), candidates, within)
             observation = observation._replace(actions=observation.actions._replace(mask=mask))

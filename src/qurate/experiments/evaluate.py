@@ -5,6 +5,7 @@ from pathlib import Path
 
 from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.policy import ScoredPolicy
+from qurate.choosing.seen import parse_exclude
 from qurate.environments.from_gymnasium import make_task
 from qurate.environments.registry import is_world, make_engine
 from qurate.errors import Code, UserError, nearest
@@ -15,9 +16,8 @@ from qurate.experiments.compare import play_all
 from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.models.recommend import exclusion
 from qurate.models.task_ranker import TaskRanker
-from qurate.types import Scorer
+from qurate.types import FloatArray, Scorer
 
 Progress = Callable[[str, float, float], None]
 
@@ -65,15 +65,26 @@ def evaluate(
         raise UserError(expected, "another one", where=str(data), hint=hint, code=Code.OTHER_DATASET)
     on = "dataset" if isinstance(data, Dataset) else str(data)
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
-    unwanted, rule = exclusion(loaded, exclude)
-    if unwanted:
-        hint = nearest(unwanted[0], ["seen", "purchased", "none", *dataset.vocabulary.types])
-        raise UserError("seen, purchased, none or event types", unwanted[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
-    masked = (rule.text, rule.seconds(dataset.vocabulary.types)) if rule.within else None
+    masked = exclusion_on(loaded, exclude, dataset)
     result = evaluate_ranking(
         name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked
     )
     return Report(result, f"{name} on {on}")
+
+
+def exclusion_on(model: Model | None, exclude: Sequence[str], dataset: Dataset) -> tuple[str, FloatArray] | None:
+    """The rule as typed, else the model's default: its text and `SeenRule.seconds` in the dataset's types; None = no rule.
+
+    Raises:
+        UserError: a word that is neither seen, purchased, none nor an event type of the dataset.
+    """
+    types = dataset.vocabulary.types
+    default = "none" if model is None else model.answering.exclude
+    unknown, rule = parse_exclude(exclude or [default], types)
+    if unknown:
+        hint = nearest(unknown[0], ["seen", "purchased", "none", *types])
+        raise UserError("seen, purchased, none or event types", unknown[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
+    return (rule.text, rule.seconds(types)) if rule is not None and rule.within else None
 
 
 def _in_world(
