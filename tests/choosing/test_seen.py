@@ -28,6 +28,7 @@ def test_words_are_rules_and_the_rest_are_ids() -> None:
     assert rule("seen").seconds(TYPES).tolist() == [-1, np.inf, np.inf, np.inf]
     assert rule("seen:1h", "purchased").seconds(TYPES).tolist() == [-1, 3600, 3600, np.inf]
     assert rule("none").seconds(TYPES).tolist() == [-1, -1, -1, -1]
+    assert parse_exclude(["none", "a"], TYPES)[0] == parse_exclude(["a", "none"], TYPES)[0] == ["a"]
     assert rule("purchased").seconds(["click"]).tolist() == [-1, -1]  # a log without purchases
 
 

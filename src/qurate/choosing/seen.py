@@ -67,8 +67,8 @@ def parse_exclude(parts: Sequence[str], types: Sequence[str]) -> tuple[list[str]
             name = PURCHASE if word == PURCHASED else word
             seconds = parse_duration(time, f"--exclude {part}") / 1e6 if colon else np.inf
             within[name] = max(seconds, within.get(name, 0.0))
-        elif colon or len(parts) > len(ids) + 1:
-            raise UserError("none alone", part, where="--exclude", hint="leave the others out", code=Code.BAD_OPTIONS)
+    if any(part.partition(":")[0] == NONE for part in rules) and rules != [NONE]:
+        raise UserError("none alone", ",".join(rules), where="--exclude", hint="leave the others out", code=Code.BAD_OPTIONS)
     return ids, SeenRule(",".join(rules), within) if rules else None
 
 

@@ -214,7 +214,8 @@ def recommend(
         )
     note_exclusion(terminal, loaded, ids(exclude or ()))
     if rows < k * users:
-        terminal.note(f"note: {rows / max(users, 1):.3g} items can be shown on average, {k} were asked for")
+        on_average = " on average" if rows % users else ""
+        terminal.note(f"note: {rows / users:.3g} items can be shown{on_average}, {k} were asked for")
     result = {"file": str(output), "users": users, "rows": rows, "model_version": loaded.version}
     terminal.result(result, lambda: lines(result))
 
