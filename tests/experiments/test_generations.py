@@ -25,7 +25,7 @@ def shop(out: Path, first: int, last: int) -> Dataset:
     for user in range(150):
         for step in range(10):
             item = first + int(rng.geometric(0.3) - 1) % (last - first)
-            rows.append(event(f"u{user}", f"i{item:02d}", 1.7e9 + step * 40_000 + user, "purchase" if step % 3 == 2 else "click"))
+            rows.append(event(f"u{user}", f"i{item:02d}", 1.7e9 + step * 40_000 + user, "purchase" if step % 3 == 0 else "click"))
     people = pl.DataFrame({"user_id": [f"u{i}" for i in range(150)], "region": ["north", "south"] * 75})
     return build_dataset(make_log(rows, users=people), episode="user", out=out)
 
