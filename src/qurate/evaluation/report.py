@@ -55,11 +55,9 @@ class Report:
         return _PAGE.format(title=escape(self.title), style=_style(), body=body, notes=f"<h2>Notes</h2>{notes}" if notes else "")
 
     def save_html(self, path: str | Path, *, force: bool = False) -> None:
-        """Writes the page beside `path` and renames it there, so that a reader never sees half of it.
+        """Writes the page beside `path` and renames it there: whole or not at all.
 
-        Raises:
-            UserError: a file is there that qurate did not write, and no `force`.
-            MachineError: the file cannot be written.
+        Raises: UserError: a file is there that qurate did not write, and no `force`. MachineError: it cannot be written.
         """
         target, text = Path(path), self.html().encode("utf-8", "replace")
         check_files([target], force)
