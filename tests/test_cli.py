@@ -201,11 +201,11 @@ def written(path: Path, *users: str) -> tuple[int, int]:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_table_that_cannot_be_written_is_called_by_its_own_name(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"dir.{kind}").mkdir()
-    for place in (tmp_path / f"dir.{kind}", tmp_path / "none" / f"out.{kind}"):
-        with pytest.raises(OSError) as caught:
-            written(place, "a")
-        error = machine_error(caught.value)
-        assert (error.exit_code, error.where, error.code) == (2, str(place), "no_such_file")
+    place = tmp_path / f"dir.{kind}"
+    with pytest.raises(UserError, match="got a directory") as refused:
+        written(place, "a")
+    assert (refused.value.where, refused.value.code) == (str(place), "no_such_file")
+    assert written(tmp_path / "none" / f"out.{kind}", "a") == (2, 1)  # its folder is made
     assert written(tmp_path / f"out.{kind}", "a", "b") == (4, 2)
 
     class Full(io.BytesIO):
@@ -213,13 +213,14 @@ def test_a_table_that_cannot_be_written_is_called_by_its_own_name(kind: str, tmp
             raise OSError(errno.ENOSPC, "No space left on device")
 
     before = (tmp_path / f"out.{kind}").read_bytes()
-    monkeypatch.setattr(Path, "open", lambda self, mode: Full())
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **how: Full() if mode == "wb" else opened(self, mode, **how))
     with pytest.raises(OSError) as caught:
         written(tmp_path / f"out.{kind}", "c")
     monkeypatch.undo()
     error = machine_error(caught.value)
     assert (error.exit_code, error.where, error.code) == (1, str(tmp_path / f"out.{kind}"), "disk_full")
-    assert (tmp_path / f"out.{kind}").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / f"out.{kind}").read_bytes() == before and not list(tmp_path.glob(".*tmp"))
 
 
 def test_a_port_that_is_taken_names_the_option() -> None:

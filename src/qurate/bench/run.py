@@ -29,11 +29,13 @@ from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import Code, MachineError, UserError, nearest
 from qurate.events.readers import read_events
+from qurate.files import replacing_file
 from qurate.learning.learner import Learner
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.networks.build import build_network
 from qurate.networks.values import to_tensors
+from qurate.outputs import check_files
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, store_from_log
@@ -336,12 +338,25 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write(result: dict[str, Any], path: Path) -> None:
+def check_place(path: Path, force: bool) -> None:
+    """Before anything is measured: the file of `write` has the marks, or is not there, or may be replaced.
+
+    Raises:
+        UserError: a file without the marks. MachineError: it cannot be written.
+    """
+    marked = path.is_file() and not force
+    if marked and not all(mark in path.read_text() for mark in MARKS):
+        expected, hint = f"a file with the lines {MARKS[0]} and {MARKS[1]}", "add them, or replace the file with --force"
+        raise UserError(expected, "one without", where=str(path), hint=hint, code=Code.NO_MARKS)
+    check_files([path], force=marked or force)
+
+
+def write(result: dict[str, Any], path: Path, force: bool = False) -> None:
     """Puts the table between the marks of a Markdown file; what people wrote around it stays. A new file is made where none is."""
-    text = path.read_text() if path.exists() else f"# Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
+    check_place(path, force)
+    text = path.read_text() if path.exists() else ""
     if not all(mark in text for mark in MARKS):
-        raise UserError(
-            f"a file with the lines {MARKS[0]} and {MARKS[1]}", "one without", where=str(path), hint="add them", code=Code.NO_MARKS
-        )
+        text = f"# Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
     head, rest = text.split(MARKS[0], 1)
-    path.write_text(f"{head}{MARKS[0]}\n{markdown(result)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
+    with replacing_file(path) as beside:
+        beside.write_text(f"{head}{MARKS[0]}\n{markdown(result)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")

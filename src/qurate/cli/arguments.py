@@ -137,17 +137,6 @@ def one_of(dataset: Path | None, env: str | None) -> None:
         raise UserError("DATASET or --env ID", got, where="the command line", hint="give one of them", code=Code.BAD_OPTIONS)
 
 
-def model_place(path: Path) -> None:
-    """
-    Raises:
-        UserError: a model cannot be saved there; better said before training than after it.
-    """
-    if path.exists() and not (path / "manifest.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(
-            "a new directory or a model to replace", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_MODEL
-        )
-
-
 def known_command(args: Sequence[str], names: Sequence[str]) -> None:
     """Checks the first word.
 

@@ -24,6 +24,7 @@ def resume_training(
     *,
     seed: int | None,
     limits: Limits,
+    histories: bool,
     report: StepCallback | None,
 ) -> Model:
     """Goes on from a checkpoint, with the algorithm, settings and rewards of the saved run.
@@ -31,6 +32,7 @@ def resume_training(
     Args:
         data: the dataset where it is not in its old place any more.
         given: option -> value, of options that belong to the saved run; None or empty = not given.
+        histories: keep those of the users of the dataset in the model.
 
     Raises:
         UserError: an option that differs from the saved run's, no checkpoint, or another dataset.
@@ -62,7 +64,7 @@ def resume_training(
         dataset, model.settings, model.algorithm, where=dataset_place(data) or model.dataset, weights=weights, seed=began,
         limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report,
     )  # fmt: skip
-    return with_histories(trained, data)
+    return with_histories(trained, dataset, histories)
 
 
 def dataset_place(data: Dataset | str | Path | None) -> str | None:
