@@ -53,7 +53,8 @@ class Learner:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
         # walking the modules for their parameters costs as much as a small product, and they do not change
-        self._parameters, self._targets, self._means = (list(part.parameters()) for part in (self.module, self.target, self.ema))
+        parts: list[list[Tensor]] = [list(part.parameters()) for part in (self.module, self.target, self.ema)]
+        self._parameters, self._targets, self._means = parts
         self._bound_target: BoundNetwork | None = None
         self._good = self._snapshot()
 
@@ -95,15 +96,20 @@ class Learner:
         self.optimiser.step()
         self.bad_steps = 0
         self.updates += 1
+        self._move_copies()
+        if self.updates % SNAPSHOT_EVERY == 0:
+            self._good = self._snapshot()
+        return True
+
+    @torch.no_grad()  # else every update would become a part of the copies' graph, which is never freed
+    def _move_copies(self) -> None:
+        """Target network and average follow the online network."""
         s = self.settings
         if self.updates % s.target_period == 0:
             torch._foreach_lerp_(self._targets, self._parameters, s.target_tau)
             self._bound_target = None
         decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
         torch._foreach_lerp_(self._means, self._parameters, 1 - decay)
-        if self.updates % SNAPSHOT_EVERY == 0:
-            self._good = self._snapshot()
-        return True
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state())
