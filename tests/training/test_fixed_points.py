@@ -71,14 +71,6 @@ def test_a_table_reaches_its_fixed_point(name: str, epsilon: float) -> None:
     check(name, "toy_chain", epsilon, **TABLE | ({"replay_capacity": 8_000, "lr": 0.02} if name == "sarsa" else {}))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name,epsilon", [("q_learning", 1.0), ("sarsa", 0.6)])
-def test_a_table_learns_from_rewards_that_come_by_chance(name: str, epsilon: float) -> None:
-    """Clicks with probabilities: rare pairs need many decisions before their mean is known to 5 %."""
-    longer: dict[str, Any] = {"steps": 200_000, "update_every": 32, "replay_capacity": 200_000 if name == "q_learning" else 20_000}
-    check(name, "toy_clickbait", epsilon, **TABLE | longer | {"lr": 0.02})
-
-
 DEEP_NAMES = ["c51"]
 
 
