@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from qurate import files
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.errors import UserError
 from qurate.mdp.rewards import parse_rewards
 from qurate.training.train import train

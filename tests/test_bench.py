@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qurate.bench import run
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.errors import UserError
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.cli import model_commands
 from qurate.cli.arguments import arrange, duration, ids, pairs, share
 from qurate.cli.output import Terminal, clean, machine_error, number, print_comparison, print_evaluation, write_tables
 from qurate.errors import Code, MachineError, UserError
 from qurate.settings import OWNER
 
-QURATE = [sys.executable, "-c", "import sys; from qurate.cli.main import main; sys.exit(main())"]
+QURATE = [sys.executable, "-c", "import sys; from qurate.cli.app import main; sys.exit(main())"]
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -56,7 +56,7 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     assert best < 0.5
     for name in ("demo", "simulate", "validate", "ingest", "inspect", "train", "evaluate", "compare", "recommend", "serve"):
         assert f"\n  {name} " in result.stdout
-    heavy = "import sys, qurate.cli.main; print(sorted({'torch', 'numpy', 'polars', 'altair', 'gymnasium'} & set(sys.modules)))"
+    heavy = "import sys, qurate.cli.app; print(sorted({'torch', 'numpy', 'polars', 'altair', 'gymnasium'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -176,7 +176,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
-    code = "import sys; from qurate.cli.main import main; sys.stdin.read(); sys.exit(main())"
+    code = "import sys; from qurate.cli.app import main; sys.stdin.read(); sys.exit(main())"
     with subprocess.Popen(
         [sys.executable, "-c", code, "train", "--set", "help"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

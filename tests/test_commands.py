@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset

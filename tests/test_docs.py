@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qurate.algorithms.table import ALGORITHMS
-from qurate.cli.main import app
+from qurate.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if p.is_file()]

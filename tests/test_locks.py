@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qurate.locks import owner_of, try_lock
 
-WITHOUT = "import sys; sys.modules['fcntl'] = None; from qurate.cli.main import main; sys.exit(main(sys.argv[1:]))"
+WITHOUT = "import sys; sys.modules['fcntl'] = None; from qurate.cli.app import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:

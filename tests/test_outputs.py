@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.errors import Code, MachineError, UserError
 from qurate.outputs import DATASET, MODEL, WRITTEN, check_directory, check_files, written
 from test_cli import one_error, run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from test_cli import one_error, run
 
 DOCS = Path(__file__).parent.parent / "docs"

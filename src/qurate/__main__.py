@@ -2,7 +2,7 @@
 
 import sys
 
-from qurate.cli.main import main
+from qurate.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from mdp_logs import event, make_log
 
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.errors import UserError
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.experiments.generations import ScorerById, _asked, _numbers, evaluate_many

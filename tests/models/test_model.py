@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from qurate import files
-from qurate.cli import main as cli
+from qurate.cli import app as cli
 from qurate.environments.registry import make_engine
 from qurate.errors import MachineError, UserError
 from qurate.models import directory as storage
@@ -208,7 +208,7 @@ def test_a_failed_save_leaves_the_old_model(step: str, failure: BaseException, t
 
 FULL = """
 import resource, signal, sys
-from qurate.cli.main import main
+from qurate.cli.app import main
 from qurate.models import directory as storage
 from qurate.models import ranker
 write = storage.write_file

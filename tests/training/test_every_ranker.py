@@ -10,7 +10,7 @@ import pytest
 from qurate.algorithms.table import ALGORITHMS
 from qurate.baselines.registry import FITTED, fit_scorer
 from qurate.choosing.selection import GREEDY
-from qurate.cli.main import main
+from qurate.cli.app import main
 from qurate.decision import HistoryRows
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine

@@ -52,7 +52,7 @@ MARKS = ("<!-- qurate bench -->", "<!-- end -->")
 
 INGEST = """
 import resource, sys
-from qurate.cli.main import main
+from qurate.cli.app import main
 code = main(["ingest", sys.argv[1], "-o", sys.argv[2], "--json", "--quiet"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 sys.exit(code)
@@ -265,7 +265,7 @@ def ingest(seconds: float) -> list[Row]:
 
 def start(seconds: float) -> list[Row]:
     """`qurate --help` in a fresh process."""
-    command = [sys.executable, "-c", "import sys; from qurate.cli.main import main; sys.exit(main(['--help']))"]
+    command = [sys.executable, "-c", "import sys; from qurate.cli.app import main; sys.exit(main(['--help']))"]
     taken = turns(lambda: subprocess.run(command, check=True, capture_output=True), 1, min(seconds, 3.0), time.perf_counter)
     return [row("qurate --help", round(float(np.median(taken)), 3), "s", "<= 0.5", f"a fresh process; best {min(taken):.3f}")]
 

@@ -1,0 +1,8 @@
+"""`python -m qurate.cli` is the command `qurate`."""
+
+import sys
+
+from qurate.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
