@@ -32,6 +32,8 @@ from qurate.events.sources import BROKEN, STORE, Table, beside, open_table, open
 from qurate.events.times import by_order, read_time
 
 DEFAULT_MAX_BAD = 0.01
+MADE = "_made_"
+"""Before the names of the columns that a layout makes."""
 DOUBLES_SAID = 0.01
 """Above this share of duplicates a note names the option that keeps them."""
 
@@ -115,9 +117,10 @@ def read_events(
         log,
         has_users=log.has_users and (not files or any(one.users for one in files.values())),
         files=[described(one, table, files.get(table.path), asked) for one, members in groups for table in members],
+        whole=not any(table.cut for table in tables),
     )
     if main.name == OWN or decisions is not None:
-        log = _with_decisions(log, groups[0][1][0].path, decisions, asked)
+        log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
     return log
 
@@ -128,7 +131,10 @@ def _store_of(path: Path) -> Path | None:
 
 
 def _first_rows(table: Table, rows: int | None) -> Table:
-    return table if rows is None else replace(table, frame=table.frame.head(rows).collect(engine="streaming").lazy())
+    if rows is None:
+        return table
+    first = table.frame.head(rows).collect(engine="streaming")
+    return replace(table, frame=first.lazy(), cut=first.height == rows)
 
 
 @dataclass(frozen=True)
@@ -237,13 +243,18 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: _Readi
     for name in layout.numbers:
         flat(columns, name)
     fields = _with_asked(layout.fields(columns), columns, reading.asked, tables) if layout is not OWN_LAYOUT else layout.fields(columns)
-    rows = frame.with_columns(moment.alias("_moment")).select(
+    # Columns of their own first, to which the checks refer: an expression that is written out wherever it is used
+    # makes plans that take longer to optimise than to run.
+    made = {name: pl.col(f"{MADE}{name}") for name in fields}
+    rows = frame.with_columns(moment.alias("_moment"), **{f"{MADE}{name}": expr for name, expr in fields.items()}).select(
         "row",
         pl.col("_moment").alias("timestamp"),
-        problem(layout, fields, columns, any(table.separator for table in tables)).alias("_problem"),
+        problem(layout, made, columns, any(table.separator for table in tables)).alias("_problem"),
         *([digest_of(columns).alias(DIGEST)] if layout.dedupe else []),
-        *(expr.alias(name) for name, expr in fields.items()),
+        *(column.alias(name) for name, column in made.items()),
     )
+    if all(table.is_small for table in tables):
+        rows = rows.collect(engine="streaming").lazy()
     event_id = "event_id" in fields
     wanted = ["row", "_problem", *([DIGEST] if layout.dedupe else []), *(["event_id"] if event_id else [])]
     seen = rows.select(wanted).collect(engine="streaming")
@@ -386,11 +397,12 @@ def _features(read: list[_Rows], owner: str, prefix: str) -> pl.LazyFrame | None
     return None
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked, rows: int | None) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
     table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
+    table = _first_rows(table, rows)
     own = {key: column for key, column in asked.map.items() if ":" in key}
     roles = roles_of(table, Asked(own), sample_of(table))
     lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in roles.source]
@@ -409,4 +421,5 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, ask
         rows=log.rows + read.total,
         notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
         source=[*log.source, str(table.path)],
+        whole=log.whole and not table.cut,
     )
