@@ -171,7 +171,8 @@ class _Finder:
         """Whether the column holds as many parts as the times."""
         if name == "timestamp":
             return True
-        counts = [self.sample.select(self._listed(one).ids.list.len()).to_series() for one in (name, "timestamp")]
+        lists = [self._listed(one).ids for one in (name, "timestamp")]
+        counts = [self.sample.select(ids.list.len()).to_series() for ids in lists]
         return bool((counts[0] == counts[1]).mean() or 0 > 0.9)
 
     # what was shown, and what came of it
