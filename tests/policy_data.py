@@ -40,26 +40,28 @@ def organic(lengths: np.ndarray, items: np.ndarray, train: np.ndarray, n_items: 
     arrays = EventArrays(
         items.astype(np.int32), np.ones(len(items), np.uint8), place.astype(np.int64) * 1_000_000, np.ones(len(items), np.float32), start
     )
-    hi = np.flatnonzero(place > 0)
-    last = hi == start[user[hi] + 1] - 1
-    split = np.where(train[user[hi]], TRAIN, np.where(last, TEST, HISTORY)).astype(np.uint8)
-    return Data(arrays, transitions(arrays, user[hi], hi, items[hi], split), np.zeros((n_items + 1, 0), np.float32))
+    history_end = np.flatnonzero(place > 0)
+    last = history_end == start[user[history_end] + 1] - 1
+    split = np.where(train[user[history_end]], TRAIN, np.where(last, TEST, HISTORY)).astype(np.uint8)
+    return Data(
+        arrays, transitions(arrays, user[history_end], history_end, items[history_end], split), np.zeros((n_items + 1, 0), np.float32)
+    )
 
 
 def transitions(
     arrays: EventArrays,
     user: np.ndarray,
-    hi: np.ndarray,
+    history_end: np.ndarray,
     action: np.ndarray,
     split: np.ndarray,
     reward: np.ndarray | None = None,
 ) -> Transitions:
     """One transition per decision, without successors: baselines look at states, actions and rewards only."""
-    d = len(hi)
+    d = len(history_end)
     return Transitions(
         user=user.astype(np.int32),
-        hi=hi.astype(np.int64),
-        clock=arrays.time[hi - 1],
+        history_end=history_end.astype(np.int64),
+        clock=arrays.time[history_end - 1],
         candidates=np.zeros(0, np.int32),
         candidates_start=np.zeros(d + 1, np.int64),
         split=split.astype(np.uint8),

@@ -160,7 +160,7 @@ def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: s
         if name not in OWNER:
             raise UserError("a known setting", name, where="--set", hint=nearest(name, known), code=Code.UNKNOWN_SETTING)
         if name not in known:
-            hint = f"{name} is a setting of other algorithms; {algorithm} has {', '.join(sorted(known)) or 'none'}"
+            hint = f"{name} is a setting of other algorithms, or of catalogues; here {algorithm} has {', '.join(sorted(known)) or 'none'}"
             raise UserError(f"a setting of {algorithm}", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
         part, unit = OWNER[name], describe(name)["unit"]
         try:

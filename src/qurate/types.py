@@ -184,7 +184,7 @@ class Transitions:
 
     # states, [D], sorted by user then clock
     user: NDArray[np.int32]
-    hi: NDArray[np.int64]  # first event row that is NOT in the state; the state is user_start[user]:hi
+    history_end: NDArray[np.int64]  # first event row that is NOT in the state; the state is user_start[user]:history_end
     clock: NDArray[np.int64]  # microseconds: when the decision was made; says what was available (`Availability`)
     candidates: NDArray[np.int32]  # ragged explicit candidates, [sum K]
     candidates_start: NDArray[np.int64]  # [D + 1]; an empty range means all items that are available at `clock`

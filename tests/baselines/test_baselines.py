@@ -82,9 +82,9 @@ def test_popularity_of_a_shown_log_is_reward_earned() -> None:
     """Item 2 was shown more often, item 1 earned more; the reward of the test decision does not count."""
     data = three_visits()
     data.kind = "exposure"
-    user, hi = data.transitions.user, data.transitions.hi
+    user, history_end = data.transitions.user, data.transitions.history_end
     reward = np.array([[3], [1], [0], [0], [-2], [9], [9]])
-    data.transitions = transitions(data.arrays, user, hi, np.array([1, 2, 2, 2, 3, 4, 4]), data.transitions.split, reward)
+    data.transitions = transitions(data.arrays, user, history_end, np.array([1, 2, 2, 2, 3, 4, 4]), data.transitions.split, reward)
     assert fit_popularity(data).table.tolist() == [0, 3, 1, 0, 0]
     order = fit_baseline("static", data).scorer.scores(observe([[]], np.arange(1, 5)))[0]
     assert np.argsort(-order).tolist() == [0, 3, 1, 2]  # the unknown item 4 stands at the overall mean
@@ -199,7 +199,9 @@ def ranking(scorer: Scorer, data: Data, states: np.ndarray, n_items: int, batch:
     for first in range(0, len(states), batch):
         some = states[first : first + batch]
         user = t.user[some]
-        state = gather_state(data.arrays, data.arrays.user_start[user], t.hi[some], t.clock[some], 50, np.zeros((len(some), 0), np.float32))
+        state = gather_state(
+            data.arrays, data.arrays.user_start[user], t.history_end[some], t.clock[some], 50, np.zeros((len(some), 0), np.float32)
+        )
         shape = (len(some), n_items)
         actions = Actions(np.broadcast_to(np.arange(1, n_items + 1), shape), np.broadcast_to(np.ones((1, n_items), np.int8), shape))
         observation = Observation(state, actions)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from policy_data import observe
 from qurate.choosing.merchandising import (
+    MerchandisingRules,
     Pin,
     Quota,
-    Rules,
     allowed,
     available,
     choose_with_rules,
@@ -53,7 +53,7 @@ def test_seen_and_excluded(shared: bool) -> None:
     assert contains(observation.actions.candidates, np.array([0, 3, 900])).tolist() == [[False, False, False, True, False, False]] * 2
 
 
-def draw(rules: Rules, k: int, n: int = 500, width: int = 6, rule: object = UNIFORM) -> np.ndarray:
+def draw(rules: MerchandisingRules, k: int, n: int = 500, width: int = 6, rule: object = UNIFORM) -> np.ndarray:
     """Items of n slates over the candidates 1..width."""
     candidates = np.broadcast_to(np.arange(1, width + 1), (n, width))
     scores = np.zeros((n, width), np.float32)
@@ -65,58 +65,58 @@ def draw(rules: Rules, k: int, n: int = 500, width: int = 6, rule: object = UNIF
 
 
 def test_pin_stands_at_its_place_and_nowhere_else() -> None:
-    items = draw(Rules(pins=(Pin(4, 1), Pin(2, 0))), 3)
+    items = draw(MerchandisingRules(pins=(Pin(4, 1), Pin(2, 0))), 3)
     assert (items[:, :2] == [2, 4]).all() and set(items[:, 2]) == {1, 3, 5, 6}
 
 
 def test_pin_that_may_not_be_shown_is_left_out() -> None:
-    items = draw(Rules(pins=(Pin(4, 0), Pin(77, 1)), block=(4,)), 2)
+    items = draw(MerchandisingRules(pins=(Pin(4, 0), Pin(77, 1)), block=(4,)), 2)
     assert set(items.ravel()) == {1, 2, 3, 5, 6}
 
 
 def test_block_never_shows_and_may_empty_the_slate() -> None:
-    assert set(draw(Rules(block=(1, 2, 3)), 3).ravel()) == {4, 5, 6}
-    assert (draw(Rules(block=(1, 2, 3, 4, 5)), 2) == [6, 0]).all()
+    assert set(draw(MerchandisingRules(block=(1, 2, 3)), 3).ravel()) == {4, 5, 6}
+    assert (draw(MerchandisingRules(block=(1, 2, 3, 4, 5)), 2) == [6, 0]).all()
 
 
 def test_quotas_hold_at_both_ends() -> None:
-    items = draw(Rules(quotas=(Quota((1, 2, 3), at_most=1), Quota((6,), at_least=1))), 3)
+    items = draw(MerchandisingRules(quotas=(Quota((1, 2, 3), at_most=1), Quota((6,), at_least=1))), 3)
     assert (np.isin(items, [1, 2, 3]).sum(axis=1) <= 1).all() and (items == 6).any(axis=1).all()
     assert (items[:, 0] == 6).mean() < 0.5  # not forced before it must be
 
 
 def test_a_minimum_forces_the_last_place_only() -> None:
-    items = draw(Rules(quotas=(Quota((6,), at_least=1),)), 2)
+    items = draw(MerchandisingRules(quotas=(Quota((6,), at_least=1),)), 2)
     assert set(items[:, 0]) == {1, 2, 3, 4, 5, 6} and (items[items[:, 0] != 6, 1] == 6).all()
 
 
 def test_a_pin_beats_a_quota() -> None:
-    items = draw(Rules(pins=(Pin(4, 0),), quotas=(Quota((3, 4), at_most=0),)), 2)
+    items = draw(MerchandisingRules(pins=(Pin(4, 0),), quotas=(Quota((3, 4), at_most=0),)), 2)
     assert (items[:, 0] == 4).all() and set(items[:, 1]) == {1, 2, 5, 6}
 
 
 def test_two_minimums_share_the_places_left() -> None:
-    items = draw(Rules(quotas=(Quota((1, 2), at_least=1), Quota((3, 4), at_least=1))), 2)
+    items = draw(MerchandisingRules(quotas=(Quota((1, 2), at_least=1), Quota((3, 4), at_least=1))), 2)
     assert np.isin(items, [1, 2]).sum(axis=1).tolist() == [1] * 500 == np.isin(items, [3, 4]).sum(axis=1).tolist()
 
 
 def test_minimum_sees_pins_further_down() -> None:
     """The pinned item fills the quota at place 2, so places 0 and 1 are free; a foreign pin takes a place away."""
-    assert len(set(draw(Rules(pins=(Pin(6, 2),), quotas=(Quota((6, 5), at_least=1),)), 3)[:, 0])) == 5
-    items = draw(Rules(pins=(Pin(1, 1),), quotas=(Quota((5, 6), at_least=1),)), 2)
+    assert len(set(draw(MerchandisingRules(pins=(Pin(6, 2),), quotas=(Quota((6, 5), at_least=1),)), 3)[:, 0])) == 5
+    items = draw(MerchandisingRules(pins=(Pin(1, 1),), quotas=(Quota((5, 6), at_least=1),)), 2)
     assert set(items[:, 0]) == {5, 6} and (items[:, 1] == 1).all()
 
 
 def test_minimum_without_items_gives_way() -> None:
-    assert (draw(Rules(quotas=(Quota((70, 71), at_least=2),)), 2) > 0).all()
+    assert (draw(MerchandisingRules(quotas=(Quota((70, 71), at_least=2),)), 2) > 0).all()
 
 
 def test_contradictory_rules_are_refused() -> None:
     for bad in (
-        lambda: Rules(pins=(Pin(1, 0), Pin(2, 0))),
-        lambda: Rules(pins=(Pin(1, 0), Pin(1, 1))),
-        lambda: Rules(pins=(Pin(1, -1),)),
-        lambda: Rules(quotas=(Quota((1,), at_least=2, at_most=1),)),
+        lambda: MerchandisingRules(pins=(Pin(1, 0), Pin(2, 0))),
+        lambda: MerchandisingRules(pins=(Pin(1, 0), Pin(1, 1))),
+        lambda: MerchandisingRules(pins=(Pin(1, -1),)),
+        lambda: MerchandisingRules(quotas=(Quota((1,), at_least=2, at_most=1),)),
     ):
         with pytest.raises(UserError):
             bad()
@@ -136,7 +136,7 @@ def test_propensities_over_all_slates_sum_to_one(
 ) -> None:
     open_items = set(range(1, 6)) - block
     assume(len(open_items - group) + min(most, len(open_items & group)) >= 3)  # else no slate of three exists
-    rules = Rules((Pin(*pin),) if pin else (), tuple(block), (Quota(tuple(group), least, most),))
+    rules = MerchandisingRules((Pin(*pin),) if pin else (), tuple(block), (Quota(tuple(group), least, most),))
     slates = np.array(list(itertools.permutations(range(-1, 5), 3)) + [(a, -1, -1) for a in range(5)], np.int64)
     # only slates that are filled from the top can come about
     full = slates[((slates[:, :-1] >= 0) | (slates[:, 1:] < 0)).all(axis=1)]

@@ -7,9 +7,9 @@ import pytest
 
 from policy_data import observe
 from qurate.baselines.registry import ItemScorer, random_policy
-from qurate.choosing.merchandising import Pin, Rules
+from qurate.choosing.merchandising import MerchandisingRules, Pin
 from qurate.choosing.policy import FirstThen, MixturePolicy, ScoredPolicy, over_candidates
-from qurate.choosing.selection import GREEDY, Rule, epsilon_greedy_rule, softmax_rule
+from qurate.choosing.selection import GREEDY, SelectionRule, epsilon_greedy_rule, softmax_rule
 from qurate.errors import UserError
 from qurate.types import Observation
 
@@ -49,7 +49,7 @@ def test_first_then_ranks_the_rest_below() -> None:
 
 @pytest.mark.parametrize("slate_size", [1, 2])
 @pytest.mark.parametrize("rule", [GREEDY, epsilon_greedy_rule(0.2), softmax_rule(0.5)], ids=lambda r: r.name)
-def test_policy_states_its_own_propensity(rule: Rule, slate_size: int) -> None:
+def test_policy_states_its_own_propensity(rule: SelectionRule, slate_size: int) -> None:
     observation = observe([[1]] * 300, np.arange(1, 6), mask=np.broadcast_to(np.array([[1, 1, 0, 1, 1]], np.int8), (300, 5)))
     policy = ScoredPolicy(ItemScorer(CATALOGUE, "items"), rule, slate_size)
     actions, propensity = policy.act(observation, np.random.default_rng(0))
@@ -62,12 +62,12 @@ def test_policy_states_its_own_propensity(rule: Rule, slate_size: int) -> None:
 
 
 def test_rules_reach_the_policy() -> None:
-    policy = ScoredPolicy(ItemScorer(CATALOGUE, "items"), slate_size=2, rules=Rules(pins=(Pin(1, 0),), block=(2, 4)))
+    policy = ScoredPolicy(ItemScorer(CATALOGUE, "items"), slate_size=2, rules=MerchandisingRules(pins=(Pin(1, 0),), block=(2, 4)))
     observation = observe([[1]] * 4, np.arange(1, 6))
     actions, propensity = policy.act(observation, np.random.default_rng(0))
     assert (actions == [0, 4]).all() and (propensity == 1).all()
     assert (policy.propensity(observation, actions) == 1).all() and policy.probabilities(observation)[0].tolist() == [1, 0, 0, 0, 0]
-    one, _ = ScoredPolicy(ItemScorer(CATALOGUE, "items"), rules=Rules(block=(2, 4))).act(observation, np.random.default_rng(0))
+    one, _ = ScoredPolicy(ItemScorer(CATALOGUE, "items"), rules=MerchandisingRules(block=(2, 4))).act(observation, np.random.default_rng(0))
     assert one.tolist() == [4] * 4
 
 
@@ -111,13 +111,13 @@ def test_a_part_without_finite_scores_leaves_its_weight() -> None:
 def test_nothing_allowed() -> None:
     closed = observe([[1]] * 3, np.arange(1, 5), mask=np.zeros((3, 4), np.int8))
     mixture = MixturePolicy([(0.9, ScoredPolicy(ItemScorer(CATALOGUE, "popularity"))), (0.1, random_policy())])
-    for policy in (mixture, random_policy(), ScoredPolicy(ItemScorer(CATALOGUE, "popularity"), rules=Rules(block=(1,)))):
+    for policy in (mixture, random_policy(), ScoredPolicy(ItemScorer(CATALOGUE, "popularity"), rules=MerchandisingRules(block=(1,)))):
         actions, propensity = policy.act(closed, np.random.default_rng(0))
         assert actions.tolist() == [-1] * 3 and propensity.tolist() == [0] * 3
 
 
 def test_bad_mixtures_are_refused() -> None:
     part = random_policy()
-    for parts in ([], [(0.5, part)], [(1.5, part), (-0.5, part)], [(1.0, ScoredPolicy(part.scorer, rules=Rules(block=(1,))))]):
+    for parts in ([], [(0.5, part)], [(1.5, part), (-0.5, part)], [(1.0, ScoredPolicy(part.scorer, rules=MerchandisingRules(block=(1,))))]):
         with pytest.raises(UserError):
             MixturePolicy(parts)

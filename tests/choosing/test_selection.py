@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from qurate.choosing.selection import (
     GREEDY,
     UNIFORM,
-    Rule,
+    SelectionRule,
     choose,
     epsilon_greedy,
     epsilon_greedy_rule,
@@ -77,7 +77,7 @@ def test_top_k_order_ties_and_short_rows() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
 @pytest.mark.parametrize("k", [None, 1, 3])
-def test_nothing_to_choose_is_minus_one_and_zero(rule: Rule, k: int | None) -> None:
+def test_nothing_to_choose_is_minus_one_and_zero(rule: SelectionRule, k: int | None) -> None:
     for scores, mask in [
         (np.ones((2, 4)), np.zeros((2, 4), bool)),
         (np.full((2, 4), np.nan), np.ones((2, 4), bool)),
@@ -103,7 +103,7 @@ def test_bad_parameters_are_the_users_mistake() -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
-def test_slate_frequencies_agree_with_stated_propensities(rule: Rule, shared: bool) -> None:
+def test_slate_frequencies_agree_with_stated_propensities(rule: SelectionRule, shared: bool) -> None:
     """Every ordered slate of 3 out of 4 allowed: frequency = product of the conditional propensities; they sum to 1."""
     n = 30_000
     scores, mask = rows([1.0, 0.5, 1.0, 0.5, 9.0], [1, 1, 1, 1, 0], n, shared)
@@ -121,7 +121,7 @@ def test_slate_frequencies_agree_with_stated_propensities(rule: Rule, shared: bo
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
-def test_single_choice_frequencies(rule: Rule, shared: bool) -> None:
+def test_single_choice_frequencies(rule: SelectionRule, shared: bool) -> None:
     n = 30_000
     scores, mask = rows([0.2, 2.0, -1.0, 2.0, 1.0, 3.0], [1, 1, 1, 1, 1, 0], n, shared)
     positions, propensity = choose(rule, scores, mask, np.random.default_rng(5))

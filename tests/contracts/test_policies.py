@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qurate.baselines.registry import FITTED, ChanceScorer, fit_baseline, random_policy
-from qurate.choosing.merchandising import Rules
+from qurate.choosing.merchandising import MerchandisingRules
 from qurate.choosing.policy import MixturePolicy, ScoredPolicy
 from qurate.choosing.selection import GREEDY, UNIFORM, epsilon_greedy_rule, softmax_rule
 from qurate.environments.log_writer import simulate
@@ -46,7 +46,7 @@ def test_scored_policies(rule: str, slate: int) -> None:
 def test_mixtures_and_rules_of_the_shop(slate: int) -> None:
     parts = [(0.6, ScoredPolicy(ByUser())), (0.4, random_policy())]
     check_policy(MixturePolicy(parts, slate))
-    check_policy(ScoredPolicy(ByUser(), epsilon_greedy_rule(0.4), slate, Rules(block=(2, 5))))
+    check_policy(ScoredPolicy(ByUser(), epsilon_greedy_rule(0.4), slate, MerchandisingRules(block=(2, 5))))
 
 
 @pytest.fixture(scope="module")

@@ -74,10 +74,12 @@ def test_ingest_rebuilds_what_the_policy_saw(tmp_path: Path) -> None:
     assert np.array_equal(dataset.item_features, engine.item_features)
     assert dataset.components == engine.component_names and np.array_equal(dataset.weights, engine.component_weights)
     t, arrays = dataset.transitions, dataset.arrays
-    assert len(t.hi) == done["shown"]
+    assert len(t.history_end) == done["shown"]
     lane = np.array([int(name.split("_")[1]) for name in dataset.user_ids])[t.user]
     step = np.arange(len(t.user)) - np.searchsorted(t.user, t.user)
-    state = gather_state(arrays, arrays.user_start[t.user], t.hi, t.clock, engine.window, np.zeros((len(t.hi), 0), np.float32))
+    state = gather_state(
+        arrays, arrays.user_start[t.user], t.history_end, t.clock, engine.window, np.zeros((len(t.history_end), 0), np.float32)
+    )
     for name in ("history_items", "history_types", "history_gaps", "history_values", "context"):
         expected = np.stack([getattr(policy.seen[s].state, name)[i] for i, s in zip(lane, step)])
         assert np.array_equal(getattr(state, name), expected), name

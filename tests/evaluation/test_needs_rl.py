@@ -154,7 +154,7 @@ def test_the_decisions_of_a_log_are_grouped_by_place_earnings_and_probability():
             at = int(steps.next_state[at]) if steps.end[at] == CONTINUES else at
         if steps.end[at] != CENSORED:
             own = np.flatnonzero(steps.user[:i] == user)
-            rows = min(int(steps.hi[i] - dataset.arrays.user_start[user]), 10)
+            rows = min(int(steps.history_end[i] - dataset.arrays.user_start[user]), 10)
             alike.append((min(int(np.floor(np.log2(1 + rows) + 1e-6)), 4), float(steps.reward[own].sum() / (len(own) + 5))))
     fifths = np.quantile([earned for _, earned in alike], [0.2, 0.4, 0.6, 0.8])
     groups = {(place, sum(earned > limit for limit in fifths)) for place, earned in alike}

@@ -29,7 +29,7 @@ class Log:
 
 
 def make_log(
-    items, users, n_available, candidates=None, reward=None, split=None, components=("click",), visits=None, kind="organic"
+    items, users, n_available, *, candidates=None, reward=None, split=None, components=("click",), visits=None, kind="organic"
 ) -> Log:
     """One history row and one decision per entry, a minute apart: state = the user's rows before it, action = its item.
 

@@ -187,7 +187,7 @@ def test_shifting_all_later_timestamps_changes_no_state_and_no_candidates_where_
         steps = dataset.transitions
         clock, user = int(steps.clock[state]), int(steps.user[state])
         listed = steps.candidates[steps.candidates_start[state] : steps.candidates_start[state + 1]].tolist()
-        history = slice(int(dataset.arrays.user_start[user]), int(steps.hi[state]))
+        history = slice(int(dataset.arrays.user_start[user]), int(steps.history_end[state]))
         past = (dataset.arrays.item[history].tolist(), dataset.arrays.time[history].tolist())
         return clock, past, listed or dataset.availability.open_items(clock).tolist()
 

@@ -137,7 +137,7 @@ def test_an_answer_that_stands_before_its_decision_means_that_the_tables_have_no
     decisions = [decision("d0", "u", ["a", "b"], 10, row=0), decision("d1", "u", ["a", "b"], 10, row=1)]
     rows = [event("u", "a", 10, decision_id="d1"), event("u", "b", 10, decision_id="d0")]
     steps = build_dataset(make_log(rows, decisions, "exposure"), {"click": 1}).transitions
-    assert steps.hi.tolist() == [0, 0]
+    assert steps.history_end.tolist() == [0, 0]
 
 
 def test_a_minute_watched_is_worth_at_most_sixty_seconds_by_default():

@@ -37,7 +37,7 @@ def history(dataset: Dataset, state: int, window: int = 6) -> list[tuple[str | N
     steps = dataset.transitions
     at = np.array([state])
     lo = dataset.arrays.user_start[steps.user[at]]
-    window_of = gather_state(dataset.arrays, lo, steps.hi[at], steps.clock[at], window, np.zeros((1, 0), np.float32))
+    window_of = gather_state(dataset.arrays, lo, steps.history_end[at], steps.clock[at], window, np.zeros((1, 0), np.float32))
     kept = window_of.history_types[0] > 0
     types = [dataset.vocabulary.types[t - 1] for t in window_of.history_types[0][kept]]
     return list(zip(names(dataset, window_of.history_items[0][kept]), types, window_of.history_gaps[0][kept].tolist(), strict=True))
@@ -132,7 +132,7 @@ def test_shifting_all_later_timestamps_changes_no_state_and_no_candidates(kind: 
         rows = [event(users[n], items[n], times[n] + 0.5, decision_id=f"d{n}") for n in range(0, 60, 2)]
     dataset = build_dataset(make_log(rows, decisions, kind))
     steps = dataset.transitions
-    for state in range(0, len(steps.hi), 5):
+    for state in range(0, len(steps.history_end), 5):
         clock = int(steps.clock[state])
         later = None if decisions is None else shift_later(decisions, clock)
         moved = build_dataset(make_log(shift_later(rows, clock), later, kind))
@@ -150,7 +150,7 @@ def test_an_item_is_available_once_it_was_seen_in_training():
     assert available(dataset, 2) == {"a", "b"}
     assert dataset.vocabulary.items == ("a", "b", "c", "d")
     assert dataset.n_ever_available == 3  # d was first seen in the test period
-    assert available(dataset, len(steps.hi) - 1) == {"a", "b", "c"}
+    assert available(dataset, len(steps.history_end) - 1) == {"a", "b", "c"}
 
 
 def test_declared_items_are_available_from_their_date_or_from_the_beginning():

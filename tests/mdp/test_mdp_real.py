@@ -23,7 +23,7 @@ def dataset_of(path: Path, **settings) -> Dataset:
 def test_trivago_orders(real_log: RealLog):
     dataset = dataset_of(real_log("trivago_100k/sessions.parquet"))
     steps = dataset.transitions
-    states = np.arange(len(steps.hi))
+    states = np.arange(len(steps.history_end))
     assert len(states) == 13_597 and dataset.kind == "exposure"
     start = np.searchsorted(steps.state, states)
     place = np.arange(len(steps.action)) - start[steps.state]
@@ -32,7 +32,7 @@ def test_trivago_orders(real_log: RealLog):
     mrr = np.sum(1 / (1 + place[right])) / len(states)
     assert mrr == pytest.approx(0.450, abs=0.0005)
     lo = dataset.arrays.user_start[steps.user]
-    window = gather_state(dataset.arrays, lo, steps.hi, steps.clock, 200, dataset.user_features[steps.user])
+    window = gather_state(dataset.arrays, lo, steps.history_end, steps.clock, 200, dataset.user_features[steps.user])
     newest = window.history_items.shape[1] - 1 - np.argmax(window.history_items[:, ::-1] > 0, axis=1)
     touched = window.history_items[states, newest]
     is_touched = steps.action == touched[steps.state]
@@ -65,7 +65,7 @@ def test_retailrocket_tests_are_prefixes_with_an_answer(real_log: RealLog):
     assert len(test) == raw.height == 15_132
     answers = pl.Series([dataset.vocabulary.items[i - 1] for i in steps.action[test]])
     assert sorted(answers) == sorted(raw["items"].list.last().cast(pl.String))
-    before = steps.hi[test] - dataset.arrays.user_start[steps.user[test]]
+    before = steps.history_end[test] - dataset.arrays.user_start[steps.user[test]]
     assert sorted(before) == sorted(raw["items"].list.len() - 1)
     assert np.count_nonzero(steps.split == HISTORY) == before.sum() - len(test)
     seen = pl.read_parquet(path).filter(pl.col("split") == "train")["items"].explode().n_unique()
@@ -106,8 +106,8 @@ def test_globo_speed_and_memory_per_transition(real_log: RealLog, tmp_path: Path
     assert dataset.manifest["counts"]["events"] == 2_988_181
     assert seconds < 30  # the aim, 6 s on an idle machine, is the benchmark's; this catches only a loop over rows
     steps = dataset.transitions
-    columns = (steps.user, steps.hi, steps.clock, steps.split, steps.state, steps.action)
+    columns = (steps.user, steps.history_end, steps.clock, steps.split, steps.state, steps.action)
     columns += (steps.reward, steps.pause, steps.next_state, steps.end, steps.propensity)
     assert sum(column.nbytes for column in columns) / len(steps.action) <= 64
     assert steps.candidates_start.strides == (0,)  # no lists, no memory
-    assert np.all(steps.clock <= dataset.arrays.time[steps.hi]) and np.count_nonzero(steps.split == TRAIN) > 2_000_000
+    assert np.all(steps.clock <= dataset.arrays.time[steps.history_end]) and np.count_nonzero(steps.split == TRAIN) > 2_000_000

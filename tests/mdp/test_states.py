@@ -23,10 +23,10 @@ def arrays_of(*users: list[tuple[int, int, float, float]]) -> EventArrays:
 TWO = arrays_of([(7, 1, 0, 0), (8, 2, 10, 3.5), (0, 3, 40, 0)], [(9, 1, 5, 0), (7, 1, 4000, 0)])
 
 
-def state_at(arrays: EventArrays, user: list[int], hi: list[int], clock: list[float], window: int):
+def state_at(arrays: EventArrays, user: list[int], history_end: list[int], clock: list[float], window: int):
     rows = np.array(user)
     clocks = np.round(np.array(clock) * SECOND).astype(np.int64)
-    return gather_state(arrays, arrays.user_start[rows], np.array(hi), clocks, window, np.zeros((len(user), 0), np.float32))
+    return gather_state(arrays, arrays.user_start[rows], np.array(history_end), clocks, window, np.zeros((len(user), 0), np.float32))
 
 
 def test_window_by_hand():
@@ -80,10 +80,10 @@ def test_batch_equals_single(lengths: list[int], window: int, seed: int):
         return
     arrays = arrays_of(*users)
     user = rng.integers(0, len(lengths), 7)
-    hi = arrays.user_start[user] + [int(rng.integers(0, lengths[u] + 1)) for u in user]
-    clock = (arrays.time[np.maximum(hi - 1, 0)] + 5 * SECOND) / SECOND
-    batch = state_at(arrays, list(user), list(hi), list(clock), window)
+    history_end = arrays.user_start[user] + [int(rng.integers(0, lengths[u] + 1)) for u in user]
+    clock = (arrays.time[np.maximum(history_end - 1, 0)] + 5 * SECOND) / SECOND
+    batch = state_at(arrays, list(user), list(history_end), list(clock), window)
     for i in range(7):
-        single = state_at(arrays, [user[i]], [hi[i]], [clock[i]], window)
+        single = state_at(arrays, [user[i]], [history_end[i]], [clock[i]], window)
         for together, alone in zip(batch, single, strict=True):
             np.testing.assert_array_equal(together[i : i + 1], alone)

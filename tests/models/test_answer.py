@@ -344,8 +344,8 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
         tops = top_items(model.scores(observation), observation, 10)
         for place, top in zip(part, tops):
             state = int(t.state[rows[place]])
-            user, hi = int(t.user[state]), int(t.hi[state])
-            events = as_events(dataset, user)[: hi - int(dataset.arrays.user_start[user])]
+            user, history_end = int(t.user[state]), int(t.history_end[state])
+            events = as_events(dataset, user)[: history_end - int(dataset.arrays.user_start[user])]
             context = {"region": dataset.users["region"][user]}
             decision = model.recommend(None, model.availability.n_ever, history=events, context=context)
             names = [model.vocabulary.items[i - 1] for i in top]

@@ -35,6 +35,7 @@ def linear(direction: torch.Tensor) -> Scores:
 def test_blocks_equal_the_plain_maximum(items: int, threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "BLOCK", 17)
     monkeypatch.setattr(select, "ROWS", 20)
+    monkeypatch.setattr(select, "SCORES", 0)
     generator = torch.Generator().manual_seed(items)
     rows = torch.randn(items + 1, 8, generator=generator)
     history = torch.randint(0, items + 1, (32, 5), generator=generator)

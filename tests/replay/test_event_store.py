@@ -37,13 +37,13 @@ def random_log(users: int = 40, seed: int = 0) -> tuple[EventArrays, Transitions
         rng.random(total).astype(np.float32), start,
     )  # fmt: skip
     user = np.repeat(np.arange(users), counts - 1).astype(np.int32)
-    hi = np.concatenate([np.arange(a + 1, b) for a, b in itertools.pairwise(start)])
-    states = len(hi)
+    history_end = np.concatenate([np.arange(a + 1, b) for a, b in itertools.pairwise(start)])
+    states = len(history_end)
     last = np.r_[user[1:] != user[:-1], True]
     end = np.where(last, np.where(user % 2 == 0, TERMINATED, CENSORED), CONTINUES).astype(np.uint8)
     transitions = Transitions(
-        user, hi, events.time[hi - 1] + 5_000_000, np.full(states, N, np.int32), np.zeros(0, np.int32), np.zeros(states + 1, np.int64),
-        np.zeros(states, np.uint8), np.arange(states, dtype=np.int32), events.item[hi], rng.random((states, 2)).astype(np.float32),
+        user, history_end, events.time[history_end - 1] + 5_000_000, np.zeros(0, np.int32), np.zeros(states + 1, np.int64),
+        np.zeros(states, np.uint8), np.arange(states, dtype=np.int32), events.item[history_end], rng.random((states, 2)).astype(np.float32),
         np.where(rng.random(states) < 0.2, 7200, 0).astype(np.float32), np.where(last, -1, np.arange(1, states + 1)).astype(np.int32),
         end, np.full(states, np.nan, np.float32),
     )  # fmt: skip
@@ -57,8 +57,8 @@ WEIGHTS = np.array([1.0, 5.0], np.float32)
 def test_states_equal_the_state_function_bit_for_bit(window: int) -> None:
     events, t, features = random_log()
     store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, window, Availability.always(N))
-    index = np.arange(len(t.hi))
-    expected = gather_state(events, events.user_start[t.user], t.hi, t.clock, window, features[t.user])
+    index = np.arange(len(t.history_end))
+    expected = gather_state(events, events.user_start[t.user], t.history_end, t.clock, window, features[t.user])
     for name, got, want in zip(State._fields, store.states(index), expected):
         assert np.array_equal(got, want), name
 
@@ -66,7 +66,7 @@ def test_states_equal_the_state_function_bit_for_bit(window: int) -> None:
 def test_one_step_batch_by_hand() -> None:
     events, t, features = random_log()
     store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10, Availability.always(N))
-    batch = store.batch(np.arange(len(t.hi)))
+    batch = store.batch(np.arange(len(t.history_end)))
     assert np.allclose(batch.reward, t.reward * WEIGHTS)
     assert not batch.later_reward.any()
     expected = np.where(t.end == TERMINATED, 0, np.where(t.pause > 0, np.exp(-7200 / 1e5), 0.9))
@@ -78,9 +78,9 @@ def test_one_step_batch_by_hand() -> None:
 def test_n_step_equals_the_sum_along_the_episode(n: int) -> None:
     events, t, features = random_log()
     store = store_from_log(events, t, WEIGHTS, features, 0.9, 1e5, 10, Availability.always(N))
-    batch = store.batch(np.arange(len(t.hi)), n)
+    batch = store.batch(np.arange(len(t.history_end)), n)
     reward, discount = t.reward * WEIGHTS, np.where(t.end == TERMINATED, 0, step_discount(t.pause, 0.9, 1e5))
-    for i in range(len(t.hi)):
+    for i in range(len(t.history_end)):
         factor, later, at, censored = discount[i], np.zeros(2), i, bool(t.end[i] == CENSORED)
         for _ in range(n - 1):
             if censored or t.end[at] == TERMINATED:

@@ -181,7 +181,7 @@ def log(split: list[int]) -> tuple[EventArrays, Transitions]:
         np.arange(1, 6, dtype=np.int32), np.ones(5, np.uint8), np.arange(5) * 60 * SECOND, np.zeros(5, np.float32), np.array([0, 5])
     )
     t = Transitions(
-        user=np.zeros(4, np.int32), hi=np.arange(1, 5), clock=np.arange(4) * 60 * SECOND + SECOND, n_available=np.full(4, 9, np.int32),
+        user=np.zeros(4, np.int32), history_end=np.arange(1, 5), clock=np.arange(4) * 60 * SECOND + SECOND,
         candidates=np.array([3, 8, 9, 4, 7], np.int32), candidates_start=np.array([0, 0, 3, 5, 5]), split=np.array(split, np.uint8),
         state=np.arange(4, dtype=np.int32), action=np.arange(2, 6, dtype=np.int32), reward=np.ones((4, 1), np.float32),
         pause=np.zeros(4, np.float32), next_state=np.array([1, 2, 3, -1], np.int32),

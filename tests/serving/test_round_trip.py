@@ -64,8 +64,8 @@ def test_training_sees_the_states_that_were_served(lists: float, tmp_path: Path)
     arrays, states = dataset.arrays, dataset.transitions
     users = dataset.user_ids
     trained = {}
-    for user, hi, clock in zip(states.user, states.hi, states.clock):
-        rows = slice(max(arrays.user_start[user], hi - 6), hi)
+    for user, history_end, clock in zip(states.user, states.history_end, states.clock):
+        rows = slice(max(arrays.user_start[user], history_end - 6), history_end)
         items = [dataset.vocabulary.items[i - 1] for i in arrays.item[rows]]
         types = [dataset.vocabulary.types[i - 1] for i in arrays.type[rows]]
         trained[users[user], int(clock)] = (items, types, arrays.time[rows].tolist())

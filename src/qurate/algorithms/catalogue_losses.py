@@ -19,13 +19,15 @@ def behaviour_cross_entropy(values: CatalogueValues, action: Tensor, rng: torch.
     Over large catalogues the softmax runs over a uniform sample, whose scores get log(N / samples) added (log-q
     correction, Bengio and Senecal 2008, doi:10.1109/TNN.2007.912312).
     """
-    table, items = values.table, values.n_items
-    if items <= FULL_SOFTMAX_ITEMS:
-        logits = values.behaviour_logits()
-        return torch.nn.functional.cross_entropy(logits[:, 1:], action - 1, reduction="none")
-    sample = 1 + torch.randperm(items, generator=rng, device=action.device)[:SOFTMAX_SAMPLES]
-    scores, action = values.behaviour_scores(), action[:, None]
+    table, items, scores = values.table, values.n_items, values.behaviour_scores()
     assert scores is not None
+    if items <= FULL_SOFTMAX_ITEMS:
+        # without column 0 from the start: cutting it off [B, N + 1] would copy the logits and their gradient
+        logits, place = scores.direction @ table.centred[1:].T, scores.history - 1
+        logits = logits.scatter_add(1, place.clamp(min=0), scores.repeat * (place >= 0))
+        return torch.nn.functional.cross_entropy(logits, action - 1, reduction="none")
+    sample = 1 + torch.randperm(items, generator=rng, device=action.device)[:SOFTMAX_SAMPLES]
+    action = action[:, None]
     # one look-up for both: each would cost a gradient over the whole catalogue
     rows = table.centred.index_select(0, torch.cat([sample, action[:, 0]]))
     negative = scores.direction @ rows[: len(sample)].T

@@ -1,6 +1,6 @@
 """The family as a table: an algorithm is an objective and the settings that make it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -28,8 +28,15 @@ from qurate.settings import (
 
 DEEP = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings)
 TABULAR = (LearningSettings, ReplaySettings, ExplorationSettings, TableSettings)
-TABLE: dict[str, Any] = {"lr": 0.1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0}
+TABLE: dict[str, Any] = {
+    "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
+}  # fmt: skip
 """A table's target is the table itself, and what is kept is its last state."""
+CATALOGUE_ONLY = (
+    "encoder", "window", "embedding_dim", "form", "id_embedding", "id_dropout", "later_weight", "support_threshold", "aux_weight",
+    "negatives",
+)  # fmt: skip
+"""Settings of networks over a catalogue; a Gymnasium task has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +47,20 @@ class Algorithm:
         objective: `f(networks, batch, rng, *, settings, organic) -> Loss`.
         settings: leaves that differ from the defaults.
         parts: which settings it has.
+        unused: leaves of those parts that it does not read, so that nobody sets them in vain.
+        needs_next_action: it learns from the action taken in the successor, which a log of lists does not have.
         source: the paper.
     """
 
     objective: Callable[..., Any]
     settings: dict[str, Any] = field(default_factory=dict)
     parts: tuple[type, ...] = DEEP
+    unused: tuple[str, ...] = ()
+    needs_next_action: bool = False
     source: str = ""
 
 
+# fmt: off
 ALGORITHMS: dict[str, Algorithm] = {
     "dqn": Algorithm(dqn, source="Mnih et al. 2015, doi:10.1038/nature14236"),
     "double_dqn": Algorithm(dqn, {"double": True}, source="van Hasselt et al. 2016, arXiv:1509.06461"),
@@ -56,12 +68,20 @@ ALGORITHMS: dict[str, Algorithm] = {
     "dueling_dqn": Algorithm(dqn, {"head": "dueling", "form": "single"}, source="Wang et al. 2016, arXiv:1511.06581"),
     "per_dqn": Algorithm(dqn, {"prioritised": True}, source="Schaul et al. 2016, arXiv:1511.05952"),
     "c51": Algorithm(
-        c51, {"head": "c51", "form": "single"}, (*DEEP, CategoricalSettings), source="Bellemare et al. 2017, arXiv:1707.06887"
+        c51, {"head": "c51", "form": "single", "negatives": 0}, (*DEEP, CategoricalSettings),
+        unused=("head", "form", "loss", "later_weight", "negatives"), source="Bellemare et al. 2017, arXiv:1707.06887",
     ),
-    "q_learning": Algorithm(q_learning, TABLE, TABULAR, source="Watkins 1989; Watkins and Dayan 1992, doi:10.1007/BF00992698"),
-    "sarsa": Algorithm(sarsa, TABLE, TABULAR, source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166"),
+    "q_learning": Algorithm(
+        q_learning, TABLE, TABULAR, unused=("loss", "later_weight", "double"),
+        source="Watkins 1989; Watkins and Dayan 1992, doi:10.1007/BF00992698",
+    ),
+    "sarsa": Algorithm(
+        sarsa, TABLE | {"replay_capacity": 2_000}, TABULAR, unused=("loss", "later_weight", "double"), needs_next_action=True,
+        source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166",
+    ),
     "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
 }
+# fmt: on
 
 
 def find_algorithm(name: str) -> Algorithm:
@@ -75,16 +95,28 @@ def find_algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
-def algorithm_settings(name: str, given: dict[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> Settings:
+def algorithm_settings(
+    name: str, given: dict[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), without: Sequence[str] = ()
+) -> Settings:
     """The settings of an algorithm with what the user sets explicitly over them, and `defaults` under them.
+
+    Args:
+        without: leaves that mean nothing where it is to learn.
 
     Raises:
         UserError: an unknown algorithm or setting, a setting of another algorithm, or a value out of range.
     """
     row = find_algorithm(name)
-    leaves = {leaf for part in row.parts for leaf in part.__struct_fields__}  # type: ignore[attr-defined]
+    leaves = {leaf for part in row.parts for leaf in part.__struct_fields__} - {*row.unused, *without}  # type: ignore[attr-defined]
     extra = {leaf: field.default for part in row.parts if part in (CategoricalSettings, TableSettings) for leaf, field in _fields(part)}
-    return from_flat(extra | dict(defaults) | row.settings | parse_leaves(given, leaves, name))
+    settings = from_flat(extra | dict(defaults) | row.settings | parse_leaves(given, leaves, name))
+    kind = settings.algorithm
+    if isinstance(kind, CategoricalSettings) and kind.v_min >= kind.v_max:
+        got, hint = f"{kind.v_min:g} and {kind.v_max:g}", "they are the smallest and the largest return"
+        raise UserError("v_min below v_max", got, where="--set v_min", hint=hint, code=Code.BAD_SETTING)
+    if settings.network.head == "c51" and kind is None:
+        raise UserError(f"head=q or head=dueling with {name}", "c51", where="--set head", hint="--algorithm c51", code=Code.BAD_SETTING)
+    return settings
 
 
 def _fields(part: type) -> list[tuple[str, Any]]:

@@ -1,10 +1,13 @@
 """Tabular Q-learning and SARSA: the same update on a table, with the best or with the taken successor action."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from qurate.algorithms import value_learning as td
 from qurate.algorithms.objective import Loss, Networks, TensorBatch
+from qurate.networks.table_network import TableNetwork
 from qurate.settings import Settings
 
 
@@ -28,9 +31,15 @@ def sarsa(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setti
 
 
 def _loss(networks: Networks, batch: TensorBatch, q_t: Tensor) -> Loss:
-    """Half the squared TD error per row, times the batch: the mean over rows then moves each entry by its own error."""
+    """Half the squared TD error per row, so weighted that each entry moves by lr times the mean error of its rows.
+
+    Without the weight an entry that stands in a batch n times would move n times as far, and beyond lr n = 2 diverge.
+    """
     q_tm1 = networks.online.bind()(batch.state).of(batch.action[:, None])[:, 0]
     reward = (batch.reward + batch.later_reward).sum(1)
     error = (td.q_target(reward, batch.discount, q_t) - q_tm1) * batch.bootstrap
     stats = {"q": q_tm1.detach().mean(), "q_max": q_t.abs().max()}
-    return Loss((0.5 * error.square() * len(error),), error.detach(), stats)
+    entry = cast(TableNetwork, networks.online).row(batch.state) * int(batch.action.max() + 1) + batch.action
+    _, which = entry.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    rows = torch.zeros(len(entry), device=error.device).index_add_(0, which, batch.bootstrap)[which]  # [B] of the same entry
+    return Loss((0.5 * error.square() * len(error) / rows.clamp(min=1),), error.detach(), stats)

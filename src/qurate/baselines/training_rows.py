@@ -28,14 +28,14 @@ def train_rows(events: EventArrays, transitions: Transitions) -> NDArray[np.bool
     """
     end = events.user_start[:-1].copy()
     train = transitions.split == TRAIN
-    np.maximum.at(end, transitions.user[train], transitions.hi[train])
+    np.maximum.at(end, transitions.user[train], transitions.history_end[train])
     keep = np.zeros(len(events.item) + 1, np.int8)  # +1 where a user's rows begin, -1 where they end
     np.add.at(keep, events.user_start[:-1], 1)
     np.add.at(keep, end, -1)
     known: NDArray[np.bool_] = np.cumsum(keep[:-1], dtype=np.int8) > 0
     own = train[transitions.state]
     state = transitions.state[own]
-    row = transitions.hi[state]
+    row = transitions.history_end[state]
     inside = row < events.user_start[transitions.user[state] + 1]
     row, action = row[inside], transitions.action[own][inside]
     known[row[events.item[row] == action]] = True

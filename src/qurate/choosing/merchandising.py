@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.choosing.selection import Rule, Scores, legal_scores
+from qurate.choosing.selection import Scores, SelectionRule, legal_scores
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, UserError
 from qurate.types import Availability, IntArray, Observation, Propensities
@@ -72,7 +72,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class MerchandisingRules:
     """A shopkeeper's rules. Block beats pin, a pin beats quotas; `at_least` gives way where too few items are left.
 
     Raises:
@@ -140,7 +140,7 @@ class Rules:
 
 
 def choose_with_rules(
-    rule: Rule, rules: Rules, scores: Scores, mask: BoolArray, candidates: IntArray, k: int, rng: np.random.Generator
+    rule: SelectionRule, rules: MerchandisingRules, scores: Scores, mask: BoolArray, candidates: IntArray, k: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], Propensities]:
     """A slate [B, k] of positions under shop rules, and the exact propensities given the items above.
 
@@ -157,7 +157,9 @@ def choose_with_rules(
     return slate, propensity
 
 
-def propensity_with_rules(rule: Rule, rules: Rules, scores: Scores, mask: BoolArray, candidates: IntArray, slate: IntArray) -> Propensities:
+def propensity_with_rules(
+    rule: SelectionRule, rules: MerchandisingRules, scores: Scores, mask: BoolArray, candidates: IntArray, slate: IntArray
+) -> Propensities:
     """float64 [B, k]: the propensities of a given slate of positions under shop rules."""
     out = np.zeros(slate.shape)
     for j in range(slate.shape[1] if scores.shape[1] else 0):
@@ -166,7 +168,7 @@ def propensity_with_rules(rule: Rule, rules: Rules, scores: Scores, mask: BoolAr
     return out
 
 
-def _under_rules(rules: Rules, scores: Scores, mask: BoolArray, candidates: IntArray, chosen: IntArray, k: int) -> Scores:
+def _under_rules(rules: MerchandisingRules, scores: Scores, mask: BoolArray, candidates: IntArray, chosen: IntArray, k: int) -> Scores:
     legal = np.array(legal_scores(scores, mask) > -np.inf)
     rows, at = np.nonzero(chosen >= 0)
     legal[rows, chosen[rows, at]] = False

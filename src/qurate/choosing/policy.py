@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.choosing import slate_sampling as draws
-from qurate.choosing.merchandising import BoolArray, Rules, allowed, choose_with_rules, propensity_with_rules
-from qurate.choosing.selection import GREEDY, Rule, choose, legal_scores
+from qurate.choosing.merchandising import BoolArray, MerchandisingRules, allowed, choose_with_rules, propensity_with_rules
+from qurate.choosing.selection import GREEDY, SelectionRule, choose, legal_scores
 from qurate.choosing.slate_sampling import Legal, is_shared
 from qurate.errors import Code, UserError
 from qurate.types import FloatArray, IntArray, Observation, Propensities, Scorer
@@ -60,7 +60,12 @@ class ScoredPolicy:
     """
 
     def __init__(
-        self, scorer: Scorer, rule: Rule = GREEDY, slate_size: int = 1, rules: Rules | None = None, name: str | None = None
+        self,
+        scorer: Scorer,
+        rule: SelectionRule = GREEDY,
+        slate_size: int = 1,
+        rules: MerchandisingRules | None = None,
+        name: str | None = None,
     ) -> None:
         self.scorer, self.rule, self.slate_size, self.rules = scorer, rule, slate_size, rules
         self.name = name or scorer.name

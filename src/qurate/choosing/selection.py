@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_] | NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SelectionRule:
     """How scores become a choice. All three functions take legal scores [B, K] (`legal_scores`)."""
 
     name: str
@@ -31,11 +31,11 @@ class Rule:
     probabilities: Callable[[Legal], Propensities]  # x -> float64 [B, K] of a single choice
 
 
-GREEDY = Rule("greedy", draws.draw_greedy, draws.propensity_greedy, draws.probabilities_greedy)
-UNIFORM = Rule("uniform", draws.draw_uniform, draws.propensity_uniform, draws.probabilities_uniform)
+GREEDY = SelectionRule("greedy", draws.draw_greedy, draws.propensity_greedy, draws.probabilities_greedy)
+UNIFORM = SelectionRule("uniform", draws.draw_uniform, draws.propensity_uniform, draws.probabilities_uniform)
 
 
-def softmax_rule(temperature: float) -> Rule:
+def softmax_rule(temperature: float) -> SelectionRule:
     """Probability proportional to exp(score / temperature).
 
     Raises:
@@ -45,7 +45,7 @@ def softmax_rule(temperature: float) -> Rule:
         raise UserError(
             "a temperature above 0", repr(temperature), where="temperature", hint="use greedy for no randomness", code=Code.BAD_TEMPERATURE
         )
-    return Rule(
+    return SelectionRule(
         "softmax",
         partial(draws.draw_softmax, temperature=temperature),
         partial(draws.propensity_softmax, temperature=temperature),
@@ -53,7 +53,7 @@ def softmax_rule(temperature: float) -> Rule:
     )
 
 
-def epsilon_greedy_rule(epsilon: float) -> Rule:
+def epsilon_greedy_rule(epsilon: float) -> SelectionRule:
     """With probability epsilon (in [0, 1]) uniform over all legal positions, else greedy; at each position of a slate.
 
     Raises:
@@ -66,10 +66,10 @@ def epsilon_greedy_rule(epsilon: float) -> Rule:
     return mixture_rule("epsilon_greedy", (UNIFORM, GREEDY), (epsilon, 1 - epsilon))
 
 
-def mixture_rule(name: str, rules: Sequence[Rule], weights: Sequence[float]) -> Rule:
+def mixture_rule(name: str, rules: Sequence[SelectionRule], weights: Sequence[float]) -> SelectionRule:
     """At each position one of `rules`, drawn by `weights` (they sum to 1), on the same scores."""
     w = np.asarray(weights, np.float64)
-    return Rule(
+    return SelectionRule(
         name,
         lambda x, k, rng: draws.draw_mixture([x] * len(rules), [rule.draw for rule in rules], w, k, rng),
         lambda x, slate: draws.propensity_mixture([x] * len(rules), [rule.propensity for rule in rules], w, slate),
@@ -87,7 +87,7 @@ def legal_scores(scores: Scores, mask: Mask) -> Legal:
 
 
 def choose(
-    rule: Rule, scores: Scores, mask: Mask, rng: np.random.Generator, k: int | None = None
+    rule: SelectionRule, scores: Scores, mask: Mask, rng: np.random.Generator, k: int | None = None
 ) -> tuple[NDArray[np.int64], Propensities]:
     """Positions and their propensities.
 

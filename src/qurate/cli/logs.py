@@ -34,6 +34,7 @@ Rewards = Annotated[str | None, typer.Option("--rewards", metavar="TYPE=W,...", 
 def validate(
     ctx: typer.Context,
     log: Log,
+    *,
     map: Map = None,
     type: Type = None,
     items: Items = None,
@@ -77,6 +78,7 @@ def validate(
 def ingest(
     ctx: typer.Context,
     log: Log,
+    *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="where the dataset goes")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="only say how the log would be read, from its first rows")] = False,
     map: Map = None,

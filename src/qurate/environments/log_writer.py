@@ -35,7 +35,7 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     trace: int = 0,
 ) -> dict[str, Any]:
-    """Lets `policy` serve `users` customers, each over one episode of at most `steps` decisions, and writes the log.
+    """Simulate one episode of at most `steps` decisions for each of `users` customers, and write the log.
 
     Files: `out` (events), and beside it decisions, items and users in the same format: `decisions.csv` beside
     `events.csv`, `NAME.decisions.csv` beside `NAME.csv`. A decision that shows one item has a list of one; its "shown"
@@ -76,6 +76,12 @@ def simulate(
     events = events.sort("timestamp", "user_id", maintain_order=True).with_columns(pl.Series("event_id", list(ids), pl.String))
     decisions = decisions.sort("timestamp", "user_id", maintain_order=True)
     tables = {"events": events, "decisions": decisions, "items": engine.world.items_table(), "users": people}
+    files = _write_all(tables, path, trace)
+    return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
+
+
+def _write_all(tables: dict[str, pl.DataFrame], path: Path, trace: int) -> dict[str, str]:
+    """Write the tables, and the trace of the first `trace` customers; their paths by name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         places = {name: path if name == "events" else _beside(path, name) for name in tables}
@@ -83,12 +89,13 @@ def simulate(
         written = {name: _write(tables[name], places[name]) for name in reversed(tables)}
         files = {name: written[name] for name in tables}
         if trace:
-            files["trace"] = _write(_trace(events, decisions, people["user_id"].head(trace)), _beside(path, "trace").with_suffix(".jsonl"))
+            rows = _trace(tables["events"], tables["decisions"], tables["users"]["user_id"].head(trace))
+            files["trace"] = _write(rows, _beside(path, "trace").with_suffix(".jsonl"))
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
         raise MachineError(
             "a place to write the log", str(error), where=str(path), hint="choose another directory", code=Code.UNWRITABLE
         ) from None
-    return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
+    return files
 
 
 def _serve(

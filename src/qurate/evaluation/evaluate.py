@@ -80,6 +80,7 @@ def evaluate_ranking(
     scores: Mapping[str, Sequence[Scorer]],
     baselines: Mapping[str, Scorer],
     main: str = "q",
+    *,
     k: int = 20,
     window: int = 50,
     visits: int | None = None,
@@ -94,43 +95,32 @@ def evaluate_ranking(
     users crossed with seeds.
 
     Args:
-        model: name of the model.
-        on: name of the data.
-        data: a dataset.
+        model, on, data: name of the model, name of the data, and the dataset itself.
         scores: score name ("q", "q_in_support", "behaviour") to one scorer per training seed.
         baselines: name to scorer.
         main: the score whose figures are the model's.
         k: cut of HR, NDCG, MRR and coverage.
         window: history rows in a state, the model's own.
         visits: rank only this many visits, drawn with `seed`; None = all.
-        draws: bootstrap draws.
-        seed: of the drawing of visits and of the bootstrap.
+        draws, seed: number of bootstrap draws; seed of the drawing of visits and of the bootstrap.
 
     Raises:
         UserError: unknown `main`, k < 1, or nothing to rank in the test split.
     """
     if main not in scores or k < 1:
         raise UserError(f"one of {', '.join(scores)} and k >= 1", f"{main} and {k}", where="evaluate", code=Code.BAD_EVALUATE)
-    rows = ranking_targets(data)
-    rows = rows if visits is None else draw_visits(data, rows, visits, seed)
-    flat = {f"{name}/{i}": scorer for name, runs in scores.items() for i, scorer in enumerate(runs)}
-    ranked, opened = rank_all(data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window)
-    found = next(iter(ranked.values())).ranks.ties > 0
-    targets, n_open = _Targets(data, rows, found, draws, seed), int(opened.sum())
-    own = {name: [ranked[f"{name}/{i}"] for i in range(len(runs))] for name, runs in scores.items()}
+    rows = ranking_targets(data) if visits is None else draw_visits(data, ranking_targets(data), visits, seed)
+    own, others, n_open = _rank_each(data, rows, scores, baselines, k, window)
+    found = own[main][0].ranks.ties > 0
+    targets = _Targets(data, rows, found, draws, seed)
     measured = {name: _Measured(runs, targets, k, n_open) for name, runs in own.items()}
-    rivals = {name: _Measured([ranked[f"baseline/{name}"]], targets, k, n_open) for name in baselines}
-    groups = measured[main].by_group
+    rivals = {name: _Measured([run], targets, k, n_open) for name, run in others.items()}
     return {
         "model": model,
         "on": on,
         "n": int(rows.size),
         "metrics": measured[main].total,
-        "by_type": {
-            name.removeprefix(_TYPE): {"n": int(targets.groups[name].sum()), **entry}
-            for name, entry in groups.items()
-            if name.startswith(_TYPE)
-        },
+        "by_type": _by_type(measured[main], targets),
         "by_score": {name: m.total | _agreement(own, name) for name, m in measured.items()},
         "baselines": {name: m.total for name, m in rivals.items()},
         "caption": CAPTIONS[data.manifest["kind"]],
@@ -139,10 +129,26 @@ def evaluate_ranking(
         "users": targets.users,
         "seeds": len(scores[main]),
         "missed": float(1.0 - found.mean()),
-        "open": {"n": int(found.sum()), **groups[OPEN]},
+        "open": {"n": int(found.sum()), **measured[main].by_group[OPEN]},
         "candidates": _open_per_target(data, rows),
         "lift": _lift(measured[main], rivals, f"NDCG@{k}"),
     }
+
+
+def _rank_each(
+    data: RankingData, rows: IntArray, scores: Mapping[str, Sequence[Scorer]], baselines: Mapping[str, Scorer], k: int, window: int
+) -> tuple[dict[str, list[Ranked]], dict[str, Ranked], int]:
+    """The targets ranked by every scorer in one pass: each score's seeds, each baseline, and the number of items ever open."""
+    flat = {f"{name}/{i}": scorer for name, runs in scores.items() for i, scorer in enumerate(runs)}
+    ranked, opened = rank_all(data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window)
+    own = {name: [ranked[f"{name}/{i}"] for i in range(len(runs))] for name, runs in scores.items()}
+    return own, {name: ranked[f"baseline/{name}"] for name in baselines}, int(opened.sum())
+
+
+def _by_type(measured: _Measured, targets: _Targets) -> Entry:
+    """The figures of the targets of each reward component."""
+    names = [name for name in targets.groups if name.startswith(_TYPE)]
+    return {name.removeprefix(_TYPE): {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in names}
 
 
 def _agreement(own: Mapping[str, Sequence[Ranked]], name: str) -> Entry:

@@ -26,9 +26,9 @@ HORIZON = 10
 """Later decisions whose reward counts as later reward."""
 GAMMA = 0.9
 """Their discount per decision; across a pause exp(-pause / tau) besides."""
-MOST = 80_000
+MAX_DECISIONS = 80_000
 """Decisions used at most, drawn with the seed."""
-LEAST = 500
+MIN_DECISIONS = 500
 """Below this many usable decisions nothing can be told."""
 FEATURES = 32
 """Item features used at most: those that vary most."""
@@ -37,9 +37,9 @@ SWAPS = 12
 WINDOW = 10
 VARIED = 0.05
 """Least share of decisions that earn something else than the most common reward."""
-CONVINCING = 0.01
+ALPHA = 0.01
 """p-value below which "yes"; the larger error would be to plan where there is nothing to plan."""
-SMALL = 0.2
+NEGLIGIBLE_RATIO = 0.2
 """Later effects below this share of the present effect are not worth planning for."""
 
 Rows = NDArray[np.float64]
@@ -107,8 +107,8 @@ def _needs_rl(dataset: Dataset, rng: np.random.Generator, permutations: int) -> 
         return cannot, said, {"method": "none: organic log"}
     sample = _sample(dataset, rng)
     n = len(sample.state)
-    if n < LEAST:
-        said = f"Only {n} decisions have a successor whose rewards were observed; {LEAST} are needed."
+    if n < MIN_DECISIONS:
+        said = f"Only {n} decisions have a successor whose rewards were observed; {MIN_DECISIONS} are needed."
         return cannot, said, {"method": "none: too few decisions", "decisions": n}
     _, often = np.unique(np.round(sample.now, 9), return_counts=True)
     if often.max() > (1 - VARIED) * n and dataset.kind != "logged":
@@ -133,12 +133,12 @@ def conclude(evidence: Mapping[str, Any]) -> tuple[str, str]:
     p, ratio, detectable = evidence["p_value"], evidence["later_to_now"], evidence["detectable_later_to_now"]
     logged = evidence["method"] == "conditional randomisation"
     assumes = "" if logged else " (assuming that nothing hidden drives both what was shown and what followed)"
-    if p <= CONVINCING and ratio >= SMALL / 4:
+    if p <= ALPHA and ratio >= NEGLIGIBLE_RATIO / 4:
         return "yes", f"What is shown now changes what later decisions earn (p = {p:.3g}){assumes}: planning ahead can pay off."
-    if p <= CONVINCING:
+    if p <= ALPHA:
         said = f"What is shown now changes later rewards only by {ratio:.1%} of what it changes at once{assumes}"
         return "no", f"{said}: a myopic policy is enough."
-    if detectable < SMALL:
+    if detectable < NEGLIGIBLE_RATIO:
         said = f"What is shown now changes later rewards by less than {detectable:.0%} of what it changes at once{assumes}"
         return "no", f"{said}: a myopic policy is enough."
     said = f"No effect on later rewards was found (p = {p:.3g}), but {detectable:.0%} of the present effect could have been missed"
@@ -148,16 +148,16 @@ def conclude(evidence: Mapping[str, Any]) -> tuple[str, str]:
 def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:
     """Decisions whose next HORIZON decisions were observed, or ended for good."""
     steps = dataset.transitions
-    states, first = len(steps.hi), np.searchsorted(steps.state, np.arange(len(steps.hi)))
+    states, first = len(steps.history_end), np.searchsorted(steps.state, np.arange(len(steps.history_end)))
     reward = np.bincount(steps.state, steps.reward @ dataset.weights.astype(np.float64), states).astype(np.float64)
     tau_s = dataset.manifest["episode"]["tau_s"]
     later, known = later_rewards(reward, steps.next_state[first], steps.end[first], steps.pause[first].astype(np.float64), tau_s)
     usable = np.flatnonzero(known)
-    if len(usable) > MOST:
-        usable = np.sort(rng.choice(usable, MOST, replace=False))
+    if len(usable) > MAX_DECISIONS:
+        usable = np.sort(rng.choice(usable, MAX_DECISIONS, replace=False))
     clock, user = steps.clock[usable], steps.user[usable]
     lo = dataset.arrays.user_start[user]
-    window = gather_state(dataset.arrays, lo, steps.hi[usable], clock, WINDOW, dataset.user_features[user])
+    window = gather_state(dataset.arrays, lo, steps.history_end[usable], clock, WINDOW, dataset.user_features[user])
     earned = _earned_before(dataset, reward, usable)
     covariates = _covariates(dataset, window.context, window.user, earned, usable)
     propensity = steps.propensity[first[usable]].astype(np.float64)
@@ -169,7 +169,7 @@ def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:
 def _available_together(dataset: Dataset, states: IntArray) -> tuple[IntArray, IntArray]:
     """[n] from when and until when all items shown in a decision were available."""
     steps, availability = dataset.transitions, dataset.availability
-    first = np.searchsorted(steps.state, np.arange(len(steps.hi)))
+    first = np.searchsorted(steps.state, np.arange(len(steps.history_end)))
     begin = np.maximum.reduceat(availability.since[steps.action], first)
     return begin[states], np.minimum.reduceat(availability.until[steps.action], first)[states]
 
@@ -344,7 +344,7 @@ def _describer(dataset: Dataset, sample: _Sample) -> tuple[Callable[[IntArray], 
     """
     steps, tables = dataset.transitions, item_tables(dataset)
     half = steps.user % 2  # what items usually earn is taken from the other half of the customers
-    size = np.diff(np.searchsorted(steps.state, np.arange(len(steps.hi) + 1)))
+    size = np.diff(np.searchsorted(steps.state, np.arange(len(steps.history_end) + 1)))
     seen = tables[half[steps.state], steps.action]
     of_state = np.stack([np.bincount(steps.state, column, len(size)) / size for column in seen.T], axis=1)
     of_state -= of_state[sample.state].mean(axis=0)

@@ -160,7 +160,7 @@ def _batches(order: IntArray, width: IntArray, limit: int) -> Iterator[IntArray]
 def _observe(data: RankingData, states: IntArray, window: int, candidates: IntArray, mask: NDArray[np.int8]) -> Observation:
     t, arrays = data.transitions, data.arrays
     users = t.user[states].astype(np.int64)
-    state = gather_state(arrays, arrays.user_start[users], t.hi[states], t.clock[states], window, data.user_features[users])
+    state = gather_state(arrays, arrays.user_start[users], t.history_end[states], t.clock[states], window, data.user_features[users])
     return Observation(state, Actions(candidates, mask))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from qurate.errors import Code, MachineError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval
-from qurate.evaluation.rollouts import Moment, mean_over_seeds
+from qurate.evaluation.rollouts import TracedStep, mean_over_seeds
 from qurate.files import replacing_file
 
 Curve = Mapping[int, Sequence[tuple[float, float]]]
@@ -268,16 +268,16 @@ def _journeys(runs: Sequence[Runs]) -> list[str]:
     """The first customers of the first seed, decision by decision: the same people under two policies."""
     parts = []
     for run in runs:
-        moments = run.rollouts[0].trace
-        customers = sorted({m.customer for m in moments})
+        traced = run.rollouts[0].trace
+        customers = sorted({m.customer for m in traced})
         if customers:
             parts.append(f"<h3>The same customers served by {name_cell(run.contender.name)}</h3>")
-        parts += [_journey(customer, [m for m in moments if m.customer == customer]) for customer in customers]
+        parts += [_journey(customer, [m for m in traced if m.customer == customer]) for customer in customers]
     return parts
 
 
-def _journey(customer: int, moments: Sequence[Moment]) -> str:
-    total, visits, shown = sum(m.reward for m in moments), moments[-1].visit, moments[:24]
+def _journey(customer: int, traced: Sequence[TracedStep]) -> str:
+    total, visits, shown = sum(m.reward for m in traced), traced[-1].visit, traced[:24]
     chips, visit = [], 0
     for m in shown:
         if m.visit != visit:
@@ -285,8 +285,8 @@ def _journey(customer: int, moments: Sequence[Moment]) -> str:
             chips.append(f'<span class="visit">visit {visit}</span>')
         did = f" <b>{escape(', '.join(map(clean, m.events)))}</b>" if m.events else ""
         chips.append(f'<span class="chip{" hit" if m.events else ""}">{", ".join(map(name_cell, m.items))}{did}</span>')
-    more = f'<span class="visit">and {len(moments) - len(shown)} more</span>' if len(moments) > len(shown) else ""
-    words = f"Customer {customer + 1}: {figure(total)} in {len(moments)} decisions, {visits} visit{'s' if visits != 1 else ''}"
+    more = f'<span class="visit">and {len(traced) - len(shown)} more</span>' if len(traced) > len(shown) else ""
+    words = f"Customer {customer + 1}: {figure(total)} in {len(traced)} decisions, {visits} visit{'s' if visits != 1 else ''}"
     return f'<p class="caption">{words}</p><p class="journey">{"".join(chips)}{more}</p>'
 
 

@@ -34,7 +34,7 @@ def customers_seed(seed: int, purpose: str) -> int:
     return seed if part == 0 else int(np.random.SeedSequence([seed, part]).generate_state(1)[0] >> 1)
 
 
-class Moment(NamedTuple):
+class TracedStep(NamedTuple):
     """One decision in the life of one traced customer."""
 
     customer: int
@@ -61,7 +61,7 @@ class Rollout:
     shown: NDArray[np.int64]  # [N + 1] how often each item was shown
     earned: NDArray[np.float64]  # [N + 1] reward of the decisions that showed it (a slate's reward counts for each)
     component_names: list[str]
-    trace: list[Moment]
+    trace: list[TracedStep]
 
     def summary(self) -> dict[str, float]:
         """Means over the customers: return, discounted, decisions, visits, visit_length, came_back, gone, coverage."""
@@ -123,7 +123,7 @@ class _Tally:
         each = np.repeat(reward, items.size // rows.size)
         self.earned += np.bincount(items.ravel(), each, minlength=self.shown.size)
 
-    def told(self, present: list[int], step_reward: list[float], names: list[str], moments: list[Moment]) -> Rollout:
+    def result(self, present: list[int], step_reward: list[float], names: list[str], traced: list[TracedStep]) -> Rollout:
         return Rollout(
             self.returns,
             self.discounted,
@@ -136,7 +136,7 @@ class _Tally:
             self.shown,
             self.earned,
             names,
-            moments,
+            traced,
         )
 
 
@@ -176,7 +176,7 @@ def rollout(
     active = np.arange(customers)
     present: list[int] = []
     step_reward: list[float] = []
-    moments: list[Moment] = []
+    traced: list[TracedStep] = []
     while active.size and len(present) < max_decisions:
         asked = observation if every_lane or active.size == customers else take_customers(observation, active)
         chosen = np.asarray(policy.act(asked, rng)[0], np.int64)
@@ -188,13 +188,13 @@ def rollout(
             chosen = _fill(observation, active, chosen)
         fb = engine.step(chosen)
         if trace:
-            moments += _moments(engine, active[active < trace], active, items, fb, tally)
+            traced += _traced_steps(engine, active[active < trace], active, items, fb, tally)
         tally.add(active, items, fb, gamma, tau)
         present.append(active.size)
         step_reward.append(float(fb.reward[active].sum(dtype=np.float64)))
         active = active[~(fb.terminated[active] | fb.truncated[active])]
         observation = fb.obs
-    return tally.told(present, step_reward, list(engine.component_names), moments)
+    return tally.result(present, step_reward, list(engine.component_names), traced)
 
 
 def _new_tally(engine: Engine, n: int) -> _Tally:
@@ -262,16 +262,16 @@ def _fill(observation: Observation, active: NDArray[np.int64], actions: NDArray[
     return filled
 
 
-def _moments(
+def _traced_steps(
     engine: Engine, lanes: NDArray[np.int64], active: NDArray[np.int64], items: NDArray[np.int64], fb: Feedback, tally: _Tally
-) -> list[Moment]:
+) -> list[TracedStep]:
     """The decision just made for each traced lane that is still measured (few lanes: a plain loop)."""
     out = []
     for lane in lanes.tolist():
         shown = np.atleast_1d(items[int(np.searchsorted(active, lane))]).tolist()
         types = [engine.type_names[t - 1] for t in fb.rows.type[fb.rows.lane == lane].tolist()]
         out.append(
-            Moment(
+            TracedStep(
                 lane,
                 int(tally.length[lane]),
                 int(tally.visits[lane]),

@@ -39,8 +39,6 @@ STORE = "events.sqlite"
 
 EXTRA, BROKEN = "_extra", "_broken"
 """Helper columns of text tables: a field more than the header has; why a line could not be read."""
-SMALL_BYTES = 8_000_000
-"""A file up to this size is read once and held in memory."""
 HEAD_LINES = 100
 """The header is looked for in so many lines; it may follow blank ones and hold line breaks in quotes."""
 SAMPLE_LINES = 1_000
@@ -75,17 +73,12 @@ class Table:
     time_form: str | None = None  # what the user said about the times
     order: str | None = None  # the column (or "" for the row) that gives an order instead of a time
     notes: tuple[str, ...] = ()  # what was assumed about the file, without its name
-    cut: bool = False  # `frame` holds the first rows only, in memory
+    cut: bool = False  # `frame` holds the first rows only
 
     @property
     def is_text(self) -> bool:
         """Whether the file has lines, rather than Parquet rows."""
         return self.kind != "parquet"
-
-    @property
-    def is_small(self) -> bool:
-        """Whether the rows are so few that holding them takes less than reading them again."""
-        return self.cut or self.plain.stat().st_size <= SMALL_BYTES
 
     @property
     def stem(self) -> str:

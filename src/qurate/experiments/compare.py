@@ -73,9 +73,14 @@ def _model_row(path: str, model: Model, world: BatchedEngine) -> Contender:
     return Contender(path, lambda seed: as_policy(model, world, path), "candidate", steps)
 
 
+def _is_deep(model: Model) -> bool:
+    """Whether it has a Q-network without a part of its own (no table, no distribution): the myopic learner can have its settings."""
+    return isinstance(model.ranker, NetworkRanker) and model.settings.algorithm is None
+
+
 def _baseline_rows(names: Sequence[str], env: str, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
-    """Baselines by name. The myopic learner gets the settings and steps of the first model that was trained in an environment."""
-    judged = next((model for model in models if model.environment is not None and isinstance(model.ranker, NetworkRanker)), None)
+    """Baselines by name. The myopic learner gets settings and steps of the first model of its kind trained in an environment."""
+    judged = next((model for model in models if model.environment is not None and _is_deep(model)), None)
     settings = {"window": 20} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings
     steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
     log = random_logs(world)

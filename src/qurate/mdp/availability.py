@@ -16,7 +16,7 @@ from qurate.errors import Code, UserError
 from qurate.events.fields import first
 from qurate.events.side_tables import AVAILABILITY_NAMES, SAMPLE_ROWS, reversed_interval
 from qurate.events.times import parse_time
-from qurate.mdp.decisions import Decided, repeat_states
+from qurate.mdp.decisions import DecisionTable, repeat_states
 from qurate.mdp.splits import Split
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, IntArray
 
@@ -81,26 +81,26 @@ def _moments(given: pl.Series, where: str) -> pl.Series:
     return times
 
 
-def order_catalogue(decided: Decided, split: Split, names: list[str], declared: pl.DataFrame | None, timeless: bool) -> Catalogue:
+def order_catalogue(decisions: DecisionTable, split: Split, names: list[str], declared: pl.DataFrame | None, timeless: bool) -> Catalogue:
     """Number the items by (available from, order of declaration, text).
 
     Args:
-        decided: with items in text order.
+        decisions: with items in text order.
         split: which decisions train.
         names: [N] ids in text order.
         declared: `item_id` and, optionally, `available_from` and `available_until`, as `declared_times` gives them.
         timeless: the log has an order but no times, so that what was seen in training was always there.
     """
     since, until = np.full(len(names) + 1, NEVER), np.full(len(names) + 1, NEVER)
-    events, states = decided.events, repeat_states(decided.action_start)
+    events, states = decisions.events, repeat_states(decisions.action_start)
     seen = events.time < split.cuts[0] if split.cuts else (events.split == TRAIN) | (events.split == 255)
     np.minimum.at(since, events.item[seen], events.time[seen])
-    if decided.history != "events" or len(decided.candidates) or len(decided.action) != len(decided.hi):
+    if decisions.history != "events" or len(decisions.candidates) or len(decisions.action) != len(decisions.history_end):
         shown = split.of[states] == TRAIN
-        np.minimum.at(since, decided.action[shown], decided.clock[states[shown]])
-        offered = repeat_states(decided.candidates_start)
+        np.minimum.at(since, decisions.action[shown], decisions.clock[states[shown]])
+        offered = repeat_states(decisions.candidates_start)
         known = split.of[offered] == TRAIN
-        np.minimum.at(since, decided.candidates[known], decided.clock[offered[known]])
+        np.minimum.at(since, decisions.candidates[known], decisions.clock[offered[known]])
     if timeless:
         since[since < NEVER] = ALWAYS
     since[0] = NEVER
@@ -132,33 +132,33 @@ def read_availability(items: pl.DataFrame, n_ever: int) -> Availability:
     return Availability(since, until)
 
 
-def without_ended(decided: Decided, availability: Availability) -> tuple[Decided, list[str]]:
+def without_ended(decisions: DecisionTable, availability: Availability) -> tuple[DecisionTable, list[str]]:
     """Decisions without the listed candidates that had ended by then, and what was found, in words.
 
     A decision of which no candidate is left offers what was available at its clock. What was shown stays a transition,
     also where it had ended: it happened.
 
     Args:
-        decided: with items in catalogue order.
+        decisions: with items in catalogue order.
         availability: in catalogue order.
     """
     if not availability.ends:
-        return decided, []
+        return decisions, []
     notes = []
-    late = availability.until[decided.action] <= decided.when[repeat_states(decided.action_start)]
+    late = availability.until[decisions.action] <= decisions.when[repeat_states(decisions.action_start)]
     if late.any():
-        logged = np.count_nonzero(late & np.isfinite(decided.propensity))
-        verb = "chosen" if decided.organic else "shown"
+        logged = np.count_nonzero(late & np.isfinite(decisions.propensity))
+        verb = "chosen" if decisions.organic else "shown"
         found = f"{np.count_nonzero(late):,} items were {verb} after their available_until"
         notes.append(found + (f", {logged:,} of them with a logged propensity" if logged else ""))
-    listed = repeat_states(decided.candidates_start)
-    kept = availability.until[decided.candidates] > decided.clock[listed]
+    listed = repeat_states(decisions.candidates_start)
+    kept = availability.until[decisions.candidates] > decisions.clock[listed]
     if kept.all():
-        return decided, notes
-    sizes = np.bincount(listed[kept], minlength=len(decided.clock))
-    emptied = np.count_nonzero((sizes == 0) & (np.diff(decided.candidates_start) > 0))
+        return decisions, notes
+    sizes = np.bincount(listed[kept], minlength=len(decisions.clock))
+    emptied = np.count_nonzero((sizes == 0) & (np.diff(decisions.candidates_start) > 0))
     notes.append(f"{np.count_nonzero(~kept):,} listed candidates had ended at their decision and are left out")
     if emptied:
         notes.append(f"{emptied:,} decisions keep no candidate of their list: all that was available then counts as theirs")
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return replace(decided, candidates=decided.candidates[kept], candidates_start=start), notes
+    return replace(decisions, candidates=decisions.candidates[kept], candidates_start=start), notes

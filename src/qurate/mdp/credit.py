@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.mdp.decisions import Decided, repeat_states
+from qurate.mdp.decisions import DecisionTable, repeat_states
 from qurate.mdp.encode import EventColumns
 from qurate.mdp.rewards import DERIVED, Reward
 from qurate.types import FloatArray, IntArray
@@ -29,29 +29,29 @@ class Credit:
 
 
 def credit(
-    decided: Decided, rewards: Mapping[str, Reward], horizon: IntArray, gone: NDArray[np.bool_], window_us: int = CREDIT_WINDOW_US
+    decisions: DecisionTable, rewards: Mapping[str, Reward], horizon: IntArray, gone: NDArray[np.bool_], window_us: int = CREDIT_WINDOW_US
 ) -> Credit:
     """Credit the events to the shown items.
 
     Args:
-        decided: decisions and events.
+        decisions: decisions and events.
         rewards: the R components.
         horizon: [D] microseconds; an event at or after the horizon of its decision's split is not known and not credited.
         gone: [D] the customer left after this decision (the derived reward `leave`).
         window_us: for events that name no decision, and for `no_response`.
     """
-    events, total = decided.events, len(decided.action)
-    states = repeat_states(decided.action_start)
-    single = total == len(decided.hi)
+    events, total = decisions.events, len(decisions.action)
+    states = repeat_states(decisions.action_start)
+    single = total == len(decisions.history_end)
     # organic logs name a decision for every choice; there is nothing else to look for
-    if decided.organic:
+    if decisions.organic:
         target: NDArray[Any] = events.decision
     else:
         target = np.full(len(events.user), -1, np.int64)
         named = np.flatnonzero(events.decision >= 0)
-        target[named] = _own_item(decided, named, single)
+        target[named] = _own_item(decisions, named, single)
         free = np.flatnonzero((events.decision < 0) & (events.item > 0))
-        target[free] = _last_shown(decided, states, free, window_us)
+        target[free] = _last_shown(decisions, states, free, window_us)
     found = target >= 0
     known = events.time < horizon[states[target]]  # of no interest where nothing was found
     whole = (events.decision >= 0) & (events.item == 0)
@@ -61,15 +61,16 @@ def credit(
     for column, (name, worth) in enumerate(rewards.items()):
         if name in DERIVED:
             continue
-        rows = np.flatnonzero(events.type == decided.types.index(name) + 1) if name in decided.types else np.empty(0, np.int64)
+        rows = np.flatnonzero(events.type == decisions.types.index(name) + 1) if name in decisions.types else np.empty(0, np.int64)
         amount = worth.amount(events.value[rows])
         good = found[rows] & known[rows]
         reward[:, column] = np.bincount(target[rows[good]], amount[good], total)
         part = shared[rows]
-        reward[:, column] += _share(decided, states, events.decision[rows[part]], amount[part])
+        reward[:, column] += _share(decisions, states, events.decision[rows[part]], amount[part])
         credited = float(amount[good].sum() + amount[part].sum())
         report[name] = {"total": float(amount.sum()), "credited": credited, "uncredited": float(amount[~(good | part)].sum())}
-    _derived(reward, rewards, decided, states, gone, horizon, window_us, target[found & known], shared)
+    answered = target[found & known]
+    _derived(reward, rewards, decisions, states, gone=gone, horizon=horizon, window_us=window_us, answered=answered, shared=shared)
     report["events"] = {
         "credited": float(np.count_nonzero((found & known) | shared)),
         "after_the_cut": float(np.count_nonzero((found & ~known) | (whole & ~shared))),
@@ -79,26 +80,26 @@ def credit(
     return Credit(reward.astype(np.float32), report)
 
 
-def _own_item(decided: Decided, rows: IntArray, single: bool) -> IntArray:
+def _own_item(decisions: DecisionTable, rows: IntArray, single: bool) -> IntArray:
     """The transition of each event that names its decision; -1 where the item was not shown there."""
-    decision, item = decided.events.decision[rows].astype(np.int64), decided.events.item[rows]
+    decision, item = decisions.events.decision[rows].astype(np.int64), decisions.events.item[rows]
     if single:
-        return np.where(decided.action[decision] == item, decision, -1)
-    base = int(max(decided.action.max(initial=0), item.max(initial=0))) + 1
-    keys = repeat_states(decided.action_start).astype(np.int64) * base + decided.action
+        return np.where(decisions.action[decision] == item, decision, -1)
+    base = int(max(decisions.action.max(initial=0), item.max(initial=0))) + 1
+    keys = repeat_states(decisions.action_start).astype(np.int64) * base + decisions.action
     order = np.argsort(keys, kind="stable")
     wanted = decision * base + item
     at = np.minimum(np.searchsorted(keys[order], wanted), max(len(keys) - 1, 0))
     return np.where(keys[order[at]] == wanted, order[at], -1)
 
 
-def _last_shown(decided: Decided, states: NDArray[np.int32], rows: IntArray, window_us: int) -> IntArray:
+def _last_shown(decisions: DecisionTable, states: NDArray[np.int32], rows: IntArray, window_us: int) -> IntArray:
     """The last transition that showed the event's item to its user at most `window_us` before; -1 where none."""
-    events: EventColumns = decided.events
+    events: EventColumns = decisions.events
     total = len(states)
-    user = np.concatenate([decided.user[states], events.user[rows]])
-    item = np.concatenate([decided.action, events.item[rows]])
-    time = np.concatenate([decided.clock[states], events.time[rows]])
+    user = np.concatenate([decisions.user[states], events.user[rows]])
+    item = np.concatenate([decisions.action, events.item[rows]])
+    time = np.concatenate([decisions.clock[states], events.time[rows]])
     is_event = np.arange(len(user)) >= total
     order = np.lexsort((is_event, time, item, user))
     shown = np.maximum.accumulate(np.where(is_event[order], -1, np.arange(len(order))))
@@ -109,9 +110,11 @@ def _last_shown(decided: Decided, states: NDArray[np.int32], rows: IntArray, win
     return target[total:]
 
 
-def _share(decided: Decided, states: NDArray[np.int32], decision: NDArray[np.int32], amount: NDArray[np.float64]) -> NDArray[np.float64]:
+def _share(
+    decisions: DecisionTable, states: NDArray[np.int32], decision: NDArray[np.int32], amount: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """[T] equal shares of amounts that belong to whole decisions."""
-    sizes = np.diff(decided.action_start)
+    sizes = np.diff(decisions.action_start)
     each = np.bincount(decision, amount, len(sizes)) / np.maximum(sizes, 1)
     return np.asarray(each[states], np.float64)
 
@@ -119,8 +122,9 @@ def _share(decided: Decided, states: NDArray[np.int32], decision: NDArray[np.int
 def _derived(
     reward: NDArray[np.float64],
     rewards: Mapping[str, Reward],
-    decided: Decided,
+    decisions: DecisionTable,
     states: NDArray[np.int32],
+    *,
     gone: NDArray[np.bool_],
     horizon: IntArray,
     window_us: int,
@@ -131,8 +135,8 @@ def _derived(
     names = list(rewards)
     if "no_response" in rewards:
         silent = np.bincount(answered, minlength=len(states)) == 0
-        silent &= ~np.isin(states, decided.events.decision[shared])
-        observed = decided.clock[states] + window_us < horizon[states]  # the window had time to pass
+        silent &= ~np.isin(states, decisions.events.decision[shared])
+        observed = decisions.clock[states] + window_us < horizon[states]  # the window had time to pass
         reward[:, names.index("no_response")] = silent & observed
     if "leave" in rewards:
-        reward[:, names.index("leave")] = gone[states] / np.diff(decided.action_start)[states]
+        reward[:, names.index("leave")] = gone[states] / np.diff(decisions.action_start)[states]

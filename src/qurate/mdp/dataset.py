@@ -15,7 +15,7 @@ from qurate.events.schema import EventLog
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
-from qurate.mdp.decisions import Decided, decide, repeat_states
+from qurate.mdp.decisions import DecisionTable, extract_decisions, repeat_states
 from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
 from qurate.mdp.episodes import Links, link
 from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weights_of
@@ -36,6 +36,7 @@ def build_dataset(
     rewards: str | Mapping[str, Any] | None = None,
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
+    *,
     episode: Literal["session", "user"] | None = None,
     split: Literal["time", "column"] = "time",
     churn_after: Duration | None = None,
@@ -71,11 +72,11 @@ def build_dataset(
     users = _declared(log.users if users is None else users, "user_id", "users")
     _refuse_unknown_splits(log)
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
-    decided = decide(encoded, log.kind, session_gap_us)
-    _refuse_untrainable(decided, encoded, log)
+    decisions = extract_decisions(encoded, log.kind, session_gap_us)
+    _refuse_untrainable(decisions, encoded, log)
     components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
-    ends = _Ends(episode or _default_episode(log, decided), session_gap_us, churn_us, tau_us)
-    dataset = _assemble(log, encoded, decided, _split(decided, split), components, ends, items, users)
+    ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
+    dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)
     return dataset if out is None else dataset.write(out)
 
 
@@ -98,7 +99,7 @@ class _Ends:
 def _assemble(
     log: EventLog,
     encoded: Encoded,
-    decided: Decided,
+    decisions: DecisionTable,
     parts: Split,
     components: dict[str, Reward],
     ends: _Ends,
@@ -106,33 +107,33 @@ def _assemble(
     users: pl.DataFrame | None,
 ) -> Dataset:
     """The dataset of decisions: catalogue order, successors and ends, credit."""
-    catalogue = order_catalogue(decided, parts, encoded.items, items, log.time_unit == "order")
-    decided, ended = without_ended(decided.renumber_items(catalogue.number), catalogue.availability)
-    log_end = int(max(decided.events.time.max(initial=0), decided.clock.max()))
-    links = link(decided, parts, ends.rule, ends.churn_after_us, ends.session_gap_us, log_end)
-    credited = credit(decided, components, parts.horizon(log_end), links.gone)
-    transitions = _transitions(decided, parts, links, credited.reward)
+    catalogue = order_catalogue(decisions, parts, encoded.items, items, log.time_unit == "order")
+    decisions, ended = without_ended(decisions.renumber_items(catalogue.number), catalogue.availability)
+    log_end = int(max(decisions.events.time.max(initial=0), decisions.clock.max()))
+    links = link(decisions, parts, ends.rule, ends.churn_after_us, ends.session_gap_us, log_end)
+    credited = credit(decisions, components, parts.horizon(log_end), links.gone)
+    transitions = _transitions(decisions, parts, links, credited.reward)
     manifest = {
-        **_origin(log, encoded, decided.foreign, int(credited.report["events"]["not_among_the_shown"]), ended),
+        **_origin(log, encoded, decisions.foreign, int(credited.report["events"]["not_among_the_shown"]), ended),
         "rewards": {name: reward.to_json() for name, reward in components.items()},
         "credit": credited.report,
         "credit_window_s": CREDIT_WINDOW_US / 1e6,
         "episode": ends.to_json(),
         "splits": {"rule": parts.rule, "cuts_us": parts.cuts, **_sizes(transitions)},
-        "history": decided.history,
+        "history": decisions.history,
         "n_ever_available": catalogue.availability.n_ever,
-        "counts": _counts(decided, encoded, log),
+        "counts": _counts(decisions, encoded, log),
     }
     return Dataset(
-        arrays=decided.arrays,
+        arrays=decisions.arrays,
         transitions=transitions,
         components=list(components),
         weights=weights_of(components),
-        row_visit=decided.row_visit,
-        state_visit=decided.visit,
+        row_visit=decisions.row_visit,
+        state_visit=decisions.visit,
         rejects=log.rejects,
         manifest=manifest,
-        **_entities(encoded, decided.types, catalogue, items, users),
+        **_entities(encoded, decisions.types, catalogue, items, users),
     )
 
 
@@ -203,9 +204,9 @@ def _refuse_unknown_splits(log: EventLog) -> None:
             )
 
 
-def _refuse_untrainable(decided: Decided, encoded: Encoded, log: EventLog) -> None:
+def _refuse_untrainable(decisions: DecisionTable, encoded: Encoded, log: EventLog) -> None:
     where = ", ".join(log.source) or "the log"
-    if not len(decided.hi):
+    if not len(decisions.history_end):
         got = f"{len(encoded.events.user)} event(s) of {len(encoded.users)} user(s) with one item event each"
         raise UserError(
             "a customer with at least two events",
@@ -220,40 +221,40 @@ def _refuse_untrainable(decided: Decided, encoded: Encoded, log: EventLog) -> No
         )
 
 
-def _default_episode(log: EventLog, decided: Decided) -> Literal["session", "user"]:
-    times = [column for column in (decided.events.time, decided.clock) if len(column)]
+def _default_episode(log: EventLog, decisions: DecisionTable) -> Literal["session", "user"]:
+    times = [column for column in (decisions.events.time, decisions.clock) if len(column)]
     span = max(int(column.max()) for column in times) - min(int(column.min()) for column in times)
     return "session" if not log.has_users or log.time_unit == "order" or span < SHORT_LOG_US else "user"
 
 
-def _split(decided: Decided, rule: str) -> Split:
-    if bool(np.any(decided.split != NO_SPLIT)):
-        return split_by_column(decided.split)
+def _split(decisions: DecisionTable, rule: str) -> Split:
+    if bool(np.any(decisions.split != NO_SPLIT)):
+        return split_by_column(decisions.split)
     if rule == "column":
         raise UserError("a split column", "none", where="split", hint="leave split out to split by time", code=Code.NO_SPLIT_COLUMN)
-    return split_by_time(decided.when)
+    return split_by_time(decisions.when)
 
 
 def _joined(table: pl.DataFrame, features: pl.DataFrame | None, key: str) -> pl.DataFrame:
     return table if features is None else table.join(features, on=key, how="left", maintain_order="left")
 
 
-def _transitions(decided: Decided, parts: Split, links: Links, reward: FloatArray) -> Transitions:
-    states = repeat_states(decided.action_start)
+def _transitions(decisions: DecisionTable, parts: Split, links: Links, reward: FloatArray) -> Transitions:
+    states = repeat_states(decisions.action_start)
     return Transitions(
-        user=decided.user,
-        hi=decided.hi.astype(np.int64),
-        clock=decided.clock,
-        candidates=decided.candidates,
-        candidates_start=decided.candidates_start,
+        user=decisions.user,
+        history_end=decisions.history_end.astype(np.int64),
+        clock=decisions.clock,
+        candidates=decisions.candidates,
+        candidates_start=decisions.candidates_start,
         split=parts.of,
         state=states,
-        action=decided.action,
+        action=decisions.action,
         reward=reward,
         pause=links.pause[states],
         next_state=links.next[states],
         end=links.end[states],
-        propensity=decided.propensity,
+        propensity=decisions.propensity,
     )
 
 
@@ -274,16 +275,16 @@ def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, e
     }
 
 
-def _counts(decided: Decided, encoded: Encoded, log: EventLog) -> dict[str, int]:
-    active = np.bincount(decided.events.user, minlength=len(encoded.users)) + np.bincount(decided.user, minlength=len(encoded.users))
+def _counts(decisions: DecisionTable, encoded: Encoded, log: EventLog) -> dict[str, int]:
+    active = np.bincount(decisions.events.user, minlength=len(encoded.users)) + np.bincount(decisions.user, minlength=len(encoded.users))
     return {
-        "events": len(decided.events.user),
-        "decisions": 0 if encoded.decisions is None else len(decided.hi),
-        "states": len(decided.hi),
-        "transitions": len(decided.action),
+        "events": len(decisions.events.user),
+        "decisions": 0 if encoded.decisions is None else len(decisions.history_end),
+        "states": len(decisions.history_end),
+        "transitions": len(decisions.action),
         "users": int(np.count_nonzero(active)),
         "items": len(encoded.items),
-        "types": len(decided.types),
-        "visits": int(decided.row_visit.max(initial=-1)) + 1,
+        "types": len(decisions.types),
+        "visits": int(decisions.row_visit.max(initial=-1)) + 1,
         "rejected": log.rejects.height,
     }

@@ -19,14 +19,14 @@ SHOWN = "shown"
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DecisionTable:
     """History rows [E], D decisions sorted by user and time, and the T items they showed."""
 
     arrays: EventArrays
     row_visit: NDArray[np.int32]  # [E] visit of each history row
     events: EventColumns  # what can be credited, sorted like the history; `decision` counts in this order
     user: NDArray[np.int32]  # [D]
-    hi: IntArray  # [D]
+    history_end: IntArray  # [D]
     clock: IntArray  # [D]
     when: IntArray  # [D] the clock; organic: the time of the choice, which decides the split and the pauses
     visit: NDArray[np.int32]  # [D]
@@ -41,14 +41,14 @@ class Decided:
     foreign: int = 0  # events that named another customer's decision
     organic: bool = False  # every decision is an event of the customer, which is all that it can be credited with
 
-    def renumber_items(self, number: NDArray[np.int32]) -> "Decided":
+    def renumber_items(self, number: NDArray[np.int32]) -> "DecisionTable":
         """The same with item i called `number[i]` (number[0] = 0)."""
         arrays = replace(self.arrays, item=number[self.arrays.item])
         events = replace(self.events, item=arrays.item if self.history == "events" else number[self.events.item])
         return replace(self, arrays=arrays, events=events, action=number[self.action], candidates=number[self.candidates])
 
 
-def decide(encoded: Encoded, kind: str, gap_us: int) -> Decided:
+def extract_decisions(encoded: Encoded, kind: str, gap_us: int) -> DecisionTable:
     """Decisions and history of a log.
 
     Args:
@@ -61,7 +61,7 @@ def decide(encoded: Encoded, kind: str, gap_us: int) -> Decided:
     return _shown(encoded, encoded.decisions, kind, gap_us)
 
 
-def _organic(encoded: Encoded, gap_us: int) -> Decided:
+def _organic(encoded: Encoded, gap_us: int) -> DecisionTable:
     events = encoded.events.take(order_rows(encoded.events.user, encoded.events.time, encoded.events.order))
     start = _user_start(events.user, len(encoded.users))
     visit = number_visits(events.user, events.time, events.session, gap_us)
@@ -70,12 +70,12 @@ def _organic(encoded: Encoded, gap_us: int) -> Decided:
     rows = np.flatnonzero(chosen)
     own = np.full(len(events.user), -1, np.int32)
     own[rows] = np.arange(len(rows), dtype=np.int32)
-    return Decided(
+    return DecisionTable(
         arrays=EventArrays(events.item, events.type, events.time, events.value, start),
         row_visit=visit,
         events=replace(events, decision=own),
         user=events.user[rows],
-        hi=rows,
+        history_end=rows,
         clock=events.time[rows - 1],
         when=events.time[rows],
         visit=visit[rows],
@@ -91,7 +91,7 @@ def _organic(encoded: Encoded, gap_us: int) -> Decided:
     )
 
 
-def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int) -> Decided:
+def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int) -> DecisionTable:
     events, foreign = _own_decisions(encoded.events, decisions)
     n = len(events.user)
     user = np.concatenate([events.user, decisions.user])
@@ -116,14 +116,14 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
     kept = ~is_decision
     kept[place[alone]] = True
     arrays, types = _with_shown_rows(encoded, events, decisions, user[sorted_rows][kept], is_decision[kept], alone)
-    hi: IntArray = (np.cumsum(kept) - kept)[place]
+    history_end: IntArray = (np.cumsum(kept) - kept)[place]
     pool, pool_start = _candidates(decisions, kind)
-    return Decided(
+    return DecisionTable(
         arrays=arrays,
         row_visit=visit[kept],
         events=events,
         user=decisions.user,
-        hi=hi,
+        history_end=history_end,
         clock=decisions.time,
         when=decisions.time,
         visit=visit[place],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.mdp.decisions import Decided
+from qurate.mdp.decisions import DecisionTable
 from qurate.mdp.splits import Split
 from qurate.types import CENSORED, CONTINUES, TERMINATED, TRAIN, VALID, FloatArray, IntArray, Transitions
 
@@ -28,11 +28,11 @@ class Links:
     gone: NDArray[np.bool_]  # silent longer than churn_after: the customer left
 
 
-def link(decided: Decided, split: Split, rule: str, churn_after_us: int | None, session_gap_us: int, log_end: int) -> Links:
+def link(decisions: DecisionTable, split: Split, rule: str, churn_after_us: int | None, session_gap_us: int, log_end: int) -> Links:
     """Successors and ends of the decisions.
 
     Args:
-        decided: decisions sorted by user and time.
+        decisions: decisions sorted by user and time.
         split: their split; a training decision never learns what came after the cut.
         rule: session | user.
         churn_after_us: silence in microseconds after which a customer counts as gone; None: nobody does.
@@ -40,29 +40,29 @@ def link(decided: Decided, split: Split, rule: str, churn_after_us: int | None, 
         log_end: last time in the log, microseconds.
     """
     horizon = split.horizon(log_end)
-    gone = np.zeros(len(decided.user), bool)
+    gone = np.zeros(len(decisions.user), bool)
     if churn_after_us is not None:
-        last_of_user = ~_known(_next_in(decided.user), decided, horizon)
-        gone = last_of_user & (horizon - _last_seen(decided, decided.user, _row_user(decided), horizon) > churn_after_us)
+        last_of_user = ~_known(_next_in(decisions.user), decisions, horizon)
+        gone = last_of_user & (horizon - _last_seen(decisions, decisions.user, _row_user(decisions), horizon) > churn_after_us)
     over = gone
     if rule == "session":
         over = horizon > log_end
         if not over.all():
-            over |= horizon - _last_seen(decided, decided.visit, decided.row_visit, horizon) >= session_gap_us
-    following = _next_in(decided.visit if rule == "session" else decided.user)
-    known = _known(following, decided, horizon)
+            over |= horizon - _last_seen(decisions, decisions.visit, decisions.row_visit, horizon) >= session_gap_us
+    following = _next_in(decisions.visit if rule == "session" else decisions.user)
+    known = _known(following, decisions, horizon)
     # a split by column has no cut in time: that a successor follows is known, but another split's is not learnt from
     taught = known & ((split.of == split.of[following]) | ((split.of != TRAIN) & (split.of != VALID)))
     following[~taught] = -1
     end = np.where(taught, CONTINUES, np.where(over & ~known, TERMINATED, CENSORED)).astype(np.uint8)
-    crosses = taught & (decided.visit[following] != decided.visit)
-    pause = np.where(crosses, np.maximum(decided.when[following] - decided.when, 0) * 1e-6, 0.0)
+    crosses = taught & (decisions.visit[following] != decisions.visit)
+    pause = np.where(crosses, np.maximum(decisions.when[following] - decisions.when, 0) * 1e-6, 0.0)
     return Links(following, end, pause.astype(np.float32), gone)
 
 
-def _known(following: NDArray[np.int32], decided: Decided, horizon: IntArray) -> NDArray[np.bool_]:
+def _known(following: NDArray[np.int32], decisions: DecisionTable, horizon: IntArray) -> NDArray[np.bool_]:
     """[D] whether there is a next decision before the horizon."""
-    return (following >= 0) & (decided.when[following] < horizon)
+    return (following >= 0) & (decisions.when[following] < horizon)
 
 
 def _next_in(group: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -74,17 +74,17 @@ def _next_in(group: NDArray[np.int32]) -> NDArray[np.int32]:
     return following
 
 
-def _row_user(decided: Decided) -> NDArray[np.int32]:
+def _row_user(decisions: DecisionTable) -> NDArray[np.int32]:
     """[E] the user of each history row."""
-    start = decided.arrays.user_start
+    start = decisions.arrays.user_start
     return np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
 
 
-def _last_seen(decided: Decided, group: NDArray[np.int32], row_group: NDArray[np.int32], horizon: IntArray) -> IntArray:
+def _last_seen(decisions: DecisionTable, group: NDArray[np.int32], row_group: NDArray[np.int32], horizon: IntArray) -> IntArray:
     """[D] last time before its horizon at which anything of a decision's group (user or visit) is in the log.
 
     Args:
-        decided: D decisions and E history rows.
+        decisions: D decisions and E history rows.
         group: [D].
         row_group: [E].
         horizon: [D] microseconds, with as many values as there are splits.
@@ -92,7 +92,7 @@ def _last_seen(decided: Decided, group: NDArray[np.int32], row_group: NDArray[np
     seen = np.empty(len(group), np.int64)
     for limit in np.unique(horizon):
         last = np.full(int(max(group.max(initial=0), row_group.max(initial=0))) + 1, np.iinfo(np.int64).min // 2, np.int64)
-        for who, when in ((row_group, decided.arrays.time), (group, decided.clock)):
+        for who, when in ((row_group, decisions.arrays.time), (group, decisions.clock)):
             before = when < limit
             np.maximum.at(last, who[before], when[before])
         here = horizon == limit

@@ -52,13 +52,15 @@ def derive_context(history_types: NDArray[np.integer], history_gaps: FloatArray)
     return context
 
 
-def gather_state(arrays: EventArrays, lo: IntArray, hi: IntArray, clock: IntArray, window: int, user_features: FloatArray) -> State:
+def gather_state(
+    arrays: EventArrays, history_start: IntArray, history_end: IntArray, clock: IntArray, window: int, user_features: FloatArray
+) -> State:
     """The states of B decisions.
 
     Args:
         arrays: the history rows.
-        lo: [B] first row of the customer, `arrays.user_start[user]`.
-        hi: [B] first row that is not in the state; lo <= hi.
+        history_start: [B] first row of the customer, `arrays.user_start[user]`.
+        history_end: [B] first row that is not in the state; history_start <= history_end.
         clock: [B] microseconds at which the decision is made.
         window: L, rows of history in a state.
         user_features: [B, U] features of the B customers.
@@ -66,8 +68,8 @@ def gather_state(arrays: EventArrays, lo: IntArray, hi: IntArray, clock: IntArra
     Returns:
         State with arrays [B, L], newest row last, zeros on the left.
     """
-    start = np.asarray(hi, np.int64) - window
-    real = np.arange(window) >= (lo - start)[:, None]
+    start = np.asarray(history_end, np.int64) - window
+    real = np.arange(window) >= (history_start - start)[:, None]
     types = _windows(arrays.type, start, window)
     types *= real.view(np.uint8)
     items = _windows(arrays.item, start, window)

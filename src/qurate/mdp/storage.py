@@ -198,7 +198,7 @@ def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
     user = np.repeat(np.arange(len(arrays.user_start) - 1, dtype=np.int32), np.diff(arrays.user_start))
     events = {"user": user, "item": arrays.item, "type": arrays.type, "time": arrays.time, "value": arrays.value}
     sizes = np.diff(steps.candidates_start).astype(np.int32)
-    per_state: dict[str, NDArray[Any]] = {"user": steps.user, "hi": steps.hi, "clock": steps.clock}
+    per_state: dict[str, NDArray[Any]] = {"user": steps.user, "hi": steps.history_end, "clock": steps.clock}
     per_state |= {"split": steps.split, "visit": dataset.state_visit, "n_candidates": sizes}
     per_item = {
         "action": steps.action,
@@ -208,7 +208,7 @@ def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
         "propensity": steps.propensity,
     }
     rewards = {f"reward_{name}": steps.reward[:, i] for i, name in enumerate(dataset.components)}
-    one = len(steps.state) == len(steps.hi)  # one item per decision: nothing to repeat
+    one = len(steps.state) == len(steps.history_end)  # one item per decision: nothing to repeat
     repeated = per_state if one else {name: column[steps.state] for name, column in per_state.items()}
     return {
         "events": pl.DataFrame({**events, "visit": dataset.row_visit}),
@@ -237,7 +237,7 @@ def _transitions(table: pl.DataFrame, pool: pl.DataFrame, components: list[str])
         start = np.concatenate([[0], np.cumsum(of_state("n_candidates"), dtype=np.int64)])
     transitions = Transitions(
         user=of_state("user"),
-        hi=of_state("hi"),
+        history_end=of_state("hi"),
         clock=of_state("clock"),
         candidates=_column(pool, "item"),
         candidates_start=start,

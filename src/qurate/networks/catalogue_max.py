@@ -1,7 +1,8 @@
 """The best item of a whole catalogue, inside the support of the log's policy: exact, in blocks that stay in the cache.
 
 A full [B, N] product would be written to memory and read back by every mask and maximum; blocks of 2,048 items for a
-few rows at a time stay near, and the place of the maximum is looked for in one block only.
+few rows at a time stay in the cache, and the place of the maximum is looked for in one block only. Comparisons are written
+in place as floats 0 and 1: vectorised, where boolean masks take several times as long.
 """
 
 import math
@@ -13,8 +14,8 @@ from torch import Tensor
 MASKED_VALUE = -1e30
 """Stands for minus infinity where sums and differences must stay finite."""
 BLOCK = 2_048
-ROWS = 64
-"""Rows whose scores of the whole catalogue are held at a time."""
+ROWS, SCORES = 64, 1 << 18
+"""Scores of the whole catalogue are held for so many rows at a time, more where no more than so many scores come of it."""
 
 
 class FactoredScores(Protocol):
@@ -46,15 +47,16 @@ def best_item(
         clock: int64 [B] microseconds, where items end.
         until: int64 [N + 1] when each item stops being available; None = none does.
     """
-    if len(begun) > ROWS:
-        cuts = [slice(i, i + ROWS) for i in range(0, len(begun), ROWS)]
+    most = int(begun.max())
+    if most == 0:
+        return torch.zeros_like(begun)
+    n = max(ROWS, SCORES // most)
+    if len(begun) > n:
+        cuts = [slice(i, i + n) for i in range(0, len(begun), n)]
         supports = [None if behaviour is None else behaviour.rows(c) for c in cuts]
         clocks = [None if clock is None else clock[c] for c in cuts]
         parts = zip(cuts, supports, clocks)
         return torch.cat([best_item(q.rows(c), rows, begun[c], b, threshold, at, until) for c, b, at in parts])
-    most = int(begun.max())
-    if most == 0:
-        return torch.zeros_like(begun)
     open_ = _OpenAt(begun, clock, until)
     ends = [(1 + i * BLOCK, 1 + min((i + 1) * BLOCK, most)) for i in range(-(-most // BLOCK))]
     support: list[Tensor] = []
@@ -66,7 +68,7 @@ def best_item(
     for i, (first, last) in enumerate(ends):
         block = _block(q, rows, first, last, open_)
         if support:
-            block.masked_fill_(support[i] < limit, MASKED_VALUE)
+            block.add_(support[i].lt_(limit), alpha=MASKED_VALUE)
         scores.append(block)
         peaks.append(block.amax(1))  # many times faster than max(1), which also finds the place
     highest = torch.stack(peaks)
@@ -74,8 +76,15 @@ def best_item(
     best = torch.ones_like(begun)
     for i in torch.unique(where).tolist():
         at = torch.nonzero(where == i)[:, 0]
-        best[at] = scores[i][at].argmax(1) + i * BLOCK + 1
+        best[at] = _first_of(scores[i][at], highest[i, at]) + i * BLOCK + 1
     return torch.where(highest.amax(0) > MASKED_VALUE, best, 0)
+
+
+def _first_of(scores: Tensor, highest: Tensor) -> Tensor:
+    """The lowest place of the highest score of each row, int64 [B]; overwrites `scores`. Several times faster than `argmax`."""
+    width = scores.shape[1]
+    backwards = torch.arange(width, 0, -1, dtype=scores.dtype, device=scores.device)
+    return width - scores.eq_(highest[:, None]).mul_(backwards).amax(1).long()
 
 
 class _OpenAt(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qurate.networks.catalogue_values import CatalogueValues, Heads
-from qurate.networks.encoders import ENCODERS, HistoryViews, MeanEncoder
+from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.item_tower import ItemTable, ItemTower
 from qurate.networks.values import StateTensors
 
@@ -43,7 +43,7 @@ class CatalogueNetwork(nn.Module):
         self.views = HistoryViews(n_types, dim)
         self.encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
         # `later` errors are many times larger than those of `now`; on shared layers they would drown it
-        self.later_encoder = MeanEncoder(dim, n_types, self.views.n_views, user_dim, context_dim, hidden) if form == "now_later" else None
+        self.later_encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden) if form == "now_later" else None
         # two streams (Wang et al. 2016): the state's value and the items' advantages have a layer of their own each
         self.streams = nn.ModuleList(nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()) for _ in range(2)) if dueling else None
         self.value = nn.Linear(hidden, n_components)
@@ -75,9 +75,9 @@ class CatalogueNetwork(nn.Module):
     def heads(self, state: StateTensors, table: ItemTable) -> Heads:
         """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
-        counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
-        matched = torch.bmm(self.match.expand(rows, -1, -1), sums)
-        repeat = torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights)
+        counts, known, rows = weights.sum(2).T, (state.user, state.context), len(state.user)
+        matched = (self.match @ sums.flatten(1)).view(-1, rows, self.dim).transpose(0, 1)  # [B, H, d]
+        repeat = (self.repeat * REPEAT_LR_SCALE @ weights.flatten(1)).view(-1, *weights.shape[1:]).transpose(0, 1)  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
         of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
         z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)

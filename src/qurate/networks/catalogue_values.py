@@ -47,8 +47,14 @@ class Scores(NamedTuple):
 
 def repeat_bonus(repeat: Tensor, history: Tensor, items: Tensor) -> Tensor:
     """The repeat-consumption bonus of items [B, K]: [B, K, H] from [B, H, L] and the windows [B, L]."""
-    same = (items[:, :, None] == history[:, None]).float()
-    return torch.bmm(same, repeat.transpose(1, 2))
+    return inner_products((items[:, :, None] == history[:, None]).float(), repeat)
+
+
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """[B, K, H] of [B, K, D] and [B, H, D]."""
+    if left.shape[1] == 1:  # the gradient of a batched product with a single row takes many times as long
+        return (left * right).sum(2)[:, None]
+    return torch.bmm(left, right.transpose(1, 2))
 
 
 class CatalogueValues:
@@ -70,8 +76,8 @@ class CatalogueValues:
 
     def by_head(self, actions: Tensor) -> Tensor:
         """float32 [B, K, H] of items [B, K]."""
-        heads, rows = self.heads, self.table.centred[actions]
-        linear = torch.bmm(rows[:, :, : self.dim], heads.direction.transpose(1, 2)) + rows[:, :, self.dim : self.dim + self.n_heads]
+        heads, rows = self.heads, self.table.centred.index_select(0, actions.flatten()).view(*actions.shape, -1)
+        linear = inner_products(rows[:, :, : self.dim], heads.direction) + rows[:, :, self.dim : self.dim + self.n_heads]
         return linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
 
     def of(self, actions: Tensor) -> Tensor:

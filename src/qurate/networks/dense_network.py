@@ -43,10 +43,17 @@ def best_of(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
     q = torch.cat([torch.full_like(q[:, :1], MASKED_VALUE), q[:, 1:]], dim=1)
     if open_actions.mask is not None:
         q = q.masked_fill(~open_actions.mask, MASKED_VALUE)
-    if open_actions.candidates is not None:
+    closed = torch.zeros_like(q, dtype=torch.bool)
+    if open_actions.clock is not None and open_actions.since is not None:
+        clock = open_actions.clock[:, None]
+        closed |= open_actions.since > clock
+        if open_actions.until is not None:
+            closed |= open_actions.until <= clock
+    if open_actions.candidates is not None:  # a list stands in place of what the clock says
         listed = open_actions.candidates
-        inside = torch.zeros_like(q, dtype=torch.bool).scatter_(1, listed, True)
-        q = q.masked_fill(~inside & (listed > 0).any(1, keepdim=True), MASKED_VALUE)
+        outside = torch.ones_like(closed).scatter_(1, listed, False)
+        closed = torch.where((listed > 0).any(1, keepdim=True), outside, closed)
+    q = q.masked_fill(closed, MASKED_VALUE)
     peak, best = q.max(1)
     return torch.where(peak > MASKED_VALUE, best, 0)
 

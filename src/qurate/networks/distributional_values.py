@@ -52,7 +52,10 @@ class DistributionalValues:
         """See `ActionValues.best`; the support of a behaviour head is that of the logits' network."""
         if isinstance(self.logits, DenseValues):
             return best_of(self.all(), open_actions)
-        return best_of(self.all(), open_actions._replace(mask=self.logits.open_mask(open_actions, support)))
+        mask, listed = self.logits.open_mask(open_actions, support), open_actions.candidates
+        if listed is not None:  # a list stands in place of what the clock says
+            mask = mask | (listed > 0).any(1, keepdim=True)
+        return best_of(self.all(), OpenActions(listed, None, None, None, mask))
 
 
 class DistributionalNetwork(nn.Module):

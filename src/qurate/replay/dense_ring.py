@@ -109,6 +109,13 @@ class DenseRing:
         held: NDArray[np.bool_] = self.action[index] != OPEN
         return held
 
+    def steps(self) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Of each slot: reward [S] of its decision, discount [S] of the successor, and the successor's slot [S], -1 = none."""
+        index = np.arange(len(self.action))
+        decided = self.action != OPEN
+        following = np.where(decided, self._next(index, index // self.lane_states), -1)
+        return np.where(decided, self.reward.sum(1), 0), self.discount, following
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that changes, by name; not copied."""
         names = ("mask", "action", "reward", "discount", "explored", "written")

@@ -21,7 +21,7 @@ class Tables(NamedTuple):
     """The arrays of a store; S state slots, T transitions, E history rows, V users."""
 
     rows: NDArray[np.int32]  # [E, 4] item, type, gap to the next row (float bits, seconds), value (float bits)
-    hi: NDArray[np.int64]  # [S] virtual index of the first row not in the state
+    history_end: NDArray[np.int64]  # [S] virtual index of the first row not in the state
     depth: NDArray[np.uint16]  # [S] rows of the state, at most the window
     last_gap: FloatArray  # [S] seconds from the newest row to the decision
     user: NDArray[np.int32]  # [S] row of user_features
@@ -57,7 +57,7 @@ class Store:
         self.tables, self.window, self.availability = tables, window, availability
         self._until = availability.until if availability.ends else None
         self.lane_rows, self.lane_states = lane_rows, lane_states
-        distance = np.arange(window, 0, -1)  # of each window column from `hi`
+        distance = np.arange(window, 0, -1)  # of each window column from `history_end`
         self._masks = -(distance <= np.arange(window + 1)[:, None]).astype(np.int32)  # [depth, column] all bits where real, else none
         rows, row_bytes = tables.rows, 16
         self._runs: NDArray[np.void] = np.ndarray(
@@ -67,7 +67,7 @@ class Store:
     def states(self, index: NDArray[np.int64]) -> State:
         """The states in slots `index` [B]; newest event last, padding on the left."""
         t = self.tables
-        start = t.hi[index]  # a log's rows are shifted by `window`, so this is where the window begins
+        start = t.history_end[index]  # a log's rows are shifted by `window`, so this is where the window begins
         if self.lane_rows is not None:
             start = (start - self.window) & (self.lane_rows - 1)
             start += index // self.lane_states * (self.lane_rows + self.window)
@@ -112,7 +112,7 @@ class Store:
     def _next_action(self, state: NDArray[np.int64]) -> NDArray[np.int64]:
         """What was shown in these states, int64 [B]; 0 where a list was shown, or nothing yet."""
         t = self.tables
-        if len(t.action) != len(t.hi):
+        if len(t.action) != len(t.history_end):
             return np.zeros(len(state), np.int64)
         return np.where(t.next_state[state] != NO_ACTION, t.action[state], 0).astype(np.int64)
 
@@ -130,7 +130,7 @@ class Store:
     def bytes_per_transition(self) -> float:
         """Bytes beside the history rows, user features and candidate lists, per transition."""
         t = self.tables
-        per_state: list[NDArray[Any]] = [t.hi, t.depth, t.last_gap, t.user, t.clock, t.discount, t.next_state, t.censored]
+        per_state: list[NDArray[Any]] = [t.history_end, t.depth, t.last_gap, t.user, t.clock, t.discount, t.next_state, t.censored]
         per_state += [t.explored] if t.explored.strides[0] else []
         per_state += [] if t.state_reward is t.reward else [t.state_reward]
         return sum(a.nbytes for a in [*per_state, t.state, t.action, t.reward]) / max(len(t.action), 1)

@@ -60,11 +60,11 @@ def store_from_log(
     if len(events.time):  # the gap at a user's last row is overwritten by `last_gap` at sampling
         rows[window:-1, 2] = _bits(gap_seconds(np.diff(events.time)))
     start = events.user_start[t.user]
-    depth = np.minimum(t.hi - start, window).astype(np.uint16)
-    newest = events.time[np.maximum(t.hi - 1, 0)] if len(events.time) else np.zeros(len(t.hi), np.int64)
+    depth = np.minimum(t.history_end - start, window).astype(np.uint16)
+    newest = events.time[np.maximum(t.history_end - 1, 0)] if len(events.time) else np.zeros(len(t.history_end), np.int64)
     last_gap = np.where(depth > 0, gap_seconds(t.clock - newest), np.float32(0))
     reward = t.reward * weights
-    states = len(t.hi)
+    states = len(t.history_end)
     single = len(t.state) == states
     discount, following, censored = np.zeros(states, np.float32), np.full(states, -1, np.int32), np.zeros(states, np.bool_)
     discount[t.state] = np.where(t.end == TERMINATED, 0, step_discount(t.pause, gamma, tau_s))
@@ -75,7 +75,7 @@ def store_from_log(
         state_reward = np.zeros((states, reward.shape[1]), np.float32)
         np.add.at(state_reward, t.state, reward)
     tables = Tables(
-        rows, t.hi, depth, last_gap, t.user, t.clock, discount, following, censored,
+        rows, t.history_end, depth, last_gap, t.user, t.clock, discount, following, censored,
         np.broadcast_to(np.False_, states), state_reward,
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start,
     )  # fmt: skip
@@ -131,7 +131,7 @@ class OnlineWriter:
         reward = np.zeros((slots, n_components), np.float32)
         self.tables = Tables(
             rows=np.zeros((lanes * (self.lane_rows + window), 4), np.int32),
-            hi=np.zeros(slots, np.int64), depth=np.zeros(slots, np.uint16), last_gap=np.zeros(slots, np.float32),
+            history_end=np.zeros(slots, np.int64), depth=np.zeros(slots, np.uint16), last_gap=np.zeros(slots, np.float32),
             user=np.zeros(slots, np.int32), clock=np.zeros(slots, np.int64), discount=np.zeros(slots, np.float32),
             next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), explored=np.zeros(slots, np.bool_),
             state_reward=reward,
@@ -164,7 +164,7 @@ class OnlineWriter:
         """A new state slot in each of `lanes`, decided at `clock` [len(lanes)] among `actions` of all lanes."""
         t, slot = self.tables, self._slot(self.written[lanes], lanes)
         depth = self.head[lanes] - self.episode_head[lanes]
-        t.hi[slot] = self.head[lanes]
+        t.history_end[slot] = self.head[lanes]
         t.clock[slot] = clock
         t.depth[slot] = np.minimum(depth, self.store.window)
         t.last_gap[slot] = np.where(depth > 0, gap_seconds(clock - self.newest_time[lanes]), 0)
@@ -172,7 +172,7 @@ class OnlineWriter:
         t.next_state[slot] = NO_ACTION
         if len(t.candidates):
             candidates = np.where(actions.mask[lanes] != 0, actions.candidates[lanes], 0)
-            t.candidates.reshape(len(t.hi), -1)[slot] = candidates
+            t.candidates.reshape(len(t.history_end), -1)[slot] = candidates
         self.written[lanes] += 1
 
     def add(self, action: NDArray[np.int64], feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
@@ -226,7 +226,7 @@ class OnlineWriter:
         """Everything that changes, by name; not copied."""
         changing = (
             "rows",
-            "hi",
+            "history_end",
             "clock",
             "depth",
             "last_gap",
@@ -259,6 +259,6 @@ class OnlineWriter:
     def complete(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which slots hold a transition whose history rows have not been overwritten, bool [len(index)]."""
         t, lane = self.tables, index // self.lane_states
-        safe: NDArray[np.bool_] = t.hi[index] - t.depth[index] >= self.head[lane] - self.lane_rows
+        safe: NDArray[np.bool_] = t.history_end[index] - t.depth[index] >= self.head[lane] - self.lane_rows
         safe &= t.next_state[index] != NO_ACTION
         return safe

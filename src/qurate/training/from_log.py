@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 import numpy as np
 
-from qurate.algorithms.table import make_objective
+from qurate.algorithms.table import find_algorithm, make_objective
 from qurate.baselines.registry import fit_popularity, fit_scorer
 from qurate.errors import Code, UserError
 from qurate.learning import checkpoint
@@ -28,6 +28,7 @@ from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.run import Limits, Report, Run, consume
+from qurate.training.support import check_support, steps_of_events
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
 LOG_UPDATES = (1_000, 6_000)
@@ -57,10 +58,14 @@ def train_on_log(
         UserError: a dataset from which nothing can be learnt.
     """
     t = dataset.transitions
+    if find_algorithm(algorithm).needs_next_action and len(t.state) != len(t.user):
+        got, hint = "one of lists", "try q_learning: it takes the best item of the next decision instead"
+        raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     sampler = _sampler(dataset, weights, where)
     tau_s = float(dataset.manifest["episode"]["tau_s"])
     gamma = settings.learning.gamma
     store = store_from_log(dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability)
+    check_support(steps_of_events(store.tables), settings)
     learner = _learner(dataset, store, settings, algorithm, weights, seed)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
     wanted = limits.steps or int(np.clip(3 * len(sampler.index) // settings.learning.batch_size, *LOG_UPDATES))
@@ -197,4 +202,4 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
 def _has_empty_histories(dataset: Dataset) -> bool:
     """Whether training has states without any history row."""
     t = dataset.transitions
-    return bool(np.any((t.hi == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
+    return bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))

@@ -24,6 +24,7 @@ from qurate.replay.writers import OnlineWriter, step_discount
 from qurate.settings import Settings
 from qurate.training.drawing import online_sampler, optimiser_of
 from qurate.training.run import Report, Run, consume
+from qurate.training.support import steps_of_events, with_checked_support
 from qurate.types import Availability, Engine
 
 ONLINE_LANES = 64
@@ -94,7 +95,8 @@ def train_in_engine(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
         steps=run.steps, observation=observation,
     )  # fmt: skip
-    metrics = consume(loop, run, steps, budget, report)
+    checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
+    metrics = consume(checked, run, steps, budget, report)
     files: dict[str, bytes] = {}
     if resumable:
         progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}

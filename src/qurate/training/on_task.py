@@ -21,12 +21,14 @@ from qurate.replay.dense_ring import DenseRing
 from qurate.settings import Settings, TableSettings
 from qurate.training.drawing import online_sampler, optimiser_of
 from qurate.training.run import Limits, Report, Run, consume
+from qurate.training.support import with_checked_support
 from qurate.types import NEVER, Availability
 
 TASK_LANES = 8
 TASK_STEPS = 50_000
 TASK_DEFAULTS: dict[str, Any] = {
-    "gamma": 0.99, "batch_size": 128, "hidden": 128, "form": "single", "target_tau": 0.005, "epsilon_end": 0.05, "epsilon_steps": 10_000,
+    "gamma": 0.99, "n_step": 3, "batch_size": 64, "hidden": 128, "form": "single", "target_tau": 0.005, "epsilon_end": 0.05,
+    "epsilon_steps": 10_000,
     "update_every": 2, "ema": 0.999, "replay_capacity": 100_000, "aux_weight": 0.0, "support_threshold": 0.0, "negatives": 0,
 }  # fmt: skip
 """Settings of tasks that are no recommender, under those of the algorithm: their episodes are longer and their rewards dense."""
@@ -77,7 +79,7 @@ def _train(
     ring.begin(observation, np.zeros(TASK_LANES, np.int64))
     steps = limits.steps or TASK_STEPS
     loop = train_online(learner, engine, ring, sampler, rng, settings, seed=seed, steps=run.steps, observation=observation)
-    metrics = consume(loop, run, steps, limits.budget, report)
+    metrics = consume(with_checked_support(loop, ring.steps, settings), run, steps, limits.budget, report)
     arrays = checkpoint.arrays_of({"ring": ring, "sampler": sampler})
     files = checkpoint.to_files(learner, rng, {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}, arrays)
     nothing = np.full(engine.n_items + 1, NEVER)

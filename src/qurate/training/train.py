@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qurate.algorithms.table import ALGORITHMS, algorithm_settings
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings
 from qurate.baselines.registry import FITTED, READS_HISTORY
 from qurate.environments.registry import is_world, make_engine
 from qurate.errors import Code, UserError, nearest
@@ -60,7 +60,7 @@ def train(
         return resume_training(Path(resume), data, given, seed=seed, limits=limits, report=progress)
     algorithm, seed = algorithm or "dqn", seed or 0
     task = env is not None and not is_world(env)
-    chosen = _settings(algorithm, settings, TASK_DEFAULTS if task else {})
+    chosen = _settings(algorithm, settings, task)
     if env is not None:
         if algorithm in FITTED:
             hint = "write a log with `qurate simulate`, and ingest it"
@@ -97,8 +97,8 @@ def _check(
     return Limits(steps=steps, budget=budget)
 
 
-def _settings(algorithm: str, given: dict[str, Any], defaults: dict[str, Any]) -> Settings:
-    """The settings of an algorithm or baseline; `defaults` stand under those of the algorithm.
+def _settings(algorithm: str, given: dict[str, Any], task: bool) -> Settings:
+    """The settings of an algorithm or baseline, on a Gymnasium task or on a catalogue.
 
     Raises:
         UserError: an unknown algorithm or setting, or a setting that the algorithm does not have.
@@ -108,7 +108,7 @@ def _settings(algorithm: str, given: dict[str, Any], defaults: dict[str, Any]) -
     if algorithm not in ALGORITHMS:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
-    return algorithm_settings(algorithm, given, defaults)
+    return algorithm_settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY) if task else algorithm_settings(algorithm, given)
 
 
 def _refuse_limits(algorithm: str, limits: Limits) -> None:

@@ -197,7 +197,7 @@ class Shop:
         learn = click * self._learn_click
         clickers = clicked.nonzero()[0]
         if clickers.size:
-            self._funnel(clickers, items, luck, chances, components, seconds, groups, learn, steps)
+            self._funnel(clickers, items, luck, chances, components=components, seconds=seconds, groups=groups, learn=learn, steps=steps)
         leaves = draws[1] < chances[2]
         trust = self.trust
         self.trust = trust + (quality - trust) * learn + (shown_quality - trust) * self._learn_shown
@@ -263,6 +263,7 @@ class Shop:
         items: IntArray,
         luck: FloatArray,
         chances: FloatArray,
+        *,
         components: FloatArray,
         seconds: IntArray,
         groups: list[Group],

@@ -1,0 +1,63 @@
+"""Which files form one log: tables by layout, and the roles of the columns of those of no published layout."""
+
+from pathlib import Path
+
+from qurate.errors import Code, UserError
+from qurate.events.fields import Layout
+from qurate.events.file_types import name_by_file
+from qurate.events.find_roles import roles_of
+from qurate.events.layouts import OWN, OWN_LAYOUT, recognise, unknown_columns
+from qurate.events.roles import Asked, Roles, sample_of
+from qurate.events.sources import Table, refuse_unnamed
+
+
+def group_by_layout(
+    tables: list[Table], asked: Asked, name: str | None, skip_unknown: bool
+) -> tuple[list[tuple[Layout, list[Table]]], list[Path], dict[Path, Roles]]:
+    """Tables by layout, and the roles of those in the contract's own; in a directory the files of other layouts are left out.
+
+    Raises:
+        UserError: columns of no layout; a file given by name that is no part of the first one's log.
+    """
+    groups: dict[int, tuple[Layout, list[Table]]] = {}
+    ignored: list[Path] = []
+    roles: dict[Path, Roles] = {}
+    for table in tables:
+        mapped = asked.map_of(table)
+        if skip_unknown and (not _has(table, mapped) or table.path.stem.endswith("decisions")):
+            ignored.append(table.path)
+            continue
+        found = recognise(table.columns, name or (OWN if mapped else None))
+        if found is None or found.name == OWN:
+            own = roles_of(table, asked, sample_of(table)) if name in (None, OWN) else None
+            if own is None or own.missing():
+                if skip_unknown:
+                    ignored.append(table.path)
+                    continue
+                refuse_unnamed(table)
+                raise unknown_columns(table.columns, str(table.path), name, own)
+            found, roles[table.path] = OWN_LAYOUT, own
+        groups.setdefault(id(found), (found, []))[1].append(table)
+    if not groups:
+        if asked.map and name in (None, OWN):
+            roles_of(tables[0], asked, sample_of(tables[0]))  # says which column is not there
+        refuse_unnamed(tables[0])
+        raise unknown_columns(tables[0].columns, str(tables[0].path), name)
+    main = next(iter(groups.values()))[0]
+    kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
+    ours = {id(layout) for layout, _ in kept}
+    others = [(layout, table.path) for layout, members in groups.values() if id(layout) not in ours for table in members]
+    if others and not skip_unknown:
+        layout, path = others[0]
+        got, hint = f"one of {layout.name} after one of {main.name}", "ingest it on its own, or give it as --items or --users"
+        raise UserError("files of one log", got, where=str(path), hint=hint, code=Code.MIXED_LAYOUTS)
+    ignored += [path for _, path in others]
+    own_files = {path: own for path, own in roles.items() if path not in ignored}
+    name_by_file(own_files, asked)
+    return kept, ignored, own_files
+
+
+def _has(table: Table, mapped: dict[str, str]) -> bool:
+    """Whether the file has the columns that every file should have."""
+    heads = [part.partition(".")[0] for source in mapped.values() for part in ([source] if source in table.columns else source.split("+"))]
+    return all(source in table.columns for source in [*heads] if source)
