@@ -71,19 +71,18 @@ def read_events(
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
-    given = isinstance(path, str | Path) and Path(path).is_dir()
     types = {"": type} if isinstance(type, str) else dict(type or {})
     asked = Asked(map or {}, types, value)
     asked.check(tables, decisions)
-    groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=given)
+    groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
     reading = Reading(files, asked, keep_duplicates)
     first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
     read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
     main = groups[0][0]
     notes = [*unread, *(note for part in read for note in part.notes)]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
-    log = _with_files(assemble(main, groups[0][1][0].path, read, notes), groups, files, asked)
-    log = replace(log, whole=not any(table.cut for table in tables))
+    log = assemble(main, groups[0][1][0].path, read, notes, whole=not any(table.cut for table in tables))
+    log = _with_files(log, groups, files, asked)
     if main.name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
