@@ -160,14 +160,16 @@ def _keys(text: str) -> list[str]:
 
 
 def _parse_all(texts: pl.Series) -> pl.Series:
-    found = [None if text is None else parse_items(text) for text in texts.to_list()]
-    rows = [
-        (None, None)
-        if items is None
-        else ([item for item, _ in items], [item for item, answer in items if answer == 1 and item is not None])
-        for items in found
-    ]
+    # The same lists are shown again and again: each text is parsed once.
+    found = {text: _ids_and_taken(parse_items(text)) for text in texts.drop_nulls().unique().to_list()}
+    rows = [found.get(text, (None, None)) for text in texts.to_list()]
     return pl.DataFrame(rows, schema=ITEMS, orient="row").to_struct(texts.name)
+
+
+def _ids_and_taken(items: list[Item] | None) -> tuple[list[str | None] | None, list[str] | None]:
+    if items is None:
+        return None, None
+    return [item for item, _ in items], [item for item, answer in items if answer == 1 and item is not None]
 
 
 def parse_items(text: str) -> list[Item] | None:
@@ -308,7 +310,8 @@ def _lists_of(texts: pl.Series) -> pl.Series:
     structured = texts.str.contains(STRUCTURED).fill_null(False)
     if not structured.any():
         return plain_lists(texts)
-    rows = [(_ids_of(text) if is_one else None,) for text, is_one in zip(texts.to_list(), structured.to_list())]
+    found = {text: _ids_of(text) for text in texts.filter(structured).unique().to_list()}
+    rows = [(found.get(text),) for text in texts.to_list()]
     parsed = pl.DataFrame(rows, schema={texts.name: pl.List(pl.String)}, orient="row").to_series()
     rest = ~structured & texts.is_not_null()
     return parsed.zip_with(~rest, plain_lists(texts)) if rest.any() else parsed
