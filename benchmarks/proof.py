@@ -21,6 +21,7 @@ from digest import code_digest
 
 from qurate.evaluation.rollouts import Rollout
 from qurate.experiments import demo
+from qurate.experiments.jobs import Job, run_jobs
 
 ARRAYS = [f.name for f in fields(Rollout) if f.name not in ("component_names", "trace")]
 
@@ -32,17 +33,17 @@ CODE = (
 """Where a change can move a figure of the proof."""
 
 
-def keep(told: demo.Told, path: Path) -> None:
+def keep(result: demo.SeedResult, path: Path) -> None:
     """One part of one seed as a NumPy archive without pickle; the traces of single customers are left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{name}/{field}": getattr(r, field) for name, r in told.rollouts.items() for field in ARRAYS}
-    meta = {"names": {n: r.component_names for n, r in told.rollouts.items()}, "curves": told.curves, "steps": told.steps}
+    arrays = {f"{name}/{field}": getattr(r, field) for name, r in result.rollouts.items() for field in ARRAYS}
+    meta = {"names": {n: r.component_names for n, r in result.rollouts.items()}, "curves": result.curves, "steps": result.steps}
     beside = path.with_suffix(".tmp.npz")
     np.savez_compressed(beside, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
     beside.replace(path)
 
 
-def kept(path: Path) -> demo.Told:
+def kept(path: Path) -> demo.SeedResult:
     """The inverse of `keep`."""
     with np.load(path, allow_pickle=False) as data:
         meta = json.loads(data["meta"].tobytes())
@@ -51,34 +52,31 @@ def kept(path: Path) -> demo.Told:
             for name, components in meta["names"].items()
         }
     curves = {name: [(float(x), float(y)) for x, y in curve] for name, curve in meta["curves"].items()}
-    return demo.Told(rollouts, curves, meta["steps"])
+    return demo.SeedResult(rollouts, curves, meta["steps"])
 
 
-def run(cache: Path, seeds: list[int], size: demo.Size) -> list[demo.Told]:
+def run(cache: Path, seeds: list[int], size: demo.Size) -> list[demo.SeedResult]:
     """All parts, those already in the cache without running them: main per seed, control per seed, static."""
     config = json.dumps([size, demo.SETTINGS, demo.ONLINE, demo.MYOPIC, demo.CLASSICAL, code_digest(CODE)], sort_keys=True)
     folder = cache / hashlib.sha256(config.encode()).hexdigest()[:12]
     places = [folder / f"main-{s}.npz" for s in seeds] + [folder / f"control-{s}.npz" for s in seeds]
     places.append(folder / f"static-{'-'.join(map(str, seeds))}.npz")
-    jobs: list[demo.Job] = [(demo.serve_one_shop, (s, folder / f"shop-{s}", size)) for s in seeds]
-    jobs += [(demo.switch_off, (s, size)) for s in seeds] + [(demo.best_list, (seeds[0], seeds, size))]
+    jobs = [Job(demo.serve_one_shop, (s, folder / f"shop-{s}", size), stages=5) for s in seeds]
+    jobs += [Job(demo.switch_off, (s, size), stages=2) for s in seeds] + [Job(demo.best_list, (seeds[0], seeds, size), stages=1)]
     missing = [i for i, place in enumerate(places) if not place.is_file()]
     print(f"{len(places) - len(missing)} of {len(places)} parts are in {folder}", file=sys.stderr)
     if missing:
-        demo.run_jobs([(keep_answer, (*jobs[i], places[i])) for i in missing], lambda what, done, total: None)
+        run_jobs([Job(run_and_keep, (*jobs[i], places[i]), stages=1) for i in missing], lambda what, done, total: None)
     return [kept(place) for place in places]
 
 
-def keep_answer(function: Any, arguments: tuple[Any, ...], place: Path) -> demo.Told:
+def run_and_keep(function: Any, arguments: tuple[Any, ...], stages: int, place: Path) -> demo.SeedResult:
     """Runs one part in a worker process and keeps it there, so that an interrupted run loses only what was under way."""
     began = time.monotonic()
-    told: demo.Told = function(*arguments)
-    keep(told, place)
+    result: demo.SeedResult = function(*arguments)
+    keep(result, place)
     print(f"{place.stem}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return told
-
-
-demo.STAGES["keep_answer"] = 1
+    return result
 
 
 def write(result: dict[str, Any], docs: Path) -> None:
@@ -133,9 +131,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     seeds = list(range(options.seeds))
-    told = run(options.cache, seeds, demo.PROOF)
+    results = run(options.cache, seeds, demo.PROOF)
     n = len(seeds)
-    result, report = demo.tell(seeds, told[:n], told[n : 2 * n], told[-1])
+    result, report = demo.summarise_seeds(seeds, results[:n], results[n : 2 * n], results[-1])
     write(result | {"code": code_digest(CODE)}, options.docs)
     report.save_html(options.docs / "proof.html")
     print(result["sentence"])

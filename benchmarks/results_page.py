@@ -50,7 +50,7 @@ def _head(k: int) -> str:
 Made by `make results` (resumable; figures also in [results.json](results.json)). Every figure ranks what customers chose in the
 held-out last part of the log among the whole catalogue (trivago: among the list that was shown), full ranking, ties broken at random in
 expectation. **It is agreement with what was chosen, not value**: a policy that earns more by showing something else scores lower here.
-What is worth more is told by simulated customers (README) or by a log with probabilities.
+Value is measured on simulated customers (README) or estimated from a log with probabilities.
 
 * HR@{k}, NDCG@{k}, MRR@{k} with 95 % intervals: bootstrap over users, nested in the training seeds (baselines have no seed).
 * Three scores of the same DQN are kept apart: Q alone, Q within the support of the behaviour head (BCQ), and that head itself, which is

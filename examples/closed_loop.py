@@ -6,7 +6,7 @@
 
 Every step but the customers is a `qurate` command. The customers are those of the simulated shop. Their days pass in
 milliseconds, but the log has the service's clock, as a log should: a service believes no client about when it answered.
-So the log shows no pauses between visits; the visits are told by `session_id`, and a customer who was silent for
+So the log shows no pauses between visits; visits are separated by `session_id`, and a customer who was silent for
 several rounds has left (`--churn-after`).
 """
 
@@ -147,7 +147,7 @@ def fresh_customers(paths: list[Path], seeds: int, customers: int) -> list[list[
 def closed_loop(
     folder: Path, lanes: int = 100, rounds: int = 120, updates: int = 600, seeds: int = 5, customers: int = 500
 ) -> dict[str, Any]:
-    """Goes round once. Returns what ingest told, and what fresh customers bring: mean reward each, and the second model's lift."""
+    """Goes round once. Returns the summary of ingest, and what fresh customers bring: mean reward each, and the second model's lift."""
     shop, data = folder / "shop", folder / "data"
     qurate("simulate", "shop", "--users", 200, "--steps", 10, "-o", shop / "events.csv")
     qurate("ingest", shop / "events.csv", "-o", folder / "dataset-1", "--episode", "user")
@@ -155,14 +155,14 @@ def closed_loop(
     with serving(folder / "model-1", "--data", data, *EXPLORE, "--seed", 1) as url:
         seconds = meet(url, seed=101, lanes=lanes, rounds=rounds)
     gone = f"{SILENT_ROUNDS * seconds:.3f}s"
-    told = qurate("ingest", data, "-o", folder / "dataset-2", "--items", shop / "items.csv", "--episode", "user", "--churn-after", gone)
+    summary = qurate("ingest", data, "-o", folder / "dataset-2", "--items", shop / "items.csv", "--episode", "user", "--churn-after", gone)
     qurate("train", folder / "dataset-2", "-o", folder / "model-2", "--steps", updates, *SETTINGS)
     with serving(folder / "model-2", "--data", data, *EXPLORE, "--seed", 2) as url:
         meet(url, seed=102, lanes=lanes, rounds=5)
     chance, before, after = fresh_customers([folder / "model-1", folder / "model-2"], seeds, customers)
     more = paired_t(after, before)
     means = {name: float(np.mean(values)) for name, values in (("random", chance), ("first", before), ("second", after))}
-    return {"log": told, **means, "lift": more.mean, "lift_ci": [more.lo, more.hi]}
+    return {"log": summary, **means, "lift": more.mean, "lift_ci": [more.lo, more.hi]}
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def can_be_used(capsys: Capture, dataset: Path, user: str) -> None:
     assert code == 0 and json.loads(out)["items"]
     for command in (["inspect", str(dataset)], ["evaluate", str(model), str(dataset)]):
         code, _, err = run(capsys, *command)
-        assert code in (0, 2) and "no internal error" not in err
+        assert code in (0, 2) and "internal error" not in err
         if code:
             one_error(err)
 
@@ -343,7 +343,7 @@ def test_a_damaged_dataset_is_refused_by_every_command(tmp_path: Path, capsys: C
 def test_a_model_whose_training_data_is_gone_or_changed(tmp_path: Path, capsys: Capture) -> None:
     log = write_log(tmp_path / "log.csv")
     dataset, model = ingested(capsys, log), tmp_path / "m"
-    assert run(capsys, "train", str(dataset), "-o", str(model), "--steps", "3", *SMALL)[0] == 0
+    assert run(capsys, "train", str(dataset), "-o", str(model), "--no-histories", "--steps", "3", *SMALL)[0] == 0
     shutil.move(dataset, tmp_path / "elsewhere")
     code, out, _ = run(capsys, "recommend", str(model), "--user", "u1", "--json")
     assert code == 0 and json.loads(out)["degraded"] == "unknown_user"

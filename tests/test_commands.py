@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from qurate.cli import main as cli
@@ -146,35 +147,37 @@ def test_train_looks_at_the_place_for_the_model_first(dataset: Path, capsys: pyt
 
 
 def test_recommend_answers_with_the_contracts_decision(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "3", "--json")
+    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "3", "--exclude", "none", "--json")
     decision = json.loads(out)
     assert code == 0 and err == ""
     assert set(decision) == {"decision_id", "user_id", "items", "policy", "model_version", "degraded"}
     assert decision["user_id"] == "u1" and decision["degraded"] is None and len(decision["items"]) == 3
     assert set(decision["items"][0]) == {"item_id", "score", "propensity", "source"}
     first = [item["item_id"] for item in decision["items"]]
-    code, out, _ = run(capsys, "recommend", str(model), "--user", "u1", "-k", "3", "--exclude", first[0], "--explain", "--json")
+    code, out, _ = run(capsys, "recommend", str(model), "--user", "u1", "-k", "3", "--exclude", f"none,{first[0]}", "--explain", "--json")
     items = json.loads(out)["items"]
     assert [item["item_id"] for item in items][:2] == first[1:]
     assert all(item["now"] + item["later"] == pytest.approx(item["score"], abs=1e-4) for item in items)
-    code, out, _ = run(capsys, "recommend", str(model), "--user", "u1", "--candidates", f"{first[2]},{first[1]}", "--json")
+    code, out, _ = run(
+        capsys, "recommend", str(model), "--user", "u1", "--candidates", f"{first[2]},{first[1]}", "--exclude", "none", "--json"
+    )
     assert [item["item_id"] for item in json.loads(out)["items"]] == first[1:]
 
 
 def test_fallbacks_are_notes_not_errors(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "recommend", str(model), "--user", "nobody", "--json")
     assert code == 0 and json.loads(out)["degraded"] == "unknown_user" and "the answer is a fallback (unknown_user)" in err
-    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "99", "--json")
+    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "--exclude", "none", "-k", "99", "--json")
     assert code == 0 and len(json.loads(out)["items"]) == 9 and "99 were asked for" in err
     for user, k in (("u1", "100000"), ("nobody", str(10**30))):
-        code, out, err = run(capsys, "recommend", str(model), "--user", user, "-k", k, "--json")
+        code, out, err = run(capsys, "recommend", str(model), "--user", user, "--exclude", "none", "-k", k, "--json")
         assert code == 0 and len(json.loads(out)["items"]) == 9 and f"note: 9 items can be shown, {k} were asked for" in err
-    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "-k", "99", "--quiet")
+    code, out, err = run(capsys, "recommend", str(model), "--user", "u1", "--exclude", "none", "-k", "99", "--quiet")
     assert code == 0 and err == "" and "item_id" in out
 
 
 def test_everybody_gets_the_catalogue_and_a_note_where_it_is_small(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["recommend", str(model), "--all-users", "-o", str(tmp_path / "all.csv")]
+    command = ["recommend", str(model), "--all-users", "--exclude", "none", "-o", str(tmp_path / "all.csv")]
     code, out, err = run(capsys, *command, "-k", "1000", "--json")
     assert code == 0 and json.loads(out)["rows"] == 540 and "note: 9 items can be shown, 1000 were asked for" in err
     assert "note" not in run(capsys, *command, "-k", "9")[2] and run(capsys, *command, "-k", "1000", "--quiet")[2] == ""
@@ -193,10 +196,28 @@ def test_ties_fall_by_the_seed(model: Path, tmp_path: Path, capsys: pytest.Captu
     assert first("--seed", "1") == first("--seed", "1") == [item.item_id for item in even.recommend("nobody", 5, seed=1).items] != first()
 
 
-def test_a_model_and_its_dataset_move_together(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shop, moved = tmp_path / "shop", tmp_path / "moved"
+def test_a_model_answers_for_its_users_wherever_it_goes(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its dataset, and after the log was ingested again."""
+    shop = tmp_path / "shop"
     shutil.copytree(dataset, shop / "dataset")
     assert run(capsys, "train", str(shop / "dataset"), "-o", str(shop / "model"), "--steps", "5", *SMALL)[0] == 0
+    _, before, _ = run(capsys, "recommend", str(shop / "model"), "--user", "u1", "--json")
+    assert run(capsys, "recommend", str(shop / "model"), "--all-users", "-o", str(tmp_path / "before.csv"))[0] == 0
+    log = write_log(tmp_path / "log.csv", users=10)
+    assert run(capsys, "ingest", str(log), "-o", str(shop / "dataset"))[0] == 0
+    (shop / "model").rename(tmp_path / "model")
+    for _ in range(2):
+        code, out, err = run(capsys, "recommend", str(tmp_path / "model"), "--user", "u1", "--json")
+        assert code == 0 and "no user of the training log" not in err and json.loads(out)["items"] == json.loads(before)["items"]
+        assert run(capsys, "recommend", str(tmp_path / "model"), "--all-users", "-o", str(tmp_path / "after.csv"))[0] == 0
+        assert (tmp_path / "after.csv").read_text() == (tmp_path / "before.csv").read_text()
+        shutil.rmtree(shop, ignore_errors=True)
+
+
+def test_a_model_without_histories_and_its_dataset_move_together(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop, moved = tmp_path / "shop", tmp_path / "moved"
+    shutil.copytree(dataset, shop / "dataset")
+    assert run(capsys, "train", str(shop / "dataset"), "-o", str(shop / "model"), "--no-histories", "--steps", "5", *SMALL)[0] == 0
     _, before, _ = run(capsys, "recommend", str(shop / "model"), "--user", "u1", "--json")
     shop.rename(moved)
     code, out, _ = run(capsys, "recommend", str(moved / "model"), "--user", "u1", "--json")
@@ -217,7 +238,7 @@ def test_all_users_get_what_one_user_gets(name: str, model: Path, tmp_path: Path
     assert code == 0 and json.loads(out)["users"] == 60
     read = {".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet}[file.suffix]
     table = read(file)
-    assert table.height == 240 and sorted(p.name for p in tmp_path.iterdir()) == [name]
+    assert table.height == json.loads(out)["rows"] and sorted(p.name for p in tmp_path.iterdir()) == [".qurate-written", name]
     for user in ("u0", "u17", "u59"):
         _, out, _ = run(capsys, "recommend", str(model), "--user", user, "-k", "4", "--json")
         assert table.filter(pl.col("user_id") == user)["item_id"].to_list() == [item["item_id"] for item in json.loads(out)["items"]]
@@ -304,7 +325,7 @@ def test_what_simulate_refuses(args: list[str], word: str, capsys: pytest.Captur
 def test_demo_prints_both_tables_and_where_the_report_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[object] = []
 
-    def fake(out: Path, seed: int, progress: Callable[[str, float, float], None]) -> dict[str, object]:
+    def fake(out: Path, seed: int, progress: Callable[[str, float, float], None], force: bool) -> dict[str, object]:
         asked.extend([out, seed])
         progress("a log was written", 1, 2)
         return {
@@ -389,3 +410,25 @@ def test_workers_run_nothing_that_lies_in_the_current_folder(tmp_path: Path) -> 
     script.write_text("import operator\nfrom qurate.experiments import jobs\nif __name__ == '__main__':\n" + run)
     result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=60)
     assert result.stdout.endswith("[7]\n"), result.stderr
+
+
+def test_exclude_holds_in_every_command_that_shows_items(
+    dataset: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "evaluate", str(model), str(dataset), "--exclude", "click:2d", "--json")
+    assert code == 0, err
+    assert json.loads(out)["exclude"] == "click:2d"
+    for command in (["evaluate", str(model), str(dataset)], ["compare", "random", "--env", "shop", "--seeds", "1"],
+                    ["simulate", "shop", "--users", "2", "-o", str(tmp_path / "e.csv")]):  # fmt: skip
+        code, out, err = run(capsys, *command, "--exclude", "purchsed")
+        assert code == 2 and out == "" and "purchased" in one_error(err)
+    log = tmp_path / "events.parquet"
+    shown = {}
+    for rule in ("none", "seen"):
+        command = ["simulate", "shop", "--users", "20", "--steps", "10", "--policy", "popularity", "--exclude", rule]
+        assert run(capsys, *command, "-o", str(log))[0] == 0
+        table = pl.read_parquet(log.with_name("decisions.parquet")).with_columns(pl.col("shown").list.first())
+        shown[rule] = table.height - table.unique(["user_id", "shown"]).height
+    assert shown["seen"] == 0 < shown["none"]
+    code, out, _ = run(capsys, "evaluate", str(model), str(dataset))
+    assert "not shown again: none" in out and "the model, first choices" in out and "the model, purchase" in out

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qurate.algorithms.table import ALGORITHMS
 from qurate.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -72,12 +73,36 @@ def test_commands_named_in_the_documents_exist(page: Path) -> None:
     assert {n for n in named if not n.startswith("-")} <= known
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/origins.md"])
-def test_files_named_in_the_documents_exist(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    files = set(re.findall(r"`((?:[a-z_]+/)*[a-zA-Z_0-9-]+\.(?:py|md)|[a-z_]+/)`", text))
-    missing = [f for f in files if not (ROOT / f).exists() and not (ROOT / "src/qurate" / f).exists()]
-    assert files and missing == []
+def named_sources(text: str) -> set[str]:
+    """Paths of Python files, pages and folders of ours that a text names in backquotes."""
+    return set(re.findall(r"`((?:[a-z_0-9]+/)*[a-zA-Z_0-9-]+\.(?:py|md)|(?:[a-z_]+/)+)(?:::\w+)?`", text))
+
+
+def test_files_named_in_the_documents_exist() -> None:
+    pages = [page for page in PAGES if page.name not in ("CHANGELOG.md", "layout.md")]  # these two name what was
+    named = {(page.name, path) for page in pages for path in named_sources(page.read_text(encoding="utf-8"))}
+    roots = (ROOT, ROOT / "src/qurate", ROOT / "docs")
+    written = {"log/", "dataset/", "model/", "live/", "mlruns/"}  # what commands write for a user
+    assert len({name for name, _ in named}) >= 3
+    missing = {(page, path) for page, path in named if path not in written and not any((root / path).exists() for root in roots)}
+    assert sorted(missing) == []
+
+
+def test_the_page_of_the_layout_names_every_file_once() -> None:
+    text = (ROOT / "docs/layout.md").read_text(encoding="utf-8").split("```")[1]
+    folders: list[str] = []
+    named = []
+    for line in text.strip().splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 4, line.split()[0]
+        assert len(line.split()) > 1, f"{name} is not described"
+        folders = folders[:depth]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            named.append("".join(folders) + name)
+    source = ROOT / "src/qurate"
+    there = [str(p.relative_to(source)) for p in source.rglob("*.py") if p.name != "__init__.py"]
+    assert sorted(named) == sorted(there)
 
 
 def test_one_training_step_is_read_in_six_files_of_1300_lines() -> None:
@@ -94,3 +119,15 @@ def test_make_names_no_index_and_ci_is_two_lines() -> None:
     assert (ROOT / ".ci/run").read_text(encoding="utf-8") == "make services\nmake test\n"
     pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^\s+]+", pin) for pin in pins) and "torch==2.13.0" in pins
+
+
+def test_every_algorithm_has_a_page_with_a_command_that_runs_and_every_page_an_algorithm() -> None:
+    pages = {page.stem: page for page in (ROOT / "docs/algorithms").glob("*.md") if page.stem != "README"}
+    assert sorted(pages) == sorted(ALGORITHMS)
+    index = (ROOT / "docs/algorithms/README.md").read_text(encoding="utf-8")
+    for name, page in pages.items():
+        assert f"[{name}]({name}.md)" in index
+        shown = [text for words, text in blocks(page) if words[:2] == ["bash", "run"]]
+        assert len(shown) == 1 and f"--algorithm {name} " in shown[0], page
+        headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert headings == ["Use", "What it fits", "Differences from the paper", "Settings", "Figures of a run", "Results"]

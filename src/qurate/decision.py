@@ -25,7 +25,7 @@ class HistoryRows(NamedTuple):
 
 
 class Worth(msgspec.Struct, frozen=True):
-    """What one reward component of an item is expected to bring, in reward units; `now` is null where it is not told
+    """What one reward component of an item is expected to bring, in reward units; `now` is null where the network does not separate it
     from `later` (single-head form)."""
 
     now: float | None

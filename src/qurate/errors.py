@@ -121,7 +121,6 @@ class Code(StrEnum):
     MISSING_VALUE = "missing_value"
     MIXED_LAYOUTS = "mixed_layouts"
     NOT_A_DATASET = "not_a_dataset"
-    NOT_A_DEMO = "not_a_demo"
     NOT_A_MODEL = "not_a_model"
     NO_CHECKPOINT = "no_checkpoint"
     NO_DATASET = "no_dataset"
@@ -163,6 +162,7 @@ class Code(StrEnum):
     UNKNOWN_SPLIT = "unknown_split"
     UNKNOWN_TYPE = "unknown_type"
     UNREADABLE_FILE = "unreadable_file"
+    WOULD_OVERWRITE = "would_overwrite"
 
 
 class QurateError(Exception):
@@ -178,7 +178,7 @@ class QurateError(Exception):
 
     def __init__(self, expected: str, got: str, *, code: Code, where: str = "", hint: str = "") -> None:
         self.expected, self.got, self.where, self.hint, self.code = expected, got, where, hint, code
-        line = f"expected {expected}, got {got}"
+        line = f"internal error: {got}" if code is Code.INTERNAL else f"expected {expected}, got {got}"
         line += f", at {where}" if where else ""
         line += f"; {hint}" if hint else ""
         super().__init__(" ".join(line.split()))

@@ -21,7 +21,7 @@ TMP, OLD = ".qurate-tmp", ".qurate-old"
 
 @contextmanager
 def replacing_file(path: str | Path) -> Generator[Path, None, None]:
-    """Gives a path to write to; what is there at the end of the block becomes `path`, in one rename.
+    """Gives a path to write to; what is there at the end of the block becomes `path`, in one rename. Its folder is made.
 
     After an exception `path` is as it was, and nothing stands beside it.
 
@@ -30,6 +30,7 @@ def replacing_file(path: str | Path) -> Generator[Path, None, None]:
     """
     target = Path(path).absolute()
     beside = _beside(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield beside
         sync(beside)

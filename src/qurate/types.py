@@ -1,4 +1,4 @@
-"""The shared data types: what flows along the road events -> MDP -> replay -> learning -> policy.
+"""The shared data types of all stages: events, MDP, replay, learning, policy.
 
 Indices. Item 0 and event type 0 are padding; real items are 1..N and real types 1..M, in the order of the
 vocabulary. Arrays "over the catalogue" therefore have N + 1 entries and entry 0 is never chosen.
@@ -219,7 +219,7 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str:
-        """As in tables."""
+        """Display name."""
         ...
 
     def act(self, observation: Observation[Any], rng: np.random.Generator) -> tuple[NDArray[np.int64], Propensities]:
@@ -232,7 +232,7 @@ class Scorer(Protocol):
 
     @property
     def name(self) -> str:
-        """As in tables."""
+        """Display name."""
         ...
 
     def scores(self, observation: Observation[Any]) -> FloatArray:

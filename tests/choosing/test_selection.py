@@ -15,11 +15,8 @@ from qurate.choosing.selection import (
     choose,
     epsilon_greedy,
     epsilon_greedy_rule,
-    greedy,
     legal_scores,
-    softmax,
     softmax_rule,
-    top_k,
 )
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import UserError
@@ -38,7 +35,7 @@ def rows(scores: list[float], mask: list[int], n: int, shared: bool) -> tuple[np
 def test_greedy_takes_the_best_allowed() -> None:
     scores = np.array([[1, 5, 3], [1, 5, 3], [9, np.nan, np.inf]], np.float32)
     mask = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.int8)
-    positions, propensity = greedy(scores, mask, np.random.default_rng(0))
+    positions, propensity = choose(GREEDY, scores, mask, np.random.default_rng(0))
     assert positions.tolist() == [1, 2, 0] and positions.dtype == np.int64
     assert propensity.tolist() == [1, 1, 1] and propensity.dtype == np.float64
 
@@ -60,7 +57,7 @@ def test_epsilon_of_zero_and_one_are_the_pure_rules() -> None:
 
 def test_softmax_by_hand() -> None:
     scores, mask = rows([0, np.log(2), np.log(5), 50], [1, 1, 1, 0], 6, shared=False)
-    positions, propensity = softmax(scores, mask, 1.0, np.random.default_rng(0))
+    positions, propensity = choose(softmax_rule(1.0), scores, mask, np.random.default_rng(0))
     assert np.allclose(propensity, np.array([1, 2, 5, 0])[positions] / 8, rtol=1e-6)
     assert softmax_rule(1.0).probabilities(legal_scores(scores, mask))[0] == pytest.approx([1 / 8, 2 / 8, 5 / 8, 0], rel=1e-6)
 
@@ -68,7 +65,7 @@ def test_softmax_by_hand() -> None:
 def test_top_k_order_ties_and_short_rows() -> None:
     scores = np.array([[3, 1, 3, 2], [0, 0, 0, 0], [5, 6, 7, 8]], np.float32)
     mask = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [0, 1, 0, 0]], np.int8)
-    positions, propensity = top_k(scores, mask, 3, np.random.default_rng(0))
+    positions, propensity = choose(GREEDY, scores, mask, np.random.default_rng(0), 3)
     assert set(positions[0, :2]) == {0, 2} and positions[0, 2] == 3
     assert propensity[0].tolist() == [1 / 2, 1, 1]
     assert sorted(positions[1]) == [0, 1, 2] and propensity[1].tolist() == [1 / 3, 1 / 2, 1]

@@ -65,7 +65,7 @@ def model(shop: Dataset) -> Model:
 def customers(model: Model, shop: Dataset) -> Observation:
     from qurate.models.histories import Histories
 
-    past = Histories(shop)
+    past = Histories.of(shop)
     rows = [EMPTY_HISTORY, *(past.rows(user, model.window) for user in range(7))]
     catalogue = model.availability.open_items(past.log_end)
     return observe(model, rows, np.full(8, past.log_end), catalogue, shop.user_features[:8])

@@ -278,3 +278,40 @@ def test_the_interval_is_over_users_not_over_targets() -> None:
     log = make_log(items, [0] * 1_000 + [1] * 1_000, 4)
     result = evaluate_ranking("m", "log", log, {"q": [ByItem([0, 9, 1, 0, 0])]}, {}, k=1)
     assert result["metrics"]["HR@1"] == {"mean": 0.5, "ci": [0.0, 1.0]}
+
+
+def test_what_is_not_shown_again_is_masked_by_the_whole_history_and_time() -> None:
+    """Against a loop over the rows before each decision; minutes apart, so that 90 s reach back one row."""
+    rng = np.random.default_rng(0)
+    users = np.sort(rng.integers(0, 4, 60))
+    log = make_log(rng.integers(1, 7, 60), users, 6)
+    flat = ByItem([0.0] * 7)
+    for seconds in (90.0, np.inf, -1.0):
+        ranked, _ = ranking.rank_all(log, np.arange(60), {"flat": flat}, 3, 5, np.array([-1, seconds], np.float32))
+        for row in range(60):
+            before = [i for i in range(row) if users[i] == users[row] and (row - i) * 60 <= seconds]
+            masked = {int(log.arrays.item[i]) for i in before}
+            expected = 0 if int(log.arrays.item[row]) in masked else 6 - len(masked)
+            assert ranked["flat"].ranks.ties[row] == expected
+    again = [any(log.arrays.item[i] == log.arrays.item[row] and users[i] == users[row] for i in range(row)) for row in range(60)]
+    assert ranking.had_before(log, np.arange(60)).tolist() == again
+
+
+def test_long_histories_are_read_in_parts(monkeypatch) -> None:
+    rng = np.random.default_rng(1)
+    log = make_log(rng.integers(1, 7, 80), np.sort(rng.integers(0, 3, 80)), 6)
+    whole = ranking.had_before(log, np.arange(80))
+    monkeypatch.setattr(ranking, "HISTORY_ROWS", 50)
+    assert len(list(ranking.earlier(log, np.arange(80)))) > 5
+    np.testing.assert_array_equal(ranking.had_before(log, np.arange(80)), whole)
+
+
+def test_first_choices_and_repeats_are_reported_apart() -> None:
+    log = make_log([1, 1, 2, 1], [0, 0, 0, 0], 2)
+    scorer = ByItem([0, 9, 1])  # item 1 first
+    seen = np.array([-1, np.inf], np.float32)
+    free = evaluate_ranking("m", "log", log, {"q": [scorer]}, {}, k=1, draws=50)
+    assert (free["first_choices"]["n"], free["repeats"]["n"], free["exclude"]) == (2, 2, "none")
+    assert (free["first_choices"]["HR@1"]["mean"], free["repeats"]["HR@1"]["mean"]) == (0.5, 1.0)
+    masked = evaluate_ranking("m", "log", log, {"q": [scorer]}, {}, k=1, draws=50, exclude=("seen", seen))
+    assert (masked["first_choices"]["HR@1"]["mean"], masked["repeats"]["HR@1"]["mean"], masked["exclude"]) == (1.0, 0.0, "seen")

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import UserError
 from qurate.evaluation.charts import Bar, dots
 from qurate.evaluation.compare import Contender, collect, play, summarise
 from qurate.evaluation.evaluate import evaluate_world
@@ -87,9 +87,14 @@ def test_saved_file_is_utf8_whole_or_not_there(comparison, tmp_path) -> None:
     assert text.startswith("<!doctype html>")
     assert text.rstrip().endswith("</html>")
     assert len(text) < 400_000
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    with pytest.raises(MachineError, match="a writable report file"):
-        comparison.save_html(tmp_path / "nowhere" / "report.html")
+    assert {p.name for p in tmp_path.iterdir()} == {"report.html", ".qurate-written"}
+    comparison.save_html(path)  # its own page is replaced
+    path.write_text("mine")
+    with pytest.raises(UserError, match="was edited since"):
+        comparison.save_html(path)
+    assert path.read_text() == "mine"
+    with pytest.raises(UserError, match="expected a folder, got a file"):
+        comparison.save_html(path / "report.html")
 
 
 def test_one_seed_without_baselines_still_makes_a_page(tiny_world, always) -> None:

@@ -330,6 +330,15 @@ def test_a_soft_target_moves_by_its_share_and_its_cached_items_move_too() -> Non
         assert torch.equal(learner.bound_target()(state).by_head(items), learner.target.bind()(state).by_head(items))
 
 
+def test_target_and_average_are_no_part_of_any_graph() -> None:
+    """Else memory would grow with every update."""
+    learner, batch = make_learner(), make_batch()
+    for _ in range(3):
+        learner.update(batch)
+    copies = [*learner.target.parameters(), *learner.ema.parameters()]
+    assert copies and all(p.grad_fn is None and not p.requires_grad for p in copies)
+
+
 def test_the_average_that_is_kept_lags_behind() -> None:
     learner, batch = make_learner(ema=0.9), make_batch()
     first = [p.clone() for p in learner.ema.parameters()]

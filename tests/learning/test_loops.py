@@ -33,6 +33,8 @@ class Constant(torch.nn.Module):
 class Recorder:
     """Stands for learner, store, sampler and writer, and keeps what each was given."""
 
+    CLOSED = "the transitions that were closed"
+
     def __init__(self) -> None:
         self.network = self.module = Constant()
         self.device = torch.device("cpu")
@@ -55,8 +57,13 @@ class Recorder:
     def begin(self, observation: Any, clock: Any) -> None:
         self.given.append(("begin", observation))
 
-    def add(self, action: Any, feedback: Any, explored: Any = None) -> None:
+    def add(self, action: Any, feedback: Any = None, explored: Any = None) -> Any:
+        """Of the writer (action, feedback, explored) and of the sampler (what the writer closed)."""
+        if feedback is None:
+            assert action is self.CLOSED, "the sampler hears of every new transition"
+            return None
         self.given.append(("add", (action.tolist(), feedback.components.tolist(), explored.tolist())))
+        return self.CLOSED
 
 
 class World:

@@ -64,18 +64,20 @@ def test_the_classical_form_does_not_tell_now_from_later(saved: Path) -> None:
 
 
 def test_more_than_the_catalogue_is_the_catalogue(model: Model) -> None:
-    decision = model.recommend("u3", 1_000)
+    decision = model.recommend("u3", 1_000, exclude=["none"])
     assert sorted(ids(decision)) == sorted(model.vocabulary.items) and decision.degraded is None
     assert all(item.propensity == 1 and item.source == "q" for item in decision.items)
-    assert model.recommend("u3", 10**9).items == decision.items, "and takes no more memory than that"
+    assert model.recommend("u3", 10**9, exclude=["none"]).items == decision.items, "and takes no more memory than that"
     for k in (0, "3"):
         with pytest.raises(UserError, match=f"k of at least 1, got {k!r}"):
             model.recommend("u3", k)  # type: ignore[arg-type]
 
 
 def test_excluded_items_are_gone_and_the_others_stay_in_order(model: Model) -> None:
-    everything = ids(model.recommend("u3", 15))
-    assert ids(model.recommend("u3", 15, exclude=[everything[0], everything[4], "no such item"])) == everything[1:4] + everything[5:]
+    everything = ids(model.recommend("u3", 15, exclude=["none"]))
+    assert (
+        ids(model.recommend("u3", 15, exclude=[everything[0], everything[4], "no such item", "none"])) == everything[1:4] + everything[5:]
+    )
     nothing = model.recommend("u3", 15, exclude=everything)
     assert nothing.items == [] and nothing.degraded == "all_masked"
 
@@ -242,15 +244,22 @@ def test_everybody_at_once_is_one_after_the_other(model: Model, dataset: Dataset
         rows, decision = table.filter(pl.col("user_id") == user), model.recommend(user, 4)
         assert rows["item_id"].to_list() == ids(decision) and rows["rank"].to_list() == [1, 2, 3, 4]
         assert rows["score"].to_list() == pytest.approx([item.score for item in decision.items], abs=1e-5)
-    assert pl.concat(list(recommend_all(model, 99))).height == 15 * len(dataset.user_ids)
-    closed, alone = replace(model, availability=never(model)), model.with_provenance(dataset=None)
+    assert pl.concat(list(recommend_all(model, 99, ["none"]))).height == 15 * len(dataset.user_ids)
+    closed, alone = replace(model, availability=never(model)), without_histories(model).with_provenance(dataset=None)
     for broken, code in ((closed, "empty_catalogue"), (alone, "no_dataset")):
         with pytest.raises(UserError) as caught:
             next(recommend_all(broken, 4))
         assert caught.value.code == code
 
 
+def without_histories(model: Model) -> Model:
+    """As a model of an earlier version, or of `--no-histories`."""
+    return replace(model, histories=None)
+
+
 def test_histories_of_another_dataset_are_not_used(model: Model) -> None:
+    assert model.with_provenance(dataset_sha256="0" * 64).recommend("u1").degraded is None  # it holds its own
+    model = without_histories(model)
     with pytest.raises(UserError, match="another one"):
         histories_of(model.with_provenance(dataset_sha256="0" * 64))
     with pytest.raises(UserError, match="another one"):
@@ -265,7 +274,7 @@ def test_an_item_is_shown_from_its_declared_time_on(tmp_path: Path) -> None:
     items = pl.DataFrame({"item_id": ["d", "soon", "later"], "available_from": since})
     data = build_dataset(make_log(rows, items=items), episode="user")
     train(data, steps=2, hidden=8, embedding_dim=4, window=4, batch_size=8).save(tmp_path / "m")
-    model = replace(load(tmp_path / "m"), histories=Histories(data))
+    model = replace(load(tmp_path / "m"), histories=Histories.of(data))
     assert set(ids(model.recommend("u1", 9))) == set("abcd")
     assert set(pl.concat(list(recommend_all(model, 9)))["item_id"]) == set("abcd")
     assert model.recommend("u1", 9, candidates=["later"]).degraded == "no_candidates"
@@ -305,15 +314,18 @@ def test_a_model_trained_from_a_dataset_in_memory_knows_its_users(dataset: Datas
         again = train(data, resume=tmp_path / "m", steps=6)
         assert again.recommend("u3").degraded is None
         loaded = load(tmp_path / "m")
+        assert loaded.recommend("u3", 15).items == trained.recommend("u3", 15).items
+        train(data, histories=False, **settings).save(tmp_path / "m")
+        bare = load(tmp_path / "m")
         if data.path is not None:
-            assert loaded.recommend("u3", 15).items == kept.recommend("u3", 15).items
+            assert bare.recommend("u3", 15).items == kept.recommend("u3", 15).items
         else:
             with pytest.raises(UserError, match="got one that was never written to a directory"):
-                next(recommend_all(loaded, 4))
+                next(recommend_all(bare, 4))
 
 
 def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    moved = model.with_provenance(dataset=str(tmp_path / "moved"))
+    moved = without_histories(model).with_provenance(dataset=str(tmp_path / "moved"))
     for user in ("u3", "u4"):
         assert moved.recommend(user, 3).degraded == "unknown_user"
     assert caplog.messages == [
@@ -326,6 +338,7 @@ def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: P
 
 def test_from_python_the_note_stands_on_stderr(saved: Path) -> None:
     code = f"import qurate; m = qurate.load({str(saved)!r}).with_provenance(dataset='/gone')\n"
+    code += "import dataclasses; m = dataclasses.replace(m, histories=None)\n"
     code += "for user in 'ab': m.recommend(user, 1)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stderr.startswith("note: no user of the training log is known") and result.stderr.count("\n") == 1
@@ -347,7 +360,7 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
             user, history_end = int(t.user[state]), int(t.history_end[state])
             events = as_events(dataset, user)[: history_end - int(dataset.arrays.user_start[user])]
             context = {"region": dataset.users["region"][user]}
-            decision = model.recommend(None, model.availability.n_ever, history=events, context=context)
+            decision = model.recommend(None, model.availability.n_ever, history=events, context=context, exclude=["none"])
             names = [model.vocabulary.items[i - 1] for i in top]
             assert ids(decision)[:10] == names
             target = model.vocabulary.items[t.action[rows[place]] - 1]
@@ -355,3 +368,36 @@ def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, datase
             assert ids(decision)[0] == model.vocabulary.items[ranked["q"].first[place] - 1]
             compared += 1
     assert compared == 100
+
+
+def bought(dataset: Dataset, user: str, kinds: tuple[str, ...] = ("purchase",)) -> set[str]:
+    events = as_events(dataset, dataset.user_ids.index(user))
+    return {event["item_id"] for event in events if event["type"] in kinds}
+
+
+def test_what_was_bought_is_not_shown_again_unless_asked_for(model: Model, dataset: Dataset) -> None:
+    assert model.answering.exclude == "purchased" and model.answering.exclude_reason.endswith("repeat an earlier one")
+    everything = set(model.vocabulary.items)
+    table = pl.concat(list(recommend_all(model, 99)))
+    for user in ("u3", "u4", "u11"):
+        mine, seen = bought(dataset, user), bought(dataset, user, ("click", "purchase"))
+        assert mine and mine < seen
+        assert set(ids(model.recommend(user, 99))) == everything - mine == set(table.filter(pl.col("user_id") == user)["item_id"])
+        assert set(ids(model.recommend(user, 99, exclude=["none"]))) == everything
+        assert set(ids(model.recommend(user, 99, exclude=["seen"]))) == everything - seen
+        assert set(ids(model.recommend(user, 99, exclude=["purchased:1s", "i00"]))) >= everything - mine - {"i00"}
+        assert set(ids(model.recommend(user, 99, exclude=["i00"]))) == everything - mine - {"i00"}  # the default stays
+        history = as_events(dataset, dataset.user_ids.index(user))
+        assert set(ids(model.recommend(None, 99, history=history))) == everything - mine
+    assert model.recommend("u3", candidates=sorted(bought(dataset, "u3"))).degraded == "all_masked"
+
+
+def test_the_default_is_kept_with_the_model_and_older_ones_have_none(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m")
+    assert load(tmp_path / "m").answering.exclude == "purchased"
+
+
+def test_ids_of_no_item_are_named(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    model.recommend("u3", 3, candidates=["i01", "i99"], exclude=["purchsed"])
+    assert caplog.messages[0].startswith("note: candidates: 1 of 2 ids are of no item the model knows, such as 'i99'; ")
+    assert caplog.messages[1].startswith("note: exclude: 1 of 1 ids are of no item") and "purchased" in caplog.messages[1]

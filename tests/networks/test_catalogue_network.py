@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qurate.networks.catalogue_network import REPEAT_LR_SCALE, CatalogueNetwork
-from qurate.networks.encoders import HistoryViews
+from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.values import to_tensors
 from qurate.types import State, take_rows
 
@@ -78,7 +78,7 @@ def test_this_visit_begins_after_the_last_pause() -> None:
     with torch.no_grad():
         _, weights = views(State(ones, ones, gaps, nothing, nothing[:, :0], nothing[:, :2]), torch.ones(2, 3))
     wanted = torch.tensor([[0, 0, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2], [0, 0, 0, 0]])  # the last decision opens a visit of its own
-    assert torch.allclose(weights[2], wanted)
+    assert torch.allclose(weights[:, 2], wanted)
 
 
 def test_the_value_is_the_mean_over_the_catalogue() -> None:
@@ -97,7 +97,7 @@ def test_repeating_adds_to_the_items_of_the_window_alone() -> None:
     with torch.no_grad():
         values = net.bind()(to_tensors(batch))
         with_repeat, with_logits = values.by_head(items), values.behaviour_logits()
-        repeat, weights = REPEAT_LR_SCALE * net.repeat, net.views(to_tensors(batch), values.table.vectors)[1].transpose(0, 1)
+        repeat, weights = REPEAT_LR_SCALE * net.repeat, net.views(to_tensors(batch), values.table.vectors)[1]
         net.repeat.zero_()
         values = net.bind()(to_tensors(batch))
         bare, bare_logits = values.by_head(items), values.behaviour_logits()
@@ -132,3 +132,10 @@ def test_id_dropout_hides_ids_and_leaves_features() -> None:
     only_features = torch.isclose(hidden, from_features, atol=1e-6).all(1)
     assert bool((same | only_features).all())
     assert 5 < int(only_features[1:].sum()) < N - 5
+
+
+def test_both_encoders_are_of_the_kind_that_is_asked_for() -> None:
+    """`later` of a GRU network is a GRU too."""
+    for kind in ("mean", "gru"):
+        net = network(kind)
+        assert type(net.later_encoder) is type(net.encoder) is ENCODERS[kind]

@@ -98,7 +98,7 @@ def test_a_later_list_counts_with_the_rewards_of_all_its_items() -> None:
     events = EventArrays(*(np.ones(1, kind) for kind in (np.int32, np.uint8, np.int64, np.float32)), np.array([0, 1]))  # type: ignore[arg-type]
     state = np.array([0, 0, 1, 1, 1], np.int32)
     t = Transitions(
-        np.zeros(2, np.int32), np.ones(2, np.int64), np.array([5, 10]) * 1_000_000, np.full(2, N, np.int32), np.zeros(0, np.int32),
+        np.zeros(2, np.int32), np.ones(2, np.int64), np.array([5, 10]) * 1_000_000, np.zeros(0, np.int32),
         np.zeros(3, np.int64), np.zeros(2, np.uint8), state, np.array([1, 2, 3, 4, 5], np.int32),
         np.array([[0], [1], [1], [2], [0]], np.float32), np.zeros(5, np.float32), np.where(state == 0, 1, -1).astype(np.int32),
         np.where(state == 0, CONTINUES, TERMINATED).astype(np.uint8), np.full(5, np.nan, np.float32),

@@ -1,1 +1,1 @@
-"""What is learned: objectives and their targets as pure functions, and the table of algorithms."""
+"""Objectives and TD targets as pure functions, and the table of algorithms."""

@@ -1,1 +1,1 @@
-"""Rankers without reinforcement."""
+"""Rankers without reinforcement learning."""

@@ -1,4 +1,4 @@
-"""The baselines every result is printed beside, fitted from the train split of a dataset."""
+"""The baselines by name, fitted from the train split of a dataset."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

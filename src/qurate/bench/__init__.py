@@ -1,1 +1,1 @@
-"""How fast it is: every figure of `qurate bench`, measured beside what the machine itself can do."""
+"""Benchmarks of speed and memory: `qurate bench`."""

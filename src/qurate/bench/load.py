@@ -228,7 +228,7 @@ def untrained(items: int) -> Any:
 
 
 def serve(deployment: Any, directory: Path) -> None:
-    """The server process: prints its address, serves until it is told to stop."""
+    """The server process: prints its address, serves until it is stopped."""
     from qurate.serving.api.server import run
     from qurate.serving.service import Service
     from qurate.serving.stores.sqlite import SqliteStore

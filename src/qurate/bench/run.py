@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from qurate.algorithms.table import make_objective
 from qurate.baselines.registry import random_policy
@@ -28,10 +29,13 @@ from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import Code, MachineError, UserError, nearest
 from qurate.events.readers import read_events
+from qurate.files import replacing_file
 from qurate.learning.learner import Learner
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.networks.build import build_network
+from qurate.networks.values import to_tensors
+from qurate.outputs import check_files
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, store_from_log
@@ -39,7 +43,7 @@ from qurate.settings import from_flat
 from qurate.types import Availability
 
 Row = dict[str, Any]
-Progress = Callable[[str], None]
+ReportLine = Callable[[str], None]
 
 WINDOW, BATCH, ITEMS, DIM, CATALOGUE = 50, 256, 1_000, 64, 10_000
 GAMMA, TAU_S = 0.9, 30 * 86_400.0
@@ -55,9 +59,41 @@ sys.exit(code)
 """
 
 
+class Work(NamedTuple):
+    """What one unit of a row (an update, a transition) cannot do without."""
+
+    flops: float  # of its matrix products, counted by `torch.utils.flop_counter`
+    bytes: float  # of what it reads and writes once, were all that lies between kept in the cache
+
+
 def row(name: str, value: float | None, unit: str, aim: str | None = None, note: str = "") -> Row:
     """One line of the result; `aim` such as ">= 1000000" in the same unit, `value` None = not measured, the note says why."""
     return {"name": name, "value": value, "unit": unit, "aim": aim, "note": note}
+
+
+def with_roofline(line: Row, machine: dict[str, float]) -> Row:
+    """The line with its share of the roofline (Williams et al. 2009, doi:10.1145/1498765.1498785) in place of its work.
+
+    The share is the least seconds a unit could take (its FLOPs or its bytes, whichever takes this machine longer) over those it took.
+    """
+    if "work" not in line:
+        return line
+    flops, n_bytes = line["work"]
+    least = max(flops / machine["gflops"], n_bytes / machine["gb_s"]) / 1e9
+    rest = {key: value for key, value in line.items() if key != "work"}
+    return rest | {"flops": round(flops), "bytes": round(n_bytes), "roofline": round(line["value"] * least, 3)}
+
+
+def flops_of(work: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products of one call."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def bytes_of(arrays: Any) -> int:
+    """Bytes of a nested tuple of arrays or tensors."""
+    return sum(map(bytes_of, arrays)) if isinstance(arrays, tuple) else getattr(arrays, "nbytes", 0)
 
 
 def short(line: Row) -> bool:
@@ -80,10 +116,13 @@ def turns(work: Callable[[], object], calls: int, seconds: float, clock: Callabl
     return out[1:]
 
 
-def rate(name: str, unit: str, aim: str | None, per_call: int, taken: Sequence[float], note: str = "") -> Row:
-    """A row of so many things per second, from the seconds per call."""
+def rate(
+    name: str, unit: str, aim: str | None, per_call: int, taken: Sequence[float], note: str = "", *, work: Work | None = None
+) -> Row:  # fmt: skip
+    """A row of so many things per second, from the seconds per call; `work` is that of one call."""
     best = f"best {per_call / min(taken):,.0f}"
-    return row(name, round(per_call / float(np.median(taken)), 1), unit, aim, f"{note}; {best}" if note else best)
+    line = row(name, round(per_call / float(np.median(taken)), 1), unit, aim, f"{note}; {best}" if note else best)
+    return line if work is None else line | {"work": Work(work.flops / per_call, work.bytes / per_call)}
 
 
 def machine(seconds: float = 1.0) -> dict[str, float]:
@@ -149,7 +188,9 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
     for name, source, sampler in sources:
         taken = turns(lambda source=source, sampler=sampler: source.batch(sampler.sample(rng, BATCH).index), 20, seconds)  # type: ignore[misc]
         note = f"batch {BATCH}, window {WINDOW}, state and successor gathered, {len(source.tables.action):,} transitions"
-        rows.append(rate(f"replay sampling {name}", "transitions/s", ">= 1000000", BATCH, taken, note))
+        drawn = source.batch(sampler.sample(rng, BATCH).index)
+        work = Work(0, 2 * bytes_of((drawn.state, drawn.next_state)))  # nearly all of a batch: read from the store and written
+        rows.append(rate(f"replay sampling {name}", "transitions/s", ">= 1000000", BATCH, taken, note, work=work))
     for name, source, _ in sources:
         note = f"{source.tables.reward.shape[1]} reward components"
         rows.append(row(f"stored transition {name}, beside the events", round(source.bytes_per_transition(), 1), "bytes", "<= 64", note))
@@ -157,7 +198,7 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
 
 
 def learner(seconds: float, users: int = 2_000) -> list[Row]:
-    """Updates of DQN from a logged log: the now-and-later form with the behaviour head."""
+    """Updates of DQN from a logged log, the now-and-later form with the behaviour head; and scoring: the best items of its states."""
     data, store = _log_store(users)
     settings = from_flat({"embedding_dim": DIM, "batch_size": BATCH, "window": WINDOW})
     network = build_network(
@@ -167,9 +208,24 @@ def learner(seconds: float, users: int = 2_000) -> list[Row]:
     ours = Learner(network, make_objective("dqn", settings), settings.learning)
     rng, sampler = np.random.default_rng(0), LogSampler(data.transitions)
     batches = cycle([store.batch(sampler.sample(rng, BATCH).index) for _ in range(32)])
+    first = next(batches)
+    # weights, gradient, two moments, target and mean: read and written; the batch is read
+    moved = bytes_of(first) + 12 * sum(weight.nbytes for weight in ours.module.parameters())
+    work = Work(flops_of(lambda: ours.update(first)), moved)
     taken = turns(lambda: ours.update(next(batches)), 4, seconds)
     shape = f"batch {BATCH}, {ITEMS:,} items, {DIM}-d, hidden {settings.network.hidden}, window {WINDOW}"
-    return [rate("learner", "updates/s", None, 1, taken, shape)]
+    states, bound = to_tensors(first), ours.bound_target()
+
+    @torch.no_grad()
+    def score() -> object:
+        return bound(states.next_state).best(states.next_actions, settings.offline.support_threshold)
+
+    scoring = Work(flops_of(score), bytes_of(first.next_state) + ITEMS * DIM * 4)
+    chosen = turns(score, 8, seconds)
+    return [
+        rate("learner", "updates/s", None, 1, taken, shape, work=work),
+        rate("scoring", "states/s", None, BATCH, chosen, f"{shape}; the best item inside the support", work=scoring),
+    ]
 
 
 def _cpu_of_children() -> float:
@@ -237,7 +293,7 @@ PARTS: dict[str, Callable[[float], list[Row]]] = {
 }  # fmt: skip
 
 
-def bench(name: str | None = None, seconds: float = 5.0, progress: Progress | None = None) -> dict[str, Any]:
+def bench(name: str | None = None, seconds: float = 5.0, progress: ReportLine | None = None) -> dict[str, Any]:
     """The contract's bench JSON.
 
     Args:
@@ -259,32 +315,48 @@ def bench(name: str | None = None, seconds: float = 5.0, progress: Progress | No
             progress(part)
         rows += PARTS[part](seconds)
     after = machine(min(seconds, 1.0))
-    return {"machine": {key: round((before[key] + after[key]) / 2, 1) for key in before}, "rows": rows}
+    mean = {key: round((before[key] + after[key]) / 2, 1) for key in before}
+    return {"machine": mean, "rows": [with_roofline(line, mean) for line in rows]}
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a table of Markdown."""
     lines = [
         f"One core of this machine: {result['machine']['gflops']} GFLOP/s (float32 matrix product), {result['machine']['gb_s']} GB/s"
-        f" (copying, read and written). Measured {time.strftime('%Y-%m-%d')} by `qurate bench`.",
+        f" (copying, read and written). Measured {time.strftime('%Y-%m-%d')} by `qurate bench`. Roofline: the least time that the"
+        " row's own matrix products and memory traffic, counted, could take on this core, over the time taken.",
         "",
-        "| | value | unit | aim | | notes |",
-        "|---|---:|---|---|---|---|",
+        "| | value | unit | aim | | roofline | notes |",
+        "|---|---:|---|---|---|---:|---|",
     ]
     for line in result["rows"]:
         value = "-" if line["value"] is None else f"{line['value']:,.6g}" if line["value"] < 1_000 else f"{line['value']:,.0f}"
         aim = "" if line["aim"] is None else "{} {:,.12g}".format(line["aim"].split()[0], float(line["aim"].split()[1]))
         met = "" if line["aim"] is None or line["value"] is None else "**short**" if short(line) else "met"
-        lines.append(f"| {line['name']} | {value} | {line['unit']} | {aim} | {met} | {line['note']} |")
+        share = f"{line['roofline']:.0%}" if "roofline" in line else ""
+        lines.append(f"| {line['name']} | {value} | {line['unit']} | {aim} | {met} | {share} | {line['note']} |")
     return "\n".join(lines)
 
 
-def write(result: dict[str, Any], path: Path) -> None:
+def check_place(path: Path, force: bool) -> None:
+    """Before anything is measured: the file of `write` has the marks, or is not there, or may be replaced.
+
+    Raises:
+        UserError: a file without the marks. MachineError: it cannot be written.
+    """
+    marked = path.is_file() and not force
+    if marked and not all(mark in path.read_text() for mark in MARKS):
+        expected, hint = f"a file with the lines {MARKS[0]} and {MARKS[1]}", "add them, or replace the file with --force"
+        raise UserError(expected, "one without", where=str(path), hint=hint, code=Code.NO_MARKS)
+    check_files([path], force=marked or force)
+
+
+def write(result: dict[str, Any], path: Path, force: bool = False) -> None:
     """Puts the table between the marks of a Markdown file; what people wrote around it stays. A new file is made where none is."""
-    text = path.read_text() if path.exists() else f"# Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
+    check_place(path, force)
+    text = path.read_text() if path.exists() else ""
     if not all(mark in text for mark in MARKS):
-        raise UserError(
-            f"a file with the lines {MARKS[0]} and {MARKS[1]}", "one without", where=str(path), hint="add them", code=Code.NO_MARKS
-        )
+        text = f"# Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
     head, rest = text.split(MARKS[0], 1)
-    path.write_text(f"{head}{MARKS[0]}\n{markdown(result)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
+    with replacing_file(path) as beside:
+        beside.write_text(f"{head}{MARKS[0]}\n{markdown(result)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")

@@ -42,9 +42,14 @@ def contains(candidates: IntArray, items: IntArray) -> BoolArray:
         if len(candidates) > 1 and is_shared(candidates):
             return np.broadcast_to(np.isin(candidates[:1], wanted), candidates.shape)
         return np.isin(candidates, wanted)
+    return listed(candidates, np.arange(len(items))[:, None], items)
+
+
+def listed(candidates: IntArray, owner: IntArray, items: IntArray) -> BoolArray:
+    """[B, K] True where the candidate is among its row's items, given flat: item `items[m]` belongs to row `owner[m]`."""
     size = int(max(candidates.max(initial=0), items.max(initial=0))) + 1
-    table = np.zeros((len(items), size), np.bool_)
-    table[np.arange(len(items))[:, None], items] = True
+    table = np.zeros((len(candidates), size), np.bool_)
+    table[owner, items] = True
     table[:, 0] = False
     return table[:, candidates[0]] if is_shared(candidates) else np.take_along_axis(table, candidates, 1)
 

@@ -111,21 +111,6 @@ def choose(
     return (slate[:, 0], propensity[:, 0]) if k is None else (slate, propensity)
 
 
-def greedy(scores: Scores, mask: Mask, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
-    """The best position of each row [B] and its propensity: 1, or 1 / ties."""
-    return choose(GREEDY, scores, mask, rng)
-
-
 def epsilon_greedy(scores: Scores, mask: Mask, epsilon: float, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
     """Positions [B]: uniform with probability epsilon, else the best; propensity epsilon / n [+ (1 - epsilon) / ties]."""
     return choose(epsilon_greedy_rule(epsilon), scores, mask, rng)
-
-
-def softmax(scores: Scores, mask: Mask, temperature: float, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
-    """Positions [B] with probability proportional to exp(score / temperature)."""
-    return choose(softmax_rule(temperature), scores, mask, rng)
-
-
-def top_k(scores: Scores, mask: Mask, k: int, rng: np.random.Generator) -> tuple[IntArray, Propensities]:
-    """The k best positions [B, k], best first; fewer legal candidates than k leave -1 at the end."""
-    return choose(GREEDY, scores, mask, rng, k)

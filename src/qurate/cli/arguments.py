@@ -1,4 +1,4 @@
-"""How the command line reads what was typed: times, shares, lists, and the parser's complaints in our words."""
+"""How the command line reads what was typed: times, shares, lists, and the errors of the parser."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,22 +12,13 @@ if TYPE_CHECKING:
 
 GLOBAL_FLAGS = ("--json", "--quiet")
 GLOBAL_VALUES = ("--seed", "--threads", "--device")
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def duration(text: str, where: str) -> float:
-    """Seconds of "90s", "10m", "2h" or "1d". A bare number is refused: 30 could be seconds or days.
+    """Seconds of a text such as "90s", "10m" or "2h"; see `parse_duration`."""
+    from qurate.mdp.dataset import parse_duration
 
-    Raises:
-        UserError: anything else, or not above 0.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise UserError(
-            "a time such as 90s, 10m or 2h", repr(text), where=where, hint="give a number and a unit s, m, h or d", code=Code.BAD_DURATION
-        )
-    return seconds
+    return parse_duration(text, where) / 1e6
 
 
 def share(text: str, where: str) -> float:
@@ -144,17 +135,6 @@ def one_of(dataset: Path | None, env: str | None) -> None:
     if (dataset is None) == (env is None):
         got = "neither" if dataset is None else "both"
         raise UserError("DATASET or --env ID", got, where="the command line", hint="give one of them", code=Code.BAD_OPTIONS)
-
-
-def model_place(path: Path) -> None:
-    """
-    Raises:
-        UserError: a model cannot be saved there; better said before training than after it.
-    """
-    if path.exists() and not (path / "manifest.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(
-            "a new directory or a model to replace", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_MODEL
-        )
 
 
 def known_command(args: Sequence[str], names: Sequence[str]) -> None:

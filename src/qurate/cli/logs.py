@@ -9,6 +9,7 @@ from qurate.cli.arguments import pairs, share, types
 from qurate.cli.output import Terminal, lines, listed, summary, table
 from qurate.cli.plan_table import print_plan
 from qurate.errors import Code, UserError
+from qurate.outputs import DATASET, check_directory
 
 Log = Annotated[list[Path], typer.Argument(metavar="LOG...", help="files, folders, or a `serve --data` folder")]
 Map = Annotated[list[str] | None, typer.Option("--map", metavar="[FILE:]K=COL", help="our column K is COL, or COL.path; repeatable")]
@@ -28,6 +29,7 @@ TimeForm = Annotated[str | None, typer.Option("--time-form", metavar="FORM", hel
 Order = Annotated[str | None, typer.Option("--order", metavar="[COL]", help="an order in place of a time; alone: the file's")]
 Episode = Annotated[Literal["session", "user"] | None, typer.Option("--episode", metavar="session|user", help="where an episode ends")]
 ChurnAfter = Annotated[str | None, typer.Option("--churn-after", metavar="TIME", help="silence that means gone, such as 30d")]
+Force = Annotated[bool, typer.Option("--force", help="replace what qurate did not write, too")]
 Rewards = Annotated[str | None, typer.Option("--rewards", metavar="TYPE=W,...", help="weights, such as click=1,purchase=10")]
 
 
@@ -80,6 +82,7 @@ def ingest(
     log: Log,
     *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="where the dataset goes")] = None,
+    force: Force = False,
     plan: Annotated[bool, typer.Option("--plan", help="only say how the log would be read, from its first rows")] = False,
     map: Map = None,
     type: Type = None,
@@ -104,6 +107,8 @@ def ingest(
     if output is None and not plan:
         raise UserError("--output", "nothing", where="qurate ingest", hint="say where the dataset goes: -o DIR", code=Code.MISSING_OPTION)
     request = _request(ctx, output)
+    if output is not None and not plan:
+        check_directory(output, DATASET, force)
     from qurate.mdp.reading import check, refuse
     from qurate.mdp.reading import plan as plan_of
 
@@ -117,7 +122,7 @@ def ingest(
         refuse(request, checked)
         progress("writing the dataset", 0, 0)
         assert checked.dataset is not None and output is not None
-        dataset = checked.dataset.write(output)
+        dataset = checked.dataset.write(output, force=force)
     for note in [*dataset.manifest["notes"], *checked.notes]:
         if note not in made["notes"]:
             terminal.note(f"note: {note}")

@@ -14,6 +14,7 @@ import typer
 from qurate.cli import logs, model_commands
 from qurate.cli.arguments import (
     arrange,
+    ids,
     known_command,
     usage_error,
 )
@@ -39,6 +40,8 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(name="qurate", context_settings=HELP, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
+Force = logs.Force
+Exclude = model_commands.Exclude
 Output = Annotated[Path, typer.Option("--output", "-o", help="where the result goes")]
 
 
@@ -74,13 +77,13 @@ def options(
 
 
 @app.command(epilog=EPILOG)
-def demo(ctx: typer.Context, output: Output = Path("qurate-demo")) -> None:
+def demo(ctx: typer.Context, output: Output = Path("qurate-demo"), force: Force = False) -> None:
     """Simulate a shop, learn from its log, and compare with every baseline (about 90 seconds)."""
     from qurate.experiments.demo import demo as run
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
-        result = run(output, terminal.seed or 0, lambda what, done, total: progress("demo", done, total, what))
+        result = run(output, terminal.seed or 0, lambda what, done, total: progress("demo", done, total, what), force=force)
 
     def render() -> None:
         print_comparison(result)
@@ -102,6 +105,8 @@ def simulate(
     trace: Annotated[
         int, typer.Option("--trace", min=0, metavar="N", help="also write what the first N customers met, decision by decision")
     ] = 0,
+    exclude: Exclude = None,
+    force: Force = False,
 ) -> None:
     """Write the event log of simulated customers, with the probabilities of what they were shown."""
     from qurate.experiments.simulate import simulate_log
@@ -117,6 +122,8 @@ def simulate(
             output,
             slate=slate,
             trace=trace,
+            force=force,
+            exclude=ids(exclude or ()),
             progress=lambda done, all: progress("simulating", done, all),
         )
     terminal.result(result, lambda: lines(result))
@@ -151,15 +158,18 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="per measured loop")] = 5.0,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="put the table into this Markdown file")] = None,
+    force: Force = False,
 ) -> None:
     """Measure speed and memory, beside this machine's own GFLOP/s and GB/s."""
     from qurate.bench import run
 
+    if write is not None:
+        run.check_place(write, force)
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         result = run.bench(name, seconds, lambda part: progress(f"measuring {part}", 0, 0))
     if write is not None:
-        run.write(result, write)
+        run.write(result, write, force)
     terminal.result(result, lambda: print(run.markdown(result)))
 
 

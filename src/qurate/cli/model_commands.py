@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from qurate.cli.arguments import duration, ids, model_place, one_of, pairs, share
-from qurate.cli.logs import Rewards
+from qurate.cli.arguments import duration, ids, one_of, pairs, share
+from qurate.cli.logs import Force, Rewards
 from qurate.cli.output import (
     Terminal,
     file_format,
     lines,
     listed,
+    note_exclusion,
     print_comparison,
     print_decision,
     print_evaluation,
@@ -22,10 +23,15 @@ from qurate.cli.output import (
     write_tables,
 )
 from qurate.errors import Code, UserError
+from qurate.outputs import MODEL, check_directory, check_files
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="a model directory")]
 Env = Annotated[str | None, typer.Option("--env", metavar="ID", help="a simulator or Gymnasium environment, or package.module:factory")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="independent repetitions; intervals need several")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="RULE|IDS", help="what a customer has seen|purchased, event types (purchase:30d), none; or item ids"),
+]
 
 
 def train(
@@ -41,7 +47,9 @@ def train(
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="stop after this time, such as 10m")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="MODEL", help="go on from a model's checkpoint")] = None,
     rewards: Rewards = None,
+    no_histories: Annotated[bool, typer.Option("--no-histories", help="keep no user's events in the model")] = False,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; `--set help` lists them")] = None,
+    force: Force = False,
 ) -> None:
     """Learn a policy from a dataset or in an environment."""
     terminal: Terminal = ctx.obj
@@ -51,7 +59,7 @@ def train(
         one_of(dataset, env)
     if output is None:
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
-    model_place(output)
+    check_directory(output, MODEL, force)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
     from qurate.training.train import train as run
 
@@ -66,10 +74,11 @@ def train(
             budget=seconds,
             resume=resume,
             rewards=rewards,
+            histories=not no_histories,
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )
-    model.save(output)
+    model.save(output, force=force)
     measured = dict(model.metrics)
     curve = measured.pop("curve")
     figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions") if name in measured} | (curve[-1] if curve else {})
@@ -82,19 +91,47 @@ def train(
 
 def evaluate(
     ctx: typer.Context,
-    model: ModelPath,
-    dataset: Annotated[Path | None, typer.Argument(metavar="[DATASET]")] = None,
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL... [DATASET]", help="model directories; beside the first also baselines by name")
+    ],
+    *,
     env: Env = None,
     seeds: Seeds = 5,
+    exclude: Exclude = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="also write the report as one page")] = None,
+    force: Force = False,
 ) -> None:
-    """Rank held-out later choices (DATASET), or show items to simulated customers (--env), beside the baselines."""
+    """Rank held-out later choices (DATASET), or show items to simulated customers (--env), beside the baselines.
+
+    Several models: which one to use, if the later choices can tell.
+    """
+    many, dataset = (models[:-1], models[-1]) if env is None and len(models) > 1 else (models, None)
     one_of(dataset, env)
+    if env is not None and len(many) > 1:
+        hint = f"qurate compare {' '.join(map(str, many))} --env {env}"
+        raise UserError("one model with --env", f"{len(many)}", where="qurate evaluate", hint=hint, code=Code.BAD_OPTIONS)
+    if html is not None:
+        check_files([html], force)
     from qurate.experiments.evaluate import evaluate as run
+    from qurate.experiments.generations import evaluate_many
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         progress("evaluating", 0, 0)
-        report = run(model, dataset, env, seeds, progress=lambda what, done, total: progress("evaluating", done, total, what))
+        report = (
+            evaluate_many(many, dataset, exclude=ids(exclude or ()))
+            if dataset is not None and len(many) > 1
+            else run(
+                many[0],
+                dataset,
+                env,
+                seeds,
+                exclude=ids(exclude or ()),
+                progress=lambda what, done, total: progress("evaluating", done, total, what),
+            )
+        )
+    if html is not None:
+        report.save_html(html, force=force)
     result = report.to_dict()
     terminal.result(result, lambda: print_evaluation(result))
 
@@ -109,6 +146,7 @@ def compare(
     ],
     env: Annotated[str, typer.Option("--env", metavar="ID", help="the environment they meet customers in")],
     seeds: Seeds = 5,
+    exclude: Exclude = None,
 ) -> None:
     """Let several policies meet the same customers; paired differences with intervals."""
     from qurate.experiments.compare import compare as run
@@ -116,7 +154,12 @@ def compare(
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         result = run(
-            policies, env, seeds, seed=terminal.seed or 0, progress=lambda what, done, total: progress("comparing", done, total, what)
+            policies,
+            env,
+            seeds,
+            seed=terminal.seed or 0,
+            exclude=ids(exclude or ()),
+            progress=lambda what, done, total: progress("comparing", done, total, what),
         )
     terminal.result(result, lambda: print_comparison(result))
 
@@ -130,10 +173,11 @@ def recommend(
     candidates: Annotated[
         list[str] | None, typer.Option("--candidates", metavar="IDS", help="choose among these; comma-separated or repeated")
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="IDS", help="never these")] = None,
+    exclude: Exclude = None,
     explain: Annotated[bool, typer.Option("--explain", help="what each item is worth now and later")] = False,
     all_users: Annotated[bool, typer.Option("--all-users", help="a row for every known user; needs -o")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file for --all-users: .csv, .jsonl or .parquet")] = None,
+    force: Force = False,
 ) -> None:
     """The k items to show a user now."""
     if (user is None) != all_users or all_users != (output is not None):
@@ -144,24 +188,34 @@ def recommend(
             hint="choose one",
             code=Code.BAD_OPTIONS,
         )
-    if all_users and (candidates or exclude or explain):
-        got = "--candidates, --exclude or --explain"
-        raise UserError("-k and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS)
+    if all_users and (candidates or explain):
+        got = "--candidates or --explain"
+        raise UserError(
+            "-k, --exclude and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS
+        )
     terminal: Terminal = ctx.obj
     if output is None:
         from qurate.models.model import load
 
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
-        return print_decision(terminal, load(model).recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed), k)
+        loaded = load(model)
+        decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed)
+        note_exclusion(terminal, loaded, ids(exclude or ()))
+        return print_decision(terminal, decision, k)
     file_format(output)
+    check_files([output], force)
     from qurate.models.model import load
     from qurate.models.recommend import recommend_all
 
     with terminal.progress() as progress:
         loaded = load(model)
-        rows, users = write_tables(recommend_all(loaded, k), output, lambda done: progress("recommending", done, 0))
+        rows, users = write_tables(
+            recommend_all(loaded, k, ids(exclude or ())), output, lambda done: progress("recommending", done, 0), force
+        )
+    note_exclusion(terminal, loaded, ids(exclude or ()))
     if rows < k * users:
-        terminal.note(f"note: {rows // users} items can be shown, {k} were asked for")
+        on_average = " on average" if rows % users else ""
+        terminal.note(f"note: {rows / users:.3g} items can be shown{on_average}, {k} were asked for")
     result = {"file": str(output), "users": users, "rows": rows, "model_version": loaded.version}
     terminal.result(result, lambda: lines(result))
 
@@ -177,7 +231,10 @@ def serve(
     """Answer over HTTP, and keep every decision with its probability, and every event."""
     exploring = share(explore, "--explore")
     from qurate.models.model import load
+    from qurate.models.recommend import require_catalogue
     from qurate.serving.api.server import serve as run
 
     terminal: Terminal = ctx.obj
-    run(load(model), data, host, port, terminal.seed, exploring)
+    loaded = load(model)
+    require_catalogue(loaded, "qurate serve")
+    run(loaded, data, host, port, terminal.seed, exploring)

@@ -5,7 +5,6 @@ Nothing here imports a heavy module: `qurate --help` must answer in half a secon
 
 import errno
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
 from qurate.files import replacing_file
+from qurate.outputs import check_files, written
 
 if TYPE_CHECKING:
     import polars as pl
@@ -208,11 +208,19 @@ def print_comparison(result: dict[str, Any]) -> None:
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
+    if "contenders" in result:
+        return _print_contest(result)
     sections = {
         "the model": result["metrics"],
         **{f"by {k}": v for k, v in result.get("by_score", {}).items()},
         **result.get("baselines", {}),
     }
+    for name, entry in [
+        *result.get("by_type", {}).items(),
+        *((part, result[part]) for part in ("first_choices", "repeats") if part in result),
+    ]:
+        if entry.get("n") and set(entry) & set(result["metrics"]):
+            sections[f"the model, {name.replace('_', ' ')} (n = {number(entry['n'])})"] = entry
     metrics = list(result["metrics"])
     rows = [
         [name, *(f"{number(cells[m]['mean'])} {interval(cells[m]['ci'])}" if m in cells else "-" for m in metrics)]
@@ -220,6 +228,34 @@ def print_evaluation(result: dict[str, Any]) -> None:
     ]
     table(["ranked by", *metrics], rows, f"{result['model']} on {result['on']}, n = {number(result['n'])}")
     print(clean(result["caption"]))
+    if "exclude" in result:
+        print(f"not shown again: {result['exclude']} (--exclude says otherwise)")
+
+
+def _print_contest(result: dict[str, Any]) -> None:
+    metrics, rows = list(result["metrics"]), []
+    for one in result["contenders"]:
+        parts = {one["name"]: one["metrics"], **{f"  {name}": entry for name, entry in one["by_type"].items()}}
+        parts |= {f"  {part.replace('_', ' ')}": one[part] for part in ("first_choices", "repeats")}
+        for name, cells in parts.items():
+            behind = one["behind"] if name == one["name"] else None
+            gap = "" if behind is None else f"{number(behind['mean'])} {interval(behind['ci'])}"
+            shown = (f"{number(cells[m]['mean'])} {interval(cells[m]['ci'])}" if m in cells else "-" for m in metrics)
+            rows.append([name, *shown, gap])
+    table(["ranked by", *metrics, f"behind {result['best']}"], rows, f"on {result['on']}, n = {number(result['n'])}")
+    for note in result["notes"]:
+        print(clean(note))
+    print(f"{clean(result['caption'])}; not shown again: {result['exclude']}")
+    print(clean(result["sentence"]))
+
+
+def note_exclusion(terminal: Terminal, model: Any, exclude: Sequence[str]) -> None:
+    """Says what is not shown again where the command did not."""
+    from qurate.models.recommend import exclusion
+
+    rule, reason = exclusion(model, exclude)[1], model.answering.exclude_reason
+    if rule.text == model.answering.exclude and rule.text not in exclude and reason:
+        terminal.note(f"note: not shown again: {rule.text} ({reason}); --exclude seen|purchased|none says otherwise")
 
 
 def print_settings(terminal: Terminal) -> None:
@@ -269,25 +305,25 @@ def file_format(path: Path) -> str:
     return path.suffix.lower()
 
 
-def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callable[[int], None]) -> tuple[int, int]:
+def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callable[[int], None], force: bool = False) -> tuple[int, int]:
     """Writes tables of `user_id` and more one after the other; the file appears when it is complete.
 
     Returns:
         Rows and users written.
 
     Raises:
+        UserError: a file is there that qurate did not write.
         OSError: it cannot be written; it names `path`, whatever was being written.
     """
     import polars as pl
 
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    check_files([path], force)
     kind, rows, users, kept = file_format(path), 0, 0, []
     try:
         with replacing_file(path) as beside, beside.open("wb") as file:
             for frame in tables:
                 rows, users = rows + frame.height, users + frame["user_id"].n_unique()
-                # Bytes first: of a full disk polars itself tells no more than a text.
+                # Bytes first: polars itself reports a full disk as a text only.
                 if kind == ".csv":
                     file.write(frame.write_csv(include_header=rows == frame.height).encode())
                 elif kind == ".jsonl":
@@ -298,6 +334,7 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
             if kept:
                 pl.concat(kept).write_parquet(whole := BytesIO())
                 file.write(whole.getbuffer())
+        written([path])
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(beside)):
             raise

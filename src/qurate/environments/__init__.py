@@ -1,1 +1,1 @@
-"""Who acts: simulated customers, and any Gymnasium task."""
+"""Simulated environments, and any Gymnasium task as a batched engine."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, MachineError, UserError
 from qurate.files import replacing_file
+from qurate.outputs import check_files, written
 from qurate.types import Feedback, IntArray, Policy
 
 LANES = 1024
@@ -34,6 +35,8 @@ def simulate(
     out: str | Path,
     progress: Callable[[int, int], None] | None = None,
     trace: int = 0,
+    *,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Simulate one episode of at most `steps` decisions for each of `users` customers, and write the log.
 
@@ -52,18 +55,22 @@ def simulate(
         progress: called with (customers done, users).
         trace: the first so many customers' decisions and answers also go, for reading, to `trace.jsonl` beside the log: one
             line per decision, by customer and time.
+        force: replace files that qurate did not write.
 
     Returns:
         {"events", "decisions", "items", "users"} and perhaps "trace": paths as text; {"rows", "shown", "customers"} counts.
 
     Raises:
-        UserError: bad counts or file ending. MachineError: a file cannot be written.
+        UserError: bad counts or file ending, or a file there that qurate did not write. MachineError: a file cannot be written.
     """
     path = Path(out)
     if path.suffix not in FORMATS:
         raise UserError(f"a file ending in {', '.join(FORMATS)}", str(out), where="-o", code=Code.BAD_OUTPUT)
     if users < 1 or steps < 1:
         raise UserError("users and steps of at least 1", f"users={users}, steps={steps}", where="simulate", code=Code.BAD_ARGUMENT)
+    places = {name: path if name == "events" else _beside(path, name) for name in ("events", "decisions", "items", "users")}
+    places |= {"trace": _beside(path, "trace").with_suffix(".jsonl")} if trace else {}
+    check_files(places.values(), force)
     rng = np.random.default_rng([seed, 20])
     parts = []
     for first in range(0, users, LANES):
@@ -76,21 +83,22 @@ def simulate(
     events = events.sort("timestamp", "user_id", maintain_order=True).with_columns(pl.Series("event_id", list(ids), pl.String))
     decisions = decisions.sort("timestamp", "user_id", maintain_order=True)
     tables = {"events": events, "decisions": decisions, "items": engine.world.items_table(), "users": people}
-    files = _write_all(tables, path, trace)
+    files = _write_all(tables, places, trace)
     return files | {"rows": events.height, "shown": decisions.height, "customers": people.height}
 
 
-def _write_all(tables: dict[str, pl.DataFrame], path: Path, trace: int) -> dict[str, str]:
+def _write_all(tables: dict[str, pl.DataFrame], places: dict[str, Path], trace: int) -> dict[str, str]:
     """Write the tables, and the trace of the first `trace` customers; their paths by name."""
+    path = places["events"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        places = {name: path if name == "events" else _beside(path, name) for name in tables}
         # events last: a log whose disk was full on the way is no log, rather than one without its decisions
-        written = {name: _write(tables[name], places[name]) for name in reversed(tables)}
-        files = {name: written[name] for name in tables}
+        made = {name: _write(tables[name], places[name]) for name in reversed(tables)}
+        files = {name: made[name] for name in tables}
         if trace:
             rows = _trace(tables["events"], tables["decisions"], tables["users"]["user_id"].head(trace))
-            files["trace"] = _write(rows, _beside(path, "trace").with_suffix(".jsonl"))
+            files["trace"] = _write(rows, places["trace"])
+        written(files.values())
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
         raise MachineError(
             "a place to write the log", str(error), where=str(path), hint="choose another directory", code=Code.UNWRITABLE

@@ -1,1 +1,1 @@
-"""How good it is: rollouts, ranking metrics, intervals, bounds, comparisons and the report."""
+"""Evaluation: rollouts, ranking metrics, confidence intervals, comparisons, the report."""

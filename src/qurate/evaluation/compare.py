@@ -162,14 +162,14 @@ def _verdict(judged: Runs | None, best: Runs | None, seeds: int) -> tuple[str, s
     lift = paired_t(judged.means(), best.means())
     who, rival = judged.contender.name, best.contender.name
     if not math.isfinite(lift.lo):
-        return "not enough evidence", f"One seed gives no interval, so {who} cannot be told from {rival}; ask for 5 seeds."
+        return "not enough evidence", f"One seed gives no interval, so {who} cannot be distinguished from {rival}; ask for 5 seeds."
     limits = f"{lift.mean:+.2f} per customer, 95 % interval {lift.lo:+.2f} to {lift.hi:+.2f}, {seeds} seeds"
     caution = "" if seeds >= 5 else " Fewer than 5 seeds: take it as a hint."
     if lift.lo > 0:
         return "better", f"{who} earns more than the best baseline, {rival} ({limits}).{caution}"
     if lift.hi < 0:
         return "worse", f"{who} earns less than the best baseline, {rival} ({limits}).{caution}"
-    return "not enough evidence", f"{who} cannot be told from the best baseline, {rival} ({limits}).{caution}"
+    return "not enough evidence", f"{who} cannot be distinguished from the best baseline, {rival} ({limits}).{caution}"
 
 
 def _headroom(runs: Sequence[Runs], judged: Runs | None) -> dict[str, Any] | None:

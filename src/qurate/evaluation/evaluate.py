@@ -1,7 +1,7 @@
 """A model on a dataset's later time, or in a simulated world, as the contract's evaluate JSON.
 
 Ranking metrics say how often a policy's order agrees with what customers then chose. On organic logs they say nothing
-about value, and the result carries that sentence; what earns more is for rollouts and off-policy estimators to tell.
+about value, and the result carries that sentence. Rollouts and off-policy estimators measure value.
 """
 
 import math
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
-from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, rank_all, ranking_targets
-from qurate.types import IntArray, Scorer
+from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, rank_all, ranking_targets
+from qurate.types import FloatArray, IntArray, Scorer
 
 CAPTIONS = {
     "organic": "agreement with what was chosen, not value",
@@ -26,11 +26,12 @@ CAPTIONS = {
 
 Entry = dict[str, Any]
 
-ALL, OPEN, _TYPE = "all", "open", "type:"
-"""Groups of targets: every one, those among the open candidates, and those that earned a reward component."""
+ALL, OPEN, FIRST, REPEAT, _TYPE = "all", "open", "first_choices", "repeats", "type:"
+"""Groups of targets: every one, those among the open candidates, items the customer had no event with before, the others, and
+those that earned a reward component."""
 
 
-class _Targets:
+class Targets:
     """T test targets grouped by user and by reward component, shared by all scorers."""
 
     def __init__(self, data: RankingData, rows: IntArray, found: NDArray[np.bool_], draws: int, seed: int) -> None:
@@ -39,6 +40,8 @@ class _Targets:
         self.users, self.draws, self.seed = int(self.user.max()) + 1, draws, seed
         earned = t.reward[rows] > 0
         self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
+        again = had_before(data, rows)
+        self.groups |= {FIRST: ~again, REPEAT: again}
         self.groups |= {_TYPE + name: earned[:, j] for j, name in enumerate(data.components) if earned[:, j].any()}
         self.counts = sum_by_user(self.user, self.users, np.stack(list(self.groups.values())).astype(np.float64))
 
@@ -53,10 +56,10 @@ class _Targets:
         return means, user_bootstrap(sums, counts, self.draws, self.seed).reshape(-1, *shape)
 
 
-class _Measured:
+class Measured:
     """One scorer's metrics for every group, with the draws that lifts are made of."""
 
-    def __init__(self, runs: Sequence[Ranked], targets: _Targets, k: int, opened: int) -> None:
+    def __init__(self, runs: Sequence[Ranked], targets: Targets, k: int, opened: int) -> None:
         per_seed = [gains(run.ranks, k) for run in runs]
         metrics = list(per_seed[0])
         means, draws = targets.measure(np.stack([np.stack([g[metric] for g in per_seed]) for metric in metrics]))
@@ -86,6 +89,7 @@ def evaluate_ranking(
     visits: int | None = None,
     draws: int = 1_000,
     seed: int = 0,
+    exclude: tuple[str, FloatArray] | None = None,
 ) -> dict[str, Any]:
     """Full ranking of the test split's rewarded items: the contract's evaluate JSON.
 
@@ -103,6 +107,7 @@ def evaluate_ranking(
         window: history rows in a state, the model's own.
         visits: rank only this many visits, drawn with `seed`; None = all.
         draws, seed: number of bootstrap draws; seed of the drawing of visits and of the bootstrap.
+        exclude: name of the rule by which items are not shown again, and its `SeenRule.seconds`; holds for every scorer.
 
     Raises:
         UserError: unknown `main`, k < 1, or nothing to rank in the test split.
@@ -110,17 +115,17 @@ def evaluate_ranking(
     if main not in scores or k < 1:
         raise UserError(f"one of {', '.join(scores)} and k >= 1", f"{main} and {k}", where="evaluate", code=Code.BAD_EVALUATE)
     rows = ranking_targets(data) if visits is None else draw_visits(data, ranking_targets(data), visits, seed)
-    own, others, n_open = _rank_each(data, rows, scores, baselines, k, window)
+    own, others, n_open = _rank_each(data, rows, scores, baselines, k, window, None if exclude is None else exclude[1])
     found = own[main][0].ranks.ties > 0
-    targets = _Targets(data, rows, found, draws, seed)
-    measured = {name: _Measured(runs, targets, k, n_open) for name, runs in own.items()}
-    rivals = {name: _Measured([run], targets, k, n_open) for name, run in others.items()}
+    targets = Targets(data, rows, found, draws, seed)
+    measured = {name: Measured(runs, targets, k, n_open) for name, runs in own.items()}
+    rivals = {name: Measured([run], targets, k, n_open) for name, run in others.items()}
     return {
         "model": model,
         "on": on,
         "n": int(rows.size),
         "metrics": measured[main].total,
-        "by_type": _by_type(measured[main], targets),
+        "by_type": by_type(measured[main], targets),
         "by_score": {name: m.total | _agreement(own, name) for name, m in measured.items()},
         "baselines": {name: m.total for name, m in rivals.items()},
         "caption": CAPTIONS[data.manifest["kind"]],
@@ -130,22 +135,30 @@ def evaluate_ranking(
         "seeds": len(scores[main]),
         "missed": float(1.0 - found.mean()),
         "open": {"n": int(found.sum()), **measured[main].by_group[OPEN]},
+        **{name: {"n": int(targets.groups[name].sum()), **measured[main].by_group[name]} for name in (FIRST, REPEAT)},
+        "exclude": "none" if exclude is None else exclude[0],
         "candidates": _open_per_target(data, rows),
         "lift": _lift(measured[main], rivals, f"NDCG@{k}"),
     }
 
 
 def _rank_each(
-    data: RankingData, rows: IntArray, scores: Mapping[str, Sequence[Scorer]], baselines: Mapping[str, Scorer], k: int, window: int
+    data: RankingData,
+    rows: IntArray,
+    scores: Mapping[str, Sequence[Scorer]],
+    baselines: Mapping[str, Scorer],
+    k: int,
+    window: int,
+    within: FloatArray | None,
 ) -> tuple[dict[str, list[Ranked]], dict[str, Ranked], int]:
     """The targets ranked by every scorer in one pass: each score's seeds, each baseline, and the number of items ever open."""
     flat = {f"{name}/{i}": scorer for name, runs in scores.items() for i, scorer in enumerate(runs)}
-    ranked, opened = rank_all(data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window)
+    ranked, opened = rank_all(data, rows, flat | {f"baseline/{name}": s for name, s in baselines.items()}, k, window, within)
     own = {name: [ranked[f"{name}/{i}"] for i in range(len(runs))] for name, runs in scores.items()}
     return own, {name: ranked[f"baseline/{name}"] for name in baselines}, int(opened.sum())
 
 
-def _by_type(measured: _Measured, targets: _Targets) -> Entry:
+def by_type(measured: Measured, targets: Targets) -> Entry:
     """The figures of the targets of each reward component."""
     names = [name for name in targets.groups if name.startswith(_TYPE)]
     return {name.removeprefix(_TYPE): {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in names}
@@ -167,7 +180,7 @@ def _open_per_target(data: RankingData, rows: IntArray) -> float:
     return float(np.where(listed > 0, listed, data.availability.n_open(t.clock[states])).mean())
 
 
-def _lift(mine: _Measured, rivals: Mapping[str, _Measured], metric: str) -> Entry | None:
+def _lift(mine: Measured, rivals: Mapping[str, Measured], metric: str) -> Entry | None:
     if not rivals:
         return None
     over = max(rivals, key=lambda name: float(rivals[name].total[metric]["mean"]))

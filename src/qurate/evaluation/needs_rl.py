@@ -7,7 +7,7 @@ were alike, and the share of later reward that it explains is compared with what
 *logged*: alike = the same logged probability and a similar state, which makes it a conditional randomisation test.
 *exposure*: alike = a similar state; assumes that nothing hidden drives both the choice and the later reward. (Comparing
 a customer only with himself would not do: the mean of his items contains the later ones, which earn the later reward.)
-*organic*: customers chose, nobody assigned; it cannot be told.
+*organic*: customers chose and nothing was assigned: the test is inconclusive.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +22,8 @@ from qurate.mdp.states import gather_state
 from qurate.mdp.storage import Dataset
 from qurate.types import CENSORED, CONTINUES, FloatArray, IntArray
 
+INCONCLUSIVE = "cannot be told"
+"""The third answer, as the contract words it."""
 HORIZON = 10
 """Later decisions whose reward counts as later reward."""
 GAMMA = 0.9
@@ -29,7 +31,7 @@ GAMMA = 0.9
 MAX_DECISIONS = 80_000
 """Decisions used at most, drawn with the seed."""
 MIN_DECISIONS = 500
-"""Below this many usable decisions nothing can be told."""
+"""With fewer usable decisions the answer is inconclusive."""
 FEATURES = 32
 """Item features used at most: those that vary most."""
 SWAPS = 12
@@ -101,7 +103,7 @@ def _time(dataset: Dataset) -> dict[str, Any]:
 
 
 def _needs_rl(dataset: Dataset, rng: np.random.Generator, permutations: int) -> tuple[str, str, dict[str, Any]]:
-    cannot = "cannot be told"
+    cannot = INCONCLUSIVE
     if dataset.kind == "organic":
         said = f"This log says what customers chose, not what was shown: what another item would have changed is unknown; {LOG_INSTEAD}."
         return cannot, said, {"method": "none: organic log"}
@@ -142,7 +144,7 @@ def conclude(evidence: Mapping[str, Any]) -> tuple[str, str]:
         said = f"What is shown now changes later rewards by less than {detectable:.0%} of what it changes at once{assumes}"
         return "no", f"{said}: a myopic policy is enough."
     said = f"No effect on later rewards was found (p = {p:.3g}), but {detectable:.0%} of the present effect could have been missed"
-    return "cannot be told", said + ("; a longer log can tell." if logged else f"; {LOG_INSTEAD}.")
+    return INCONCLUSIVE, said + ("; a longer log is needed." if logged else f"; {LOG_INSTEAD}.")
 
 
 def _sample(dataset: Dataset, rng: np.random.Generator) -> _Sample:

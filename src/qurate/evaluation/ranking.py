@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qurate.choosing.merchandising import available
+from qurate.choosing.merchandising import available, listed
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.rollouts import positions_of
@@ -184,9 +184,20 @@ def checked_scores(scorer: Scorer, observation: Observation) -> FloatArray:
 
 
 def rank_all(
-    data: RankingData, rows: IntArray, scorers: Mapping[str, Scorer], k: int, window: int
+    data: RankingData,
+    rows: IntArray,
+    scorers: Mapping[str, Scorer],
+    k: int,
+    window: int,
+    within: FloatArray | None = None,
+    common: NDArray[np.bool_] | None = None,
 ) -> tuple[dict[str, Ranked], NDArray[np.bool_]]:
     """Ranks of the items of `rows` (transitions) among their candidates, by each scorer; states are gathered once for all.
+
+    Args:
+        within: float32 [M + 1], seconds for which an event of each type keeps its item from being shown again to that
+            customer (`SeenRule.seconds`); a target that is not shown again is a miss. None = everything may be shown.
+        common: bool [N + 1], the items that are candidates at all; None = every one.
 
     Returns:
         what each scorer did, and bool [N + 1]: the items that were open to at least one target.
@@ -209,6 +220,12 @@ def rank_all(
     action, opened = data.transitions.action[rows].astype(np.int64), np.zeros(n_items + 1, bool)
     for part, observation in observations(data, rows, window):
         candidates, mask = observation.actions.candidates, observation.actions.mask
+        if common is not None and not common[1:].all():
+            mask = mask * common[candidates]
+            observation = observation._replace(actions=observation.actions._replace(mask=mask))
+        if within is not None:
+            mask = mask * ~_not_again(data, data.transitions.state[rows[part]].astype(np.int64), candidates, within)
+            observation = observation._replace(actions=observation.actions._replace(mask=mask))
         opened[candidates[0][mask.any(axis=0)] if is_shared(candidates) else candidates[mask != 0]] = True
         position = positions_of(candidates, action[part])
         for name, scorer in scorers.items():
@@ -221,6 +238,36 @@ def rank_all(
     for reached in (opened, *(ranked.covered for ranked in out.values())):
         reached[0] = False
     return out, opened
+
+
+HISTORY_ROWS = 2_000_000
+"""Rows of full histories held at a time."""
+
+
+def earlier(data: RankingData, states: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """The whole histories of decisions [S], in parts: (number of the decision, row of the log) of each event before it."""
+    t, starts = data.transitions, data.arrays.user_start[data.transitions.user[states]]
+    length = (t.history_end[states] - starts).astype(np.int64)
+    for part in np.array_split(np.arange(len(states)), 1 + int(length.sum()) // HISTORY_ROWS):
+        owner = np.repeat(part, length[part])
+        before = np.cumsum(length[part]) - length[part]
+        yield owner, np.arange(len(owner)) - np.repeat(before, length[part]) + starts[owner]
+
+
+def had_before(data: RankingData, rows: IntArray) -> NDArray[np.bool_]:
+    """bool [T]: the customer had an event with the target's item before the decision: a repeat, not a first choice."""
+    out, action = np.zeros(len(rows), np.bool_), data.transitions.action[rows]
+    for owner, row in earlier(data, data.transitions.state[rows].astype(np.int64)):
+        out[owner[data.arrays.item[row] == action[owner]]] = True
+    return out
+
+
+def _not_again(data: RankingData, states: IntArray, candidates: IntArray, within: FloatArray) -> NDArray[np.bool_]:
+    out, clock = np.zeros(candidates.shape, np.bool_), data.transitions.clock[states]
+    for owner, row in earlier(data, states):
+        keep = (clock[owner] - data.arrays.time[row]) / 1e6 <= within[data.arrays.type[row]]
+        out |= listed(candidates, owner[keep], data.arrays.item[row[keep]].astype(np.int64))
+    return out
 
 
 def top_items(scores: FloatArray, observation: Observation, k: int) -> IntArray:

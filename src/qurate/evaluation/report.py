@@ -18,6 +18,7 @@ from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval
 from qurate.evaluation.rollouts import TracedStep, mean_over_seeds
 from qurate.files import replacing_file
+from qurate.outputs import check_files, written
 
 Curve = Mapping[int, Sequence[tuple[float, float]]]
 """A learning curve: seed to (decisions trained on, value) in growing order."""
@@ -53,16 +54,17 @@ class Report:
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return _PAGE.format(title=escape(self.title), style=_style(), body=body, notes=f"<h2>Notes</h2>{notes}" if notes else "")
 
-    def save_html(self, path: str | Path) -> None:
-        """Writes the page beside `path` and renames it there, so that a reader never sees half of it.
+    def save_html(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes the page beside `path` and renames it there: whole or not at all.
 
-        Raises:
-            MachineError: the file cannot be written.
+        Raises: UserError: a file is there that qurate did not write, and no `force`. MachineError: it cannot be written.
         """
         target, text = Path(path), self.html().encode("utf-8", "replace")
+        check_files([target], force)
         try:
             with replacing_file(target) as beside:
                 beside.write_bytes(text)
+            written([target])
         except OSError as error:
             raise MachineError(
                 "a writable report file", error.strerror or str(error), where=str(target), hint="choose another path", code=Code.IO

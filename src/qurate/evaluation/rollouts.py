@@ -1,4 +1,4 @@
-"""Letting a policy loose on simulated customers, each measured for exactly one episode.
+"""Monte-Carlo rollouts: a policy on simulated customers, one episode per customer.
 
 All policies of one seed meet the same customers (common random numbers): the engine is reset with the same seed and
 number, and its random numbers are keyed by customer and step. Where an episode ends the engine hands its lane to

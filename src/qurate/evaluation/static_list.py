@@ -1,4 +1,4 @@
-"""The strongest policy that never looks at the customer: a static list, found by coordinate ascent on other customers.
+"""The best static list, the same for every customer: found by coordinate ascent on customers other than those measured.
 
 Where one item is shown at a time, the list is a cycle shown to every customer in turn; where a slate is shown, it is
 the slate. Choosing and measuring on different customers keeps the bound honest.

@@ -1,1 +1,1 @@
-"""What happened: the event log, its layouts and its checks."""
+"""Event logs: reading, recognising layouts, validating."""

@@ -24,7 +24,7 @@ EMITS, EMIT_VALUE = "_emits_", "_emit_value_"
 
 
 @dataclass(frozen=True)
-class Tables:
+class LogTables:
     """What the clean rows of a log become."""
 
     events: pl.LazyFrame
@@ -32,9 +32,9 @@ class Tables:
     kind: Kind = "organic"
 
 
-def as_events(rows: pl.LazyFrame) -> Tables:
+def as_events(rows: pl.LazyFrame) -> LogTables:
     """Organic logs: every row is an event."""
-    return Tables(rows)
+    return LogTables(rows)
 
 
 def unchanged(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -60,7 +60,7 @@ class Layout:
     needs: tuple[str, ...]  # columns that identify it; "a|b": either
     fields: Callable[[Columns], Fields]
     time: tuple[str, ...]  # () = no time in the log: order as seconds
-    expand: Callable[[pl.LazyFrame], Tables] = as_events
+    expand: Callable[[pl.LazyFrame], LogTables] = as_events
     spread: Callable[[pl.LazyFrame], pl.LazyFrame] = unchanged  # nested rows to flat ones, before `fields`
     numbers: tuple[str, ...] = ()  # columns that must hold finite numbers where they hold anything
     required: tuple[str, ...] = ("user_id", "item_id", "type")

@@ -257,16 +257,16 @@ class _Finder:
         value = text.replace_strict(TRUTH, default=None, return_dtype=pl.Int8)
         self.roles.broken.append((value.is_null() & text.is_not_null() & (text != ""), f"{column} is not 0 or 1"))
         self.roles.exprs[name] = value.fill_null(0)
-        self._say(f"0/1: shown, and {kind} where 1", column)
+        self._record(f"0/1: shown, and {kind} where 1", column)
 
     def _reward(self, column: str) -> None:
         self.roles.exprs["_answer_reward"] = pl.col(column).cast(pl.Float64, strict=False)
         self.roles.broken.append(
             (pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64, strict=False).is_null(), f"{column} is not a number")
         )
-        self._say("shown, and a reward of this value", column)
+        self._record("shown, and a reward of this value", column)
 
-    def _say(self, role: str, column: str) -> None:
+    def _record(self, role: str, column: str) -> None:
         self.roles.source[role] = column
         self.used.add(column)
         self.roles.type_from += f"{', ' if self.roles.type_from else ''}column {column}: {role}"

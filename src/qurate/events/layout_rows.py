@@ -11,7 +11,7 @@ from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError
 from qurate.events.expressions import parse_value
-from qurate.events.fields import STEM, Columns, Fields, Layout, Tables, flat, number
+from qurate.events.fields import STEM, Columns, Fields, Layout, LogTables, flat, number
 from qurate.events.file_times import ordered, times_of_files
 from qurate.events.layouts import OWN_LAYOUT
 from qurate.events.lines import read_by_line
@@ -35,7 +35,7 @@ DOUBLES_SAID = 0.01
 class CheckedRows:
     """Tables of one layout, checked: what they became, what was bad."""
 
-    tables: Tables
+    tables: LogTables
     rows: pl.LazyFrame
     unit: str
     total: int

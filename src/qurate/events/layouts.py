@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
-from qurate.events.fields import Columns, Fields, Layout, Tables, emit, first, flag, ident, number, optional, renamed
+from qurate.events.fields import Columns, Fields, Layout, LogTables, emit, first, flag, ident, number, optional, renamed
 from qurate.events.layouts_own import expand_own, own_fields
 from qurate.events.layouts_shown import SHOWN_LAYOUTS, expand_emitted, recorded
 from qurate.events.listed import text_list
@@ -116,8 +116,8 @@ def _recbole(c: Columns) -> Fields:
     return fields | ({"session_id": ident(c, session)} if session else {})
 
 
-def _expand_recbole(rows: pl.LazyFrame) -> Tables:
-    return expand_emitted(rows) if "decision_id" in rows.collect_schema() else Tables(rows)
+def _expand_recbole(rows: pl.LazyFrame) -> LogTables:
+    return expand_emitted(rows) if "decision_id" in rows.collect_schema() else LogTables(rows)
 
 
 def _recbole_files(path: Path) -> dict[str, pl.LazyFrame]:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from qurate.events.fields import EMITS, Columns, Fields, Tables, emit, explode_emitted, ident, json_text, number, optional
+from qurate.events.fields import EMITS, Columns, Fields, LogTables, emit, explode_emitted, ident, json_text, number, optional
 from qurate.events.layouts_shown import recorded
 from qurate.events.listed import text_list
 from qurate.events.roles import RETURN, REWARD
@@ -72,20 +72,20 @@ def _answers(names: list[str], fields: Fields) -> Fields:
     return {**emit(*events), "type": pl.lit("shown"), "_shown": pl.concat_list(fields["item_id"])}
 
 
-def expand_own(rows: pl.LazyFrame) -> Tables:
+def expand_own(rows: pl.LazyFrame) -> LogTables:
     """Events, and decisions where a row shows something."""
     names = rows.collect_schema().names()
     if "_shown" not in names:
-        return Tables(rows)
+        return LogTables(rows)
     if any(name.startswith(EMITS) for name in names):
         shown = recorded(_one_per_decision(rows) if "_list_of" in names else rows)
-        return Tables(explode_emitted(rows), shown.decisions, shown.kind)
+        return LogTables(explode_emitted(rows), shown.decisions, shown.kind)
     tables = recorded(rows, events=~pl.col("type").is_in(SHOWINGS))
     if "_taken" not in names:
         return tables
     taken = rows.filter(pl.col("_taken").list.len() > 0).explode("_taken")
     taken = taken.with_columns(pl.col("_taken").alias("item_id"), pl.col("_taken_type").alias("type"))
-    return Tables(pl.concat([tables.events, taken], how="diagonal_relaxed"), tables.decisions, tables.kind)
+    return LogTables(pl.concat([tables.events, taken], how="diagonal_relaxed"), tables.decisions, tables.kind)
 
 
 def _one_per_decision(rows: pl.LazyFrame) -> pl.LazyFrame:

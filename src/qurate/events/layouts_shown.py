@@ -9,7 +9,7 @@ from qurate.events.fields import (
     Columns,
     Fields,
     Layout,
-    Tables,
+    LogTables,
     emit,
     explode_emitted,
     first,
@@ -25,7 +25,7 @@ from qurate.events.sources import beside
 DAY_US = 86_400_000_000
 
 
-def recorded(rows: pl.LazyFrame, events: pl.Expr | None = None) -> Tables:
+def recorded(rows: pl.LazyFrame, events: pl.Expr | None = None) -> LogTables:
     """Rows that may carry a shown list: those with one become decisions too, and `events` says which are events.
 
     A column without a single list or probability is as good as none: the kind says what the log really holds.
@@ -33,14 +33,14 @@ def recorded(rows: pl.LazyFrame, events: pl.Expr | None = None) -> Tables:
     happened = rows if events is None else rows.filter(events)
     names = rows.collect_schema().names()
     if not _any(rows, "_shown"):
-        return Tables(happened)
+        return LogTables(happened)
     shown = rows.filter(pl.col("_shown").is_not_null()).with_columns(pl.col("_shown").alias("shown"))
     if "_candidates" in names:
         shown = shown.with_columns(pl.col("_candidates").alias("candidates"))
     logged = "_propensity_list" in names and _any(rows, "_propensity_list")
     if logged:
         shown = shown.with_columns(pl.col("_propensity_list").alias("propensity"))
-    return Tables(happened, shown, "logged" if logged else "exposure")
+    return LogTables(happened, shown, "logged" if logged else "exposure")
 
 
 def _any(rows: pl.LazyFrame, name: str) -> bool:
@@ -99,9 +99,9 @@ def _kuairec(c: Columns) -> Fields:
     return fields | {"item.duration": number("video_duration") / 1000}
 
 
-def expand_emitted(rows: pl.LazyFrame) -> Tables:
+def expand_emitted(rows: pl.LazyFrame) -> LogTables:
     """Rows that each show one item, and hold the events that came of it."""
-    return Tables(explode_emitted(rows), one_item_decisions(rows), "exposure")
+    return LogTables(explode_emitted(rows), one_item_decisions(rows), "exposure")
 
 
 KUAILIVE_FILES = {"click": "click", "like": "like", "comment": "comment", "gift": "gift", "negative": "shown"}
@@ -119,12 +119,12 @@ def _kuailive(c: Columns) -> Fields:
     return fields | {"decision_id": pl.when(shown).then(pl.format("d{}", "row"))}
 
 
-def _expand_kuailive(rows: pl.LazyFrame) -> Tables:
+def _expand_kuailive(rows: pl.LazyFrame) -> LogTables:
     """Clicks and negatives were shown; without the negatives the log is organic."""
     watched = rows.filter(pl.col("type") != "shown")
     if rows.filter(pl.col("type") == "shown").head(1).collect(engine="streaming").height == 0:
-        return Tables(watched.with_columns(pl.lit(None, pl.String).alias("decision_id")))
-    return Tables(watched, one_item_decisions(rows.filter(pl.col("decision_id").is_not_null())), "exposure")
+        return LogTables(watched.with_columns(pl.lit(None, pl.String).alias("decision_id")))
+    return LogTables(watched, one_item_decisions(rows.filter(pl.col("decision_id").is_not_null())), "exposure")
 
 
 def _rooms(path: Path) -> dict[str, pl.LazyFrame]:
@@ -154,7 +154,7 @@ def _mind(c: Columns) -> Fields:
     return {**ids, "_shown": shown, "_clicked": clicked, "_history": pl.col("history").str.split(" ")}
 
 
-def _expand_mind(rows: pl.LazyFrame) -> Tables:
+def _expand_mind(rows: pl.LazyFrame) -> LogTables:
     past = rows.filter(pl.col("_history").list.len() > 0).with_columns(pl.int_ranges(0, pl.col("_history").list.len()).alias("_place"))
     past = past.with_columns(pl.col("_history").list.len().cast(pl.Int64).alias("_count")).explode("_history", "_place")
     before = pl.col("timestamp").cast(pl.Int64) - DAY_US - (pl.col("_count") - pl.col("_place")) * 1_000_000
@@ -165,7 +165,7 @@ def _expand_mind(rows: pl.LazyFrame) -> Tables:
     )
     clicks = rows.filter(pl.col("_clicked").list.len() > 0).explode("_clicked").with_columns(pl.col("_clicked").alias("item_id"))
     names = ["user_id", "item_id", "type", "timestamp", "decision_id", "row"]
-    return Tables(pl.concat([old.select(names), clicks.select(names)]), rows.with_columns(pl.col("_shown").alias("shown")), "exposure")
+    return LogTables(pl.concat([old.select(names), clicks.select(names)]), rows.with_columns(pl.col("_shown").alias("shown")), "exposure")
 
 
 def _news(path: Path) -> dict[str, pl.LazyFrame]:
@@ -184,13 +184,13 @@ def _ebnerd(c: Columns) -> Fields:
     return fields | optional(c, {"session_id": "session_id"})
 
 
-def _expand_ebnerd(rows: pl.LazyFrame) -> Tables:
+def _expand_ebnerd(rows: pl.LazyFrame) -> LogTables:
     clicked = rows.filter(pl.col("_clicked").list.len() > 0)
     # The read time that follows an impression belongs to its click, where there was just one.
     read = pl.when(pl.col("_clicked").list.len() == 1).then(pl.col("_read"))
     events = emit((pl.lit(True), "click", None), (read.is_not_null(), "read", read))
     clicks = clicked.with_columns(**events).explode("_clicked").with_columns(pl.col("_clicked").alias("item_id"))
-    return Tables(explode_emitted(clicks), rows.with_columns(pl.col("_shown").alias("shown")), "exposure")
+    return LogTables(explode_emitted(clicks), rows.with_columns(pl.col("_shown").alias("shown")), "exposure")
 
 
 EBNERD_LISTS = {"impression_time_fixed": "impression_time", "article_id_fixed": "article_id", "read_time_fixed": "read_time"}
@@ -219,7 +219,7 @@ def _open_bandit(c: Columns) -> Fields:
     return fields | optional(c, features) | {"user.position": ident(c, "position")}
 
 
-def _expand_open_bandit(rows: pl.LazyFrame) -> Tables:
+def _expand_open_bandit(rows: pl.LazyFrame) -> LogTables:
     """Each campaign chooses among its own items, all of which occur in its log."""
     by = ["_campaign"] if "_campaign" in rows.collect_schema().names() else []
     pairs = rows.select(*by, "item_id").unique().collect(engine="streaming").sort("item_id")
@@ -230,7 +230,7 @@ def _expand_open_bandit(rows: pl.LazyFrame) -> Tables:
         listed = pl.lit(pl.Series([pairs.filter(pl.col("_campaign") == campaign)["item_id"].to_list()], dtype=pl.List(pl.String))).first()
         choices = pl.when(pl.col("_campaign") == campaign).then(listed).otherwise(choices)
     decisions = one_item_decisions(rows).with_columns(choices.alias("candidates"))
-    return Tables(rows.filter("_click"), decisions, "logged")
+    return LogTables(rows.filter("_click"), decisions, "logged")
 
 
 def _ad_items(path: Path) -> dict[str, pl.LazyFrame]:
@@ -251,8 +251,8 @@ def _ipinyou(c: Columns) -> Fields:
     return fields | optional(c, {f"user.{name}": name for name in names}) | optional(c, {"split": "split"})
 
 
-def _expand_ipinyou(rows: pl.LazyFrame) -> Tables:
-    return Tables(rows.filter("_click"), one_item_decisions(rows), "exposure")
+def _expand_ipinyou(rows: pl.LazyFrame) -> LogTables:
+    return LogTables(rows.filter("_click"), one_item_decisions(rows), "exposure")
 
 
 SHOWN_LAYOUTS: tuple[Layout, ...] = (

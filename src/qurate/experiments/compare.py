@@ -1,6 +1,6 @@
 """`compare`: policies by name or model directory meet the same customers of a simulated world."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from qurate.environments.registry import make_engine
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
-from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
+from qurate.experiments.jobs import Progress
+from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
 from qurate.settings import flat
@@ -20,20 +21,26 @@ from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.train import train
 from qurate.types import Engine, Policy
 
-Progress = Callable[[str, float, float], None]
-
 NAMED = (*FITTED, "myopic")
 """Policies known by name; anything else is a model directory."""
 
 
 def compare(
-    policies: Sequence[str | Path], env: str, seeds: int = 5, *, customers: int = 2_000, seed: int = 0, progress: Progress | None = None
+    policies: Sequence[str | Path],
+    env: str,
+    seeds: int = 5,
+    *,
+    customers: int = 2_000,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The contract's compare JSON: all policies of a seed meet the same customers.
 
     Args:
         policies: names (`NAMED`) or model directories; the first model directory is the one judged.
         env: a simulated world.
+        exclude: what a customer saw or bought and no policy is offered again, as `seen` or `purchased:30d`.
         seeds: how many, from `seed` on; baselines are fitted or trained anew for each.
 
     Raises:
@@ -52,6 +59,7 @@ def compare(
     rows = [_model_row(name, model, world) for name, model in models.items()]
     rows += _baseline_rows([name for name in names if name in NAMED], env, world, list(models.values()))
     rows += references(env, world)
+    rows = all_excluding(rows, exclude, world)
     every = range(seed, seed + seeds)
     return summarise(env, list(every), play_all(rows, world, every, customers, progress))
 

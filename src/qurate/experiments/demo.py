@@ -1,4 +1,4 @@
-"""`qurate demo`: a shop's log, a policy learned from it, and the truth about every policy on fresh customers.
+"""`qurate demo`: a shop's log, a policy learned from it, and every policy measured on fresh customers.
 
 Each seed is a shop of its own customers and a training of its own: its present recommender (popularity, with 10 %
 uniform) writes a log; DQN and the myopic learner (gamma = 0; same network, data and tuning) train on it; both then learn
@@ -18,7 +18,7 @@ from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
-from qurate.errors import Code, MachineError, UserError
+from qurate.errors import Code, MachineError
 from qurate.evaluation.compare import Contender, Role, Runs, summarise
 from qurate.evaluation.intervals import paired_t
 from qurate.evaluation.report import Curve, Report
@@ -32,6 +32,7 @@ from qurate.files import write_file
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
+from qurate.outputs import WRITTEN, check_demo, written
 from qurate.settings import from_flat
 from qurate.settings import replace as replace_leaves
 from qurate.training.in_environment import fresh_model, train_in_engine
@@ -87,7 +88,13 @@ class SeedResult(NamedTuple):
 
 
 def demo(
-    out: str | Path = "qurate-demo", seed: int = 0, progress: Progress | None = None, seeds: int = 5, size: Size = DEMO
+    out: str | Path = "qurate-demo",
+    seed: int = 0,
+    progress: Progress | None = None,
+    seeds: int = 5,
+    size: Size = DEMO,
+    *,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Runs the demonstration and returns the contract's demo JSON.
 
@@ -100,12 +107,13 @@ def demo(
         progress: called with (what is done now, done, total).
         seeds: shops.
         size: how much is logged, learned and measured.
+        force: replace what is there even if it is no demo.
 
     Raises:
         UserError: `out` is a file or holds something else. MachineError: it cannot be written.
     """
     began = time.monotonic()
-    target = _clear(Path(out))
+    target = _clear(Path(out), force)
     wanted = [seed + i for i in range(seeds)]
     folders = [target if s == seed else target / f".seed-{s}" for s in wanted]
     jobs = [Job(serve_one_shop, (s, folder, size), stages=5) for s, folder in zip(wanted, folders)]
@@ -121,6 +129,7 @@ def demo(
         "report": str(target / "report.html"), "model": str(target / "model"), "seconds": round(time.monotonic() - began, 1)
     }  # fmt: skip
     write_file(target / "report.json", msgspec.json.encode(result))
+    written([target / "report.json"])
     return result
 
 
@@ -146,14 +155,15 @@ def _means(runs: list[Runs], name: str) -> list[float]:
     return next(r for r in runs if r.contender.name == name).means()
 
 
-def _clear(target: Path) -> Path:
-    if (target.exists() and not target.is_dir()) or (target.is_dir() and any(target.iterdir()) and not (target / "log").is_dir()):
-        raise UserError(
-            "a new directory or an earlier demo", "something else", where=str(target), hint="choose another -o", code=Code.NOT_A_DEMO
-        )
+def _clear(target: Path, force: bool) -> Path:
+    check_demo(target, force)
     try:
-        shutil.rmtree(target, ignore_errors=True)
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)
         target.mkdir(parents=True)
+        (target / WRITTEN).touch()
     except OSError as error:
         raise MachineError(
             "a directory that can be written", str(error), where=str(target), hint="choose another -o", code=Code.CANNOT_WRITE

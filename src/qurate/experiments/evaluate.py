@@ -1,24 +1,24 @@
 """`evaluate`: a model beside the baselines, on a dataset or in a simulated world."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.policy import ScoredPolicy
+from qurate.choosing.seen import parse_exclude
 from qurate.environments.from_gymnasium import make_task
 from qurate.environments.registry import is_world, make_engine
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
 from qurate.experiments.compare import play_all
-from qurate.experiments.policies import as_policy, baseline_in, random_logs, references
+from qurate.experiments.jobs import Progress
+from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.task_ranker import TaskRanker
-from qurate.types import Scorer
-
-Progress = Callable[[str, float, float], None]
+from qurate.types import FloatArray, Scorer
 
 TASK_EPISODES = 50
 """Most episodes per seed in a Gymnasium task, whose copies run one by one."""
@@ -34,6 +34,7 @@ def evaluate(
     *,
     visits: int | None = 20_000,
     customers: int = 2_000,
+    exclude: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Report:
     """A model beside the baselines: ranking of held-out later choices (data), or customers served (env).
@@ -44,6 +45,8 @@ def evaluate(
         seeds: of the world's customers.
         visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
         customers: per seed in a world.
+        exclude: what a customer saw or bought and is not shown again (`seen`, `purchased:30d`, `none`, event types); by
+            default as the model recommends on a dataset, and everything is shown in a world.
 
     Raises:
         UserError: both or neither of data and env, or names that are not known.
@@ -54,33 +57,56 @@ def evaluate(
     loaded = model if isinstance(model, Model) else load(model)
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
-        return _in_world(loaded, name, env, seeds, customers, progress)
+        return _in_world(loaded, name, env, seeds, customers, exclude=exclude, progress=progress)
     dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
     if loaded.vocabulary.items != dataset.vocabulary.items:
         expected, hint = "the catalogue the model was trained on", "evaluate on its own dataset"
         raise UserError(expected, "another one", where=str(data), hint=hint, code=Code.OTHER_DATASET)
     on = "dataset" if isinstance(data, Dataset) else str(data)
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
-    result = evaluate_ranking(name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits)
+    masked = exclusion_on(loaded, exclude, dataset)
+    result = evaluate_ranking(
+        name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked
+    )
     return Report(result, f"{name} on {on}")
 
 
-def _in_world(model: Model, name: str, env: str, seeds: int, customers: int, progress: Progress | None) -> Report:
+def exclusion_on(model: Model | None, exclude: Sequence[str], dataset: Dataset) -> tuple[str, FloatArray] | None:
+    """The rule as typed, else the model's default: its text and `SeenRule.seconds` in the dataset's types; None = no rule.
+
+    Raises:
+        UserError: a word that is neither seen, purchased, none nor an event type of the dataset.
+    """
+    types = dataset.vocabulary.types
+    default = "none" if model is None else model.answering.exclude
+    unknown, rule = parse_exclude(exclude or [default], types)
+    if unknown:
+        hint = nearest(unknown[0], ["seen", "purchased", "none", *types])
+        raise UserError("seen, purchased, none or event types", unknown[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
+    return (rule.text, rule.seconds(types)) if rule is not None and rule.within else None
+
+
+def _in_world(
+    model: Model, name: str, env: str, seeds: int, customers: int, *, exclude: Sequence[str], progress: Progress | None
+) -> Report:
     if model.kind == "task" or not is_world(env):
+        if exclude:
+            hint = "its actions are no items; leave --exclude out"
+            raise UserError("no --exclude in a Gymnasium task", ",".join(exclude), where=env, hint=hint, code=Code.BAD_OPTIONS)
         return _in_task(model, name, env, seeds, customers, progress)
     world = make_engine(env, window=model.window)
     log = random_logs(world)
     rows = [Contender("model", lambda seed: as_policy(model, world, "model"), "candidate")]
     rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
-    rows += references(env, world)
+    rows = all_excluding([*rows, *references(env, world)], exclude, world)
     runs = play_all(rows, world, range(seeds), customers, progress)
     return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
 
 
 def _in_task(model: Model, name: str, env: str, seeds: int, episodes: int, progress: Progress | None) -> Report:
     """Greedy episodes of a Gymnasium task, beside uniformly random actions."""
-    engine = make_task(env)
-    if not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
+    engine = None if is_world(env) else make_task(env)
+    if engine is None or not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
         expected, got = f"a model for {env}", f"one for {model.environment or 'a catalogue'}"
         raise UserError(expected, got, where=name, hint=f"train one with --env {env}", code=Code.OTHER_ENVIRONMENT)
     rows = [

@@ -1,18 +1,21 @@
 """Policies in a simulated world: baselines by name, trained models, and references that see what no policy can see."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from qurate.baselines.registry import FITTED, ItemScorer, fit_scorer, popularity, random_policy
 from qurate.choosing.policy import MixturePolicy, ScoredPolicy
+from qurate.choosing.seen import ExcludingPolicy, parse_exclude
 from qurate.choosing.selection import softmax_rule
 from qurate.environments import registry
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.rollouts import customers_seed, rollout
 from qurate.evaluation.static_list import best_static
@@ -21,7 +24,7 @@ from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.models.translate import TranslatedScorer, Translation
-from qurate.types import Policy
+from qurate.types import Engine, Policy
 
 LOG_CUSTOMERS = 1_000
 """Customers of the log that baselines of a simulated world are fitted on."""
@@ -111,3 +114,25 @@ def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
         expected, got = "a model for this environment's items and customers", f"one for {model.environment or 'other items'}"
         raise UserError(expected, got, where=name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT)
     return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)
+
+
+def excluding(policy: Policy, exclude: Sequence[str], engine: Engine) -> Policy:
+    """The policy, not offered what `exclude` says of a customer's history window; the policy itself where it says nothing.
+
+    Raises:
+        UserError: a word that is neither seen, purchased, none nor an event type of the world.
+    """
+    unknown, rule = parse_exclude(exclude, engine.type_names)
+    if unknown:
+        hint = nearest(unknown[0], ["seen", "purchased", "none", *engine.type_names])
+        raise UserError("seen, purchased, none or event types", unknown[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
+    return policy if rule is None or not rule.within else ExcludingPolicy(policy, rule, engine.type_names)
+
+
+def all_excluding(rows: Sequence[Contender], exclude: Sequence[str], engine: Engine) -> list[Contender]:
+    """The same for every contender, references too: they meet customers on equal terms."""
+
+    def make(row: Contender, seed: int) -> Policy:
+        return excluding(row.policy(seed), exclude, engine)
+
+    return [replace(row, policy=partial(make, row)) for row in rows] if exclude else list(rows)

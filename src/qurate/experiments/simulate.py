@@ -1,6 +1,6 @@
 """`simulate`: the event log of simulated customers, under a policy by name or a model directory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import Code, UserError, nearest
-from qurate.experiments.policies import LOG_CUSTOMERS, as_policy, present_recommender
+from qurate.experiments.policies import LOG_CUSTOMERS, as_policy, excluding, present_recommender
 from qurate.models.model import load
 from qurate.types import Policy
 
@@ -24,6 +24,8 @@ def simulate_log(
     *,
     slate: int = 1,
     trace: int = 0,
+    force: bool = False,
+    exclude: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """`qurate simulate`: the log of a named policy (random or popularity) or of a model directory.
@@ -31,12 +33,15 @@ def simulate_log(
     Args:
         slate: items shown per decision.
         trace: also write what this many first customers met, decision by decision (`log_writer.simulate`).
+        force: replace files that qurate did not write.
+        exclude: what a customer saw or bought and the policy is not offered again, as `seen` or `purchased:30d`.
 
     Raises:
         UserError: an unknown policy.
     """
     engine, chooser = _world_and_policy(scenario, policy, seed, slate)
-    return simulate(engine, chooser, users, steps, seed, out, progress, trace)
+    chooser = excluding(chooser, exclude, engine)
+    return simulate(engine, chooser, users, steps, seed, out, progress, trace, force=force)
 
 
 def _world_and_policy(scenario: str, policy: str, seed: int, slate: int) -> tuple[BatchedEngine, Policy]:

@@ -1,1 +1,1 @@
-"""How we learn: one learner, loops as generators, checkpoints."""
+"""The learner, the training loops and checkpoints."""

@@ -52,7 +52,9 @@ class Learner:
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
-        self._parameters: list[Tensor] = list(self.module.parameters())
+        # walking the modules for their parameters costs as much as a small product, and they do not change
+        parts: list[list[Tensor]] = [list(part.parameters()) for part in (self.module, self.target, self.ema)]
+        self._parameters, self._targets, self._means = parts
         self._bound_target: BoundNetwork | None = None
         self._good = self._snapshot()
 
@@ -63,7 +65,8 @@ class Learner:
             batch: see `types.Batch`; arrays or tensors.
             weights: importance weights float32 [B] (prioritised replay), None = 1.
         """
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         on_device: TensorBatch = to_tensors(batch, self.device)
         loss = self.objective(Networks(self.network, self.bound_target()), on_device, self.generator)
         total = loss.total(to_tensors(weights, self.device))
@@ -93,15 +96,20 @@ class Learner:
         self.optimiser.step()
         self.bad_steps = 0
         self.updates += 1
-        s = self.settings
-        if self.updates % s.target_period == 0:
-            torch._foreach_lerp_(list(self.target.parameters()), self._parameters, s.target_tau)
-            self._bound_target = None
-        decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
-        torch._foreach_lerp_(list(self.ema.parameters()), self._parameters, 1 - decay)
+        self._move_copies()
         if self.updates % SNAPSHOT_EVERY == 0:
             self._good = self._snapshot()
         return True
+
+    @torch.no_grad()  # else every update would become a part of the copies' graph, which is never freed
+    def _move_copies(self) -> None:
+        """Target network and average follow the online network."""
+        s = self.settings
+        if self.updates % s.target_period == 0:
+            torch._foreach_lerp_(self._targets, self._parameters, s.target_tau)
+            self._bound_target = None
+        decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
+        torch._foreach_lerp_(self._means, self._parameters, 1 - decay)
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state())

@@ -131,7 +131,7 @@ def _assemble(
         weights=weights_of(components),
         row_visit=decisions.row_visit,
         state_visit=decisions.visit,
-        rejects=log.rejects,
+        rejects=log.rejects.select("line", "reason", "raw"),
         manifest=manifest,
         **_entities(encoded, decisions.types, catalogue, items, users),
     )
@@ -172,7 +172,7 @@ def parse_duration(given: Duration, where: str) -> int:
         hint = (
             f"add a unit s, m, h, d or w: {text.strip()}d is days" if text.strip().isdigit() else "give a number and a unit s, m, h, d or w"
         )
-        raise UserError("a duration such as 30d, 12h or 90m", repr(given), where=where, hint=hint, code=Code.BAD_DURATION)
+        raise UserError("a duration such as 30d, 12h or 10m", repr(given), where=where, hint=hint, code=Code.BAD_DURATION)
     return round(seconds * 1e6)
 
 

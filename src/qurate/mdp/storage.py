@@ -17,11 +17,12 @@ from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
+from qurate.outputs import DATASET, check_directory
 from qurate.types import Availability, EventArrays, FloatArray, Transitions
 
 SCHEMA_VERSION = 2
 """1: items never end, and `n_available` stood with each decision. Still read."""
-MANIFEST = "dataset.json"
+MANIFEST = DATASET
 TABLES = ("events", "decisions", "candidates", "items", "users")
 
 
@@ -83,17 +84,21 @@ class Dataset:
         """Time of the last event or decision, microseconds."""
         return int(max(self.arrays.time.max(initial=0), self.transitions.clock.max(initial=0)))
 
-    def write(self, path: str | Path) -> "Dataset":
+    def write(self, path: str | Path, *, force: bool = False) -> "Dataset":
         """Write the directory; what is at `path` is replaced as one, or stays as it was.
+
+        Args:
+            path: a new one, or that of an earlier dataset.
+            force: replace what is there even if it is no dataset.
 
         Returns:
             The dataset with the digests in its manifest and its place.
 
         Raises:
-            UserError: `path` is a file, or a directory that is not a dataset.
+            UserError: `path` is a file, a directory that is not a dataset, or one with files besides the dataset's.
             MachineError: the disk is full or not writable; what was at `path` is unchanged.
         """
-        return _write(self, Path(path))
+        return _write(self, Path(path), force)
 
     @classmethod
     def read(cls, path: str | Path) -> "Dataset":
@@ -105,13 +110,10 @@ class Dataset:
         return _read(Path(path))
 
 
-def _write(dataset: Dataset, path: Path) -> Dataset:
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(
-            "a new path or an existing dataset", "something else", where=str(path), hint="choose another -o", code=Code.NOT_A_DATASET
-        )
+def _write(dataset: Dataset, path: Path, force: bool) -> Dataset:
     path = path.absolute()
     recover_directory(path)
+    check_directory(path, DATASET, force)
     try:
         with replacing_directory(path) as beside:
             manifest = _write_files(dataset, beside)

@@ -1,1 +1,1 @@
-"""A trained ranker and all it needs to answer: directory, histories, answers."""
+"""A trained ranker with what it needs to answer: its directory, histories, answers."""

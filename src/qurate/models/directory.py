@@ -4,18 +4,21 @@ manifest.json       format, versions, sha256 and size of every file, golden answ
 config.json         algorithm, settings, the ranker's own numbers   weights.safetensors  its arrays, popularity, availability
 vocabulary.json     item ids and event types, in index order        features.json        how features are encoded
 rewards.json        what an event is worth                          metrics.json         what training measured
+histories/          the users of the training log and their events; not with `--no-histories`, nor in older models
 """
 
 import hashlib
 import json
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -29,9 +32,11 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory, write_file
 from qurate.locks import require_posix
 from qurate.models.answer import golden_answers
+from qurate.models.histories import EVENTS, ITEMS, USERS, Histories
 from qurate.models.parts import Answering, ModelParts, Provenance
 from qurate.models.ranker import SavedRanker, Sizes, load_ranker
 from qurate.models.task_ranker import load_task_ranker
+from qurate.outputs import MODEL, check_directory
 from qurate.settings import flat, from_flat
 from qurate.types import Availability
 
@@ -44,22 +49,23 @@ RANKER = "ranker."
 PartsT = TypeVar("PartsT", bound=ModelParts)
 
 
-def write_model(model: PartsT, path: str | Path) -> PartsT:
+def write_model(model: PartsT, path: str | Path, force: bool = False) -> PartsT:
     """Writes the model directory and returns the model with its version (the first 12 digits of its weights' sha256).
 
     Args:
         path: the directory; an older model there is replaced in one rename, or not at all.
+        force: replace what is there even if it is no model.
 
     Raises:
-        UserError: `path` is a file, or a directory that is not a model.
+        UserError: `path` is a file, a directory that is not a model, or one with files besides the model's.
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
     require_posix()
     target = Path(path).absolute()
     _recover(target)
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / "manifest.json").exists())):
-        raise UserError("a new directory or a model to replace", str(target), where="-o", hint="choose another name", code=Code.NOT_A_MODEL)
-    contents = {**_contents(model, target), **model.checkpoint}
+    check_directory(target, MODEL, force)
+    kept = {} if model.histories is None else model.histories.saved()
+    contents = {**_contents(model, target), **kept, **model.checkpoint}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     model = model.with_provenance(version=digests["weights.safetensors"][:12])
     manifest = {
@@ -93,6 +99,7 @@ def _contents(model: ModelParts, target: Path) -> dict[str, bytes]:
         "algorithm": p.algorithm, "settings": flat(p.settings), "ranker": ranker.config, "kind": p.kind, "environment": p.environment,
         "dataset": p.dataset, "dataset_from_here": None if p.dataset is None else os.path.relpath(p.dataset, target), "tau_s": p.tau_s,
         "user_dim": a.user_dim, "shown_in_history": a.shown_in_history, "supports_cold_start": a.supports_cold_start,
+        "exclude": a.exclude, "exclude_reason": a.exclude_reason,
     }  # fmt: skip
     rewards = {"components": a.components, "weights": [float(w) for w in a.weights], "rewards": a.rewards}
     return {
@@ -120,7 +127,8 @@ def read_model(path: str | Path) -> ModelParts:
     source = Path(path)
     _recover(source.absolute())
     manifest = read_manifest(source)
-    data = {name: read_checked(source, name, manifest) for name in FILES}
+    kept = [name for name in (EVENTS, USERS, ITEMS) if name in manifest["files"]]
+    data = {name: read_checked(source, name, manifest) for name in (*FILES, *kept)}
     versions = f"saved with qurate {manifest['qurate']}, torch {manifest['torch']}; here {qurate.__version__}, {torch.__version__}"
     try:
         config, features, rewards, metrics = (
@@ -130,8 +138,18 @@ def read_model(path: str | Path) -> ModelParts:
         contents = _Contents(config, vocabulary, features, rewards, metrics, load_arrays(data["weights.safetensors"]))
         _fit_together(contents)
         model = _model(contents, manifest, source)
+        model = replace(model, histories=_histories(data, model) if kept else None)
         golden = golden_answers(model)
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, msgspec.ValidationError, SafetensorError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        RuntimeError,
+        msgspec.ValidationError,
+        SafetensorError,
+        pl.exceptions.PolarsError,
+    ) as error:
         # torch names every tensor of a network that was built otherwise, over many lines
         got = "the weights of another network" if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise UserError(
@@ -178,8 +196,23 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
             user_spec=features["users"],
             shown_in_history=config["shown_in_history"],
             supports_cold_start=config["supports_cold_start"],
+            exclude=config.get("exclude", "none"),
+            exclude_reason=config.get("exclude_reason", ""),
         ),
     )
+
+
+def _histories(data: dict[str, bytes], model: ModelParts) -> Histories:
+    """
+    Raises:
+        ValueError: the histories of another model.
+    """
+    past = Histories.from_saved(data, model.user_spec)
+    most = (int(past.arrays.item.max(initial=0)), int(past.arrays.type.max(initial=0)), past.items.height)
+    known = (len(model.vocabulary.items), model.vocabulary.n_types, len(model.vocabulary.items))
+    if most[0] > known[0] or most[1] > known[1] or most[2] != known[2] or past.user_features.shape[1] != model.user_dim:
+        raise ValueError(f"histories of {most[2]} items and {most[1]} types, a model of {known[0]} and {known[1]}")
+    return past
 
 
 def _dataset_place(config: dict[str, Any], source: Path) -> str | None:

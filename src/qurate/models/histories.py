@@ -1,34 +1,87 @@
-"""Where histories come from: the users of a dataset, and the events of a request."""
+"""Where histories come from: the users of a training log, kept in the model, and the events of a request."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import load, save
 
 from qurate.decision import HistoryRows
 from qurate.errors import Code, UserError, nearest
 from qurate.events.features import Spec, feature_matrix
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.storage import Dataset
-from qurate.types import FloatArray
+from qurate.types import EventArrays, FloatArray
 
 EMPTY_HISTORY = HistoryRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-class Histories:
-    """The history rows and features of a dataset's users."""
+EVENTS, USERS, ITEMS = "histories/events.safetensors", "histories/users.parquet", "histories/items.parquet"
+"""Where a model directory keeps them. The tables are those of the dataset."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.index = {user: i for i, user in enumerate(dataset.user_ids)}
-        self.log_end = int(dataset.arrays.time.max(initial=0))
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The history rows and features of the users of a training log, and its table of items.
+
+    Attributes:
+        users, items: as in `Dataset`, one row for each user and each item.
+        user_features: float32 [U, F], `users` encoded.
+    """
+
+    arrays: EventArrays
+    users: pl.DataFrame
+    items: pl.DataFrame
+    user_features: FloatArray
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Histories":
+        """Those of a dataset."""
+        return cls(dataset.arrays, dataset.users, dataset.items, dataset.user_features)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """User id -> number."""
+        return {user: i for i, user in enumerate(self.users["user_id"].to_list())}
+
+    @cached_property
+    def log_end(self) -> int:
+        """Time of the last event, microseconds."""
+        return int(self.arrays.time.max(initial=0))
+
+    def saved(self) -> dict[str, bytes]:
+        """Files of a model directory: name -> content."""
+        a, files = self.arrays, {}
+        columns = {"item": a.item, "type": a.type, "time": a.time, "value": a.value, "user_start": a.user_start}
+        files[EVENTS] = save({name: np.ascontiguousarray(column) for name, column in columns.items() if name != "value" or a.value.any()})
+        for name, table in ((USERS, self.users), (ITEMS, self.items)):
+            table.write_parquet(whole := BytesIO(), compression="zstd", statistics=False)
+            files[name] = whole.getvalue()
+        return files
+
+    @classmethod
+    def from_saved(cls, files: Mapping[str, bytes], user_spec: Spec) -> "Histories":
+        """What `saved` wrote.
+
+        Raises:
+            ValueError: the files are of different models.
+        """
+        columns = load(files[EVENTS])
+        columns.setdefault("value", np.zeros(len(columns["item"]), np.float32))
+        users, items = (pl.read_parquet(BytesIO(files[name])) for name in (USERS, ITEMS))
+        if len(columns["user_start"]) != users.height + 1 or columns["user_start"][-1] != len(columns["item"]):
+            raise ValueError(f"histories of {len(columns['user_start']) - 1} users, a table of {users.height}")
+        return cls(EventArrays(**columns), users, items, feature_matrix(users, user_spec)[0])
 
     def rows(self, user: int, last: int | None = None) -> HistoryRows:
         """The `last` rows of user number `user`, oldest first; None = all."""
-        a = self.dataset.arrays
+        a = self.arrays
         start, stop = a.user_start[user], a.user_start[user + 1]
         start = start if last is None else max(start, stop - last)
         rows = slice(start, stop)
@@ -36,7 +89,7 @@ class Histories:
 
     def features(self, user: int) -> FloatArray:
         """Encoded features, float32 [1, U]."""
-        return self.dataset.user_features[user : user + 1]
+        return self.user_features[user : user + 1]
 
 
 def encode_context(user_spec: Spec, context: dict[str, Any]) -> FloatArray:

@@ -15,17 +15,18 @@ from qurate.models.recommend import recommend
 class Model(ModelParts):
     """All that answers a request (`ModelParts`), with saving and answering."""
 
-    def save(self, path: str | Path) -> "Model":
+    def save(self, path: str | Path, *, force: bool = False) -> "Model":
         """Writes the model directory and returns the model with its version.
 
         Args:
             path: the directory; an older model there is replaced in one rename, or not at all.
+            force: replace what is there even if it is no model.
 
         Raises:
-            UserError: `path` is a file, or a directory that is not a model.
+            UserError: `path` is a file, a directory that is not a model, or one with files besides the model's.
             MachineError: the disk is full or not writable; what was at `path` is still there.
         """
-        return write_model(self, path)
+        return write_model(self, path, force)
 
     def recommend(
         self,
@@ -44,7 +45,8 @@ class Model(ModelParts):
         Args:
             user: id in the training log.
             candidates: item ids to choose from, default all that are available.
-            exclude: item ids not to show.
+            exclude: item ids not to show, and what the customer has met that is not shown again: `seen`, `purchased`, `none` or
+                event types, also within a time (`purchased:30d`). Without such a word the model's default holds.
             context: the customer's features by name, in place of those in the log.
             history: events `{"item_id", "type", "timestamp" (ISO text or microseconds), "value"}`, oldest first, in
                 place of those in the log.

@@ -52,7 +52,8 @@ class Answering:
         user_dim: U, encoded user features.
         item_spec, user_spec: how features are encoded.
         shown_in_history: decisions of one item leave a `shown` row in the history (mdp/encode.py).
-        supports_cold_start: training has met states without any history, so that the model knows what to show a stranger.
+        supports_cold_start: training has met states without any history, so that the model can answer customers without one.
+        exclude, exclude_reason: what is not shown again where nobody says otherwise, and why (`choosing/seen.py`).
     """
 
     vocabulary: Vocabulary
@@ -65,6 +66,8 @@ class Answering:
     user_spec: Spec = field(default_factory=dict)
     shown_in_history: bool = True
     supports_cold_start: bool = False
+    exclude: str = "none"
+    exclude_reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +76,8 @@ class ModelParts:
 
     Attributes:
         availability: when each item may be shown.
-        histories: of the dataset in memory that the model was trained from; a loaded model reads `provenance.dataset` instead.
+        histories: of the users of its training log. None: a model of an environment, one that was to keep none, or an older one;
+            `provenance.dataset` is then read in its place, where it is still there.
         checkpoint: file name -> content, what `train --resume` needs.
     """
 

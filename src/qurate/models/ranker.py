@@ -256,7 +256,7 @@ def _columns(scores: FloatArray, shared: IntArray | None) -> FloatArray:
 
 
 def supported_first(q: FloatArray, logits: FloatArray, mask: NDArray[np.int8], threshold: float) -> FloatArray:
-    """Scores that rank in-support items first: q, less its span and 1 where the log's policy lends no support.
+    """Scores that rank in-support items first: outside the support of the log's policy, the span of q and 1 are subtracted.
 
     Args:
         q: float32 [B, K]. logits: of the behaviour head, up to a constant a row. mask: [B, K], 0 = may not be shown.

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.choosing.seen import SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
 from qurate.mdp.storage import Dataset
 from qurate.models.answer import AnswerRequest, decide, observe
 from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
@@ -23,12 +24,13 @@ BATCH = 256
 
 
 @lru_cache(maxsize=2)
-def _read_histories(path: str, digest: str | None) -> Histories:
-    return Histories(Dataset.read(path))
+def _read_histories(path: str, digest: str | None) -> tuple[Histories, str | None]:
+    dataset = Dataset.read(path)
+    return Histories.of(dataset), dataset.sha256
 
 
 def histories_of(model: ModelParts) -> Histories | None:
-    """Of the dataset the model was trained from; None where it is no longer there.
+    """Those that the model holds, else of the dataset it was trained from; None where that is no longer there.
 
     Raises:
         UserError: another dataset stands in its place.
@@ -37,8 +39,8 @@ def histories_of(model: ModelParts) -> Histories | None:
         return model.histories
     if model.dataset is None or not Path(model.dataset).is_dir():
         return None
-    found = _read_histories(model.dataset, model.provenance.dataset_sha256)
-    if found.dataset.sha256 != model.provenance.dataset_sha256:
+    found, digest = _read_histories(model.dataset, model.provenance.dataset_sha256)
+    if digest != model.provenance.dataset_sha256:
         expected, hint = "the dataset the model was trained from", "ingest it again"
         raise UserError(expected, "another one", where=str(model.dataset), hint=hint, code=Code.OTHER_DATASET)
     return found
@@ -72,6 +74,17 @@ def clock_for(model: ModelParts, rows: HistoryRows, log_end: int) -> int:
     return newest if model.kind == "organic" else max(newest, log_end)
 
 
+def require_catalogue(model: ModelParts, where: str) -> None:
+    """Refuses a model of a Gymnasium task: its actions are not items that could be shown to a user.
+
+    Raises:
+        UserError: it is one.
+    """
+    if model.kind == "task":
+        got, hint = f"one of the task {model.environment}", "it acts in its task: qurate evaluate MODEL --env ID"
+        raise UserError("a model of a catalogue", got, where=where, hint=hint, code=Code.OTHER_ENVIRONMENT)
+
+
 def recommend(
     model: ModelParts,
     user: str | None,
@@ -86,6 +99,7 @@ def recommend(
 ) -> Decision:
     """See `Model.recommend`."""
     _check_k(k)
+    require_catalogue(model, "recommend")
     if seed < 0:
         raise UserError("a seed of 0 or more", str(seed), where="seed", code=Code.BAD_SEED)
     exclude = exclude or ()
@@ -107,6 +121,10 @@ def recommend(
     if context:
         features, known = encode_context(model.user_spec, context), True
     clock = clock_for(model, rows, log_end)
+    unwanted, rule = exclusion(model, exclude)
+    _name_unknown(model, candidates or (), unwanted)
+    seen = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
+    exclude = [*unwanted, *(model.vocabulary.items[i - 1] for i in seen)]
     request = AnswerRequest(
         history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features,
         explain=explain,
@@ -114,21 +132,39 @@ def recommend(
     return decide(model, request, rng=np.random.default_rng(seed))
 
 
+def exclusion(model: ModelParts, exclude: Sequence[str] = ()) -> tuple[list[str], SeenRule]:
+    """The item ids of `exclude`, and which of a customer's own items are not shown again: the model's default if unsaid."""
+    ids, rule = parse_exclude(exclude, model.vocabulary.types)
+    return ids, rule or parse_exclude([model.answering.exclude], model.vocabulary.types)[1] or SeenRule("none", {})
+
+
+def _name_unknown(model: ModelParts, candidates: Sequence[str], exclude: Sequence[str]) -> None:
+    for option, ids in (("candidates", candidates), ("exclude", exclude)):
+        unknown = np.flatnonzero(model.vocabulary.item_index(list(ids)) == 0)
+        if unknown.size:
+            first, known = ids[unknown[0]], model.vocabulary.items
+            words = [*known, *model.vocabulary.types, "seen", "purchased", "none"] if option == "exclude" else known
+            what = f"{unknown.size} of {len(ids)} ids are of no item the model knows"
+            log.warning("note: %s: %s, such as %r; %s", option, what, first, nearest(first, words))
+
+
 def _check_k(k: int) -> None:
     if not isinstance(k, int | np.integer) or k < 1:  # text is the caller's mistake, not a fault of ours
         raise UserError("k of at least 1", repr(k), where="-k", hint="ask for one item or more", code=Code.BAD_K)
 
 
-def recommend_all(model: ModelParts, k: int) -> Iterator[pl.DataFrame]:
+def recommend_all(model: ModelParts, k: int, exclude: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
     """The k best items of every user of the training log, in tables of 256 users: user_id, rank, item_id, score.
 
-    All choose from the items that may be shown at the end of the log.
+    All choose from the items that may be shown at the end of the log, without those that `exclude` names, by id or by rule.
+    A customer for whom fewer are left has fewer rows.
 
     Raises:
         UserError: the dataset is gone, or k below 1.
     """
-    past = histories_of(model)
     _check_k(k)
+    require_catalogue(model, "recommend")
+    past = histories_of(model)
     if past is None:
         where = str(model.dataset or "model")
         raise UserError("the training dataset", _missing(model), where=where, hint="--all-users needs its histories", code=Code.NO_DATASET)
@@ -136,14 +172,22 @@ def recommend_all(model: ModelParts, k: int) -> Iterator[pl.DataFrame]:
     if len(catalogue) == 0:
         expected, got, hint = "an item that may be shown", "an empty catalogue", "see qurate inspect"
         raise UserError(expected, got, where=str(model.dataset), hint=hint, code=Code.EMPTY_CATALOGUE)
+    unwanted, rule = exclusion(model, exclude)
+    _name_unknown(model, (), unwanted)
+    catalogue = catalogue[~np.isin(catalogue, model.vocabulary.item_index(unwanted))]
     k = min(k, len(catalogue))
     names = np.array(["", *model.vocabulary.items], dtype=object)
-    users = past.dataset.user_ids
+    users = past.users["user_id"].to_list()
     for first in range(0, len(users), BATCH):
         chunk = range(first, min(first + BATCH, len(users)))
+        whole = [past.rows(u) for u in chunk]
         rows = [past.rows(u, model.window) for u in chunk]
         clock = np.array([clock_for(model, r, past.log_end) for r in rows], np.int64)
-        worth, scores = model.values(observe(model, rows, clock, catalogue, past.dataset.user_features[chunk.start : chunk.stop]))
+        worth, ranking = model.values(observe(model, rows, clock, catalogue, past.user_features[chunk.start : chunk.stop]))
+        scores = np.array(ranking)  # our own: worth may be the same array
+        for row, (one, now) in enumerate(zip(whole, clock)):
+            seen = rule.rows(one.items, one.types, (now - one.times) / 1e6, model.vocabulary.types)
+            scores[row, np.isin(catalogue, seen)] = -np.inf
         best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
         yield pl.DataFrame(
@@ -153,4 +197,4 @@ def recommend_all(model: ModelParts, k: int) -> Iterator[pl.DataFrame]:
                 "item_id": names[catalogue[best].reshape(-1)].tolist(),
                 "score": np.take_along_axis(worth, best, 1).reshape(-1),
             }
-        )
+        ).filter(pl.Series(np.take_along_axis(scores, best, 1).reshape(-1) > -np.inf))

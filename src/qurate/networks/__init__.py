@@ -1,1 +1,1 @@
-"""What we fit: item tower, state encoders, Q heads over the catalogue."""
+"""Q-networks: item tower, state encoders, heads, and their action values."""

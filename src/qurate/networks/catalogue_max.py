@@ -71,6 +71,8 @@ def best_item(
             block.add_(support[i].lt_(limit), alpha=MASKED_VALUE)
         scores.append(block)
         peaks.append(block.amax(1))  # many times faster than max(1), which also finds the place
+    if len(ends) == 1:
+        return torch.where(peaks[0] > MASKED_VALUE, _first_of(scores[0], peaks[0]) + 1, 0)
     highest = torch.stack(peaks)
     where = highest.argmax(0)
     best = torch.ones_like(begun)

@@ -41,9 +41,10 @@ class CatalogueNetwork(nn.Module):
         self.n_heads = n_components * (2 if form == "now_later" else 1)
         self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, id_embedding, id_dropout)
         self.views = HistoryViews(n_types, dim)
-        self.encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
+        sizes = (dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
+        self.encoder = ENCODERS[encoder](*sizes)
         # `later` errors are many times larger than those of `now`; on shared layers they would drown it
-        self.later_encoder = ENCODERS[encoder](dim, n_types, self.views.n_views, user_dim, context_dim, hidden) if form == "now_later" else None
+        self.later_encoder = ENCODERS[encoder](*sizes) if form == "now_later" else None
         # two streams (Wang et al. 2016): the state's value and the items' advantages have a layer of their own each
         self.streams = nn.ModuleList(nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()) for _ in range(2)) if dueling else None
         self.value = nn.Linear(hidden, n_components)
@@ -75,9 +76,13 @@ class CatalogueNetwork(nn.Module):
     def heads(self, state: StateTensors, table: ItemTable) -> Heads:
         """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
-        counts, known, rows = weights.sum(2).T, (state.user, state.context), len(state.user)
-        matched = (self.match @ sums.flatten(1)).view(-1, rows, self.dim).transpose(0, 1)  # [B, H, d]
-        repeat = (self.repeat * REPEAT_LR_SCALE @ weights.flatten(1)).view(-1, *weights.shape[1:]).transpose(0, 1)  # [B, H, L]
+        counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
+        # `split`, not slices: its gradient is one `cat`, theirs a tensor of zeros each
+        cut = [self.n_heads, self.n_matched - self.n_heads]
+        matched, matched_log = torch.split_with_sizes(torch.bmm(self.match.expand(rows, -1, -1), sums), cut, 1)  # [B, H, d]
+        repeat, repeat_log = torch.split_with_sizes(
+            torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights), cut, 1
+        )  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
         of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
         z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
@@ -87,8 +92,6 @@ class CatalogueNetwork(nn.Module):
             value = torch.cat([value, self.later_value(hidden)], dim=1)
             later = self.later_direction(torch.cat([hidden, *known], dim=1)).view(rows, -1, self.dim)
             direction = torch.cat([direction, later], dim=1)
-        behaviour = self.behaviour(z) + matched[:, -1] if self.behaviour is not None else None
-        return Heads(
-            value, direction + matched[:, : self.n_heads], behaviour, state.history_items.long(), repeat[:, : self.n_heads],
-            repeat[:, -1] if behaviour is not None else None,
-        )  # fmt: skip
+        behaviour = self.behaviour(z) + matched_log[:, 0] if self.behaviour is not None else None
+        of_log = repeat_log[:, 0] if behaviour is not None else None
+        return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log)

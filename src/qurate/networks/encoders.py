@@ -1,7 +1,5 @@
 """State encoders: history, user features and context become one vector z [B, hidden]."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -29,71 +27,21 @@ class HistoryViews(nn.Module):
         self.scale = nn.Parameter(torch.ones(self.n_views, dim))
 
     def forward(self, state: StateTensors, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums [G, B, d] and their weights [G, B, L] (0 on padding), from a state's tensors and the item vectors [N + 1, d]."""
+        """Sums [B, G, d] and their weights [B, G, L] (0 on padding), from a state's tensors and the item vectors [N + 1, d]."""
         items, types, gaps, values, _, _ = state
         length = items.shape[1]
         place = torch.arange(1, length + 1, device=gaps.device)
         decay = torch.exp(-torch.exp(self.log_rates)[:, None] * (length - place))  # [2, L]
         visit = place > torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)  # rows after the last pause, clock included
-        recency = torch.cat([decay[:, None].expand(-1, len(items), -1), (visit * 0.2)[None]])  # [3, B, L]
-        of_type = types == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None, None]  # [M, B, L], padding is of no type
+        of_type = (
+            types[:, None] == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None]
+        ).float()  # [B, M, L], padding is of no type
         scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
-        weights = torch.cat([(recency[:, None] * of_type).flatten(0, 1), scaled[None]])  # [3M + 1, B, L]
-        events = [weighted_sums(vectors, items, of_type, recency), weighted_sums(vectors, items, (scaled != 0)[None], scaled[None])]
-        return torch.cat(events) * self.scale[:, None], weights
-
-
-def weighted_sums(vectors: Tensor, items: Tensor, member: Tensor, weights: Tensor) -> Tensor:
-    """Sums of item vectors over the events of each set under each weight, [K * M, B, d].
-
-    Args:
-        vectors: [N + 1, d].
-        items: integers [B, L], the item of each event.
-        member: bool [M, B, L], the events of each set.
-        weights: [K, B, L].
-    """
-    count = member.sum(2).flatten()
-    which, row, place = member.nonzero().unbind(1)
-    at = row * items.shape[1] + place
-    chosen = weights.flatten(1).index_select(1, at)
-    sums = _WeightedSums.apply(vectors, items.flatten().index_select(0, at).long(), which * len(items) + row, count, chosen)
-    return sums.view(-1, *items.shape[:1], vectors.shape[1])  # type: ignore[no-any-return]
-
-
-class _WeightedSums(torch.autograd.Function):
-    """Sum s, k is the sum of weights[k, e] * vectors[items[e]] over the events e of set s.
-
-    Events are ordered by set, so that each sum reads the item table once and nothing of [B, L, d] is written; a window is
-    often half empty. PyTorch's own gradient of `embedding_bag` adds row by row; here it is a sum over events ordered by item.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, items: Tensor, sets: Tensor, count: Tensor, weights: Tensor) -> Tensor:
-        """[K * S, d] from vectors [N + 1, d], items [E], sets [E] ascending, events per set [S] and weights [K, E]."""
-        ctx.save_for_backward(vectors, items, sets, count, weights)
-        return _sums_of_rows(vectors, items, count, weights)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """With respect to vectors and weights."""
-        vectors, items, sets, count, weights = ctx.saved_tensors
-        order = items.argsort()
-        of_sum = sets[order, None] + len(count) * torch.arange(len(weights), device=sets.device)  # [E, K]
-        per_item = torch.bincount(items, minlength=len(vectors)) * len(weights)
-        of_vectors = _sums_of_rows(gradient, of_sum.flatten(), per_item, weights[:, order].T.reshape(1, -1))
-        of_weights = None
-        if ctx.needs_input_grad[4]:
-            with torch.enable_grad():
-                free = weights.detach().requires_grad_()
-                of_weights = torch.autograd.grad(_sums_of_rows(vectors.detach(), items, count, free), free, gradient)[0]
-        return of_vectors, None, None, None, of_weights
-
-
-def _sums_of_rows(table: Tensor, rows: Tensor, count: Tensor, weights: Tensor) -> Tensor:
-    """Sums of so many consecutive weighted rows of a table, [K * S, d]: rows int64 [E], count [S], weights [K, E]."""
-    k, n = weights.shape
-    start = (count.cumsum(0) - count + n * torch.arange(k, device=count.device)[:, None]).flatten()
-    return torch.nn.functional.embedding_bag(rows.repeat(k), table, start, mode="sum", per_sample_weights=weights.flatten())
+        views = (of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None])
+        weights = torch.cat(views, dim=1)  # [B, 3M + 1, L]
+        # `index_select`, not `vectors[items]`: its gradient adds whole rows, which is several times faster
+        history = vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)  # [B, L, d]
+        return torch.bmm(weights, history) * self.scale, weights
 
 
 class MeanEncoder(nn.Module):
@@ -108,8 +56,8 @@ class MeanEncoder(nn.Module):
         )
 
     def forward(self, state: StateTensors, vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
-        """z [B, hidden] from a state's tensors, the item vectors [N + 1, d], the sums [G, B, d] and counts [B, G] of the views."""
-        return self.layers(torch.cat([self.narrow(sums).transpose(0, 1).flatten(1), counts, state.user, state.context], dim=1))  # type: ignore[no-any-return]
+        """z [B, hidden] from a state's tensors, the item vectors [N + 1, d] and the views (`HistoryViews`)."""
+        return self.layers(torch.cat([self.narrow(sums).flatten(1), counts, state.user, state.context], dim=1))  # type: ignore[no-any-return]
 
 
 class GRUEncoder(nn.Module):
@@ -125,7 +73,7 @@ class GRUEncoder(nn.Module):
         """z [B, hidden] from a state's tensors and the item vectors [N + 1, d]; the views are for the heads alone."""
         items, types, gaps, values, user, context = state
         numbers = torch.stack([torch.log1p(gaps.clamp(min=0)) / 10, torch.sign(values) * torch.log1p(values.abs())], dim=2)
-        steps = torch.cat([vectors.index_select(0, items.flatten().long()).view(*items.shape, -1), self.types(types.long()), numbers], dim=2)
+        steps = torch.cat([vectors.index_select(0, items.flatten()).view(*items.shape, -1), self.types(types.long()), numbers], dim=2)
         # rows are right-aligned; shifting them left lets the recurrence start at the first real event
         length = (types > 0).sum(1)
         column = (torch.arange(steps.shape[1], device=steps.device)[None] + (steps.shape[1] - length)[:, None]) % steps.shape[1]

@@ -28,6 +28,7 @@ class ItemTower(nn.Module):
     def __init__(self, features: Tensor, dim: int, n_heads: int, hidden: int, id_embedding: bool, id_dropout: float) -> None:
         super().__init__()
         self.register_buffer("features", features, persistent=False)
+        self.register_buffer("real", (torch.arange(len(features)) > 0).float()[:, None], persistent=False)  # [N + 1, 1], 0 on padding
         width = features.shape[1]
         # two kinds of features act together (a liked category at a low price), which a linear tower cannot say
         self.from_features = (
@@ -40,7 +41,7 @@ class ItemTower(nn.Module):
 
     def forward(self, generator: torch.Generator | None = None) -> ItemTable:
         """The table of all items; `generator` draws the id dropout in training mode."""
-        rows = self.get_buffer("features").shape[0]
+        real, rows = self.get_buffer("real"), self.get_buffer("features").shape[0]
         parts: list[Tensor] = [] if self.from_features is None else [self.from_features(self.get_buffer("features"))]
         if self.ids is not None and self.id_bias is not None:
             own = torch.cat([self.ids, self.id_bias], dim=1)
@@ -48,8 +49,6 @@ class ItemTower(nn.Module):
                 keep = torch.rand(rows, 1, generator=generator, device=own.device) >= self.id_dropout
                 own = own * keep
             parts.append(own)
-        real = torch.ones(rows, 1, device=parts[0].device)
-        real[0] = 0
         out = (parts[0] if len(parts) == 1 else parts[0] + parts[1]) * real
         centred = (out + out.sum(0, keepdim=True) * (-1 / max(rows - 1, 1))) * real  # minus on one row: its gradient is one row too
         return ItemTable(out[:, : self.dim].contiguous(), centred)

@@ -1,1 +1,1 @@
-"""What we keep: events once, transitions as indices, history windows gathered at sampling."""
+"""Replay: stored events and transitions, and the samplers that draw batches."""

@@ -99,7 +99,7 @@ class ServedModel:
             return None
         user = None if self._past is None else self._past.index.get(user_id)
         if context is not None and any(column["name"] in context for column in self.model.user_spec["columns"]):
-            known = {} if user is None or self._past is None else self._past.dataset.users.row(user, named=True)
+            known = {} if user is None or self._past is None else self._past.users.row(user, named=True)
             features, _ = feature_matrix(pl.DataFrame([known | context], strict=False), self.model.user_spec)
             return features
         return None if user is None or self._past is None else self._past.features(user)
@@ -111,12 +111,12 @@ class ServedModel:
         cannot be written the service starts all the same, and says so.
         """
         ids = pl.DataFrame({"item_id": self.model.vocabulary.items}, schema={"item_id": pl.String})
-        items = ids if self._past is None else self._past.dataset.items
+        items = ids if self._past is None else self._past.items
         target, beside = directory / "items.parquet", directory / ".items.parquet.tmp"
         try:
             items.write_parquet(beside)
             beside.replace(target)
-        except (OSError, pl.exceptions.ComputeError) as error:  # polars tells a full disk as the latter
+        except (OSError, pl.exceptions.ComputeError) as error:  # polars reports a full disk as the latter
             log.warning("note: %s was not written (%s): give `ingest` the items with --items", target, error)
         finally:
             beside.unlink(missing_ok=True)

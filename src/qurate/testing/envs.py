@@ -24,12 +24,12 @@ def check_env(env: Engine | gymnasium.Env[Any, Any]) -> None:
     if isinstance(env, gymnasium.Env):
         return _check_gym(env)
     _check_catalogue(env)
-    told = _watch(env, 5, CUSTOMERS, check=True)
-    require(equal(told, _watch(env, 5, CUSTOMERS)), "same seed, same customers", "seed 5 was played twice with the same actions")
-    require(not equal(told, _watch(env, 6, CUSTOMERS)), "another seed, other customers", "seeds 5 and 6 gave the same feedback")
+    first = _watch(env, 5, CUSTOMERS, check=True)
+    require(equal(first, _watch(env, 5, CUSTOMERS)), "same seed, same customers", "seed 5 was played twice with the same actions")
+    require(not equal(first, _watch(env, 6, CUSTOMERS)), "another seed, other customers", "seeds 5 and 6 gave the same feedback")
     for n in (1, 7):
         few = _watch(env, 5, n)
-        same = all(equal([a[:n][alive] for a in all_], [a[alive] for a in some]) for alive, all_, some in _first_episodes(told, few, n))
+        same = all(equal([a[:n][alive] for a in all_], [a[alive] for a in some]) for alive, all_, some in _first_episodes(first, few, n))
         require(same, "batch size changes nothing", f"the first {n} of {CUSTOMERS} customers answer otherwise when they are alone")
     observation = env.reset(5, 2)
     shape = (2,) if np.ndim(legal_actions(env, observation, 0)) == 1 else (2, legal_actions(env, observation, 0).shape[1])
@@ -158,6 +158,6 @@ def _check_gym(env: gymnasium.Env[Any, Any]) -> None:
                 observation, info = env.reset()
         return [np.asarray(x) for x in seen]
 
-    told = play(3)
-    require(equal(told, play(3)), "same seed, same customers", "seed 3 was played twice with the same actions")
-    require(not equal(told, play(4)), "another seed, other customers", "seeds 3 and 4 gave the same feedback")
+    first = play(3)
+    require(equal(first, play(3)), "same seed, same customers", "seed 3 was played twice with the same actions")
+    require(not equal(first, play(4)), "another seed, other customers", "seeds 3 and 4 gave the same feedback")

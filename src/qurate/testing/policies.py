@@ -80,16 +80,16 @@ def _check_propensities(policy: Policy, o: Observation, row: int) -> None:
             return
         total = 0.0
         for group in groups:
-            told, share = p[group[0], place], len(group) / len(largest)
+            stated, share = p[group[0], place], len(group) / len(largest)
             require(np.ptp(p[group, place]) <= 1e-12, "propensities are exact", "the same answer to the same question had several")
-            error = (told * (1 - told) / len(largest)) ** 0.5
-            what = f"place {place}: an answer of propensity {told:.4f} came in {share:.4f} of {len(largest)} draws"
-            require(abs(share - told) <= SIGMAS * error + 2 / len(largest), "propensities are exact", what)
-            total += told
+            error = (stated * (1 - stated) / len(largest)) ** 0.5
+            what = f"place {place}: an answer of propensity {stated:.4f} came in {share:.4f} of {len(largest)} draws"
+            require(abs(share - stated) <= SIGMAS * error + 2 / len(largest), "propensities are exact", what)
+            total += stated
         require(total <= 1 + 1e-9, "propensities sum to 1", f"place {place}: the answers seen have {total:.6f} together")
         missed = 60 / len(largest)  # what few answers that never came can have together
         require(total > 1 - missed, "propensities sum to 1", f"place {place}: the answers seen have only {total:.6f} together")
-    whole, told_whole = policy.act(o, np.random.default_rng(row))
-    first, told_first = whole.reshape(len(whole), -1)[row, 0], told_whole.reshape(len(whole), -1)[row, 0]
+    whole, stated_whole = policy.act(o, np.random.default_rng(row))
+    first, stated_first = whole.reshape(len(whole), -1)[row, 0], stated_whole.reshape(len(whole), -1)[row, 0]
     alone = p[slate[:, 0] == first, 0]
-    require(not len(alone) or np.isclose(alone[0], told_first, rtol=1e-5), "rows are decided alone", "company changes a propensity")
+    require(not len(alone) or np.isclose(alone[0], stated_first, rtol=1e-5), "rows are decided alone", "company changes a propensity")

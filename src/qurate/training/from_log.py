@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -10,6 +9,7 @@ import numpy as np
 
 from qurate.algorithms.table import find_algorithm, make_objective
 from qurate.baselines.registry import fit_popularity, fit_scorer
+from qurate.choosing.seen import default_rule
 from qurate.errors import Code, UserError
 from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
@@ -27,7 +27,7 @@ from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.training.drawing import log_sampler, optimiser_of
-from qurate.training.run import Limits, Report, Run, consume
+from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
@@ -45,7 +45,7 @@ def train_on_log(
     seed: int,
     limits: Limits,
     saved: Mapping[str, bytes] | None = None,
-    report: Report | None = None,
+    report: StepCallback | None = None,
 ) -> Model:
     """A Q-network trained on the train split, with a checkpoint.
 
@@ -109,7 +109,7 @@ def assemble(
     dataset: Dataset, ranker: Ranker, algorithm: str, settings: Settings, *, where: str | None, weights: FloatArray, cold_start: bool
 ) -> Model:
     """The model of a ranker that was trained on a dataset."""
-    manifest = dataset.manifest
+    manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types)
     return Model(
         ranker=ranker,
         availability=from_log_end(dataset.availability, dataset.log_end),
@@ -132,13 +132,15 @@ def assemble(
             user_spec=dataset.user_spec,
             shown_in_history=manifest["history"] == "events+shown",
             supports_cold_start=cold_start,
+            exclude=exclude,
+            exclude_reason=reason,
         ),
     )
 
 
-def with_histories(model: Model, data: Dataset | str | Path | None) -> Model:
-    """A model trained from a dataset in memory knows its users from there: it may stand in no directory."""
-    return replace(model, histories=Histories(data)) if isinstance(data, Dataset) else model
+def with_histories(model: Model, dataset: Dataset, wanted: bool) -> Model:
+    """The model with the histories of the users it was trained on, so that it answers for them wherever it goes."""
+    return replace(model, histories=Histories.of(dataset) if wanted else None)
 
 
 def from_log_end(availability: Availability, log_end: int) -> Availability:

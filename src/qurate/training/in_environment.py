@@ -23,7 +23,7 @@ from qurate.networks.values import ValueNetwork
 from qurate.replay.writers import OnlineWriter, step_discount
 from qurate.settings import Settings
 from qurate.training.drawing import online_sampler, optimiser_of
-from qurate.training.run import Report, Run, consume
+from qurate.training.run import Run, StepCallback, consume
 from qurate.training.support import steps_of_events, with_checked_support
 from qurate.types import Availability, Engine
 
@@ -64,7 +64,7 @@ def train_in_engine(
     budget: float | None = None,
     resumable: bool = False,
     saved: Mapping[str, bytes] | None = None,
-    report: Report | None = None,
+    report: StepCallback | None = None,
 ) -> Model:
     """The model after `steps` more decisions with exploration in a simulated world; the given one stays as it was.
 

@@ -20,7 +20,7 @@ from qurate.networks.build import build_task_network
 from qurate.replay.dense_ring import DenseRing
 from qurate.settings import Settings, TableSettings
 from qurate.training.drawing import online_sampler, optimiser_of
-from qurate.training.run import Limits, Report, Run, consume
+from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import with_checked_support
 from qurate.types import NEVER, Availability
 
@@ -38,7 +38,7 @@ UNBOUNDED = 1e6
 
 def train_on_task(
     env: str, settings: Settings, algorithm: str, *, seed: int, limits: Limits, saved: Mapping[str, bytes] | None = None,
-    report: Report | None = None,
+    report: StepCallback | None = None,
 ) -> Model:  # fmt: skip
     """A Q-network trained online in a Gymnasium task, with a checkpoint.
 
@@ -59,7 +59,7 @@ def train_on_task(
 
 def _train(
     engine: GymnasiumEngine, env: str, settings: Settings, algorithm: str, seed: int, limits: Limits, saved: Mapping[str, bytes] | None,
-    report: Report | None,
+    report: StepCallback | None,
 ) -> Model:  # fmt: skip
     if isinstance(settings.algorithm, TableSettings) and (engine.spec.numbers_shape != (0,) or len(engine.spec.categories) != 1):
         got = f"{engine.spec.numbers_shape} numbers and {len(engine.spec.categories)} integers"

@@ -14,7 +14,7 @@ from qurate.training.from_log import train_on_log, with_histories
 from qurate.training.in_environment import train_in_engine
 from qurate.training.on_task import train_on_task
 from qurate.training.reward_weights import reweighted
-from qurate.training.run import Limits, Report
+from qurate.training.run import Limits, StepCallback
 
 
 def resume_training(
@@ -24,13 +24,15 @@ def resume_training(
     *,
     seed: int | None,
     limits: Limits,
-    report: Report | None,
+    histories: bool,
+    report: StepCallback | None,
 ) -> Model:
     """Goes on from a checkpoint, with the algorithm, settings and rewards of the saved run.
 
     Args:
         data: the dataset where it is not in its old place any more.
         given: option -> value, of options that belong to the saved run; None or empty = not given.
+        histories: keep those of the users of the dataset in the model.
 
     Raises:
         UserError: an option that differs from the saved run's, no checkpoint, or another dataset.
@@ -62,7 +64,7 @@ def resume_training(
         dataset, model.settings, model.algorithm, where=dataset_place(data) or model.dataset, weights=weights, seed=began,
         limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report,
     )  # fmt: skip
-    return with_histories(trained, data)
+    return with_histories(trained, dataset, histories)
 
 
 def dataset_place(data: Dataset | str | Path | None) -> str | None:

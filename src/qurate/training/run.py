@@ -16,7 +16,7 @@ import torch
 from qurate.errors import Code, UserError
 from qurate.learning.loops import Progress
 
-Report = Callable[[int, int, dict[str, float]], None]
+StepCallback = Callable[[int, int, dict[str, float]], None]
 """Called now and then with (steps done, steps wanted, figures)."""
 
 CURVE_POINTS = 100
@@ -39,7 +39,7 @@ class Run(msgspec.Struct):
     skipped: int = 0  # updates without a step, because loss or gradient were not finite
 
 
-def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | None, report: Report | None) -> dict[str, Any]:
+def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | None, report: StepCallback | None) -> dict[str, Any]:
     """Runs a loop until `wanted` steps, the budget or Ctrl-C, always between two of its steps; the figures of the run."""
     began, stopped, every, start = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), run.steps
     next_point = (start // every + 1) * every

@@ -16,7 +16,7 @@ from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_e
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
-from qurate.training.run import Limits, Report
+from qurate.training.run import Limits, StepCallback
 
 SEEDS = 2**63
 """Above all seeds: torch takes no larger ones."""
@@ -32,7 +32,8 @@ def train(
     budget: float | None = None,
     resume: str | Path | None = None,
     rewards: str | Mapping[str, Any] | None = None,
-    progress: Report | None = None,
+    histories: bool = True,
+    progress: StepCallback | None = None,
     **settings: Any,
 ) -> Model:
     """Trains on a dataset or in one of our environments.
@@ -47,6 +48,7 @@ def train(
         budget: seconds after which training stops.
         resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm, settings and rewards.
         rewards: other weights for the reward components of the dataset or environment, `{name: weight}`; the rest get 0.
+        histories: keep the events and features of the users of the dataset in the model, to answer for them.
         progress: called now and then.
         settings: see `qurate.settings`.
 
@@ -57,7 +59,7 @@ def train(
     limits = _check(data, env, resume, seed, steps, budget)
     if resume is not None:
         given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm}
-        return resume_training(Path(resume), data, given, seed=seed, limits=limits, report=progress)
+        return resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories, report=progress)
     algorithm, seed = algorithm or "dqn", seed or 0
     task = env is not None and not is_world(env)
     chosen = _settings(algorithm, settings, task)
@@ -79,9 +81,9 @@ def train(
     weights = dataset.weights if rewards is None else reweighted(dataset.components, rewards, "the dataset")
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
-        return with_histories(fit_on_log(dataset, chosen, algorithm, where=where, weights=weights), data)
+        return with_histories(fit_on_log(dataset, chosen, algorithm, where=where, weights=weights), dataset, histories)
     model = train_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=progress)
-    return with_histories(model, data)
+    return with_histories(model, dataset, histories)
 
 
 def _check(

@@ -33,7 +33,7 @@ SWITCH_SECONDS = 0.0005
 def serve(
     model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON
 ) -> None:
-    """`qurate serve`: serves a model until SIGTERM; the address is told on stderr.
+    """`qurate serve`: serves a model until SIGTERM; the address is printed to stderr.
 
     Args:
         model: as loaded.
@@ -75,7 +75,7 @@ def run(make_service: Callable[[], Service], host: str, port: int, ready: Callab
         make_service: opened once the port is ours, closed on return.
         host: a loopback address.
         port: 0 takes a free one.
-        ready: told the address before requests are accepted.
+        ready: called with the address before requests are accepted.
 
     Raises:
         UserError: the host is not a loopback address, or the data directory holds something else.

@@ -1,4 +1,4 @@
-"""The embedded store: events and decisions in one SQLite file, durable before anybody is told.
+"""The embedded store: events and decisions in one SQLite file, durable before they are acknowledged.
 
 One writer thread owns the only writing connection (WAL, synchronous=FULL) and puts everything that waits into one
 commit, so that many requests share one fsync. Sequence numbers run over both tables in the order of commit; a decision
@@ -62,7 +62,7 @@ class SqliteStore:
         self._thread.start()
 
     def submit(self, write: Write) -> None:
-        """Hands rows to the writer; `finished` tells when they are durable.
+        """Hands rows to the writer; `finished` is called when they are durable.
 
         Raises:
             MachineError: code overloaded, where too many writes wait already.
@@ -149,7 +149,7 @@ class SqliteStore:
         try:
             self._commit(group)
             self._presence.check()
-        except Exception as error:  # whatever a row brings, the writer lives on and the request is told
+        except Exception as error:  # whatever a row brings, the writer goes on and the request gets the error
             if len(group) > 1 and not is_disk(error):
                 for write in group:  # one bad request must not fail the others
                     self._write([write])

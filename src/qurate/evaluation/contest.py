@@ -1,0 +1,87 @@
+"""Several rankings of the same held-out decisions: paired differences, and which one to use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from qurate.evaluation.evaluate import CAPTIONS, FIRST, OPEN, REPEAT, Measured, Targets, by_type
+from qurate.evaluation.intervals import number, percentile
+from qurate.evaluation.ranking import Ranked, RankingData
+from qurate.types import IntArray
+
+LEVEL = 0.95
+
+
+def contest(
+    on: str, data: RankingData, rows: IntArray, ranked: Mapping[str, Ranked], opened: int, *, k: int = 20, draws: int = 1_000, seed: int = 0
+) -> dict[str, Any]:
+    """The contract's evaluate JSON of the first contender with the others as its baselines, and a verdict.
+
+    Besides: `contenders` (each with its figures and `behind`: how much less NDCG@k than the best, paired, `mean` and `ci`),
+    `best`, `verdict` ("use" or "insufficient") and `sentence`. The best is the one to use where every interval of the
+    others' differences lies below 0. The intervals are 95 % for all differences together (Bonferroni), for the best is
+    not known beforehand; bootstrap over users.
+
+    Args:
+        on: name of the data.
+        rows: the targets T, transitions of `data`.
+        ranked: what each contender did with them.
+        opened: how many items were open to at least one target.
+    """
+    metric, names = f"NDCG@{k}", list(ranked)
+    found = ranked[names[0]].ranks.ties > 0
+    targets = Targets(data, rows, found, draws, seed)
+    measured = {name: Measured([one], targets, k, opened) for name, one in ranked.items()}
+    mean = {name: float(one.total[metric]["mean"]) for name, one in measured.items()}
+    best = max(names, key=lambda name: mean[name])
+    level = 1 - (1 - LEVEL) / max(len(names) - 1, 1)
+    behind = {
+        name: percentile(mean[name] - mean[best], measured[name].draws[metric] - measured[best].draws[metric], level)
+        for name in names
+        if name != best
+    }
+    clear = bool(behind) and all(one.hi < 0 for one in behind.values())
+    first, others = names[0], names[1:]
+    rival = max(others, key=lambda name: mean[name])
+    lift = percentile(mean[first] - mean[rival], measured[first].draws[metric] - measured[rival].draws[metric])
+    groups = (FIRST, REPEAT)
+    return {
+        "model": first,
+        "on": on,
+        "n": int(rows.size),
+        "metrics": measured[first].total,
+        "by_type": by_type(measured[first], targets),
+        "by_score": {},
+        "baselines": {name: measured[name].total for name in others},
+        "caption": CAPTIONS[data.manifest["kind"]],
+        "k": k,
+        "users": targets.users,
+        "seeds": 1,
+        "missed": float(1.0 - found.mean()),
+        "open": {"n": int(found.sum()), **measured[first].by_group[OPEN]},
+        **{group: {"n": int(targets.groups[group].sum()), **measured[first].by_group[group]} for group in groups},
+        "lift": {"metric": metric, "over": rival, **lift.to_dict()},
+        "contenders": [
+            {
+                "name": name,
+                "metrics": one.total,
+                "by_type": by_type(one, targets),
+                **{group: one.by_group[group] for group in groups},
+                "behind": None if name == best else behind[name].to_dict(),
+            }
+            for name, one in measured.items()
+        ],
+        "best": best,
+        "verdict": "use" if clear else "insufficient",
+        "sentence": _sentence(best, metric, {name: [number(x) for x in one] for name, one in behind.items()}, clear),
+    }
+
+
+def _sentence(best: str, metric: str, behind: Mapping[str, list[float | None]], clear: bool) -> str:
+    nearest = max(behind, key=lambda name: behind[name][2] if behind[name][2] is not None else float("inf"))  # type: ignore[arg-type, return-value]
+    mean, lo, hi = behind[nearest]
+    if mean is None or lo is None or hi is None:
+        return "Not enough evidence: there is no interval."
+    gap = f"{metric} {0 - mean:+.4f} over {nearest}, interval {0 - hi:+.4f} to {0 - lo:+.4f}"
+    if clear:
+        return f"Use {best}: it ranks what was chosen later higher than all the others ({gap})."
+    return f"Not enough evidence: {best} is ahead, but the difference may be chance ({gap})."

@@ -1,0 +1,143 @@
+"""`evaluate MODEL... DATASET`: several models and baselines on the same held-out decisions, also of different catalogues."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.baselines.registry import FITTED, fit_scorer
+from qurate.errors import Code, UserError, nearest
+from qurate.evaluation.contest import contest
+from qurate.evaluation.ranking import Ranked, draw_visits, rank_all, ranking_targets
+from qurate.evaluation.report import Report
+from qurate.events.features import feature_matrix
+from qurate.experiments.evaluate import exclusion_on
+from qurate.mdp.storage import Dataset
+from qurate.models.model import Model, load
+from qurate.types import FloatArray, IntArray, Observation, Scorer
+
+K = 20
+
+
+@dataclass(frozen=True)
+class ScorerById:
+    """A model that numbers items and event types its own way, asked with a dataset's observations.
+
+    Attributes:
+        items: int64 [N + 1], the model's number of each of the dataset's items, 0 = unknown. types: the same of event types.
+    """
+
+    model: Model
+    items: IntArray
+    types: IntArray
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model.name
+
+    def scores(self, observation: Observation) -> FloatArray:
+        """float32 [B, K] of the dataset's candidates."""
+        state, candidates = observation.state, observation.actions.candidates
+        state = state._replace(history_items=self.items[state.history_items], history_types=self.types[state.history_types])
+        if candidates.strides[0] == 0:
+            candidates = np.broadcast_to(self.items[candidates[0]], candidates.shape)
+        else:
+            candidates = self.items[candidates]
+        return self.model.scores(Observation(state, observation.actions._replace(candidates=candidates)))
+
+
+def evaluate_many(
+    contenders: Sequence[str | Path], data: Dataset | str | Path, *, exclude: Sequence[str] = (), visits: int | None = 20_000
+) -> Report:
+    """Several models and baselines rank the same held-out decisions; the report ends in the one to use, if one can be told.
+
+    Where catalogues differ, all rank the items that all of them know; how many items and decisions that leaves out is said.
+
+    Args:
+        contenders: model directories, or baselines by name, which are fitted on the dataset; the first is the subject.
+        data: a dataset or its directory; its test split is ranked.
+        exclude: what is not shown again; by default as the first model recommends.
+        visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
+
+    Raises:
+        UserError: fewer than two contenders, one of them twice, a name that is neither, or no common item that was chosen.
+    """
+    names = [str(one) for one in contenders]
+    _check(names)
+    dataset, on = (data, "dataset") if isinstance(data, Dataset) else (Dataset.read(str(data)), str(data))
+    models = {name: load(name) for name in names if name not in FITTED}
+    rule = exclusion_on(next(iter(models.values()), None), exclude, dataset)
+    known = {name: _numbers(dataset.vocabulary.items, model.vocabulary.items) for name, model in models.items()}
+    common = np.ones(len(dataset.vocabulary.items) + 1, np.bool_)
+    for numbers in known.values():
+        common &= numbers > 0
+    common[0] = False
+    rows = ranking_targets(dataset)
+    rows = rows if visits is None else draw_visits(dataset, rows, visits, 0)
+    inside = rows[common[dataset.transitions.action[rows]]]
+    if not inside.size:
+        got, hint = f"none among the {int(common.sum())} items that all know", "give models of the same shop"
+        raise UserError("later choices of items that every model knows", got, where=on, hint=hint, code=Code.NO_TARGETS)
+    ranked: dict[str, Ranked] = {}
+    window = max((model.window for model in models.values()), default=50)
+    opened = np.zeros(0, np.bool_)
+    for name in names:
+        scorer, view, length = _asked(name, models.get(name), known.get(name), dataset, window)
+        result, opened = rank_all(view, inside, {name: scorer}, K, length, None if rule is None else rule[1], common)
+        ranked |= result
+    result_json = contest(on, dataset, inside, ranked, int(opened.sum()), k=K)
+    notes = [*_left_out(dataset, common, rows, inside), *_reaches_into(models, dataset, inside)]
+    more = {"candidates": float(opened.sum()), "exclude": "none" if rule is None else rule[0], "notes": notes}
+    return Report(result_json | more, f"{', '.join(names)} on {on}", notes=[result_json["sentence"], *notes])
+
+
+def _check(names: Sequence[str]) -> None:
+    if len(names) < 2 or len(set(names)) < len(names):
+        got = "one" if len(names) < 2 else "one of them twice"
+        raise UserError("two or more models or baselines", got, where="evaluate", hint="name others", code=Code.BAD_EVALUATE)
+    for name in names:
+        if name not in FITTED and not Path(name).is_dir():
+            raise UserError("a model directory or a baseline", name, where="evaluate", hint=nearest(name, FITTED), code=Code.UNKNOWN_POLICY)
+
+
+def _numbers(theirs: Sequence[str], ours: Sequence[str]) -> IntArray:
+    """int64 [N + 1]: the number in `ours` of each of `theirs`, from 1; 0 = unknown, and padding."""
+    index = {one: i + 1 for i, one in enumerate(ours)}
+    return np.array([0, *(index.get(one, 0) for one in theirs)], np.int64)
+
+
+def _asked(name: str, model: Model | None, items: IntArray | None, dataset: Dataset, window: int) -> tuple[Scorer, Dataset, int]:
+    """A contender's scorer, the dataset with users' features as it reads them, and its history window."""
+    if model is None or items is None:
+        return fit_scorer(name, dataset), dataset, window
+    if model.vocabulary == dataset.vocabulary and model.user_spec == dataset.user_spec:
+        return model, dataset, model.window
+    types = _numbers(dataset.vocabulary.types, model.vocabulary.types)
+    features, _ = (
+        feature_matrix(dataset.users, model.user_spec) if model.user_spec else (np.zeros((dataset.users.height, 0), np.float32), {})
+    )
+    return ScorerById(model, items, types), replace(dataset, user_features=features), model.window
+
+
+def _left_out(dataset: Dataset, common: NDArray[np.bool_], rows: IntArray, inside: IntArray) -> list[str]:
+    items = len(common) - 1
+    if int(common.sum()) == items:
+        return []
+    return [
+        f"The catalogues differ: ranked are the {int(common.sum()):,} of {items:,} items that every model knows; "
+        f"{rows.size - inside.size:,} of {rows.size:,} later choices were of other items and are left out."
+    ]
+
+
+def _reaches_into(models: dict[str, Model], dataset: Dataset, rows: IntArray) -> list[str]:
+    """Models of other logs that go on after the first held-out decision: they may have learned from what they are asked."""
+    t = dataset.transitions
+    first = int(t.clock[t.state[rows]].min())
+    return [
+        f"The log of {name} is another one and goes on into the held-out time: its figures may be too good."
+        for name, model in models.items()
+        if model.provenance.dataset_sha256 != dataset.sha256 and model.histories is not None and model.histories.log_end > first
+    ]
