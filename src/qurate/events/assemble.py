@@ -9,7 +9,7 @@ from qurate.events.layout_rows import CheckedRows
 from qurate.events.schema import EventLog, Kind
 
 
-def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[str]) -> EventLog:
+def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[str], whole: bool) -> EventLog:
     kinds: list[Kind] = [part.tables.kind for part in read]
     decisions = [conform_decisions(part.tables.decisions) for part in read if part.tables.decisions is not None]
     beside_log = {key: _of_the_log(table, read) for key, table in layout.companions(path).items()}
@@ -25,6 +25,7 @@ def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[st
         notes=list(dict.fromkeys(notes)),
         rows=sum(part.total for part in read),
         has_users=layout.has_users,
+        whole=whole,
     )
 
 

@@ -149,13 +149,21 @@ def flag(name: str) -> pl.Expr:
 
 def plain_list(text: pl.Expr) -> pl.Expr:
     """Ids out of text with `|`, commas, semicolons or blanks; null where empty."""
-    tidied = tidy(text.str.strip_chars()).str.strip_chars("[]")
+    return text.map_batches(plain_lists, return_dtype=pl.List(pl.String), is_elementwise=True)
+
+
+def plain_lists(texts: pl.Series) -> pl.Series:
+    """`plain_list` of values. One step after the other: as one expression it repeats the text a hundred times."""
+    text, listed = pl.col("text"), pl.col("listed")
+    frame = texts.alias("text").to_frame().with_columns(text.str.strip_chars()).with_columns(tidy(text).str.strip_chars("[]"))
     # Ids may hold blanks, so blanks separate only where nothing else does.
-    by_bar, by_comma, by_semicolon = (tidied.str.contains(sign, literal=True) for sign in "|,;")
-    rest = pl.when(by_semicolon).then(tidied.str.split(";")).otherwise(tidied.str.split(" "))
-    split = pl.when(by_bar).then(tidied.str.split("|")).when(by_comma).then(tidied.str.split(",")).otherwise(rest)
-    listed = split.list.eval(pl.element().str.strip_chars("\"' ")).list.eval(tidy(pl.element().filter(pl.element() != "")))
-    return pl.when(listed.list.len() > 0).then(listed)
+    split = text.str.split(" ")
+    for sign in ";,|":
+        if frame["text"].str.contains(sign, literal=True).any():
+            split = pl.when(text.str.contains(sign, literal=True)).then(text.str.split(sign)).otherwise(split)
+    frame = frame.select(split.list.eval(pl.element().str.strip_chars("\"' ")).alias("listed"))
+    frame = frame.with_columns(listed.list.eval(tidy(pl.element().filter(pl.element() != ""))))
+    return frame.select(pl.when(listed.list.len() > 0).then(listed)).to_series().alias(texts.name)
 
 
 def key_of(name: str) -> str:

@@ -7,7 +7,7 @@ import polars as pl
 from qurate.errors import Code, UserError, nearest
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, LABELLED, STRUCTURED, TRUTH, Listed, items_of, vector_of
+from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, STRUCTURED, TRUTH, Listed, items_of, vector_of
 from qurate.events.paths import lookup, value_at
 from qurate.events.role_rows import joined_by_id, nobody
 from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles
@@ -157,13 +157,22 @@ class _Finder:
         self.roles.notes.append(f"{source['item_id']} holds lists: {what}")
 
     def _listed(self, name: str) -> Listed:
-        return items_of(self.columns, self.roles.source[name], self.values(name))
+        return self._list_in(self.roles.source[name])
+
+    def _list_in(self, column: str) -> Listed:
+        listed = items_of(self.columns, column, self.sample[column])
+        made = f"{PARSED}{column}"
+        if listed.parsed is not None and made not in self.roles.parsed:
+            self.roles.parsed[made] = listed.parsed
+            self.sample = self.sample.with_columns(listed.parsed.alias(made))
+        return listed
 
     def _as_many(self, name: str) -> bool:
         """Whether the column holds as many parts as the times."""
         if name == "timestamp":
             return True
-        counts = [self.sample.select(self._listed(one).ids.list.len()).to_series() for one in (name, "timestamp")]
+        lists = [self._listed(one).ids for one in (name, "timestamp")]
+        counts = [self.sample.select(ids.list.len()).to_series() for ids in lists]
         return bool((counts[0] == counts[1]).mean() or 0 > 0.9)
 
     # what was shown, and what came of it
@@ -217,8 +226,7 @@ class _Finder:
         if "item_id" in self.roles.source or listed.taken is not None:
             return
         for column in self.free((*ANSWER_KEYS, "clickeditem", "clickeditems", "clickeditemid", "chosen", "chosenitem", "selected")):
-            values = self.sample[column]
-            own = items_of(self.columns, column, values)
+            own = self._list_in(column)
             both = self.sample.select(listed.ids.alias("ids"), own.ids.alias("own")).drop_nulls()
             if both.height and (both["own"].list.set_difference(both["ids"]).list.len() == 0).all():
                 kind = ANSWER_KEYS.get(key_of(column), "click")

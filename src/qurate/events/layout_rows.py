@@ -1,6 +1,6 @@
 """The rows of the files of one layout: parsed, the bad ones and those that stand twice set aside.
 
-One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy.
+One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy, except that of small files.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,10 @@ from qurate.events.set_aside import MAX_REJECTS, digest_of, doubles_of, rejects_
 from qurate.events.sources import BROKEN, Table, unreadable
 from qurate.events.times import by_order, read_time
 
+MADE = "_made_"
+"""Before the names of the columns that a layout makes."""
+SMALL_BYTES = 8_000_000
+"""Files up to this size are read once, and their rows held in memory."""
 DOUBLES_SAID = 0.01
 """Above this share of duplicates a note names the option that keeps them."""
 
@@ -84,13 +88,18 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
     for name in layout.numbers:
         flat(columns, name)
     fields = _with_asked(layout.fields(columns), columns, reading.asked, tables) if layout is not OWN_LAYOUT else layout.fields(columns)
-    rows = frame.with_columns(moment.alias("_moment")).select(
+    # Columns of their own first, to which the checks refer: an expression that is written out wherever it is used
+    # makes plans that take longer to optimise than to run.
+    made = {name: pl.col(f"{MADE}{name}") for name in fields}
+    rows = frame.with_columns(moment.alias("_moment"), **{f"{MADE}{name}": expr for name, expr in fields.items()}).select(
         "row",
         pl.col("_moment").alias("timestamp"),
-        problem(layout, fields, columns, any(table.separator for table in tables)).alias("_problem"),
+        problem(layout, made, columns, any(table.separator for table in tables)).alias("_problem"),
         *([digest_of(columns).alias(DIGEST)] if layout.dedupe else []),
-        *(expr.alias(name) for name, expr in fields.items()),
+        *(column.alias(name) for name, column in made.items()),
     )
+    if all(table.cut or table.plain.stat().st_size <= SMALL_BYTES for table in tables):
+        rows = rows.collect(engine="streaming").lazy()
     event_id = "event_id" in fields
     wanted = ["row", "_problem", *([DIGEST] if layout.dedupe else []), *(["event_id"] if event_id else [])]
     seen = rows.select(wanted).collect(engine="streaming")

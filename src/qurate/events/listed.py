@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from qurate.events.fields import Columns, flat, key_of, plain_list, tidy
+from qurate.events.fields import Columns, flat, key_of, plain_list, plain_lists, tidy
 
 ID_KEYS = (
     "itemid",
@@ -63,7 +63,11 @@ _NUMPY = re.compile(rf"\[\s*({_TOKEN}(?:\s+{_TOKEN})*)?\s*\]")
 _BARE = re.compile(r"""[\[({]?\s*[^\[\](){}'":]*[\])}]?""")
 _ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
 
-ITEMS = pl.List(pl.Struct({"id": pl.String(), "answer": pl.Int8()}))
+PARSED = "_parsed_"
+"""Before the name of a column of text: what `_parse_all` makes of it."""
+
+ITEMS = {"ids": pl.List(pl.String), "taken": pl.List(pl.String)}
+"""Items of a text, and those whose answer is 1; both are null where it cannot be read."""
 
 Item = tuple[str | None, int | None]
 
@@ -78,6 +82,7 @@ class Listed:
     unread: pl.Expr | None  # bool: text that cannot be read
     form: str  # for people: "objects", "id-0/1", "text", "list"
     means: str = "click"  # type of the events that the answers are
+    parsed: pl.Expr | None = None  # the column PARSED + name, which must be made before the others, so that text is parsed once
 
 
 def items_of(columns: Columns, name: str, sample: pl.Series) -> Listed:
@@ -93,14 +98,14 @@ def items_of(columns: Columns, name: str, sample: pl.Series) -> Listed:
     if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.Struct):
         return _of_records(raw, dtype.inner)
     if isinstance(dtype, pl.Struct):
-        return _parsed(raw.struct.json_encode(), sample.struct.json_encode() if len(sample) else sample.cast(pl.String))
+        return _parsed(name, raw.struct.json_encode(), sample.struct.json_encode() if len(sample) else sample.cast(pl.String))
     if isinstance(dtype, pl.List | pl.Array):
         ids = raw.cast(pl.List(pl.String)).list.eval(tidy(pl.element()))
         known = sample.cast(pl.List(pl.String)).explode().drop_nulls()
         return _suffixed(pl.when(ids.list.len() > 0).then(ids), known) or _plain(ids, "list")
     known = sample.cast(pl.String).drop_nulls()
     if known.str.contains(STRUCTURED).any():
-        return _parsed(raw.cast(pl.String), known)
+        return _parsed(name, raw.cast(pl.String), known)
     ids = plain_list(raw.cast(pl.String))
     values = pl.select(plain_list(pl.lit(known))).to_series().explode().drop_nulls()
     unread = raw.cast(pl.String).str.contains(STRUCTURED)
@@ -136,18 +141,16 @@ def _of_records(raw: pl.Expr, record: pl.Struct) -> Listed:
     return Listed(ids, taken, None, None, f"objects ({key}, {answer})", ANSWER_KEYS[key_of(answer)])
 
 
-def _parsed(text: pl.Expr, known: pl.Series) -> Listed:
-    items = text.map_batches(_parse_all, return_dtype=ITEMS, is_elementwise=True)
-    ids = items.list.eval(pl.element().struct.field("id"))
-    sample = [parse_items(value) for value in known.to_list() if value]
-    answered = any(answer is not None for items_ in sample for _, answer in items_ or ())
-    field = pl.element().struct.field
-    taken = items.list.eval(pl.when(field("answer") == 1).then(field("id"))).list.drop_nulls() if answered else None
-    unread = items.is_null() & text.is_not_null() & ~text.str.strip_chars().is_in(["", "null", "None", "nan", "NaN"])
-    means = next((ANSWER_KEYS[k] for value in known.to_list() if value for k in _keys(value) if k in ANSWER_KEYS), "click")
-    return Listed(
-        pl.when(ids.list.len() > 0).then(ids), taken, None, unread, "text of lists with answers" if answered else "text of lists", means
-    )
+def _parsed(name: str, text: pl.Expr, known: pl.Series) -> Listed:
+    parsed = text.map_batches(_parse_all, return_dtype=pl.Struct(ITEMS), is_elementwise=True)
+    ids, taken = (pl.col(f"{PARSED}{name}").struct.field(part) for part in ITEMS)
+    unread = ids.is_null() & text.is_not_null() & ~text.str.strip_chars().is_in(["", "null", "None", "nan", "NaN"])
+    ids = pl.when(ids.list.len() > 0).then(ids)
+    values = known.unique(maintain_order=True).to_list()
+    if not any(answer is not None for value in values if value for _, answer in parse_items(value) or ()):
+        return Listed(ids, None, None, unread, "text of lists", parsed=parsed)
+    means = next((ANSWER_KEYS[k] for value in values if value for k in _keys(value) if k in ANSWER_KEYS), "click")
+    return Listed(ids, taken, None, unread, "text of lists with answers", means, parsed)
 
 
 def _keys(text: str) -> list[str]:
@@ -157,9 +160,16 @@ def _keys(text: str) -> list[str]:
 
 
 def _parse_all(texts: pl.Series) -> pl.Series:
-    found = [None if text is None else parse_items(text) for text in texts.to_list()]
-    rows = [None if items is None else [{"id": item, "answer": answer} for item, answer in items] for items in found]
-    return pl.Series(texts.name, rows, dtype=ITEMS)
+    # The same lists are shown again and again: each text is parsed once.
+    found = {text: _ids_and_taken(parse_items(text)) for text in texts.drop_nulls().unique().to_list()}
+    rows = [found.get(text, (None, None)) for text in texts.to_list()]
+    return pl.DataFrame(rows, schema=ITEMS, orient="row").to_struct(texts.name)
+
+
+def _ids_and_taken(items: list[Item] | None) -> tuple[list[str | None] | None, list[str] | None]:
+    if items is None:
+        return None, None
+    return [item for item, _ in items], [item for item, answer in items if answer == 1 and item is not None]
 
 
 def parse_items(text: str) -> list[Item] | None:
@@ -292,14 +302,24 @@ def text_list(columns: Columns, name: str) -> pl.Expr:
         listed = raw.cast(pl.List(pl.String))
         listed = listed.list.eval(tidy(pl.element())) if dtype.inner == pl.String else listed
         return pl.when(listed.list.len() > 0).then(listed)
-    text = raw.cast(pl.String)
-    structured = text.str.contains(STRUCTURED)
-    parsed = pl.when(structured).then(text).map_batches(_ids_of, return_dtype=pl.List(pl.String), is_elementwise=True)
-    return pl.when(structured).then(pl.when(parsed.list.len() > 0).then(parsed)).otherwise(plain_list(text))
+    return raw.cast(pl.String).map_batches(_lists_of, return_dtype=pl.List(pl.String), is_elementwise=True)
 
 
-def _ids_of(texts: pl.Series) -> pl.Series:
-    if texts.null_count() == len(texts):
-        return pl.Series(texts.name, [None] * len(texts), dtype=pl.List(pl.String))
-    found = [None if text is None else parse_items(text) or ([(None, None)] if text.strip("[](){} ") else []) for text in texts.to_list()]
-    return pl.Series(texts.name, [None if items is None else [item for item, _ in items] for items in found], dtype=pl.List(pl.String))
+def _lists_of(texts: pl.Series) -> pl.Series:
+    """The ids of each text; only the forms that occur among the texts are looked at."""
+    structured = texts.str.contains(STRUCTURED).fill_null(False)
+    if not structured.any():
+        return plain_lists(texts)
+    found = {text: _ids_of(text) for text in texts.filter(structured).unique().to_list()}
+    rows = [(found.get(text),) for text in texts.to_list()]
+    parsed = pl.DataFrame(rows, schema={texts.name: pl.List(pl.String)}, orient="row").to_series()
+    rest = ~structured & texts.is_not_null()
+    return parsed.zip_with(~rest, plain_lists(texts)) if rest.any() else parsed
+
+
+def _ids_of(text: str) -> list[str | None] | None:
+    """The ids of structured text, null for none; one that is null where the text cannot be read."""
+    items = parse_items(text)
+    if not items:
+        return [None] if text.strip("[](){} ") else None
+    return [item for item, _ in items]

@@ -71,20 +71,20 @@ def read_events(
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
-    given = isinstance(path, str | Path) and Path(path).is_dir()
     types = {"": type} if isinstance(type, str) else dict(type or {})
     asked = Asked(map or {}, types, value)
     asked.check(tables, decisions)
-    groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=given)
+    groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
     reading = Reading(files, asked, keep_duplicates)
     first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
     read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
     main = groups[0][0]
     notes = [*unread, *(note for part in read for note in part.notes)]
     notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
-    log = _with_files(assemble(main, groups[0][1][0].path, read, notes), groups, files, asked)
+    log = assemble(main, groups[0][1][0].path, read, notes, whole=not any(table.cut for table in tables))
+    log = _with_files(log, groups, files, asked)
     if main.name == OWN or decisions is not None:
-        log = _with_decisions(log, groups[0][1][0].path, decisions, asked)
+        log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
     return log
 
@@ -102,7 +102,10 @@ def _read_store_alone(store: Path, decisions: str | Path | None) -> EventLog:
 
 
 def _first_rows(table: Table, rows: int | None) -> Table:
-    return table if rows is None else replace(table, frame=table.frame.head(rows).collect(engine="streaming").lazy())
+    if rows is None:
+        return table
+    first = table.frame.head(rows).collect(engine="streaming")
+    return replace(table, frame=first.lazy(), cut=first.height == rows)
 
 
 def _with_files(log: EventLog, groups: list[tuple[Layout, list[Table]]], roles: dict[Path, Roles], asked: Asked) -> EventLog:
@@ -116,11 +119,12 @@ def _with_files(log: EventLog, groups: list[tuple[Layout, list[Table]]], roles: 
     )
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked, rows: int | None) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
     table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
     if table is None:
         return log
+    table = _first_rows(table, rows)
     own = {key: column for key, column in asked.map.items() if ":" in key}
     roles = roles_of(table, Asked(own), sample_of(table))
     lacking = [name for name in ("decision_id", "user_id", "timestamp", "shown") if name not in roles.source]
@@ -139,4 +143,5 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, ask
         rows=log.rows + read.total,
         notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
         source=[*log.source, str(table.path)],
+        whole=log.whole and not table.cut,
     )

@@ -73,6 +73,7 @@ class Roles:
 
     source: dict[str, str]  # contract's column -> the log's column, path or expression, for the plan
     paths: dict[str, pl.Expr] = field(default_factory=dict)  # columns that do not stand in the file as such, by their text
+    parsed: dict[str, pl.Expr] = field(default_factory=dict)  # columns that `exprs` and `broken` refer to, and nothing else
     exprs: dict[str, pl.Expr] = field(default_factory=dict)  # columns to add, by name
     drop: list[str] = field(default_factory=list)  # columns of the log that a mapping hides
     rename: dict[str, str] = field(default_factory=dict)
@@ -92,13 +93,13 @@ class Roles:
         frame = frame.with_columns(**self.paths)
         added = dict(self.exprs)
         if self.explode:
-            added[DIGEST] = pl.struct(pl.all().exclude("row", EXTRA, BROKEN)).hash(seed=1)
-        frame = frame.with_columns(**{f"_new_{name}": expr for name, expr in added.items()})
+            added[DIGEST] = pl.struct(pl.all().exclude("row", EXTRA, BROKEN, *self.parsed)).hash(seed=1)
+        frame = frame.with_columns(**self.parsed).with_columns(**{f"_new_{name}": expr for name, expr in added.items()})
         if self.broken:
             said = [pl.when(wrong).then(pl.lit(reason)) for wrong, reason in self.broken]
             had = [pl.col(BROKEN)] if BROKEN in frame.collect_schema() else []
             frame = frame.with_columns(pl.coalesce([*had, *said]).alias(BROKEN))
-        frame = frame.drop(self.drop).rename(self.rename)
+        frame = frame.drop(*self.parsed, *self.drop).rename(self.rename)
         frame = frame.drop(list(added), strict=False).rename({f"_new_{name}": name for name in added})
         return frame.explode(self.explode) if self.explode else frame
 

@@ -73,6 +73,7 @@ class Table:
     time_form: str | None = None  # what the user said about the times
     order: str | None = None  # the column (or "" for the row) that gives an order instead of a time
     notes: tuple[str, ...] = ()  # what was assumed about the file, without its name
+    cut: bool = False  # `frame` holds the first rows only
 
     @property
     def is_text(self) -> bool:

@@ -101,12 +101,15 @@ def _totals(log: EventLog, present: datetime) -> pl.DataFrame:
     return kinds.collect(engine="streaming").sort("n", "type", descending=[True, False])
 
 
-def _count(rows: pl.LazyFrame, wrong: pl.Expr) -> _Found:
-    """How many rows are wrong, and the first of them."""
-    flagged = rows.select("row", wrong.fill_null(False).alias("wrong"))
-    totals = flagged.select(pl.len().alias("of"), pl.col("wrong").sum().alias("count")).collect(engine="streaming")
-    count = int(totals["count"][0] or 0)
-    return _Found(count, _first(rows, wrong) if count else [], int(totals["of"][0]))
+def _count(rows: pl.LazyFrame, *checks: tuple[pl.Expr, pl.Expr]) -> list[_Found]:
+    """For each check, (rows that it is about, wrong ones): how many are wrong, and the first of them. One pass over the rows."""
+    flags = [
+        flag.fill_null(False).alias(f"{place}")
+        for place, flag in enumerate(one for about, wrong in checks for one in (about, about & wrong))
+    ]
+    totals = [int(n or 0) for n in rows.select(flags).sum().collect(engine="streaming").row(0)]
+    counts = zip(checks, totals[::2], totals[1::2])
+    return [_Found(count, _first(rows, about & wrong) if count else [], of) for (about, wrong), of, count in counts]
 
 
 def _first(rows: pl.LazyFrame, wrong: pl.Expr) -> list[int]:
@@ -173,17 +176,23 @@ def _order(log: EventLog) -> dict[str, Any]:
 
 def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[dict[str, Any]]:
     """The checks between what was shown and what happened."""
-    twice = _count(decisions, ~pl.col("decision_id").is_first_distinct())
+    every = pl.lit(True)
+    again = pl.col("shown").list.n_unique() < pl.col("shown").list.len()
+    twice, repeats = _count(
+        decisions.with_columns(~pl.col("decision_id").is_first_distinct().alias("twice")), (every, pl.col("twice")), (every, again)
+    )
     user = pl.coalesce("user_id", "session_id")  # the session stands for a missing user
     shown = decisions.select("decision_id", "shown", pl.col("timestamp").alias("decided"), user.alias("asker")).unique("decision_id")
     named = log.events.filter(pl.col("decision_id").is_not_null()).join(shown, on="decision_id", how="left")
-    known = named.filter(pl.col("shown").is_not_null())
-    unknown = _count(named, pl.col("shown").is_null())
-    outside = _count(known, pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(pl.col("shown")))
-    early = _count(known, pl.col("timestamp") < pl.col("decided"))
-    foreign = _count(known, user != pl.col("asker"))
+    known = pl.col("shown").is_not_null()
+    unknown, outside, early, foreign = _count(
+        named,
+        (every, ~known),
+        (known, pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(pl.col("shown"))),
+        (known, pl.col("timestamp") < pl.col("decided")),
+        (known, user != pl.col("asker")),
+    )
     checks = _ended(log.items, decisions, max_bad)
-    repeats = _count(decisions, pl.col("shown").list.n_unique() < pl.col("shown").list.len())
     return [
         _check("decision ids", twice, max_bad, "every decision has its own id", "decision ids that stand twice"),
         _check("known decisions", unknown, max_bad, "events name decisions that exist", "events name a decision that is not in the log"),
@@ -201,5 +210,5 @@ def _ended(items: pl.LazyFrame | None, decisions: pl.LazyFrame, max_bad: float) 
         return []
     ends = items.select(pl.col("item_id").alias("shown"), "available_until").unique("shown", keep="last")
     shown = decisions.select("row", "timestamp", "shown").explode("shown").join(ends, on="shown", how="left")
-    late = _count(shown, pl.col("timestamp") >= pl.col("available_until"))
+    (late,) = _count(shown, (pl.lit(True), pl.col("timestamp") >= pl.col("available_until")))
     return [_check("shown while available", late, max_bad, "no item was shown after its end", "items shown after their available_until")]

@@ -40,6 +40,7 @@ class Request:
     max_bad: float = 0.01
     typed: dict[str, Any] = field(default_factory=dict)  # the options as typed, for the command that repeats them
     output: Path | None = None
+    kept: dict[str, EventLog] = field(default_factory=dict, compare=False, repr=False)  # the "log", once it was read whole
 
     @property
     def source(self) -> Path | list[Path]:
@@ -57,6 +58,19 @@ class Request:
         tables = [path for path in (self.items, self.users) if path is not None]
         kept = {key: column for key, column in self.map.items() if not any(_is_of(key, path) for path in tables)}
         return {**self.read, "map": kept or None}
+
+    def read_log(self, rows: int | None = None) -> EventLog:
+        """The log, or so many rows of each of its files; what a plan read whole is not read again.
+
+        Raises:
+            UserError: the files cannot be read as a log.
+        """
+        if "log" in self.kept:
+            return self.kept["log"]
+        log = read_events(self.source, **self.reading, max_bad=1.0, rows=rows)
+        if log.whole:
+            self.kept["log"] = log
+        return log
 
     def table(self, owner: Owner) -> SideTable | None:
         """The table of items or users that was named.
@@ -102,16 +116,11 @@ def plan(request: Request) -> dict[str, Any]:
     if request.build.get("rewards") is not None:
         parse_rewards(request.build["rewards"])
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
-    log = read_events(request.source, **request.reading, max_bad=1.0, rows=rows)
+    log = request.read_log(rows)
     items, users, said = request.tables()
-    made = plan_of(log, request.build.get("rewards"), items, users, rows if _cut(log, rows) else None)
+    made = plan_of(log, request.build.get("rewards"), items, users, None if log.whole else rows)
     made["notes"] += said
     return {**made, "command": command(log, request.log, request.typed, request.output)}
-
-
-def _cut(log: EventLog, rows: int) -> bool:
-    """Whether some file may have more rows than were read."""
-    return bool(log.files) and log.rows >= rows
 
 
 def check(request: Request, say: Callable[[str], None] = lambda stage: None, order: bool = False) -> Checked:
@@ -127,7 +136,7 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     """
     items, users, said = request.tables()
     say("reading")
-    log = read_events(request.source, **request.reading, max_bad=1.0)
+    log = request.read_log()
     say("checking")
     checks = validate(log, request.max_bad, order=order)["checks"]
     dataset, notes = None, said

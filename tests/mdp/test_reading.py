@@ -1,0 +1,65 @@
+"""What a plan read whole is not read again; what it read in part is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qurate.events import listed
+from qurate.mdp import reading
+from qurate.mdp.reading import Request, check, plan
+
+
+def _events(path: Path, rows: int) -> Path:
+    lines = [f"u{n % 5},i{n % 7},click,{1_700_000_000 + 60 * n}" for n in range(rows)]
+    path.write_text("\n".join(["user_id,item_id,type,timestamp", *lines]) + "\n")
+    return path
+
+
+def test_a_log_that_the_plan_read_whole_is_not_read_again(tmp_path: Path) -> None:
+    request = Request([_events(tmp_path / "events.csv", 50)])
+    made = plan(request)
+    (tmp_path / "events.csv").unlink()
+    checked = check(request)
+    assert made["sampled"] is None
+    assert checked.ok and checked.log.rows == 50
+
+
+def test_a_log_of_which_the_plan_read_a_part_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SAMPLE", 20)
+    request = Request([_events(tmp_path / "events.csv", 50)])
+    made = plan(request)
+    assert (made["sampled"], made["rows"]) == (20, 20)
+    assert check(request).log.rows == 50
+
+
+def test_rows_that_are_no_events_do_not_hide_that_a_plan_read_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the first rows describe items: 10 of 20 are left, and yet the file has more."""
+    monkeypatch.setattr(reading, "SAMPLE", 20)
+    lines: list[dict[str, object]] = []
+    for n in range(40):
+        row = {"timestamp": str(1_700_000_000_000 + 60_000 * n), "user": f"u{n % 4}"}
+        lines.append({**row, "event": "item", "id": f"m{n}", "item": "a"})
+        lines.append({**row, "event": "ranking", "id": f"r{n}", "items": [{"id": "a"}, {"id": "b"}]})
+        lines.append({**row, "event": "interaction", "id": f"x{n}", "ranking": f"r{n}", "type": "click", "item": "a"})
+    log = tmp_path / "metarank.jsonl"
+    log.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    names = {"user_id": "user", "item_id": "item", "decision_id": "ranking", "shown": "items"}
+    request = Request([log], {"map": names})
+    assert plan(request)["sampled"] == 20
+    assert check(request).log.rows == 80
+
+
+def test_text_of_lists_is_parsed_once_for_the_sample_and_once_for_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every place that uses a list used to parse its text again."""
+    _events(tmp_path / "events.csv", 50)
+    shown = [f'd{n},u{n % 5},{1_700_000_000 + 60 * n},"[""i{n % 7}"", ""j{n}""]"' for n in range(50)]
+    (tmp_path / "decisions.csv").write_text("\n".join(["decision_id,user_id,timestamp,shown", *shown]) + "\n")
+    texts: list[str] = []
+    parse = listed.parse_items
+    monkeypatch.setattr(listed, "parse_items", lambda text: (texts.append(text), parse(text))[1])
+    request = Request([tmp_path / "events.csv"])
+    plan(request)
+    checked = check(request, order=True)
+    assert checked.log.decisions is not None and checked.log.decisions.collect().height == 50
+    assert len(texts) == 3 * 50  # whether there are answers, the sample, the log
