@@ -169,7 +169,7 @@ def test_other_directories_are_never_replaced(tmp_path: Path):
     (tmp_path / "thesis" / "chapter1").write_text("work")
     (tmp_path / "file").write_text("work")
     for name in ("thesis", "file"):
-        with pytest.raises(UserError, match="something else"):
+        with pytest.raises(UserError, match="that qurate wrote"):
             small().write(tmp_path / name)
     assert (tmp_path / "thesis" / "chapter1").read_text() == "work"
     (tmp_path / "empty").mkdir()

@@ -35,7 +35,11 @@ NOW_AND_LATER = ("dqn", "double_dqn", "nstep_dqn", "per_dqn", "myopic")
 
 def small(name: str) -> dict[str, Any]:
     """Settings with which it is trained at once."""
-    return {} if name in FITTED else {"steps": 5, "batch_size": 16} if name in TABLES else SMALL
+    if name in FITTED:
+        return {}
+    if name == "c51":
+        return SMALL | {"v_min": -1.0, "v_max": 50.0}
+    return {"steps": 5, "batch_size": 16} if name in TABLES else SMALL
 
 
 @pytest.fixture(scope="module")

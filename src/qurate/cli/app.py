@@ -98,6 +98,7 @@ def simulate(
     ctx: typer.Context,
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="a simulator, such as shop")],
     output: Output,
+    *,
     users: Annotated[int, typer.Option("--users", min=1, help="customers")] = 1000,
     steps: Annotated[int, typer.Option("--steps", min=1, help="decisions per customer at most")] = 50,
     policy: Annotated[str, typer.Option("--policy", metavar="NAME|MODEL", help="random, popularity or a model directory")] = "random",

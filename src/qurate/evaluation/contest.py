@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qurate.evaluation.evaluate import CAPTIONS, FIRST, OPEN, REPEAT, Measured, Targets, by_type
+from qurate.evaluation.evaluate import CAPTIONS, FIRST, REPEAT, Measured, Targets, by_group, by_type
 from qurate.evaluation.intervals import number, percentile
 from qurate.evaluation.ranking import Ranked, RankingData
 from qurate.types import IntArray
@@ -57,8 +57,7 @@ def contest(
         "users": targets.users,
         "seeds": 1,
         "missed": float(1.0 - found.mean()),
-        "open": {"n": int(found.sum()), **measured[first].by_group[OPEN]},
-        **{group: {"n": int(targets.groups[group].sum()), **measured[first].by_group[group]} for group in groups},
+        **by_group(measured[first], targets),
         "lift": {"metric": metric, "over": rival, **lift.to_dict()},
         "contenders": [
             {

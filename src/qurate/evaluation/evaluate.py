@@ -76,6 +76,11 @@ class Measured:
         return self.by_group[ALL]
 
 
+def by_group(measured: Measured, targets: Targets) -> dict[str, Any]:
+    """The figures of the targets that were open, and of first choices and repeats, each with its number."""
+    return {name: {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in (OPEN, FIRST, REPEAT)}
+
+
 def evaluate_ranking(
     model: str,
     on: str,
@@ -134,8 +139,7 @@ def evaluate_ranking(
         "users": targets.users,
         "seeds": len(scores[main]),
         "missed": float(1.0 - found.mean()),
-        "open": {"n": int(found.sum()), **measured[main].by_group[OPEN]},
-        **{name: {"n": int(targets.groups[name].sum()), **measured[main].by_group[name]} for name in (FIRST, REPEAT)},
+        **by_group(measured[main], targets),
         "exclude": "none" if exclude is None else exclude[0],
         "candidates": _open_per_target(data, rows),
         "lift": _lift(measured[main], rivals, f"NDCG@{k}"),

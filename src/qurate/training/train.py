@@ -64,13 +64,8 @@ def train(
     task = env is not None and not is_world(env)
     chosen = _settings(algorithm, settings, task)
     if env is not None:
-        if algorithm in FITTED:
-            hint = "write a log with `qurate simulate`, and ingest it"
-            raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
+        _refuse_for_environment(env, algorithm, rewards, task)
         if task:
-            if rewards is not None:
-                hint = "its reward is the environment's own"
-                raise UserError("no --rewards with a Gymnasium task", str(rewards), where=env, hint=hint, code=Code.BAD_OPTIONS)
             return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=progress)
         engine = make_engine(env, window=chosen.window)
         model = fresh_model(engine, chosen, algorithm, seed, env)
@@ -111,6 +106,16 @@ def _settings(algorithm: str, given: dict[str, Any], task: bool) -> Settings:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
     return algorithm_settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY) if task else algorithm_settings(algorithm, given)
+
+
+def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
+    """Baselines need a log, and a Gymnasium task pays its own reward."""
+    if algorithm in FITTED:
+        hint = "write a log with `qurate simulate`, and ingest it"
+        raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
+    if task and rewards is not None:
+        hint = "its reward is the environment's own"
+        raise UserError("no --rewards with a Gymnasium task", str(rewards), where=env, hint=hint, code=Code.BAD_OPTIONS)
 
 
 def _refuse_limits(algorithm: str, limits: Limits) -> None:
