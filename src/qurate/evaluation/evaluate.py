@@ -125,19 +125,15 @@ def evaluate_ranking(
     targets = Targets(data, rows, found, draws, seed)
     measured = {name: Measured(runs, targets, k, n_open) for name, runs in own.items()}
     rivals = {name: Measured([run], targets, k, n_open) for name, run in others.items()}
+    head = {"model": model, "on": on, "n": int(rows.size), "k": k, "users": targets.users, "seeds": len(scores[main])}
     return {
-        "model": model,
-        "on": on,
-        "n": int(rows.size),
+        **head,
         "metrics": measured[main].total,
         "by_type": by_type(measured[main], targets),
         "by_score": {name: m.total | _agreement(own, name) for name, m in measured.items()},
         "baselines": {name: m.total for name, m in rivals.items()},
         "caption": CAPTIONS[data.manifest["kind"]],
         "main": main,
-        "k": k,
-        "users": targets.users,
-        "seeds": len(scores[main]),
         "missed": float(1.0 - found.mean()),
         **by_group(measured[main], targets),
         "exclude": "none" if exclude is None else exclude[0],
