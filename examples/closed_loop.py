@@ -75,7 +75,7 @@ class Customers:
 
     def __init__(self, client: Client, seed: int, lanes: int) -> None:
         self.client, self.engine = client, make_engine("shop", window=1)
-        self.user = self.engine.reset(seed, lanes).user
+        self.user = self.engine.reset(seed, lanes).state.user
         self.position = {name: i for i, name in enumerate(self.engine.item_ids)}
         self.seed, self.visit = seed, np.zeros(lanes, np.int64)
         self.decisions: list[list[str]] = [[] for _ in range(lanes)]  # of the customer in each lane, in order

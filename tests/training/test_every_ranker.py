@@ -1,6 +1,7 @@
 """Every ranker, baselines included: trained, saved, loaded, recommended from, ranked, evaluated, compared and served alike."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,7 @@ import pytest
 
 from qurate.algorithms.table import ALGORITHMS
 from qurate.baselines.registry import FITTED, fit_scorer
-from qurate.choosing.selection import GREEDY
 from qurate.cli.app import main
-from qurate.decision import HistoryRows
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import UserError
@@ -25,7 +24,10 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.ranker import BaselineRanker
 from qurate.models.recommend import recommend_all
+from qurate.serving.messages import RecommendRequest
 from qurate.serving.served import ServedModel
+from qurate.serving.service import Service
+from qurate.serving.stores.sqlite import SqliteStore
 from qurate.training.train import train
 
 SMALL: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 16}
@@ -127,11 +129,14 @@ def test_all_of_them_are_compared_in_a_world(folder: Path) -> None:
     assert all(row["mean"] > 0 for row in result["policies"])
 
 
-def test_it_is_served(model: Model, dataset: Dataset) -> None:
-    served = ServedModel(model, GREEDY)
+def test_it_is_served(model: Model, tmp_path: Path) -> None:
+    served = ServedModel(model, 0.0)
     served.warm_up()
-    rows = HistoryRows(np.array([1, 2]), np.array([1, 1]), np.array([1, 2]) * 1_000_000, np.zeros(2, np.float32))
-    answer = served.decide("u", rows, 3_000_000, 3, None, (), None, True, np.random.default_rng(0))
+    service = Service(served, partial(SqliteStore, tmp_path / "data"), seed=0)
+    try:
+        answer = service.recommend(RecommendRequest(user_id="u0_000001", k=3, explain=True))
+    finally:
+        service.close()
     assert answer.policy == f"{model.algorithm}/greedy" and len(answer.items) == 3 and answer.model_version == model.version
 
 
