@@ -38,13 +38,14 @@ def test_looking_ahead_reaches_the_optimum_and_the_next_reward_alone_does_not(en
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_satiation_is_planned_around() -> None:
-    """Sixteen states, of which many differ by little: seeds 0 to 4 reach 98.4, 99.1, 99.4, 99.4 and 99.4 %; here the first two."""
+    """Sixteen states, of which many differ by little: seeds 0 to 4 reach 98.4, 99.1, 99.4, 99.4 and 99.4 %."""
     longer: dict[str, Any] = {
         "gamma": 0.9, "window": 4, "hidden": 64, "embedding_dim": 16, "batch_size": 128, "lr": 1.5e-3, "update_every": 8,
         "target_tau": 0.1, "ema": 0.9995, "epsilon_end": 0.2, "epsilon_steps": 20_000, "replay_capacity": 100_000,
     }  # fmt: skip
-    far = [train(env="toy_satiation", seed=seed, steps=80_000, **SETTINGS | longer) for seed in (0, 1)]
-    assert np.mean([share_of_the_optimum(model, "toy_satiation", 0.9) for model in far]) >= 0.985
+    far = [train(env="toy_satiation", seed=seed, steps=80_000, **SETTINGS | longer) for seed in range(5)]
+    assert np.mean([share_of_the_optimum(model, "toy_satiation", 0.9) for model in far]) >= 0.99
     near = train(env="toy_satiation", algorithm="myopic", steps=4_000, **SETTINGS | {"window": 4})
     assert share_of_the_optimum(near, "toy_satiation", 0.9) < 0.75

@@ -152,17 +152,21 @@ def _samples(path: Path) -> bytes:
     return b"".join(pieces)
 
 
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def guessed_encoding(path: Path) -> str | None:
     """The encoding that the bytes look like, None where they are UTF-8: gbk, big5, gb18030, or latin-1 for single bytes.
 
     Chinese text has its high bytes in pairs. Simplified text stays within the two levels of GB 2312; traditional text does not.
     """
     data = _samples(path).removeprefix(BOM_UTF8)
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
+    if _is_utf8(data):
         return None
     runs = re.findall(rb"[\x80-\xff]+", data)
     single = sum(len(run) == 1 for run in runs)

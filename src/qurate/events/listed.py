@@ -6,6 +6,7 @@ Each item may carry an answer, 1 where the customer took it. What cannot be read
 import ast
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,18 +192,14 @@ def _structure(text: str) -> Any:
     inner = _ARRAY.fullmatch(text)
     if inner:
         return _structure(inner[1].strip())
-    try:
+    with suppress(msgspec.DecodeError, RecursionError):  # not JSON: one of the other forms
         value = msgspec.json.decode(text)
         return _structure(value) if isinstance(value, str) and re.match(STRUCTURED, value) else value
-    except (msgspec.DecodeError, RecursionError):
-        pass
     if _NUMPY.fullmatch(text):  # before Python, which reads 'a' 'b' as one string
         tokens: list[str] = re.findall(_TOKEN, text[1:-1])
         return None if "..." in tokens else [token.strip("'\"") for token in tokens]
-    try:
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):  # not Python either
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        pass
     if _BARE.fullmatch(text) and text[0] in "[({" and text[-1] in "])}":
         return [token.strip() for token in text[1:-1].split(",") if token.strip()]
     return None
