@@ -46,6 +46,9 @@ def train(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="updates (DATASET) or decisions (--env)")] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="stop after this time, such as 10m")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="MODEL", help="go on from a model's checkpoint")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="MODEL", help="begin with the weights, settings and rewards of an earlier model")
+    ] = None,
     rewards: Rewards = None,
     no_histories: Annotated[bool, typer.Option("--no-histories", help="keep no user's events in the model")] = False,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; `--set help` lists them")] = None,
@@ -74,14 +77,17 @@ def train(
             budget=seconds,
             resume=resume,
             rewards=rewards,
-            histories=not no_histories,
+            start=start,
+            histories=False if no_histories else None,
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )
     model.save(output, force=force)
     measured = dict(model.metrics)
     curve = measured.pop("curve")
-    figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions") if name in measured} | (curve[-1] if curve else {})
+    figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions", "started_from") if name in measured} | (
+        curve[-1] if curve else {}
+    )
     result = {"model": str(output), "algorithm": model.algorithm, **measured, "metrics": figures}
     terminal.result(result, lambda: lines({k: listed(v) for k, v in result.items()}))
     if measured["stopped"] == "interrupted":

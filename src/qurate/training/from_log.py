@@ -30,6 +30,7 @@ from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.training.drawing import log_sampler, optimiser_of
+from qurate.training.from_model import carry_weights
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
@@ -51,6 +52,7 @@ def train_on_log(
     limits: Limits,
     saved: Mapping[str, bytes] | None = None,
     report: StepCallback | None = None,
+    start: Model | None = None,
 ) -> Model:
     """A Q-network trained on the train split, with a checkpoint.
 
@@ -58,6 +60,7 @@ def train_on_log(
         where: directory of the dataset, None where it was never written.
         weights: float32 [R] of the reward components.
         saved: the checkpoint of an earlier run, which goes on.
+        start: a model whose weights the network begins with.
 
     Raises:
         UserError: a dataset from which nothing can be learnt.
@@ -75,7 +78,7 @@ def train_on_log(
         columns, dataset.vocabulary.n_types,
     )  # fmt: skip
     check_support(steps_of_events(store.tables), settings)
-    learner = _learner(dataset, store, settings, algorithm, weights, seed)
+    learner = _learner(dataset, store, settings, algorithm, weights, seed, start)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
     wanted = limits.steps or int(np.clip(3 * len(sampler.index) // settings.learning.batch_size, *LOG_UPDATES))
     if saved is not None:
@@ -185,7 +188,9 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSam
     return sampler
 
 
-def _learner(dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, seed: int) -> Learner:
+def _learner(
+    dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, seed: int, start: Model | None
+) -> Learner:
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
         n_components=len(weights), behaviour=settings.offline.aux_weight > 0, seed=seed,
@@ -193,6 +198,8 @@ def _learner(dataset: Dataset, store: Store, settings: Settings, algorithm: str,
     )  # fmt: skip
     if isinstance(network, CatalogueNetwork) and network.candidate is not None:
         network.candidate.standardise(_some_features(store, dataset))
+    if start is not None:
+        carry_weights(network, start, dataset)
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
     return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
