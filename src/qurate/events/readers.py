@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from qurate.events.described import described
 from qurate.events.fields import Layout, conform_decisions
 from qurate.events.find_roles import roles_of
 from qurate.events.grouping import group_by_layout
+from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
 from qurate.events.layouts import DECISIONS, OWN
 from qurate.events.places import Paths, find_places
@@ -48,7 +49,8 @@ def read_events(
     """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory with its subfolders.
+        path: a file, several, or a directory with its subfolders; a service's data directory alone, or after the log that was
+            there before it.
         map: contract's column -> the log's own column, a path into one (`properties.product_id`), or two for a time
             (`date+time`); `FILE:column` is for one file.
         layout: read as this one instead of recognising it by the columns.
@@ -64,8 +66,22 @@ def read_events(
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
         MachineError: the machine could not read a file.
     """
-    if isinstance(path, str | Path) and (store := _store_of(Path(path))) is not None:
-        return _read_store_alone(store, decisions)
+    paths = [path] if isinstance(path, str | Path) else list(path) if isinstance(path, Iterable) else path
+    stores = [store for one in paths if (store := _store_of(Path(one))) is not None] if isinstance(paths, list) else []
+    if len(stores) > 1:
+        hint = "ingest them one by one"
+        raise UserError(
+            "the store of one service", f"{len(stores)}", where=", ".join(str(one) for one in stores), hint=hint, code=Code.BAD_STORE
+        )
+    if stores:
+        served = _read_store_alone(stores[0], decisions if len(paths) == 1 else None)
+        rest = [one for one in paths if _store_of(Path(one)) is None]
+        if not rest:
+            return served
+        said: dict[str, Any] = {"value": value, "keep_duplicates": keep_duplicates, "rows": rows, "separator": separator, "header": header}
+        said |= {"columns": columns, "encoding": encoding, "time_form": time_form, "order": order, "type": type}
+        log = read_events(rest[0] if len(rest) == 1 else rest, map, layout, max_bad, decisions, **said)
+        return join_logs(log, served)
     if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}

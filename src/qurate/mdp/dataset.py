@@ -18,7 +18,7 @@ from qurate.mdp.credit import CREDIT_WINDOW_US, credit
 from qurate.mdp.decisions import DecisionTable, extract_decisions, repeat_states
 from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
 from qurate.mdp.episodes import Links, link
-from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weights_of
+from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, rewards_of_log, weights_of
 from qurate.mdp.splits import Split, split_by_column, split_by_time
 from qurate.mdp.storage import SCHEMA_VERSION, Dataset
 from qurate.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
@@ -48,7 +48,8 @@ def build_dataset(
 
     Args:
         log: what `read_events` gave.
-        rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: the defaults.
+        rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: those of the model that a
+            service answered with, else the defaults.
         items: declared items (`item_id`, features, optional `available_from` and `available_until`); None: the log's own table.
         users: `user_id` and features; None: the log's own table.
         episode: session | user; None: session without user ids or where the log spans under 7 days, else user.
@@ -74,6 +75,8 @@ def build_dataset(
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
     decisions = extract_decisions(encoded, log.kind, session_gap_us)
     _refuse_untrainable(decisions, encoded, log)
+    if rewards is None:
+        rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn_us is not None)
     components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
     ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
     dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)

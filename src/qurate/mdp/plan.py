@@ -10,7 +10,7 @@ import polars as pl
 
 from qurate.events.matching import match_ids, match_notes
 from qurate.events.schema import EventLog
-from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards
+from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards, rewards_of_log
 from qurate.mdp.storage import Dataset
 
 USER_SHARE, ONCE_SHARE, MINUTE_US = 0.05, 0.9, 60_000_000
@@ -24,6 +24,7 @@ def plan_of(
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
     sampled: int | None = None,
+    churn: bool = False,
 ) -> dict[str, Any]:
     """{"layout", "kind", "time_unit", "rows", "sampled", "files", "types", "ids", "notes"} of a log.
 
@@ -33,7 +34,14 @@ def plan_of(
         items: the table of items, default the log's own.
         users: the table of users, default the log's own.
         sampled: how many rows of each file were read; None: all.
+        churn: whether `churn_after` is given.
     """
+    if rewards is None and log.rewards is not None:
+        rewards = rewards_of_log(log.rewards, log.events.select(pl.col("type").unique()).collect()["type"].to_list(), log.kind, churn)
+        said = ", ".join(f"{name} {one.weight:g}" for name, one in (rewards or {}).items())
+        kept = [f"rewards as the service's model weighs them: {said}; --rewards says otherwise"] if rewards else []
+    else:
+        kept = []
     types, notes = _types(log, rewards)
     tables = {"items": log.items if items is None else items.lazy(), "users": log.users if users is None else users.lazy()}
     ids = [_common(log, name, table) for name, table in tables.items() if table is not None]
@@ -48,7 +56,7 @@ def plan_of(
         "files": [{name: value for name, value in file.items() if name not in ("map", "type")} for file in log.files],
         "types": types,
         "ids": ids,
-        "notes": [*log.notes, *notes],
+        "notes": [*log.notes, *kept, *notes],
     }
 
 

@@ -118,7 +118,9 @@ def plan(request: Request) -> dict[str, Any]:
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
     log = request.read_log(rows)
     items, users, said = request.tables()
-    made = plan_of(log, request.build.get("rewards"), items, users, None if log.whole else rows)
+    made = plan_of(
+        log, request.build.get("rewards"), items, users, None if log.whole else rows, request.build.get("churn_after") is not None
+    )
     made["notes"] += said
     return {**made, "command": command(log, request.log, request.typed, request.output)}
 
