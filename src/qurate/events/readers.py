@@ -66,24 +66,10 @@ def read_events(
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
         MachineError: the machine could not read a file.
     """
-    paths = [path] if isinstance(path, str | Path) else list(path) if isinstance(path, Iterable) else path
-    stores = [store for one in paths if (store := _store_of(Path(one))) is not None] if isinstance(paths, list) else []
-    if len(stores) > 1:
-        hint = "ingest them one by one"
-        raise UserError(
-            "the store of one service", f"{len(stores)}", where=", ".join(str(one) for one in stores), hint=hint, code=Code.BAD_STORE
-        )
-    if stores:
-        served = _read_store_alone(stores[0], decisions if len(paths) == 1 else None)
-        rest = [one for one in paths if _store_of(Path(one)) is None]
-        if not rest:
-            return served
-        said: dict[str, Any] = {"value": value, "keep_duplicates": keep_duplicates, "rows": rows, "separator": separator, "header": header}
-        said |= {"columns": columns, "encoding": encoding, "time_form": time_form, "order": order, "type": type}
-        log = read_events(rest[0] if len(rest) == 1 else rest, map, layout, max_bad, decisions, **said)
-        return join_logs(log, served)
-    if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
-        raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
+    path, served = _service_in(path, decisions)
+    if served is not None and not path:
+        return served
+    _check_share(max_bad)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
@@ -102,12 +88,37 @@ def read_events(
     if main.name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
-    return log
+    return log if served is None else join_logs(log, served)
+
+
+def _check_share(max_bad: object) -> None:
+    if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
+        raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
 
 
 def _store_of(path: Path) -> Path | None:
     inside = path / STORE
     return inside if inside.is_file() else path if path.name == STORE and path.is_file() else None
+
+
+def _service_in(path: Any, decisions: str | Path | None) -> tuple[Any, EventLog | None]:
+    """The paths without that of a service's store, and what it holds; the paths as they are and None where there is none.
+
+    Raises:
+        UserError: two stores.
+    """
+    if not isinstance(path, str | Path | Iterable):
+        return path, None
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    found = {Path(one): store for one in paths if (store := _store_of(Path(one))) is not None}
+    if len(found) > 1:
+        got, where = f"{len(found)}", ", ".join(str(one) for one in found)
+        raise UserError("the store of one service", got, where=where, hint="ingest them one by one", code=Code.BAD_STORE)
+    if not found:
+        return path if isinstance(path, str | Path) else paths, None
+    rest = [one for one in paths if Path(one) not in found]
+    served = _read_store_alone(next(iter(found.values())), decisions if not rest else None)
+    return rest[0] if len(rest) == 1 else rest, served
 
 
 def _read_store_alone(store: Path, decisions: str | Path | None) -> EventLog:
