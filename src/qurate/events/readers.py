@@ -73,8 +73,7 @@ def read_events(
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
-    types = {"": type} if isinstance(type, str) else dict(type or {})
-    asked = Asked(map or {}, types, value)
+    asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
     asked.check(tables, decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
     reading = Reading(files, asked, keep_duplicates)
