@@ -108,6 +108,7 @@ class Code(StrEnum):
     BAD_WEIGHTS = "bad_weights"
     CHECK_FAILED = "check_failed"
     CONSTANT_SOLUTION = "constant_solution"
+    DIVERGED = "diverged"
     DUPLICATE_ID = "duplicate_id"
     DUPLICATE_NAME = "duplicate_name"
     EMPTY_CATALOGUE = "empty_catalogue"

@@ -50,6 +50,7 @@ def train(
         Path | None, typer.Option("--from", metavar="MODEL", help="begin with the weights, settings and rewards of an earlier model")
     ] = None,
     rewards: Rewards = None,
+    keep_diverged: Annotated[bool, typer.Option("--keep-diverged", help="write the model although its losses were not finite")] = False,
     no_histories: Annotated[bool, typer.Option("--no-histories", help="keep no user's events in the model")] = False,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; `--set help` lists them")] = None,
     force: Force = False,
@@ -79,6 +80,7 @@ def train(
             rewards=rewards,
             start=start,
             histories=False if no_histories else None,
+            keep_diverged=keep_diverged,
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )

@@ -17,7 +17,7 @@ from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_e
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
-from qurate.training.run import Limits, StepCallback
+from qurate.training.run import Limits, StepCallback, refuse_divergence
 
 SEEDS = 2**63
 """Above all seeds: torch takes no larger ones."""
@@ -35,6 +35,7 @@ def train(
     start: Model | str | Path | None = None,
     rewards: str | Mapping[str, Any] | None = None,
     histories: bool | None = None,
+    keep_diverged: bool = False,
     progress: StepCallback | None = None,
     **settings: Any,
 ) -> Model:
@@ -54,33 +55,50 @@ def train(
         rewards: other weights for the reward components of the dataset or environment, `{name: weight}`; the rest get 0.
         histories: keep the events and features of the users of the dataset in the model, to answer for them. None = yes, or as
             in `start`.
+        keep_diverged: return the model of a run whose losses were not finite, too.
         progress: called now and then.
         settings: see `qurate.settings`.
 
     Raises:
         UserError: unknown names, an option or setting that the algorithm does not have, a dataset from which nothing can be
-            learnt, a checkpoint that does not fit.
+            learnt, a checkpoint that does not fit, a run that diverged.
     """
     limits = _check(data, env, resume, seed, steps, budget)
     if resume is not None:
         given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm, "--from": start}
-        return resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories is not False, report=progress)
-    seed = seed or 0
-    if env is None:
-        return _on_dataset(data, algorithm, settings, start, rewards, histories, seed=seed, limits=limits, report=progress)
-    if start is not None:
-        raise UserError("a dataset", f"--env {env}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
-    algorithm = algorithm or "dqn"
+        model = resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories is not False, report=progress)
+    elif env is None:
+        model = _on_dataset(data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, report=progress)
+    else:
+        if start is not None:
+            raise UserError("a dataset", f"--env {env}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
+        model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, report=progress)
+    if not keep_diverged:
+        refuse_divergence(model.metrics, model.settings, model.weights)
+    return model
+
+
+def _in_environment(
+    env: str,
+    algorithm: str,
+    given: dict[str, Any],
+    rewards: str | Mapping[str, Any] | None,
+    *,
+    seed: int,
+    limits: Limits,
+    report: StepCallback | None,
+) -> Model:
+    """See `train`."""
     task = not is_world(env)
-    chosen = _settings(algorithm, settings, task)
+    chosen = _settings(algorithm, given, task)
     _refuse_for_environment(env, algorithm, rewards, task)
     if task:
-        return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=progress)
+        return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
     engine = make_engine(env, window=chosen.window)
     model = fresh_model(engine, chosen, algorithm, seed, env)
     if rewards is not None:
         model = model.with_answering(weights=reweighted(model.components, rewards, env))
-    return train_in_engine(model, engine, seed, steps or ONLINE_STEPS, budget=budget, resumable=True, report=progress)
+    return train_in_engine(model, engine, seed, limits.steps or ONLINE_STEPS, budget=limits.budget, resumable=True, report=report)
 
 
 def _on_dataset(
