@@ -4,7 +4,7 @@ Heavy modules (torch, polars) are imported inside the commands, so that `qurate 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,10 +16,12 @@ from qurate.cli.output import (
     lines,
     listed,
     note_exclusion,
+    note_order,
     print_comparison,
     print_decision,
     print_evaluation,
     print_settings,
+    watched_order,
     write_tables,
 )
 from qurate.errors import Code, UserError
@@ -65,6 +67,8 @@ def train(
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
     check_directory(output, MODEL, force)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
+    from qurate.experiments.model_page import model_page
+    from qurate.mdp.storage import Dataset
     from qurate.training.train import train as run
 
     with terminal.progress() as progress:
@@ -84,14 +88,21 @@ def train(
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )
-    model.save(output, force=force)
+        progress("writing the model and its page", 0, 0)
+        data = dataset or (model.dataset if model.environment is None else None)
+        model.save(output, force=force, page=model_page(model, None if data is None else Dataset.read(data), str(output)))
+    _print_trained(terminal, model, output)
+
+
+def _print_trained(terminal: Terminal, model: Any, output: Path) -> None:
     measured = dict(model.metrics)
     curve = measured.pop("curve")
     figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions", "started_from") if name in measured} | (
         curve[-1] if curve else {}
     )
+    measured.pop("updates", None)
     result = {"model": str(output), "algorithm": model.algorithm, **measured, "metrics": figures}
-    terminal.result(result, lambda: lines({k: listed(v) for k, v in result.items()}))
+    terminal.result(result, lambda: lines({k: listed(v) for k, v in {**result, "report": output / "report.html"}.items()}))
     if measured["stopped"] == "interrupted":
         terminal.note(f"interrupted; the checkpoint is saved: go on with --resume {output}")
         raise typer.Exit(130)
@@ -209,7 +220,7 @@ def recommend(
         loaded = load(model)
         decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed)
         note_exclusion(terminal, loaded, ids(exclude or ()))
-        return print_decision(terminal, decision, k)
+        return print_decision(terminal, decision, k, loaded)
     file_format(output)
     check_files([output], force)
     from qurate.models.model import load
@@ -217,10 +228,11 @@ def recommend(
 
     with terminal.progress() as progress:
         loaded = load(model)
-        rows, users = write_tables(
-            recommend_all(loaded, k, ids(exclude or ())), output, lambda done: progress("recommending", done, 0), force
-        )
+        rising: list[bool] = []
+        tables = watched_order(recommend_all(loaded, k, ids(exclude or ())), rising)
+        rows, users = write_tables(tables, output, lambda done: progress("recommending", done, 0), force)
     note_exclusion(terminal, loaded, ids(exclude or ()))
+    note_order(terminal, loaded, any(rising))
     if rows < k * users:
         on_average = " on average" if rows % users else ""
         terminal.note(f"note: {rows / users:.3g} items can be shown{on_average}, {k} were asked for")

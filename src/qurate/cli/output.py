@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -258,6 +259,14 @@ def note_exclusion(terminal: Terminal, model: Any, exclude: Sequence[str]) -> No
         terminal.note(f"note: not shown again: {rule.text} ({reason}); --exclude seen|purchased|none says otherwise")
 
 
+def watched_order(tables: "Iterable[pl.DataFrame]", rising: list[bool]) -> "Iterator[pl.DataFrame]":
+    """The tables of many users; for each, `rising` gets whether a score is above that of the item before."""
+    for frame in tables:
+        same = frame["user_id"] == frame["user_id"].shift()
+        rising.append(bool(((frame["score"].diff() > 0) & same).any()))
+        yield frame
+
+
 def print_settings(terminal: Terminal) -> None:
     from qurate.settings import describe_settings
 
@@ -267,8 +276,10 @@ def print_settings(terminal: Terminal) -> None:
     )
 
 
-def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
+def print_decision(terminal: Terminal, decision: Any, k: int, model: Any) -> None:
     import msgspec
+
+    from qurate.models.recommend import titles_of
 
     payload = msgspec.to_builtins(decision)
     if payload["degraded"]:
@@ -278,8 +289,25 @@ def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
     if len(payload["items"]) < k:
         terminal.note(f"note: {len(payload['items'])} items can be shown, {k} were asked for")
     extra = ["now", "later"] if payload["items"] and payload["items"][0].get("now") is not None else []
-    columns = ["item_id", "score", "propensity", "source", *extra]
-    terminal.result(payload, lambda: table(columns, [[item[c] for c in columns] for item in payload["items"]]))
+    columns = ["score", "propensity", "source", *extra]
+    note_order(terminal, model, any(later["score"] > earlier["score"] for earlier, later in pairwise(payload["items"])))
+    named = titles_of(model)
+    title = ["title"] if named else []
+
+    def render() -> None:
+        rows = [[i["item_id"], *(named.get(i["item_id"], "-") for _ in title), *(i[c] for c in columns)] for i in payload["items"]]
+        table(["item_id", *title, *columns], rows)
+
+    terminal.result(payload, render)
+
+
+def note_order(terminal: Terminal, model: Any, rising: bool) -> None:
+    """Says why scores do not fall with the rank, where some are `rising`."""
+    if model.by == "q_in_support" and rising:
+        terminal.note(
+            "note: first stand the items that the log often has in such a situation, by their score, then the others: "
+            "the score of what the log hardly has is a guess"
+        )
 
 
 def summary(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def build_dataset(
     tau: Duration = "30d",
     out: str | Path | None = None,
     session_gap_us: int = SESSION_GAP_US,
+    title_column: str | None = None,
 ) -> Dataset:
     """A dataset from a log.
 
@@ -57,6 +58,7 @@ def build_dataset(
         churn_after: silence after which a customer is gone (`30d`, `12h`, or a number of seconds); None: nobody is.
         tau: time constant of the discount across a pause, exp(-pause / tau).
         out: directory to write the dataset to.
+        title_column: column of the items that is their title, where its name does not say so.
         session_gap_us: microseconds of silence that end a visit in a log without session ids.
 
     Raises:
@@ -71,6 +73,7 @@ def build_dataset(
     tau_us = parse_duration(tau, "tau")
     items = _declared(log.items if items is None else items, "item_id", "items")
     users = _declared(log.users if users is None else users, "user_id", "users")
+    _refuse_unknown_title(title_column, items)
     _refuse_unknown_splits(log)
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
     decisions = extract_decisions(encoded, log.kind, session_gap_us)
@@ -80,6 +83,8 @@ def build_dataset(
     components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
     ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
     dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)
+    if title_column is not None:
+        dataset.item_spec["title"] = title_column  # models keep the spec
     return dataset if out is None else dataset.write(out)
 
 
@@ -206,6 +211,12 @@ def _refuse_unknown_splits(log: EventLog) -> None:
             raise UserError(
                 f"one of {', '.join(known)}", repr(name), where="column split", hint=nearest(name, known), code=Code.UNKNOWN_SPLIT
             )
+
+
+def _refuse_unknown_title(column: str | None, items: pl.DataFrame | None) -> None:
+    if column is not None and (items is None or column not in items.columns):
+        hint = "give the table of items with --items" if items is None else nearest(column, items.columns)
+        raise UserError("a column of the table of items", column, where="--title-column", hint=hint, code=Code.UNKNOWN_COLUMN)
 
 
 def _refuse_untrainable(decisions: DecisionTable, encoded: Encoded, log: EventLog) -> None:
