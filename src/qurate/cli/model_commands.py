@@ -12,7 +12,6 @@ from qurate.cli.arguments import duration, ids, one_of, pairs, share
 from qurate.cli.logs import Force, Rewards
 from qurate.cli.output import (
     Terminal,
-    file_format,
     lines,
     listed,
     note_exclusion,
@@ -21,9 +20,8 @@ from qurate.cli.output import (
     print_decision,
     print_evaluation,
     print_settings,
-    watched_order,
-    write_tables,
 )
+from qurate.cli.table_files import file_format, watched_order, write_tables
 from qurate.errors import Code, UserError
 from qurate.outputs import MODEL, check_directory, check_files
 

@@ -1,6 +1,7 @@
 """The dataset: a log turned into states, actions, rewards and ends, once, for every learner and every baseline."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from qurate.mdp.credit import CREDIT_WINDOW_US, credit
 from qurate.mdp.decisions import DecisionTable, extract_decisions, repeat_states
 from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
 from qurate.mdp.episodes import Links, link
-from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, rewards_of_log, weights_of
+from qurate.mdp.rewards import DERIVED, Reward, parse_rewards, resolve_rewards, rewards_of_log, unrewarded, weights_of
 from qurate.mdp.splits import Split, split_by_column, split_by_time
 from qurate.mdp.storage import SCHEMA_VERSION, Dataset
 from qurate.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
@@ -80,6 +81,9 @@ def build_dataset(
     _refuse_untrainable(decisions, encoded, log)
     if rewards is None:
         rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn_us is not None)
+    for name in () if rewards is None else parse_rewards(rewards):
+        if name not in encoded.types and name not in DERIVED:
+            warnings.warn(unrewarded(name, encoded.types), stacklevel=2)
     components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
     ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
     dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)

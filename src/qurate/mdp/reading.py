@@ -1,5 +1,6 @@
 """One way from files to a dataset for `validate` and `ingest`: the plan, the checks, the dataset. What fails one fails both."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,9 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     if all(one["ok"] for one in checks):
         say("building the dataset")
         try:
-            dataset = build_dataset(log, items=items, users=users, **request.build)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # the plan says it
+                dataset = build_dataset(log, items=items, users=users, **request.build)
         except UserError as error:
             checks.append({"name": "can be trained", "ok": False, "count": 0, "rows": [], "message": str(error)})
             return Checked(log, checks, None, said, error)

@@ -269,12 +269,13 @@ def features_as_before(old: Spec, new: Spec) -> tuple[NDArray[np.float32], NDArr
     matrix, shift = _selected(names, theirs), np.zeros(len(names), np.float32)
     at, there = ({name: i for i, name in enumerate(one)} for one in (names, theirs))
     scaled: Mapping[str, Spec] = {c["name"]: c for c in new.get("columns", []) if c["kind"] == "numeric"}
-    for column in (c for c in old.get("columns", []) if c["kind"] == "numeric"):
+    have = {c["name"] for c in new.get("columns", [])}
+    for column in old.get("columns", []):
         name, other = column["name"], scaled.get(column["name"])
         flag = f"{name}:missing"
-        if other is None:
-            if flag in at:
-                shift[at[flag]] = 1.0
+        if name not in have and flag in at:
+            shift[at[flag]] = 1.0
+        if other is None or column["kind"] != "numeric":
             continue
         moved = (other["mean"] - column["mean"]) / column["std"]
         matrix[at[name], there[name]], shift[at[name]] = other["std"] / column["std"], moved
