@@ -11,6 +11,7 @@ import pytest
 from mdp_logs import event, make_log
 
 from qurate.cli import app as cli
+from qurate.experiments.evaluate import evaluate
 from qurate.experiments.five_users import five_users
 from qurate.experiments.model_page import LARGEST, _lift_words, _verdict, model_page
 from qurate.mdp.dataset import build_dataset
@@ -129,3 +130,12 @@ def test_train_writes_it_and_may_replace_it(tmp_path: Path, made: tuple[Model, D
     assert "fitted in one pass" in (tmp_path / "m" / "report.html").read_text() and load(tmp_path / "m").algorithm == "popularity"
     assert cli.main(["train", "--env", "toy_chain", "--steps", "64", "-o", str(tmp_path / "w")]) == 0
     assert "toy_chain" in (tmp_path / "w" / "report.html").read_text()
+
+
+def test_the_report_of_evaluate_says_how_the_model_ranks_and_what_is_new(made: tuple[Model, Dataset]) -> None:
+    model, data = made
+    report = evaluate(model, data, exclude=["purchased"])
+    page = report.html()
+    rows = {row[0]: row for row in Tables(page).rows if row}
+    assert f"The model recommends by <bdi>{model.by}</bdi>" in page and "Not shown again, and so not ranked: <bdi>purchased" in page
+    assert rows["first choices"][1] == str(report.to_dict()["first_choices"]["n"]) and "<h2>Five users</h2>" in page

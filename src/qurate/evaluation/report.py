@@ -64,6 +64,11 @@ def _interval(entry: Mapping[str, Any]) -> Interval:
     return Interval(math.nan if entry["mean"] is None else float(entry["mean"]), lo, hi)
 
 
+SCORE_WORDS = {
+    "q": "by the reward expected from now on",
+    "q_in_support": "the same, first among the items that the log often has in such a situation",
+    "behaviour": "by what the log's customers (or its policy) most likely chose there, whatever it is worth",
+}
 ROLE_WORDS = {"candidate": "candidate", "baseline": "baseline", "reference": "reference (sees hidden state)"}
 
 
@@ -261,11 +266,18 @@ def _evaluate_page(report: Report) -> str:
     if agreement:
         said = ", ".join(f"{name_cell(name)} {100 * share:.0f} %" for name, share in agreement.items())
         parts.append(f'<p class="caption">First choice equal to the behaviour head\'s: {said}.</p>')
+    named = {name: words for name, words in SCORE_WORDS.items() if name in r["by_score"]}
+    if named:
+        said = " ".join(f"<b>{name}</b>: {words}." for name, words in named.items())
+        parts.append(f'<p class="caption">The model recommends by {name_cell(r.get("main", ""))}. {said}</p>')
+    if "exclude" in r:
+        parts.append(f'<p class="caption">Not shown again, and so not ranked: {name_cell(r["exclude"])}.</p>')
     if r["by_type"]:
         columns = [m for m in next(iter(r["by_type"].values())) if m != "n"]
+        groups = {name.replace("_", " "): r[name] for name in ("first_choices", "repeats") if r.get(name, {}).get("n")}
         by_type = [
-            [name_cell(n), f"{e['n']:,}" if "n" in e else "–", *(_metric_cell(e[m], digits) for m in columns)]
-            for n, e in r["by_type"].items()
+            [name_cell(n), f"{e['n']:,}" if "n" in e else "–", *(_metric_cell(e.get(m), digits) for m in columns)]
+            for n, e in (r["by_type"] | groups).items()
         ]
         parts += ["<h2>By what the customer did</h2>", table(["type", "targets", *columns], by_type)]
     if report.curves:
