@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from mdp_logs import event, make_log
 
 from qurate.cli import app as cli
@@ -15,7 +16,8 @@ from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.networks.build import build_network
-from qurate.training.from_model import carry_weights, features_as_before
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.training.from_model import Names, _columns, carry_weights, features_as_before
 from qurate.training.train import train
 
 SMALL = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
@@ -178,3 +180,35 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     assert "note: reward weights as in the model: click 2, purchase 0" in err and "hidden=8" in err
     assert f"started_from {tmp_path / 'old'}" in out
+
+
+def test_features_of_candidates_are_read_in_the_new_scale() -> None:
+    """x = A x' + c where both networks standardise the same raw numbers, each by its own log."""
+    rng = np.random.default_rng(0)
+    names = (["touched", "price", "place"], ["place", "new", "price"])
+    raw = rng.normal(3.0, 2.0, (50, 4)).astype(np.float32)  # touched, price, place, new
+    seen = [raw[:, :3], np.stack([raw[:, 2] * 3 + 1, raw[:, 3], raw[:, 1] - 4], axis=1)]
+    networks = tuple(
+        CatalogueNetwork(
+            torch.zeros(4, 0), n_types=1, user_dim=0, context_dim=2, n_components=1, dim=4, hidden=8, encoder="mean", form="single",
+            id_embedding=True, id_dropout=0.0, behaviour=False, candidate_features=3,
+        )
+        for _ in names
+    )  # fmt: skip
+    for network, features in zip(networks, seen):
+        assert network.candidate is not None
+        network.candidate.standardise(torch.from_numpy(features))
+    old, new = (Names([], ["click"], ["click"], {}, {}, one) for one in names)
+    matrix, shift = _columns("candidate.layers.0.weight", 3, 3, old, new, networks)
+    asked = {"price": 2.0, "place": 5.0, "new": 1.0}  # `touched` is not there any more: it counts as the mean
+    scaled = [
+        np.array(
+            [
+                (asked.get(name, float(n.candidate.mean[i])) - float(n.candidate.mean[i])) * float(n.candidate.scale[i])
+                for i, name in enumerate(own)
+            ]
+        )
+        for own, n in zip(names, networks)
+    ]
+    assert matrix is not None
+    np.testing.assert_allclose(matrix @ scaled[1] + shift, scaled[0], rtol=1e-4, atol=1e-4)

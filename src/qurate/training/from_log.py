@@ -199,7 +199,7 @@ def _learner(
     if isinstance(network, CatalogueNetwork) and network.candidate is not None:
         network.candidate.standardise(_some_features(store, dataset))
     if start is not None:
-        carry_weights(network, start, dataset)
+        carry_weights(network, start, dataset, store.columns)
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
     return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))

@@ -18,6 +18,7 @@ from torch import nn
 from qurate.baselines.registry import FITTED
 from qurate.errors import Code, UserError
 from qurate.events.features import Spec, described_features, feature_names
+from qurate.mdp import candidate_features
 from qurate.mdp.rewards import DEFAULT_REWARDS
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
@@ -43,12 +44,15 @@ class Names:
     components: Sequence[str]
     item_spec: Spec
     user_spec: Spec
+    of_candidate: Sequence[str]
 
     @classmethod
-    def of(cls, one: Model | Dataset) -> "Names":
-        """Those of a model or of a dataset."""
+    def of(cls, one: Model | Dataset, columns: Sequence[str] | None) -> "Names":
+        """Those of a model or of a dataset, with the columns that it uses of each candidate at its decision (None: nothing)."""
         specs = (one.answering.item_spec, one.answering.user_spec) if isinstance(one, Model) else (one.item_spec, one.user_spec)
-        return cls(one.vocabulary.items, one.vocabulary.types, one.components, *specs)
+        types = one.vocabulary.types
+        of_candidate = [] if columns is None else candidate_features.feature_names(columns, types)
+        return cls(one.vocabulary.items, types, one.components, *specs, of_candidate)
 
     @property
     def views(self) -> Labels:
@@ -109,14 +113,17 @@ def kept_weights(model: Model, dataset: Dataset) -> FloatArray:
     return weights
 
 
-def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset) -> None:
+def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset, columns: Sequence[str] | None = None) -> None:
     """Gives a fresh network of the dataset the weights of the model; what the model has no weight for begins at 0.
+
+    Args:
+        columns: what the network uses of each candidate at its decision (mdp/candidate_features.py), None = nothing.
 
     Raises:
         UserError: the model has no network, or one of another shape.
     """
-    old, new = Names.of(model), Names.of(dataset)
     module, ranker = cast(nn.Module, network), model.ranker
+    old, new = Names.of(model, ranker.columns if isinstance(ranker, NetworkRanker) else None), Names.of(dataset, columns)
     if not isinstance(ranker, NetworkRanker) or isinstance(module, TableNetwork) or isinstance(ranker.module, TableNetwork):
         log.warning("note: %s has no network whose weights fit another catalogue: only its settings and rewards are kept", model.algorithm)
         return
@@ -197,6 +204,8 @@ def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Label
     components = _components(names, network)
     if name in ("match", "repeat"):
         return _heads(components, network)
+    if name.startswith("candidate.layers.4."):
+        return [one for one in _heads(components, network) if one != "behaviour"]
     if name.startswith("tower.from_features.2."):
         heads = _heads(components, network)
         return [*range(size - len(heads)), *heads]
@@ -222,6 +231,8 @@ def _columns(
     """A, float32 [n_old, n_new] (None: the identity), and c [n_old] of what a layer reads: x = A x' + c."""
     if name == "tower.from_features.0.weight":
         return features_as_before(old.item_spec, new.item_spec)
+    if name == "candidate.layers.0.weight":
+        return _candidates_as_before(old, new, networks)
     part, nothing = name.removeprefix("later_"), np.zeros(n_old, np.float32)
     if name in ("match", "repeat"):
         return _selected(old.views, new.views), nothing
@@ -248,6 +259,18 @@ def _selected(old: Labels, new: Labels) -> NDArray[np.float32]:
         if label in place:
             out[i, place[label]] = 1
     return out
+
+
+def _candidates_as_before(old: Names, new: Names, networks: tuple[nn.Module, nn.Module]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A and c of the features of a candidate, which each network standardises by what it was trained on."""
+    mean, later_mean = (net.get_buffer("candidate.mean").numpy() for net in networks)
+    scale, later_scale = (net.get_buffer("candidate.scale").numpy() for net in networks)
+    matrix, shift = _selected(old.of_candidate, new.of_candidate), np.zeros(len(old.of_candidate), np.float32)
+    rows, columns = np.nonzero(matrix)
+    varies = later_scale[columns] > 0
+    matrix[rows, columns] = np.where(varies, scale[rows] / np.where(varies, later_scale[columns], 1), 0)
+    shift[rows] = (later_mean[columns] - mean[rows]) * scale[rows]
+    return matrix, shift
 
 
 def _diagonal(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
