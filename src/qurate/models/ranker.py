@@ -16,6 +16,7 @@ from torch import nn
 from qurate.baselines.registry import FITTED
 from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.slate_sampling import is_shared
+from qurate.models.calibration import ChoiceCalibration
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
@@ -24,8 +25,16 @@ from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_
 from qurate.settings import Settings
 from qurate.types import FloatArray, IntArray, Observation, Scorer, State
 
-RankingScore = Literal["q", "q_in_support", "behaviour", "score"]
-"""Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; a baseline's own."""
+RankingScore = Literal["q", "q_in_support", "behaviour", "behaviour_times_q", "score"]
+"""Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; log pi_b + log Q; a
+baseline's own."""
+
+LEAST_VALUE = 0.01
+"""log Q is taken of no less than this share of the mean reward of the log, so that what seems to be worth nothing still has an order."""
+
+
+CALIBRATION = "calibration."
+"""Prefix of the calibration's arrays."""
 
 
 class SavedRanker(NamedTuple):
@@ -90,6 +99,8 @@ class NetworkRanker:
         by: which score decides the order.
         support_threshold: least pi_b(a) / max pi_b(.) of an item inside the support.
         candidate_lists_in_support: training met explicit lists, on which everything is inside the support by construction.
+        calibration: of the behaviour head, None = as trained.
+        mean_reward: of the training decisions that earned something, in weighted reward units: the scale of `LEAST_VALUE`.
     """
 
     network: ValueNetwork
@@ -97,6 +108,8 @@ class NetworkRanker:
     by: RankingScore = "q"
     support_threshold: float = 0.0
     candidate_lists_in_support: bool = False
+    calibration: ChoiceCalibration | None = None
+    mean_reward: float = 1.0
 
     def __post_init__(self) -> None:
         for parameter in self.module.parameters():
@@ -117,7 +130,7 @@ class NetworkRanker:
     @property
     def ranking_scores(self) -> list[RankingScore]:
         """See `Ranker`."""
-        return ["q", "q_in_support", "behaviour"] if self.has_behaviour else ["q"]
+        return ["q", "q_in_support", "behaviour", "behaviour_times_q"] if self.has_behaviour else ["q"]
 
     def ranked_by(self, by: RankingScore) -> "NetworkRanker":
         """The same network, ranking by another score."""
@@ -145,19 +158,24 @@ class NetworkRanker:
         """
         candidates, mask, _ = observation.actions
         listed = candidates.strides[0] != 0 if listed is None else listed
-        values, inside = self.action_values(observation.state), None
+        values = self.action_values(observation.state)
         shared = candidates[0] if is_shared(candidates) else None
         items = None if shared is not None else to_tensors(candidates)
         if self.by == "behaviour":
-            worth = _behaviour_logits(values, items)
-        else:
-            worth = (values.all() if items is None else values.of(items)).numpy()
-        if self.by == "q_in_support" and not (listed and self.candidate_lists_in_support):
-            inside = _behaviour_logits(values, items)
-        worth = _columns(worth, shared)
-        if inside is None:
+            worth = self._behaviour(values, items, shared, observation)
             return worth, worth
-        return worth, supported_first(worth, _columns(inside, shared), mask, self.support_threshold)
+        worth = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
+        if self.by == "q" or (self.by == "q_in_support" and listed and self.candidate_lists_in_support):
+            return worth, worth
+        inside = self._behaviour(values, items, shared, observation)
+        if self.by == "q_in_support":
+            return worth, supported_first(worth, inside, mask, self.support_threshold)
+        return worth, inside + np.log(np.maximum(worth, np.float32(LEAST_VALUE * self.mean_reward)))
+
+    def _behaviour(self, values: ActionValues, items: torch.Tensor | None, shared: IntArray | None, observation: Observation) -> FloatArray:
+        """Logits of the log's policy for the candidates, [B, K], calibrated where they can be."""
+        raw = _columns(_behaviour_logits(values, items), shared)
+        return raw if self.calibration is None else self.calibration.logits(raw, observation)
 
     @torch.no_grad()
     def explain(self, state: State, items: IntArray) -> FloatArray | None:
@@ -172,13 +190,18 @@ class NetworkRanker:
 
     def saved(self) -> SavedRanker:
         """See `Ranker`."""
-        config = {
+        config: dict[str, Any] = {
             "by": self.by,
             "support_threshold": self.support_threshold,
             "candidate_lists_in_support": self.candidate_lists_in_support,
             "behaviour": self.has_behaviour,
+            "mean_reward": self.mean_reward,
+            "calibrated": self.calibration is not None,
         }
         arrays = {f"network.{name}": value.contiguous().numpy() for name, value in self.module.state_dict().items()}
+        if self.calibration is not None:
+            config["neighbours"], numbers = self.calibration.saved()
+            arrays |= {CALIBRATION + name: value for name, value in numbers.items()}
         return SavedRanker(config, arrays | {"item_features": self.item_features})
 
     def trainable_copy(self, settings: Settings, sizes: Sizes, seed: int) -> ValueNetwork:
@@ -231,7 +254,12 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
     network = build_network(arrays["item_features"], settings, behaviour=config["behaviour"], seed=0, **sizes._asdict())
     weights = {name[8:]: torch.as_tensor(value) for name, value in arrays.items() if name.startswith("network.")}
     cast(nn.Module, network).load_state_dict(weights)
-    return NetworkRanker(network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"])
+    own = {name.removeprefix(CALIBRATION): value for name, value in arrays.items() if name.startswith(CALIBRATION)}
+    return NetworkRanker(
+        network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"],
+        calibration=ChoiceCalibration.from_saved(config["neighbours"], own) if config.get("calibrated") else None,
+        mean_reward=config.get("mean_reward", 1.0),
+    )  # fmt: skip
 
 
 def _behaviour_logits(values: ActionValues, items: torch.Tensor | None) -> FloatArray:

@@ -26,6 +26,7 @@ def build_network(
             torch.as_tensor(item_features), n_types=n_types, user_dim=user_dim, context_dim=2, n_components=atoms or n_components,
             dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form=s.form, id_embedding=s.id_embedding,
             id_dropout=s.id_dropout, behaviour=behaviour, dueling=s.head == "dueling",
+            attention=s.window if s.behaviour_head == "attention" else 0,
         )  # fmt: skip
     return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
 
