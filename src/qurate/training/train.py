@@ -1,7 +1,8 @@
 """`train`: from names and settings to a trained model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings
@@ -13,6 +14,7 @@ from qurate.models.model import Model
 from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_engine
+from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
@@ -62,8 +64,8 @@ def train(
         return resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories, report=progress)
     algorithm, seed = algorithm or "dqn", seed or 0
     task = env is not None and not is_world(env)
-    chosen = _settings(algorithm, settings, task)
     if env is not None:
+        chosen = _settings(algorithm, settings, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
         _refuse_for_environment(env, algorithm, rewards, task)
         if task:
             return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=progress)
@@ -72,7 +74,9 @@ def train(
         if rewards is not None:
             model = model.with_answering(weights=reweighted(model.components, rewards, env))
         return train_in_engine(model, engine, seed, steps or ONLINE_STEPS, budget=budget, resumable=True, report=progress)
+    _settings(algorithm, settings)  # a mistake in the options is known before a large dataset is read
     dataset, where = data if isinstance(data, Dataset) else Dataset.read(str(data)), dataset_place(data)
+    chosen = _settings(algorithm, settings, log_defaults(dataset, algorithm))
     weights = dataset.weights if rewards is None else reweighted(dataset.components, rewards, "the dataset")
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
@@ -94,8 +98,13 @@ def _check(
     return Limits(steps=steps, budget=budget)
 
 
-def _settings(algorithm: str, given: dict[str, Any], task: bool) -> Settings:
-    """The settings of an algorithm or baseline, on a Gymnasium task or on a catalogue.
+def _settings(
+    algorithm: str, given: dict[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), without: Sequence[str] = ()
+) -> Settings:
+    """The settings of an algorithm or baseline.
+
+    Args:
+        defaults: of where it learns. without: leaves that mean nothing there.
 
     Raises:
         UserError: an unknown algorithm or setting, or a setting that the algorithm does not have.
@@ -105,7 +114,7 @@ def _settings(algorithm: str, given: dict[str, Any], task: bool) -> Settings:
     if algorithm not in ALGORITHMS:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
-    return algorithm_settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY) if task else algorithm_settings(algorithm, given)
+    return algorithm_settings(algorithm, given, defaults, without)
 
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
