@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.choosing.seen import SeenRule
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.events.features import feature_matrix
@@ -17,7 +18,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.models.answer import AnswerRequest, decide_all
 from qurate.models.histories import Histories
 from qurate.models.model import Model
-from qurate.models.recommend import histories_of, nobody_known
+from qurate.models.recommend import exclusion, histories_of, nobody_known
 from qurate.serving.deployments import DecisionRequest
 from qurate.serving.windows import UserWindow
 from qurate.types import FloatArray
@@ -31,10 +32,12 @@ class ServedModel:
     Args:
         model: as loaded.
         epsilon: share of the answers drawn uniformly, in [0, 1]; it decides the propensities.
+        exclude: which of a customer's own items are not shown again, None = the model's default.
     """
 
-    def __init__(self, model: Model, epsilon: float) -> None:
+    def __init__(self, model: Model, epsilon: float, exclude: SeenRule | None = None) -> None:
         self.model, self.epsilon = model, epsilon
+        self.exclude = exclusion(model)[1] if exclude is None else exclude
         self._past = _past(model)
         types = model.vocabulary.types
         self.event_types = None if OTHER in types else types  # what has no name of its own is OTHER
@@ -66,11 +69,11 @@ class ServedModel:
         self.decide([DecisionRequest("", window, 2, 1) for window in (UserWindow(), one)], np.random.default_rng(0))
 
     def user_history(self, user_id: str) -> UserWindow | None:
-        """The customer's last rows in the training data."""
+        """See `Deployment.user_history`."""
         user = None if self._past is None else self._past.index.get(user_id)
         if user is None or self._past is None:
             return None
-        rows, names = self._past.rows(user, self.window), self.model.vocabulary
+        rows, names = self._past.rows(user), self.model.vocabulary
         items = tuple(names.items[i - 1] if i else None for i in rows.items.tolist())
         types = tuple(names.types[i - 1] for i in rows.types.tolist())
         return UserWindow(items, types, tuple(rows.times.tolist()), tuple(rows.values.tolist()))
@@ -86,6 +89,7 @@ class ServedModel:
                 user_id=request.user_id,
                 candidates=request.candidates,
                 exclude=request.exclude,
+                seen=request.seen,
                 user=self._user_features(request.user_id, request.context),
                 explain=request.explain,
             )

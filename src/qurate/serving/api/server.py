@@ -22,6 +22,7 @@ from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from qurate.choosing.seen import SeenRule
     from qurate.models.model import Model
 
 STOP_SECONDS = 10
@@ -31,8 +32,9 @@ SWITCH_SECONDS = 0.0005
 
 
 def serve(
-    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON
-) -> None:
+    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON,
+    exclude: "SeenRule | None" = None,
+) -> None:  # fmt: skip
     """`qurate serve`: serves a model until SIGTERM; the address is printed to stderr.
 
     Args:
@@ -42,13 +44,14 @@ def serve(
         port: 0 takes a free one.
         seed: of the exploration; None draws one from the system.
         epsilon: share of the answers drawn at random, so that the next model can learn from the log.
+        exclude: which of a customer's own items are not shown again, None = the model's default.
 
     Raises:
         UserError, MachineError, KeyboardInterrupt: see `run`.
     """
     from qurate.serving.served import ServedModel  # torch comes with it; the application needs none of it
 
-    served = ServedModel(model, epsilon)
+    served = ServedModel(model, epsilon, exclude)
     served.warm_up()
 
     def opened() -> Service:
