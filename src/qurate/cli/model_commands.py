@@ -247,6 +247,4 @@ def serve(
         hint = nearest(others[0].partition(":")[0], ["seen", "purchased", "none", *loaded.vocabulary.types])
         expected = "seen, purchased, none or event types of the model, perhaps within a time (purchase:30d)"
         raise UserError(expected, others[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
-    why = f" ({loaded.answering.exclude_reason})" if not given and loaded.answering.exclude_reason else ""
-    terminal.note(f"note: not shown again: {rule.text}{why}")
-    run(loaded, data, host, port, terminal.seed, exploring, rule)
+    run(loaded, data, host, port, terminal.seed, exploring, rule if given else None)

@@ -35,7 +35,7 @@ def serve(
     model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON,
     exclude: "SeenRule | None" = None,
 ) -> None:  # fmt: skip
-    """`qurate serve`: serves a model until SIGTERM; the address is printed to stderr.
+    """`qurate serve`: serves a model until SIGTERM; the address, and what is not shown again, are printed to stderr.
 
     Args:
         model: as loaded.
@@ -63,12 +63,9 @@ def serve(
             raise
         return service
 
-    run(
-        opened,
-        host,
-        port,
-        lambda url: print(f"serving {model.version} at {url}", file=sys.stderr, flush=True),
-    )
+    why = f" ({model.answering.exclude_reason})" if exclude is None and model.answering.exclude_reason else ""
+    note = f"note: not shown again: {served.exclude.text}{why}; --exclude seen|purchased|none says otherwise"
+    run(opened, host, port, lambda url: print(f"serving {model.version} at {url}\n{note}", file=sys.stderr, flush=True))
 
 
 def run(make_service: Callable[[], Service], host: str, port: int, ready: Callable[[str], None]) -> None:
