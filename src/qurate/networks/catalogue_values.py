@@ -40,7 +40,7 @@ class Scores(NamedTuple):
     def of(self, table: ItemTable, items: Tensor | None) -> Tensor:
         """[B, N + 1] over the catalogue, or [B, K] for items [B, K]."""
         if items is None:
-            return (self.direction @ table.centred.T).scatter_add(1, self.history, self.repeat)
+            return (self.direction @ table.centred.T).scatter_add_(1, self.history, self.repeat)
         bonus = repeat_bonus(self.repeat[:, None], self.history, items)[:, :, 0]
         return torch.einsum("bd,bkd->bk", self.direction, table.centred[items]) + bonus
 
@@ -86,7 +86,7 @@ class CatalogueValues:
 
     def all(self) -> Tensor:
         """Q of the catalogue, float32 [B, N + 1]."""
-        return self.scores().of(self.table, None) + self.heads.value.sum(1, keepdim=True)
+        return self.scores().of(self.table, None).add_(self.heads.value.sum(1, keepdim=True))  # in place: it may be 10,000s wide
 
     def scores(self) -> Scores:
         """The summed heads as one score, less the state's value; the biases ride in the same product."""

@@ -16,7 +16,7 @@ from qurate.events.features import feature_matrix
 from qurate.events.schema import OTHER
 from qurate.events.vocabulary import Vocabulary
 from qurate.models.answer import AnswerRequest, decide_all
-from qurate.models.histories import Histories
+from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
 from qurate.models.recommend import exclusion, histories_of, nobody_known
 from qurate.serving.deployments import DecisionRequest
@@ -24,6 +24,10 @@ from qurate.serving.windows import UserWindow
 from qurate.types import FloatArray
 
 log = logging.getLogger("qurate.serving")
+
+MAX_ENCODED = 10_000
+"""Customers whose encoded window is kept (1.4 KB each for 50 rows)."""
+NEVER_ENCODED: tuple[UserWindow | None, HistoryRows] = (None, EMPTY_HISTORY)
 
 
 class ServedModel:
@@ -39,6 +43,7 @@ class ServedModel:
         self.model, self.epsilon = model, epsilon
         self.exclude = exclusion(model)[1] if exclude is None else exclude
         self._past = _past(model)
+        self._encoded: dict[str, tuple[UserWindow | None, HistoryRows]] = {}
         types = model.vocabulary.types
         self.event_types = None if OTHER in types else types  # what has no name of its own is OTHER
         self.shown_in_history = model.shown_in_history and int(model.vocabulary.type_index(["shown"])[0]) > 0
@@ -80,7 +85,7 @@ class ServedModel:
 
     def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:
         """The answers, through network and choice together."""
-        histories = encode_windows(self.model.vocabulary, [request.window for request in requests])
+        histories = self._histories(requests)
         asked = [
             AnswerRequest(
                 history=history,
@@ -96,6 +101,16 @@ class ServedModel:
             for request, history in zip(requests, histories)
         ]
         return decide_all(self.model, asked, self.epsilon, rng)
+
+    def _histories(self, requests: Sequence[DecisionRequest]) -> list[HistoryRows]:
+        """The encoded windows; those of customers who have done nothing since their last request are not encoded again."""
+        known = [self._encoded.get(request.user_id, NEVER_ENCODED) for request in requests]
+        new = [i for i, (request, (window, _)) in enumerate(zip(requests, known)) if window is not request.window]
+        for i, rows in zip(new, encode_windows(self.model.vocabulary, [requests[i].window for i in new])):
+            known[i] = self._encoded[requests[i].user_id] = requests[i].window, rows
+        while len(self._encoded) > MAX_ENCODED:
+            del self._encoded[next(iter(self._encoded))]
+        return [rows for _, rows in known]
 
     def _user_features(self, user_id: str, context: dict[str, Any] | None) -> FloatArray | None:
         """float32 [1, U]: what the request's context names, the rest as training knew it; None where neither says anything."""
