@@ -5,7 +5,7 @@ vocabulary. Arrays "over the catalogue" therefore have N + 1 entries and entry 0
 Time is int64 microseconds UTC; gaps are float32 seconds. `discount`, never `done`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy as np
@@ -81,6 +81,7 @@ class OpenActions(NamedTuple, Generic[ArrayT]):
     since: ArrayT | None  # int64 [N + 1], see `Availability`
     until: ArrayT | None  # int64 [N + 1]; None where no item ever ends
     mask: ArrayT | None = None  # bool [B, N + 1], column 0 False: legal actions of a task without a catalogue
+    excluded: ArrayT | None = None  # int64 [B, X] padded with 0: what of the catalogue is not open besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,9 @@ class Transitions:
     next_state: NDArray[np.int32]  # -1 where none
     end: NDArray[np.uint8]  # CONTINUES | TERMINATED | CENSORED
     propensity: FloatArray  # NaN where not logged
+    # states again: of the items that are available at `clock`, those that could not be shown, ragged like the candidates
+    excluded: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # [sum X]
+    excluded_start: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # [D + 1], or [0]: nothing was excluded
 
 
 class Batch(NamedTuple, Generic[StateT, ArrayT]):

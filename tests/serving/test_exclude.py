@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from qurate.choosing.seen import SeenRule
 from qurate.errors import Code, MachineError
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
 from qurate.models.histories import EMPTY_HISTORY
 from qurate.models.model import Model
 from qurate.models.recommend import clock_for
+from qurate.replay.writers import store_from_log
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
 from qurate.serving.windows import MAX_CLOSED
 from qurate.training.train import train
+from qurate.types import Transitions
 
 PURCHASED = SeenRule("purchased", {"purchase": np.inf})
 Start = Callable[..., Service]
@@ -196,3 +200,48 @@ def test_where_the_store_cannot_be_read_what_training_knew_is_not_shown_again(
     clock.now = at_log_end(trained, "u3")
     answer = service.recommend(RecommendRequest(user_id="u3", k=99))
     assert answer.degraded == "store_unavailable" and ids(answer) == ids(trained.recommend("u3", 99))
+
+
+def test_reading_the_log_back_gives_the_same_candidates(trained: Model, start: Start, tmp_path: Path) -> None:
+    """What could be chosen for each decision, as the service knew it and as the dataset and the learner have it."""
+    served = ServedModel(trained, 0.3)
+    service = start(served)
+    draw, offered = random.Random(3), {}
+    for step in range(60):
+        user = f"v{step % 5}"
+        if step % 3 == 0:
+            accept(service, event(f"e{step}", f"i{draw.randrange(30):02}", user_id=user, type="purchase"))
+        listed = [f"i{n:02}" for n in draw.sample(range(30), 8)] if step % 4 == 0 else None
+        answer = service.recommend(
+            RecommendRequest(user_id=user, k=1, candidates=listed, exclude=("i01", "unheard of") if step % 5 else ())
+        )
+        known = service._windows.get(user)
+        shut = {*known.closed_at(NOW), *(["i01"] if step % 5 else [])}
+        offered[answer.decision_id] = {item for item in (listed or trained.vocabulary.items) if item not in shut}
+    served.write_catalogue(tmp_path / "data")
+    log = read_events(tmp_path / "data")
+    assert not any("excluded" in note for note in log.notes) and log.decisions is not None
+    order = log.decisions.collect()
+    written = build_dataset(log).write(tmp_path / "dataset")
+    dataset = Dataset.read(tmp_path / "dataset")
+    t, names = dataset.transitions, np.array(["", *dataset.vocabulary.items])
+    assert equal_parts(t, written.transitions) and "unheard of" not in names
+    store = store_from_log(dataset.arrays, t, dataset.weights, dataset.user_features, 0.9, 3600.0, 4, dataset.availability)
+    by_user = order.with_row_index("at").sort("user_id", "row")
+    counted = 0
+    for state, decision_id in enumerate(by_user["decision_id"]):
+        pool = t.candidates[t.candidates_start[state] : t.candidates_start[state + 1]]
+        shut = t.excluded[t.excluded_start[state] : t.excluded_start[state + 1]]
+        assert not (len(pool) and len(shut))
+        candidates = {*names[pool]} or {*names[dataset.availability.open_items(int(t.clock[state]))]} - {*names[shut]}
+        assert candidates == offered[decision_id]
+        before = np.flatnonzero(t.next_state == state)
+        if before.size and not len(pool):
+            excluded = store.batch(before[:1]).next_actions.excluded
+            assert ({*excluded[0].tolist()} if excluded is not None else set()) == {*shut.tolist()}
+            counted += excluded is not None
+    assert counted > 10
+
+
+def equal_parts(one: Transitions, other: Transitions) -> bool:
+    return all(np.array_equal(getattr(one, part.name), getattr(other, part.name), equal_nan=True) for part in fields(one))

@@ -43,6 +43,9 @@ DECISION_COLUMNS: dict[str, pl.DataType] = {
 """One decision per row; `propensity` null: not logged; `candidates` null: what was available then; `as_of`: `row` of the
 last event that the policy had seen, known from the service's store only."""
 
+EXCLUDED = {"excluded": pl.List(pl.String())}
+"""A column more of the service's decisions whose `candidates` are null: of what was available then, these could not be shown."""
+
 REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String(), "code": pl.String()}
 """`code` is a `Reason`, `reason` its text, with the file's name where there are several."""
 

@@ -247,6 +247,8 @@ def _transitions(decisions: DecisionTable, parts: Split, links: Links, reward: F
         clock=decisions.clock,
         candidates=decisions.candidates,
         candidates_start=decisions.candidates_start,
+        excluded=decisions.excluded,
+        excluded_start=decisions.excluded_start,
         split=parts.of,
         state=states,
         action=decisions.action,

@@ -36,6 +36,8 @@ class DecisionTable:
     propensity: FloatArray  # [T]
     candidates: NDArray[np.int32]
     candidates_start: IntArray  # [D + 1]
+    excluded: NDArray[np.int32]  # of what was available, what could not be shown
+    excluded_start: IntArray  # [D + 1]
     types: list[str]  # names of types 1..M
     history: str  # events | events+shown
     foreign: int = 0  # events that named another customer's decision
@@ -45,7 +47,10 @@ class DecisionTable:
         """The same with item i called `number[i]` (number[0] = 0)."""
         arrays = replace(self.arrays, item=number[self.arrays.item])
         events = replace(self.events, item=arrays.item if self.history == "events" else number[self.events.item])
-        return replace(self, arrays=arrays, events=events, action=number[self.action], candidates=number[self.candidates])
+        return replace(
+            self, arrays=arrays, events=events, action=number[self.action], candidates=number[self.candidates],
+            excluded=number[self.excluded],
+        )  # fmt: skip
 
 
 def extract_decisions(encoded: Encoded, kind: str, gap_us: int) -> DecisionTable:
@@ -85,6 +90,8 @@ def _organic(encoded: Encoded, gap_us: int) -> DecisionTable:
         propensity=np.full(len(rows), np.nan, np.float32),
         candidates=np.empty(0, np.int32),
         candidates_start=np.broadcast_to(np.int64(0), len(rows) + 1),  # no lists: no memory
+        excluded=np.empty(0, np.int32),
+        excluded_start=np.broadcast_to(np.int64(0), len(rows) + 1),
         types=encoded.types,
         history="events",
         organic=True,
@@ -133,6 +140,8 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
         propensity=decisions.propensity,
         candidates=pool,
         candidates_start=pool_start,
+        excluded=decisions.excluded,
+        excluded_start=decisions.excluded_start,
         types=types,
         history="events+shown" if alone.any() else "events",
         foreign=foreign,

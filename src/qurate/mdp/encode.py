@@ -60,6 +60,8 @@ class DecisionColumns:
     propensity: FloatArray  # [sum k], NaN where not logged
     candidates: NDArray[np.int32]  # [sum K]
     candidates_start: IntArray  # [D + 1]
+    excluded: NDArray[np.int32]  # [sum X] what could not be shown of all that was available
+    excluded_start: IntArray  # [D + 1]
 
     @property
     def size(self) -> int:
@@ -70,6 +72,7 @@ class DecisionColumns:
         """The decisions at `index` (positions), in that order."""
         flat, start = ragged_take(self.shown_start, index)
         pool, pool_start = ragged_take(self.candidates_start, index)
+        shut, shut_start = ragged_take(self.excluded_start, index)
         return DecisionColumns(
             user=self.user[index],
             time=self.time[index],
@@ -82,6 +85,8 @@ class DecisionColumns:
             propensity=self.propensity[flat],
             candidates=self.candidates[pool],
             candidates_start=pool_start,
+            excluded=self.excluded[shut],
+            excluded_start=shut_start,
         )
 
 
@@ -214,16 +219,21 @@ def _collect_decisions(
 ) -> tuple[pl.DataFrame, int]:
     """The decisions with codes for ids; the first of each decision_id, without those that showed nothing; how many went."""
     present = lazy.collect_schema().names()
-    shown = pl.col("shown").cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
-    pool = pl.col("candidates").cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
+
+    def items(column: str) -> pl.Expr:
+        if column not in present:
+            return pl.lit(None, pl.List(pl.UInt32))
+        return pl.col(column).cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
+
     columns = {
         "decision": _code(pl.col("decision_id"), decision_ids),
         "user": _code(pl.coalesce("user_id", "session_id"), user_ids),
         "time": pl.col("timestamp").cast(pl.Int64),
         "session": _code(pl.col("session_id"), session_ids),
-        "shown": shown,
+        "shown": items("shown"),
         "propensity": pl.col("propensity").cast(pl.List(pl.Float32)),
-        "candidates": pool if "candidates" in present else pl.lit(None, pl.List(pl.UInt32)),
+        "candidates": items("candidates"),
+        "excluded": items("excluded"),
         "split": SPLIT if "split" in present else pl.lit(NO_SPLIT, pl.UInt8),
         "row": pl.col("row").cast(pl.Int64).fill_null(-1) if "row" in present else pl.lit(-1, pl.Int64),
         "as_of": pl.col("as_of").cast(pl.Int64).fill_null(-1) if "as_of" in present else pl.lit(-1, pl.Int64),
@@ -237,6 +247,7 @@ def _collect_decisions(
 def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32]) -> DecisionColumns:
     shown, shown_start = _flat(frame["shown"])
     pool, pool_start = _flat(frame["candidates"])
+    shut, shut_start = _flat(frame["excluded"])
     sizes = np.diff(shown_start)
     logged = frame["propensity"].list.len().fill_null(0).to_numpy() == sizes
     propensity = np.full(len(shown), np.nan, np.float32)
@@ -255,6 +266,8 @@ def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_ra
         propensity=propensity,
         candidates=_lookup(pool, item_rank + 1, 0),
         candidates_start=pool_start,
+        excluded=_lookup(shut, item_rank + 1, 0),
+        excluded_start=shut_start,
     )
 
 

@@ -33,6 +33,13 @@ class Scores(NamedTuple):
     history: Tensor  # [B, L] int64, 0 = padding
     repeat: Tensor  # [B, L], 0 on padding
 
+    def without(self, items: Tensor | None) -> "Scores":
+        """The scores of these states with the lowest value for items [B, X] (0 = padding)."""
+        if items is None:
+            return self
+        lowest = self.repeat.new_full(items.shape, MASKED_VALUE)
+        return Scores(self.direction, torch.cat([self.history, items], dim=1), torch.cat([self.repeat, lowest], dim=1))
+
     def rows(self, which: slice) -> "Scores":
         """The scores of some of the states."""
         return Scores(self.direction[which], self.history[which], self.repeat[which])
@@ -122,8 +129,9 @@ class CatalogueValues:
         best = listed.gather(1, q.argmax(1, keepdim=True))[:, 0]
         without = torch.nonzero((listed > 0).sum(1) == 0)[:, 0]
         if len(without):
-            clock = None if open_actions.clock is None else open_actions.clock[without]
-            best[without] = self.rows(without)._best_in_catalogue(open_actions._replace(clock=clock), support)
+            clock, excluded = (None if part is None else part[without] for part in (open_actions.clock, open_actions.excluded))
+            opened = open_actions._replace(clock=clock, excluded=excluded)
+            best[without] = self.rows(without)._best_in_catalogue(opened, support)
         return best
 
     def _best_in_catalogue(self, open_actions: OpenActions[Tensor], support: float) -> Tensor:
@@ -134,7 +142,11 @@ class CatalogueValues:
         else:
             begun = torch.searchsorted(since[1:], clock, right=True)
         behaviour = self.behaviour_scores() if support > 0 else None
-        return best_item(self.scores(), self.table.centred, begun, behaviour, support, clock, open_actions.until)
+        if behaviour is not None:
+            behaviour = behaviour.without(open_actions.excluded)
+        return best_item(
+            self.scores().without(open_actions.excluded), self.table.centred, begun, behaviour, support, clock, open_actions.until
+        )
 
     def open_mask(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """bool [B, N + 1]: which items are open and inside the support; for callers that need every item's value anyway."""
@@ -145,6 +157,8 @@ class CatalogueValues:
             mask = mask & (open_actions.since <= open_actions.clock[:, None])
             if open_actions.until is not None:
                 mask = mask & (open_actions.clock[:, None] < open_actions.until)
+        if open_actions.excluded is not None:
+            mask = mask.scatter(1, open_actions.excluded, False)
         if support > 0 and self.heads.behaviour is not None:
             logits = self.behaviour_logits().masked_fill(~mask, MASKED_VALUE)
             inside = mask & (logits >= logits.amax(1, keepdim=True) + math.log(support))

@@ -37,6 +37,8 @@ class Tables(NamedTuple):
     user_features: FloatArray  # [V, U]
     candidates: NDArray[np.int32]  # ragged, [sum K]; empty where every state offers what is available
     candidates_start: NDArray[np.int64]  # [S + 1] or [0]
+    excluded: NDArray[np.int32] = np.zeros(0, np.int32)  # ragged, [sum X]: what of the available could not be shown
+    excluded_start: NDArray[np.int64] = np.zeros(0, np.int64)  # [S + 1] or [0]
 
 
 class Store:
@@ -100,10 +102,11 @@ class Store:
             following = np.where(go, t.next_state[following], following)
         bootstrap = (~censored).astype(np.float32)
         reached = np.where(following >= 0, following, state)
-        candidates = self._candidates(reached) if len(t.candidates) else None
+        candidates = padded(t.candidates, t.candidates_start, reached)
         both, n = self.states(np.concatenate([state, reached])), len(index)  # one gather for both ends
         first, last = (State._make(part[ends] for part in both) for ends in (slice(n), slice(n, None)))
         open_actions = OpenActions(candidates, t.clock[reached], self.availability.since, self._until)
+        open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
         return Batch(
             first, t.action[index].astype(np.int64), t.reward[index], later, discount, bootstrap,
             last, open_actions, self._next_action(reached), index,
@@ -116,17 +119,6 @@ class Store:
             return np.zeros(len(state), np.int64)
         return np.where(t.next_state[state] != NO_ACTION, t.action[state], 0).astype(np.int64)
 
-    def _candidates(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Explicit candidates of states, [B, K] padded with 0; None when no state of the batch has a list."""
-        t = self.tables
-        first, count = t.candidates_start[state], np.diff(t.candidates_start)[state]
-        width = int(count.max())
-        if width == 0:
-            return None
-        column = np.arange(width)
-        inside = column < count[:, None]
-        return np.where(inside, t.candidates[np.where(inside, first[:, None] + column, 0)], 0).astype(np.int64)
-
     def bytes_per_transition(self) -> float:
         """Bytes beside the history rows, user features and candidate lists, per transition."""
         t = self.tables
@@ -138,3 +130,16 @@ class Store:
 
 NO_ACTION = -2
 """`next_state` of a slot that holds only the last observation of a truncated episode."""
+
+
+def padded(flat: NDArray[np.int32], start: NDArray[np.int64], state: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """The ragged lists of states [B] as rows [B, K] padded with 0; None when no state of the batch has one."""
+    if not len(flat):
+        return None
+    first, count = start[state], np.diff(start)[state]
+    width = int(count.max())
+    if width == 0:
+        return None
+    column = np.arange(width)
+    inside = column < count[:, None]
+    return np.where(inside, flat[np.where(inside, first[:, None] + column, 0)], 0).astype(np.int64)

@@ -1,7 +1,9 @@
 """Requests that wait together are decided together, in a thread of their own.
 
 While one batch goes through the network, and while the store commits it, the next requests gather: the busier the service,
-the larger the batches. Windows are read here too, so that no store is read on the event loop.
+the larger the batches. A batch costs about as much as several requests whatever its size, and so does a commit: the next one
+therefore begins when the last one is on disk, and waits for a moment for those who have just been answered and ask again.
+Windows are read here too, so that no store is read on the event loop.
 """
 
 import asyncio
@@ -31,6 +33,11 @@ log = logging.getLogger("qurate.serving")
 
 MAX_TOGETHER = 64
 """Requests in one batch: bounds its memory (64 rows of scores of the catalogue) and how long its first one waits."""
+
+SETTLE_SECONDS = 0.05
+"""The longest that a batch waits for the commit of the one before."""
+GATHER_SECONDS = 0.0003
+"""A batch smaller than the one before waits for more as long as some come within this time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +75,7 @@ class Decider:
         self._deployment, self._windows, self._store, self._metrics, self._clock = deployment, windows, store, metrics, clock
         self._rng = np.random.default_rng(seed)
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._last_size, self._unsettled, self._settled = 1, 0, threading.Condition()
         self._thread = threading.Thread(target=self._run, name="qurate-decide", daemon=True)
         self._thread.start()
 
@@ -80,13 +88,33 @@ class Decider:
         self._queue.put(None)
         self._thread.join()
 
+    def settled(self, count: int) -> None:
+        """So many decisions are on disk, or will not be."""
+        with self._settled:
+            self._unsettled -= count
+            if not self._unsettled:
+                self._settled.notify()
+
+    def _gathered(self) -> list[Pending | None]:
+        """The requests of the next batch; waits for the first."""
+        first = self._queue.get()
+        with self._settled:
+            self._settled.wait_for(lambda: not self._unsettled, SETTLE_SECONDS)
+        before = 0
+        while before < self._queue.qsize() + 1 < self._last_size:
+            before = self._queue.qsize() + 1
+            time.sleep(GATHER_SECONDS)
+        waiting = [first]
+        with contextlib.suppress(Empty):
+            while len(waiting) < MAX_TOGETHER:
+                waiting.append(self._queue.get_nowait())
+        self._last_size = max(len(waiting), self._last_size * 3 // 4)
+        return waiting
+
     def _run(self) -> None:
         going = True
         while going:
-            waiting = [self._queue.get()]
-            with contextlib.suppress(Empty):
-                while len(waiting) < MAX_TOGETHER:
-                    waiting.append(self._queue.get_nowait())
+            waiting = self._gathered()
             going = None not in waiting
             for batch in once_each([pending for pending in waiting if pending is not None]):
                 try:
@@ -144,11 +172,14 @@ class Decider:
             self._windows.show(NewRow(request.user_id, place_of_decision(as_of), item, "shown", request.clock_us, 0.0))
         if pending.error is None and decision.items:
             row = decision_row(decision, pending.request, request, as_of, self._deployment)
+            with self._settled:
+                self._unsettled += 1
             try:
                 self._store.submit(Write(decision=row, waiter=pending.waiter, request=pending))
                 return
             except MachineError as error:
                 pending.error = error
+                self.settled(1)
         wake([pending.waiter])
 
 
@@ -196,9 +227,11 @@ def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionR
     """
     candidates, again = request.candidates, frozenset(request.seen)
     offered = again and any(item.item_id in again for item in decision.items)
-    left_out = dict.fromkeys(request.exclude if offered else (*request.exclude, *request.seen))
+    left_out = request.exclude if offered else tuple(dict.fromkeys((*request.exclude, *request.seen)))
     if candidates is not None:
-        candidates = tuple(item for item in deployment.known(candidates) if item not in left_out)
+        closed = frozenset(left_out)
+        candidates = tuple(item for item in deployment.known(candidates) if item not in closed)
+    excluded = deployment.known(left_out) if left_out and candidates is None else ()
     return DecisionRow(
         decision_id=decision.decision_id,
         user_id=request.user_id,
@@ -210,7 +243,7 @@ def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionR
         candidates=None if candidates is None else _json(candidates),
         policy=decision.policy,
         model_version=decision.model_version,
-        excluded=_json(list(left_out)) if left_out and candidates is None else None,
+        excluded=_json(excluded) if excluded else None,
         context=None if request.context is None else _json(request.context),
         degraded=decision.degraded,
     )

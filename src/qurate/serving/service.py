@@ -168,10 +168,13 @@ class Service:
         self._windows.apply(self._new_rows(commit), commit.as_of)
         if any(write.error is None for write in commit.writes):
             self.metrics.commit_seconds.observe(commit.seconds)
+        decided = 0
         for write in commit.writes:
             if isinstance(write.request, Pending):
                 write.request.error = write.error
+                decided += 1
         wake(write.waiter for write in commit.writes)
+        self._decider.settled(decided)
 
     def _new_rows(self, commit: Commit) -> list[tuple[int, NewRow]]:
         return [
