@@ -37,7 +37,7 @@ MAX_TOGETHER = 64
 SETTLE_SECONDS = 0.05
 """The longest that a batch waits for the commit of the one before."""
 GATHER_SECONDS = 0.0003
-"""A batch smaller than the one before waits for more as long as some come within this time."""
+"""A batch smaller than the crowd of those who ask waits for more, as long as some come within this time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,18 +97,19 @@ class Decider:
 
     def _gathered(self) -> list[Pending | None]:
         """The requests of the next batch; waits for the first."""
+        crowd = self._last_size + self._queue.qsize()  # who is about to be answered, and who waits already
         first = self._queue.get()
         with self._settled:
             self._settled.wait_for(lambda: not self._unsettled, SETTLE_SECONDS)
         before = 0
-        while before < self._queue.qsize() + 1 < self._last_size:
+        while before < self._queue.qsize() + 1 < min(crowd, MAX_TOGETHER):
             before = self._queue.qsize() + 1
             time.sleep(GATHER_SECONDS)
         waiting = [first]
         with contextlib.suppress(Empty):
             while len(waiting) < MAX_TOGETHER:
                 waiting.append(self._queue.get_nowait())
-        self._last_size = max(len(waiting), self._last_size * 3 // 4)
+        self._last_size = len(waiting)
         return waiting
 
     def _run(self) -> None:
