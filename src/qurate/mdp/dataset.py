@@ -248,7 +248,7 @@ def _transitions(decisions: DecisionTable, parts: Split, links: Links, reward: F
         candidates=decisions.candidates,
         candidates_start=decisions.candidates_start,
         excluded=decisions.excluded,
-        excluded_start=decisions.excluded_start,
+        excluded_start=decisions.excluded_start if len(decisions.excluded) else np.empty(0, np.int64),
         split=parts.of,
         state=states,
         action=decisions.action,

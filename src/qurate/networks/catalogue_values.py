@@ -144,9 +144,8 @@ class CatalogueValues:
         behaviour = self.behaviour_scores() if support > 0 else None
         if behaviour is not None:
             behaviour = behaviour.without(open_actions.excluded)
-        return best_item(
-            self.scores().without(open_actions.excluded), self.table.centred, begun, behaviour, support, clock, open_actions.until
-        )
+        scores = self.scores().without(open_actions.excluded)
+        return best_item(scores, self.table.centred, begun, behaviour, support, clock, open_actions.until)
 
     def open_mask(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """bool [B, N + 1]: which items are open and inside the support; for callers that need every item's value anyway."""

@@ -118,9 +118,9 @@ class LimitRequests:
         state = scope.setdefault("state", {})
         try:
             whole = "over_limit" in state  # the transport sets it when the request has come whole
-            if whole and state["over_limit"]:
-                return await self.full(scope, receive, send)
             state["body"] = await self.bodies.read(scope["headers"], receive, limit, whole)
+            if state.get("over_limit"):
+                return await self.full(scope, receive, send)
             await self.app(scope, receive, send)
         except QurateError as error:
             await problem(error)(scope, receive, send)
