@@ -57,6 +57,9 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = 0.3
     aux_weight: Annotated[float, Meta(ge=0.0, description="of the behaviour head's cross-entropy; 0 = no behaviour head")] = 1.0
     negatives: Annotated[int, Meta(ge=0, description="unchosen items per row on organic logs, with reward 0")] = 64
+    candidate_features: Annotated[
+        bool, Meta(description="use what is known of each candidate of a list at its decision: place, price, touched before")
+    ] = True
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

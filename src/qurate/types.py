@@ -60,7 +60,8 @@ class Actions(NamedTuple):
 
     candidates: IntArray  # [B, K] action indices, 0 = no candidate; a broadcast view when all rows share them
     mask: NDArray[np.int8]  # [B, K], 1 = may be shown
-    features: FloatArray | None = None  # [B, K, F] of each candidate at this decision
+    values: FloatArray | None = None  # [B, K, G] what the log or the request says of each candidate at this decision, NaN = not known
+    columns: tuple[str, ...] = ()  # [G] names of `values`
 
 
 class Observation(NamedTuple, Generic[StateT]):
@@ -81,6 +82,7 @@ class OpenActions(NamedTuple, Generic[ArrayT]):
     since: ArrayT | None  # int64 [N + 1], see `Availability`
     until: ArrayT | None  # int64 [N + 1]; None where no item ever ends
     mask: ArrayT | None = None  # bool [B, N + 1], column 0 False: legal actions of a task without a catalogue
+    features: ArrayT | None = None  # float32 [B, K, F] of `candidates` at this decision, see mdp/candidate_features.py
     excluded: ArrayT | None = None  # int64 [B, X] padded with 0: what of the catalogue is not open besides
 
 
@@ -198,6 +200,9 @@ class Transitions:
     next_state: NDArray[np.int32]  # -1 where none
     end: NDArray[np.uint8]  # CONTINUES | TERMINATED | CENSORED
     propensity: FloatArray  # NaN where not logged
+    # of the candidates
+    candidate_values: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """[sum K, G] what the log says of each at its decision, NaN = not known."""
     # states again: of the items that are available at `clock`, those that could not be shown, ragged like the candidates
     excluded: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # [sum X]
     excluded_start: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # [D + 1], or [0]: nothing was excluded
@@ -216,6 +221,7 @@ class Batch(NamedTuple, Generic[StateT, ArrayT]):
     next_actions: OpenActions[ArrayT]
     next_action: ArrayT  # int64 [B] what was shown in the successor; 0 where nothing was, or a list
     index: ArrayT  # type: ignore[assignment]  # int64 [B] which transitions these are, for priorities
+    action_features: ArrayT | None = None  # float32 [B, F] of the action at its decision; None where candidates have none
 
 
 class Policy(Protocol):

@@ -276,7 +276,7 @@ def row(batch: Batch, i: int) -> Batch:
     one = [
         State(*(a[i : i + 1] for a in field)) if isinstance(field, State)
         else field._replace(clock=field.clock[i : i + 1]) if isinstance(field, OpenActions)
-        else field[i : i + 1]
+        else None if field is None else field[i : i + 1]
         for field in batch
     ]  # fmt: skip
     return Batch(*one)  # type: ignore[arg-type]

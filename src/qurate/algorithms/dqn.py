@@ -11,10 +11,11 @@ from torch import Tensor
 
 from qurate.algorithms import value_learning as td
 from qurate.algorithms.catalogue_losses import behaviour_cross_entropy, unchosen_squared
-from qurate.algorithms.objective import Loss, Networks, TensorBatch, first_transitions
+from qurate.algorithms.objective import Loss, Networks, TensorBatch, first_transitions, of_action
 from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.values import ActionValues, BoundNetwork
 from qurate.settings import Settings
+from qurate.types import OpenActions
 
 LATER_SHARE = 8
 """On organic logs the long-term TD loss uses 1/8 of the rows, each with weight x8."""
@@ -29,7 +30,7 @@ def dqn(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setting
     s, offline, net = settings.learning, settings.offline, networks.online
     online = net.bind(rng)
     values = online(batch.state)
-    q_tm1 = values.by_head(batch.action[:, None])[:, 0]  # [B, H]
+    q_tm1 = values.by_head(batch.action[:, None], of_action(batch))[:, 0]  # [B, H]
     weight = head_weights(batch, net.n_components, net.form, s.later_weight, organic)
     targets, counted, q_t = td_targets(networks, online, batch, settings, organic)
     error = (targets - q_tm1) * counted
@@ -90,12 +91,23 @@ def next_values(networks: Networks, online: BoundNetwork, batch: TensorBatch, se
     values = networks.target(batch.next_state)
     picker = online(batch.next_state) if settings.learning.double else values
     best = picker.best(batch.next_actions, settings.offline.support_threshold)
-    return component_values(values, best, networks.online.n_components) * (best > 0)[:, None]
+    features = features_of(batch.next_actions, best)
+    return component_values(values, best, networks.online.n_components, features) * (best > 0)[:, None]
 
 
-def component_values(values: ActionValues, action: Tensor, components: int) -> Tensor:
-    """Q of one action per state by component, [B, R], now and later together; action int64 [B]."""
-    by_head = values.by_head(action[:, None])[:, 0]
+def features_of(open_actions: OpenActions[Tensor], action: Tensor) -> Tensor | None:
+    """Features of one action per state, [B, F], where they stand on its list; NaN (not known) where there is no list."""
+    candidates, features = open_actions.candidates, open_actions.features
+    if candidates is None or features is None:
+        return None
+    place = (candidates == action[:, None]).to(torch.uint8).argmax(1)
+    found = features[torch.arange(len(action), device=action.device), place]
+    return found.masked_fill((candidates == 0).all(1, keepdim=True), float("nan"))
+
+
+def component_values(values: ActionValues, action: Tensor, components: int, features: Tensor | None = None) -> Tensor:
+    """Q of one action per state by component, [B, R], now and later together; action int64 [B], its features [B, F]."""
+    by_head = values.by_head(action[:, None], None if features is None else features[:, None])[:, 0]
     return by_head.view(len(action), -1, components).sum(1)
 
 
@@ -107,7 +119,7 @@ def stay_target(networks: Networks, online: BoundNetwork, batch: TensorBatch, se
     if settings.learning.gamma > 0:
         some = later_rows(rows, net.form, organic)
         now = first_transitions(batch, some)
-        stay = now._replace(next_state=now.state, next_actions=now.next_actions._replace(candidates=None))
+        stay = now._replace(next_state=now.state, next_actions=now.next_actions._replace(candidates=None, features=None))
         target[:some, -net.n_components :] = settings.learning.gamma * next_values(networks, online, stay, settings)
     return target
 

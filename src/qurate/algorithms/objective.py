@@ -39,14 +39,21 @@ class Loss(NamedTuple):
 Objective = Callable[[Networks, TensorBatch, torch.Generator], Loss]
 
 
+def of_action(batch: TensorBatch) -> Tensor | None:
+    """Features of the actions as those of one candidate per state, [B, 1, F]; None where candidates have none."""
+    return None if batch.action_features is None else batch.action_features[:, None]
+
+
 def first_transitions(batch: TensorBatch, n: int) -> TensorBatch:
     """The first n of B transitions."""
     if n == len(batch.action):
         return batch
     first, o = slice(n), batch.next_actions
-    cut = {name: None if (part := getattr(o, name)) is None else part[:n] for name in ("candidates", "clock", "mask", "excluded")}
+    cut = {
+        name: None if (part := getattr(o, name)) is None else part[:n] for name in ("candidates", "clock", "mask", "features", "excluded")
+    }
     return Batch(
         take_rows(batch.state, first), batch.action[:n], batch.reward[:n], batch.later_reward[:n], batch.discount[:n],
         batch.bootstrap[:n], take_rows(batch.next_state, first), OpenActions(**cut, since=o.since, until=o.until),
-        batch.next_action[:n], batch.index[:n],
+        batch.next_action[:n], batch.index[:n], None if batch.action_features is None else batch.action_features[:n],
     )  # fmt: skip

@@ -132,7 +132,13 @@ def observations(data: RankingData, rows: IntArray, window: int) -> Iterator[tup
         width = int(listed[part].max())
         place = np.minimum(t.candidates_start[states[part]][:, None] + np.arange(width), t.candidates.size - 1)
         candidates = np.where(np.arange(width) < listed[part][:, None], t.candidates[place], 0).astype(np.int64)
-        yield part, _observe(data, states[part], window, candidates, (candidates > 0).astype(np.int8))
+        observation = _observe(data, states[part], window, candidates, (candidates > 0).astype(np.int8))
+        if t.candidate_values.size:
+            values = np.where((candidates > 0)[:, :, None], t.candidate_values[place], np.float32("nan"))
+            observation = observation._replace(
+                actions=observation.actions._replace(values=values, columns=tuple(data.manifest["candidate_columns"]))
+            )
+        yield part, observation
     clock = t.clock[states]
     begun, n_open = availability.n_begun(clock), availability.n_open(clock)
     whole = np.flatnonzero(listed == 0)

@@ -84,7 +84,10 @@ def take_customers(observation: Observation, rows: NDArray[np.int64]) -> Observa
         return np.broadcast_to(array[0], (rows.size, array.shape[1])) if is_shared(array) else array[rows]
 
     actions = observation.actions
-    return Observation(take_rows(observation.state, rows), Actions(pick(actions.candidates), pick(actions.mask)))
+    return Observation(
+        take_rows(observation.state, rows),
+        Actions(pick(actions.candidates), pick(actions.mask), None if actions.values is None else actions.values[rows], actions.columns),
+    )
 
 
 def first_allowed(mask: NDArray[np.int8], k: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[st
     beside_log = {key: _of_the_log(table, read) for key, table in layout.companions(path).items()}
     return EventLog(
         events=pl.concat([conform_events(part.tables.events) for part in read]),
-        decisions=pl.concat(decisions) if decisions else None,
+        decisions=pl.concat(decisions, how="diagonal") if decisions else None,
         items=beside_log.get("items", _features(read, "item_id", "item.")),
         users=beside_log.get("users", _features(read, "user_id", "user.")),
         layout=layout.name,

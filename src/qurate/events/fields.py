@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from qurate.errors import Code, UserError
-from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, Kind
+from qurate.events.schema import CANDIDATE, DECISION_COLUMNS, EVENT_COLUMNS, Kind
 
 Columns = dict[str, pl.DataType]
 Fields = dict[str, pl.Expr]
@@ -223,5 +223,6 @@ def conform_events(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def conform_decisions(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """The decisions table of the contract."""
-    return conform(frame, DECISION_COLUMNS)
+    """The decisions table of the contract, and what it says of each candidate."""
+    own: dict[str, pl.DataType] = {name: pl.List(pl.Float64()) for name in frame.collect_schema().names() if name.startswith(CANDIDATE)}
+    return conform(frame, DECISION_COLUMNS | own)

@@ -19,7 +19,7 @@ from qurate.events.fields import (
     one_item_decisions,
     optional,
 )
-from qurate.events.listed import text_list
+from qurate.events.listed import number_list, text_list
 from qurate.events.sources import beside
 
 DAY_US = 86_400_000_000
@@ -58,6 +58,8 @@ def _trivago(c: Columns) -> Fields:
     decision = pl.when(shown.is_not_null()).then(pl.concat_str(session, pl.col("step").cast(pl.String), separator=":"))
     fields = {"user_id": ident(c, "user_id"), "session_id": session, "item_id": pl.when(about_item).then(reference)}
     fields |= {"type": pl.when(clickout).then(pl.lit("click")).otherwise(action), "decision_id": decision, "_shown": shown}
+    if "prices" in c:
+        fields["candidate.price"] = pl.when(clickout).then(number_list(c, "prices"))
     # The customer could only click what the page listed, so the list is also what there was to choose from.
     return {**fields, "_candidates": shown, **optional(c, {"user.platform": "platform", "user.device": "device"})}
 

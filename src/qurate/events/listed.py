@@ -302,6 +302,15 @@ def text_list(columns: Columns, name: str) -> pl.Expr:
     return raw.cast(pl.String).map_batches(_lists_of, return_dtype=pl.List(pl.String), is_elementwise=True)
 
 
+def number_list(columns: Columns, name: str) -> pl.Expr:
+    """A list of numbers: a list, or text with `|`, commas or blanks; null where empty, NaN for what is no number."""
+    raw, dtype = pl.col(name), columns[name]
+    if isinstance(dtype, pl.List | pl.Array):
+        return raw.cast(pl.List(pl.Float64), strict=False).list.eval(pl.element().fill_null(float("nan")))
+    listed = raw.cast(pl.String).str.strip_chars("[](){} ").str.extract_all(r"[^\s,;|]+")
+    return pl.when(listed.list.len() > 0).then(listed.list.eval(pl.element().cast(pl.Float64, strict=False).fill_null(float("nan"))))
+
+
 def _lists_of(texts: pl.Series) -> pl.Series:
     """The ids of each text; only the forms that occur among the texts are looked at."""
     structured = texts.str.contains(STRUCTURED).fill_null(False)

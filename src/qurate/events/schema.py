@@ -41,7 +41,13 @@ DECISION_COLUMNS: dict[str, pl.DataType] = {
     "as_of": pl.Int64(),
 }
 """One decision per row; `propensity` null: not logged; `candidates` null: what was available then; `as_of`: `row` of the
-last event that the policy had seen, known from the service's store only."""
+last event that the policy had seen, known from the service's store only.
+
+Besides these a decisions table may have columns `candidate.NAME`, lists of numbers: what was known of each candidate at this
+decision (its price then), as long as `candidates`, or as `shown` where there are none."""
+
+CANDIDATE = "candidate."
+"""Before the names of columns that say something of each candidate."""
 
 EXCLUDED = {"excluded": pl.List(pl.String())}
 """A column more of the service's decisions whose `candidates` are null: of what was available then, these could not be shown."""

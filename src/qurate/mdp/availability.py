@@ -161,4 +161,5 @@ def without_ended(decisions: DecisionTable, availability: Availability) -> tuple
     if emptied:
         notes.append(f"{emptied:,} decisions keep no candidate of their list: all that was available then counts as theirs")
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return replace(decisions, candidates=decisions.candidates[kept], candidates_start=start), notes
+    values = decisions.candidate_values[kept]
+    return replace(decisions, candidates=decisions.candidates[kept], candidate_values=values, candidates_start=start), notes

@@ -121,6 +121,7 @@ def _assemble(
         "episode": ends.to_json(),
         "splits": {"rule": parts.rule, "cuts_us": parts.cuts, **_sizes(transitions)},
         "history": decisions.history,
+        "candidate_columns": list(decisions.columns),
         "n_ever_available": catalogue.availability.n_ever,
         "counts": _counts(decisions, encoded, log),
     }
@@ -247,6 +248,7 @@ def _transitions(decisions: DecisionTable, parts: Split, links: Links, reward: F
         clock=decisions.clock,
         candidates=decisions.candidates,
         candidates_start=decisions.candidates_start,
+        candidate_values=decisions.candidate_values,
         excluded=decisions.excluded,
         excluded_start=decisions.excluded_start if len(decisions.excluded) else np.empty(0, np.int64),
         split=parts.of,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.mdp.candidate_features import PLACE
 from qurate.mdp.encode import DecisionColumns, Encoded, EventColumns
 from qurate.mdp.sessions import number_visits, order_rows
 from qurate.types import EventArrays, FloatArray, IntArray
@@ -36,6 +37,8 @@ class DecisionTable:
     propensity: FloatArray  # [T]
     candidates: NDArray[np.int32]
     candidates_start: IntArray  # [D + 1]
+    columns: tuple[str, ...]  # [G] what is known of each candidate at its decision, `PLACE` among them where a list was shown
+    candidate_values: FloatArray  # [sum K, G], NaN = not known
     excluded: NDArray[np.int32]  # of what was available, what could not be shown
     excluded_start: IntArray  # [D + 1]
     types: list[str]  # names of types 1..M
@@ -90,6 +93,8 @@ def _organic(encoded: Encoded, gap_us: int) -> DecisionTable:
         propensity=np.full(len(rows), np.nan, np.float32),
         candidates=np.empty(0, np.int32),
         candidates_start=np.broadcast_to(np.int64(0), len(rows) + 1),  # no lists: no memory
+        columns=(),
+        candidate_values=np.empty((0, 0), np.float32),
         excluded=np.empty(0, np.int32),
         excluded_start=np.broadcast_to(np.int64(0), len(rows) + 1),
         types=encoded.types,
@@ -124,7 +129,8 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
     kept[place[alone]] = True
     arrays, types = _with_shown_rows(encoded, events, decisions, user[sorted_rows][kept], is_decision[kept], alone)
     history_end: IntArray = (np.cumsum(kept) - kept)[place]
-    pool, pool_start = _candidates(decisions, kind)
+    pool, pool_start, values = _candidates(decisions, kind)
+    columns, values = _with_place(decisions, pool, pool_start, values)
     return DecisionTable(
         arrays=arrays,
         row_visit=visit[kept],
@@ -140,6 +146,8 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
         propensity=decisions.propensity,
         candidates=pool,
         candidates_start=pool_start,
+        columns=columns,
+        candidate_values=values,
         excluded=decisions.excluded,
         excluded_start=decisions.excluded_start,
         types=types,
@@ -158,12 +166,12 @@ def _own_decisions(events: EventColumns, decisions: DecisionColumns) -> tuple[Ev
     return replace(events, decision=np.where(foreign, np.int32(-1), events.decision)), int(np.count_nonzero(foreign))
 
 
-def _candidates(decisions: DecisionColumns, kind: str) -> tuple[NDArray[np.int32], IntArray]:
+def _candidates(decisions: DecisionColumns, kind: str) -> tuple[NDArray[np.int32], IntArray, FloatArray]:
     """Explicit candidates; of a list that was shown without saying what else there was, only the list is sure.
 
     A single item is no list: beside it stands all that was available.
     """
-    pool, start = decisions.candidates, decisions.candidates_start
+    pool, start, values = decisions.candidates, decisions.candidates_start, decisions.candidate_values
     shown_sizes = np.diff(decisions.shown_start)
     shown_sizes = np.where(shown_sizes > 1, shown_sizes, 0)
     if kind == "exposure" and shown_sizes.any():
@@ -172,8 +180,30 @@ def _candidates(decisions: DecisionColumns, kind: str) -> tuple[NDArray[np.int32
         first = np.where(sizes > 0, start[:-1], len(pool) + decisions.shown_start[:-1])
         sizes = np.where(sizes > 0, sizes, shown_sizes)
         start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        pool = both[np.arange(start[-1]) + np.repeat(first - start[:-1], sizes)]
-    return pool, start
+        picked = np.arange(start[-1]) + np.repeat(first - start[:-1], sizes)
+        pool, values = both[picked], np.concatenate([values, decisions.shown_values])[picked]
+    return pool, start, values
+
+
+def _with_place(
+    decisions: DecisionColumns, pool: NDArray[np.int32], start: IntArray, values: FloatArray
+) -> tuple[tuple[str, ...], FloatArray]:
+    """The names of what is known of each candidate, and the values, with the place where the candidates are the list as shown."""
+    sizes, shown = np.diff(start), np.diff(decisions.shown_start)
+    as_shown = (sizes == shown) & (sizes > 1)
+    at = np.repeat(as_shown, shown)
+    listed = np.repeat(as_shown, sizes)
+    if not as_shown.any() or PLACE in decisions.columns:
+        return tuple(decisions.columns), values
+    different = np.flatnonzero(pool[listed] != decisions.shown[at])
+    place = np.where(listed, np.arange(len(pool)) - np.repeat(start[:-1], sizes), np.float32("nan")).astype(np.float32)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    another_order = np.zeros(len(sizes), np.bool_)
+    another_order[owner[listed][different]] = True
+    place[another_order[owner]] = np.nan
+    if not np.isfinite(place).any():
+        return tuple(decisions.columns), values
+    return (PLACE, *decisions.columns), np.concatenate([place[:, None], values], axis=1)
 
 
 def _with_shown_rows(

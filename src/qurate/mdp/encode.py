@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import Code, UserError
-from qurate.events.schema import OTHER, STANDARD_TYPES, EventLog
+from qurate.events.schema import CANDIDATE, OTHER, STANDARD_TYPES, EventLog
 from qurate.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
 
 NO_SPLIT = 255
@@ -60,6 +60,9 @@ class DecisionColumns:
     propensity: FloatArray  # [sum k], NaN where not logged
     candidates: NDArray[np.int32]  # [sum K]
     candidates_start: IntArray  # [D + 1]
+    columns: list[str]  # [G] what the log says of each candidate at its decision
+    shown_values: FloatArray  # [sum k, G], NaN = not known
+    candidate_values: FloatArray  # [sum K, G]
     excluded: NDArray[np.int32]  # [sum X] what could not be shown of all that was available
     excluded_start: IntArray  # [D + 1]
 
@@ -85,6 +88,9 @@ class DecisionColumns:
             propensity=self.propensity[flat],
             candidates=self.candidates[pool],
             candidates_start=pool_start,
+            columns=self.columns,
+            shown_values=self.shown_values[flat],
+            candidate_values=self.candidate_values[pool],
             excluded=self.excluded[shut],
             excluded_start=shut_start,
         )
@@ -147,7 +153,8 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     coded = None
     if decisions is not None:
         row_of_decision[_numbers(decisions["decision"])] = np.arange(decisions.height, dtype=np.int32)
-        coded = _decision_columns(decisions, user_rank, item_rank)
+        coded, unread = _decision_columns(decisions, user_rank, item_rank)
+        notes += unread
     type_code = kinds.cast(pl.Enum(type_names)).to_physical().cast(pl.UInt8) + 1
     named = frame["decision"].fill_null(-1).cast(pl.Int64).to_numpy() if decisions is not None else None
     events = EventColumns(
@@ -238,13 +245,14 @@ def _collect_decisions(
         "row": pl.col("row").cast(pl.Int64).fill_null(-1) if "row" in present else pl.lit(-1, pl.Int64),
         "as_of": pl.col("as_of").cast(pl.Int64).fill_null(-1) if "as_of" in present else pl.lit(-1, pl.Int64),
     }
-    frame = lazy.select(**columns).collect()
+    own = [name for name in present if name.startswith(CANDIDATE)]
+    frame = lazy.select(**columns, **{name: pl.col(name).cast(pl.List(pl.Float32)) for name in own}).collect()
     usable = pl.col("user").is_not_null() & pl.col("time").is_not_null() & (pl.col("shown").list.len() > 0)
     kept = frame.filter(usable).unique("decision", keep="first", maintain_order=True)
     return kept, frame.height - kept.height
 
 
-def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32]) -> DecisionColumns:
+def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32]) -> tuple[DecisionColumns, list[str]]:
     shown, shown_start = _flat(frame["shown"])
     pool, pool_start = _flat(frame["candidates"])
     shut, shut_start = _flat(frame["excluded"])
@@ -254,7 +262,8 @@ def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_ra
     if logged.any():
         values, _ = _flat(frame["propensity"].filter(pl.Series(logged)))
         propensity[np.repeat(logged, sizes)] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    return DecisionColumns(
+    columns, shown_values, candidate_values, unread = _candidate_values(frame, np.diff(shown_start), np.diff(pool_start))
+    coded = DecisionColumns(
         user=user_rank[_numbers(frame["user"])],
         time=frame["time"].to_numpy(),
         session=frame["session"].cast(pl.Int32).fill_null(-1).to_numpy(),
@@ -266,9 +275,39 @@ def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_ra
         propensity=propensity,
         candidates=_lookup(pool, item_rank + 1, 0),
         candidates_start=pool_start,
+        columns=columns,
+        shown_values=shown_values,
+        candidate_values=candidate_values,
         excluded=_lookup(shut, item_rank + 1, 0),
         excluded_start=shut_start,
     )
+    return coded, unread
+
+
+def _candidate_values(frame: pl.DataFrame, shown: IntArray, pool: IntArray) -> tuple[list[str], FloatArray, FloatArray, list[str]]:
+    """What the log says of each candidate: names, values of the shown items and of the candidates, and what is not read.
+
+    Args:
+        shown, pool: [D] lengths of the lists.
+    """
+    names = sorted(name for name in frame.columns if name.startswith(CANDIDATE))
+    out = [np.full((int(sizes.sum()), len(names)), np.nan, np.float32) for sizes in (shown, pool)]
+    unread = []
+    for g, name in enumerate(names):
+        sizes = frame[name].list.len().fill_null(0).to_numpy().astype(np.int64)
+        wrong = (sizes > 0) & (sizes != np.where(pool > 0, pool, shown))
+        if wrong.any():
+            unread.append(
+                f"{name[len(CANDIDATE) :]} has another length than the list in {np.count_nonzero(wrong):,} decisions, where it is not read"
+            )
+        for own, values, fits in ((shown, out[0], (sizes == shown) & (pool == 0)), (pool, out[1], sizes == pool)):
+            fits = fits & (sizes > 0)
+            if fits.any():
+                numbers, _ = _flat(frame[name].filter(pl.Series(fits)))
+                values[np.repeat(fits, own), g] = numbers.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    for values in out:
+        values[~np.isfinite(values)] = np.nan
+    return [name[len(CANDIDATE) :] for name in names], out[0], out[1], unread
 
 
 def _code(text: pl.Expr, categories: pl.Categories) -> pl.Expr:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import Spec, feature_matrix
+from qurate.events.schema import CANDIDATE
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
@@ -70,6 +71,11 @@ class Dataset:
     def sha256(self) -> str:
         """Digest of the dataset's manifest, which holds the digests of its files; "" before it was written."""
         return str(self.manifest.get("sha256", ""))
+
+    @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """[G] what is known of each listed candidate at its decision; none in datasets of older versions."""
+        return tuple(self.manifest.get("candidate_columns", ()))
 
     @property
     def n_ever_available(self) -> int:
@@ -221,7 +227,10 @@ def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
     return {
         "events": pl.DataFrame({**events, "visit": dataset.row_visit}),
         "decisions": pl.DataFrame({"state": steps.state, **repeated, **per_item, **rewards}),
-        "candidates": pl.DataFrame({"item": steps.candidates}),
+        "candidates": pl.DataFrame(
+            {"item": steps.candidates}
+            | {CANDIDATE + name: steps.candidate_values[:, g] for g, name in enumerate(dataset.candidate_columns)}
+        ),
         "items": dataset.items,
         "users": dataset.users,
         **({EXCLUDED: pl.DataFrame({"item": steps.excluded})} if len(steps.excluded) else {}),
@@ -252,6 +261,7 @@ def _transitions(
         clock=of_state("clock"),
         candidates=_column(pool, "item"),
         candidates_start=start,
+        candidate_values=pool.drop("item").to_numpy().astype(np.float32).reshape(pool.height, len(pool.columns) - 1),
         split=of_state("split"),
         state=state,
         action=_column(table, "action"),

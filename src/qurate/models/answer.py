@@ -12,7 +12,7 @@ from qurate.choosing.epsilon_greedy import Slate, epsilon_greedy_slates
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
 from qurate.mdp.states import gather_state
 from qurate.models.parts import ModelParts
-from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation, State, take_rows
+from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation, take_rows
 
 GOLDEN_CASES = 3
 NONE = np.zeros(0, np.int64)
@@ -213,7 +213,7 @@ def _decide_group(
         own = items[i] if listed else items
         heads: list[dict[str, Any]] = [{}] * len(slate.positions)
         if request.explain and observation is not None and slate.positions:
-            heads = explanations(model, take_rows(observation.state, slice(i, i + 1)), own[slate.positions])
+            heads = explanations(model, _row(observation, i), own[slate.positions])
         out.append(_items(model, own, worth[i], slate, observation is None, heads))
     return out
 
@@ -259,10 +259,16 @@ def _items(
     ]
 
 
-def explanations(model: ModelParts, state: State, items: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """`now`, `later` and `components` of items [K] chosen in one state (contract, Decision)."""
-    candidates = items[None]
-    by_head = model.explain(Observation(state, Actions(candidates, np.ones(candidates.shape, np.int8))), candidates)
+def _row(observation: Observation, i: int) -> Observation:
+    """One customer of a batch."""
+    one, actions = slice(i, i + 1), observation.actions
+    values = None if actions.values is None else actions.values[one]
+    return Observation(take_rows(observation.state, one), Actions(actions.candidates[one], actions.mask[one], values, actions.columns))
+
+
+def explanations(model: ModelParts, observation: Observation, items: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """`now`, `later` and `components` of items [K] chosen among the candidates of one observation (contract, Decision)."""
+    by_head = model.explain(observation, items[None])
     if by_head is None:
         return [{} for _ in items]
     return [

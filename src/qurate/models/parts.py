@@ -219,4 +219,8 @@ class ModelParts:
 
     def explain(self, observation: Observation, items: IntArray) -> FloatArray | None:
         """What items [B, K] are worth now and later, see `Ranker.explain`."""
-        return self.ranker.explain(observation.state, np.asarray(items, np.int64))
+        candidates, features = observation.actions.candidates, self.ranker.candidate_features(observation)
+        if features is not None:
+            place = (candidates[:, :, None] == np.asarray(items)[:, None]).argmax(1)
+            features = np.take_along_axis(features, place[:, :, None], axis=1)
+        return self.ranker.explain(observation.state, np.asarray(items, np.int64), features)

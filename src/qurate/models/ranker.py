@@ -16,6 +16,7 @@ from torch import nn
 from qurate.baselines.registry import FITTED
 from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.slate_sampling import is_shared
+from qurate.mdp.candidate_features import candidate_features, feature_names
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
@@ -23,6 +24,9 @@ from qurate.networks.distributional_values import DistributionalNetwork, Distrib
 from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import Settings
 from qurate.types import FloatArray, IntArray, Observation, Scorer, State
+
+FEATURE_ROWS = 2_000_000
+"""Candidates whose features go through the network at a time."""
 
 RankingScore = Literal["q", "q_in_support", "behaviour", "score"]
 """Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; a baseline's own."""
@@ -68,8 +72,14 @@ class Ranker(Protocol):
         """
         ...
 
-    def explain(self, state: State, items: IntArray) -> FloatArray | None:
-        """What items [B, K] are worth now and later, by component: float32 [B, K, 2, R] in weighted reward units.
+    def candidate_features(self, observation: Observation) -> FloatArray | None:
+        """Features of the candidates at this decision, float32 [B, K, F]; None where it uses none."""
+        ...
+
+    def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
+        """What items [B, K], with features [B, K, F], are worth now and later, by component: float32 [B, K, 2, R].
+
+        In weighted reward units.
 
         `now` is NaN where it is not separate from `later`; None from a ranker that does not estimate rewards.
         """
@@ -90,6 +100,8 @@ class NetworkRanker:
         by: which score decides the order.
         support_threshold: least pi_b(a) / max pi_b(.) of an item inside the support.
         candidate_lists_in_support: training met explicit lists, on which everything is inside the support by construction.
+        columns: what it was trained to use of each candidate at its decision, beside what the history says; None = nothing of both.
+        n_types: M, for those features.
     """
 
     network: ValueNetwork
@@ -97,6 +109,8 @@ class NetworkRanker:
     by: RankingScore = "q"
     support_threshold: float = 0.0
     candidate_lists_in_support: bool = False
+    columns: tuple[str, ...] | None = None
+    n_types: int = 0
 
     def __post_init__(self) -> None:
         for parameter in self.module.parameters():
@@ -143,7 +157,7 @@ class NetworkRanker:
 
         Candidates that all rows share cost one matrix product.
         """
-        candidates, mask, _ = observation.actions
+        candidates, mask = observation.actions.candidates, observation.actions.mask
         listed = candidates.strides[0] != 0 if listed is None else listed
         values, inside = self.action_values(observation.state), None
         shared = candidates[0] if is_shared(candidates) else None
@@ -151,21 +165,45 @@ class NetworkRanker:
         if self.by == "behaviour":
             worth = _behaviour_logits(values, items)
         else:
-            worth = (values.all() if items is None else values.of(items)).numpy()
+            plain = (
+                CatalogueValues(values.heads, values.table) if self.columns is not None and isinstance(values, CatalogueValues) else values
+            )
+            worth = (plain.all() if items is None else plain.of(items)).numpy()
         if self.by == "q_in_support" and not (listed and self.candidate_lists_in_support):
             inside = _behaviour_logits(values, items)
         worth = _columns(worth, shared)
+        features = None if self.by == "behaviour" else self.candidate_features(observation)
+        if features is not None:
+            worth = worth + self._of_features(features)
         if inside is None:
             return worth, worth
         return worth, supported_first(worth, _columns(inside, shared), mask, self.support_threshold)
 
+    def candidate_features(self, observation: Observation) -> FloatArray | None:
+        """See `Ranker`; a column that the observation does not have is not known."""
+        if self.columns is None:
+            return None
+        actions = observation.actions
+        values = np.full((*actions.candidates.shape, len(self.columns)), np.nan, np.float32)
+        for g, name in enumerate(self.columns):
+            if actions.values is not None and name in actions.columns:
+                values[:, :, g] = actions.values[:, :, actions.columns.index(name)]
+        return candidate_features(observation.state, actions.candidates, values, self.columns, self.n_types)
+
+    def _of_features(self, features: FloatArray) -> FloatArray:
+        """What they add to Q, [B, K], in parts that fit into memory."""
+        layers = cast(CatalogueNetwork, self.module).candidate
+        assert layers is not None
+        parts = np.array_split(features, 1 + features.shape[0] * features.shape[1] // FEATURE_ROWS)
+        return np.concatenate([layers(torch.from_numpy(part)).sum(-1).numpy() for part in parts])
+
     @torch.no_grad()
-    def explain(self, state: State, items: IntArray) -> FloatArray | None:
+    def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
         """See `Ranker`: Q by head. In the single-head form everything is `later`; None where heads are no components."""
         values = self.action_values(state)
         if not isinstance(values, CatalogueValues):
             return None
-        by_head = values.by_head(to_tensors(items)).numpy()
+        by_head = values.by_head(to_tensors(items), to_tensors(features)).numpy()
         if self.network.form == "single":
             by_head = np.concatenate([np.full_like(by_head, np.nan), by_head], axis=2)
         return cast(FloatArray, by_head.reshape(*items.shape, 2, self.network.n_components))
@@ -177,13 +215,21 @@ class NetworkRanker:
             "support_threshold": self.support_threshold,
             "candidate_lists_in_support": self.candidate_lists_in_support,
             "behaviour": self.has_behaviour,
+            "columns": None if self.columns is None else list(self.columns),
         }
         arrays = {f"network.{name}": value.contiguous().numpy() for name, value in self.module.state_dict().items()}
         return SavedRanker(config, arrays | {"item_features": self.item_features})
 
+    @property
+    def _width(self) -> int:
+        """F."""
+        return 0 if self.columns is None else len(feature_names(self.columns, [""] * self.n_types))
+
     def trainable_copy(self, settings: Settings, sizes: Sizes, seed: int) -> ValueNetwork:
         """A copy of the network that can be trained further."""
-        network = build_network(self.item_features, settings, behaviour=self.has_behaviour, seed=seed, **sizes._asdict())
+        network = build_network(
+            self.item_features, settings, behaviour=self.has_behaviour, seed=seed, candidate_features=self._width, **sizes._asdict()
+        )
         cast(nn.Module, network).load_state_dict(self.module.state_dict())
         return network
 
@@ -210,7 +256,11 @@ class BaselineRanker:
         scores = self.scorer.scores(observation)
         return scores, scores
 
-    def explain(self, state: State, items: IntArray) -> FloatArray | None:
+    def candidate_features(self, observation: Observation) -> FloatArray | None:
+        """None: a baseline does not use any."""
+        return None
+
+    def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
         """None: a baseline does not estimate rewards."""
         return None
 
@@ -228,10 +278,17 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
     config, arrays = saved
     if algorithm in FITTED:
         return BaselineRanker(scorer_from_saved(config, arrays))
-    network = build_network(arrays["item_features"], settings, behaviour=config["behaviour"], seed=0, **sizes._asdict())
+    columns = None if config.get("columns") is None else tuple(config["columns"])
+    width = 0 if columns is None else len(feature_names(columns, [""] * sizes.n_types))
+    network = build_network(
+        arrays["item_features"], settings, behaviour=config["behaviour"], seed=0, candidate_features=width, **sizes._asdict()
+    )
     weights = {name[8:]: torch.as_tensor(value) for name, value in arrays.items() if name.startswith("network.")}
     cast(nn.Module, network).load_state_dict(weights)
-    return NetworkRanker(network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"])
+    return NetworkRanker(
+        network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"],
+        columns, sizes.n_types,
+    )  # fmt: skip
 
 
 def _behaviour_logits(values: ActionValues, items: torch.Tensor | None) -> FloatArray:

@@ -59,7 +59,11 @@ class TaskRanker:
         scores = self.scores(observation)
         return scores, scores
 
-    def explain(self, state: Any, items: IntArray) -> FloatArray | None:
+    def candidate_features(self, observation: Observation[Any]) -> FloatArray | None:
+        """None: a task has no candidates with features."""
+        return None
+
+    def explain(self, state: Any, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
         """None: a task has no items to explain."""
         return None
 

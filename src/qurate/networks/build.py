@@ -13,7 +13,15 @@ from qurate.types import FloatArray
 
 
 def build_network(
-    item_features: FloatArray, settings: Settings, *, n_types: int, user_dim: int, n_components: int, behaviour: bool, seed: int
+    item_features: FloatArray,
+    settings: Settings,
+    *,
+    n_types: int,
+    user_dim: int,
+    n_components: int,
+    behaviour: bool,
+    seed: int,
+    candidate_features: int = 0,
 ) -> ValueNetwork:
     """A fresh network over a catalogue; `seed` decides its first weights without touching the global generator."""
     s, kind = settings.network, settings.algorithm
@@ -26,6 +34,7 @@ def build_network(
             torch.as_tensor(item_features), n_types=n_types, user_dim=user_dim, context_dim=2, n_components=atoms or n_components,
             dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form=s.form, id_embedding=s.id_embedding,
             id_dropout=s.id_dropout, behaviour=behaviour, dueling=s.head == "dueling",
+            candidate_features=candidate_features,
         )  # fmt: skip
     return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_values import CatalogueValues, Heads
 from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.item_tower import ItemTable, ItemTower
@@ -30,16 +31,18 @@ class CatalogueNetwork(nn.Module):
         dim, hidden, encoder, form, id_embedding, id_dropout: see `settings.NetworkSettings`.
         dueling: streams of their own for value and advantages.
         behaviour: add the head pi_b(a | s) that says what the log's policy (or customer) chose.
+        candidate_features: F, features of a candidate at its decision (mdp/candidate_features.py); 0 = none.
     """
 
     def __init__(
         self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
-        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False,
+        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False, candidate_features: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_components, self.form, self.dim = n_components, form, dim
         self.n_heads = n_components * (2 if form == "now_later" else 1)
-        self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, id_embedding, id_dropout)
+        ids = id_embedding or not (item_features.shape[1] or candidate_features)
+        self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, ids, id_dropout)
         self.views = HistoryViews(n_types, dim)
         sizes = (dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
         self.encoder = ENCODERS[encoder](*sizes)
@@ -58,6 +61,7 @@ class CatalogueNetwork(nn.Module):
         self.n_matched = self.n_heads + int(behaviour)
         self.match = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
         self.repeat = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
+        self.candidate = CandidateLayers(candidate_features, hidden, self.n_heads) if candidate_features else None
         if (
             self.later_direction is not None and self.later_value is not None
         ):  # the correction starts at zero: at first Q is the myopic policy
@@ -71,7 +75,7 @@ class CatalogueNetwork(nn.Module):
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], CatalogueValues]:
         """See `ValueNetwork.bind`: the item table is computed once."""
         table: ItemTable = self.tower(rng)
-        return lambda state: CatalogueValues(self.heads(state, table), table)
+        return lambda state: CatalogueValues(self.heads(state, table), table, self.candidate)
 
     def heads(self, state: StateTensors, table: ItemTable) -> Heads:
         """Per-state head outputs, from tensors."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_max import MASKED_VALUE, best_item
 from qurate.networks.item_tower import ItemTable
 from qurate.types import OpenActions
@@ -70,30 +71,34 @@ class CatalogueValues:
     Args:
         heads: of the states.
         table: of the items; its biases are H columns, one more where there is a behaviour head.
+        candidate: what features of a candidate add to the heads, float32 [..., F] -> [..., H]; None without such features.
     """
 
-    def __init__(self, heads: Heads, table: ItemTable) -> None:
-        self.heads, self.table = heads, table
+    def __init__(self, heads: Heads, table: ItemTable, candidate: CandidateLayers | None = None) -> None:
+        self.heads, self.table, self.candidate = heads, table, candidate
         self.dim, self.n_heads = heads.direction.shape[2], heads.direction.shape[1]
         self.n_items = table.vectors.shape[0] - 1
 
     def rows(self, which: slice | Tensor) -> "CatalogueValues":
         """The values of some of the states."""
-        return CatalogueValues(Heads(*(None if h is None else h[which] for h in self.heads)), self.table)  # type: ignore[arg-type]
+        return CatalogueValues(Heads(*(None if h is None else h[which] for h in self.heads)), self.table, self.candidate)  # type: ignore[arg-type]
 
-    def by_head(self, actions: Tensor) -> Tensor:
-        """float32 [B, K, H] of items [B, K]."""
+    def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """float32 [B, K, H] of items [B, K] with features [B, K, F] at this decision; None = those of the mean candidate."""
         heads, rows = self.heads, self.table.centred.index_select(0, actions.flatten()).view(*actions.shape, -1)
         linear = inner_products(rows[:, :, : self.dim], heads.direction) + rows[:, :, self.dim : self.dim + self.n_heads]
-        return linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
+        by_head = linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
+        return by_head if self.candidate is None else by_head + self.candidate(features)
 
-    def of(self, actions: Tensor) -> Tensor:
-        """Q, float32 [B, K], of items [B, K]."""
-        return self.scores().of(self.table, actions) + self.heads.value.sum(1, keepdim=True)
+    def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """Q, float32 [B, K], of items [B, K] with features [B, K, F]; None = those of the mean candidate."""
+        q = self.scores().of(self.table, actions) + self.heads.value.sum(1, keepdim=True)
+        return q if self.candidate is None else q + self.candidate(features).sum(-1)
 
-    def all(self) -> Tensor:
-        """Q of the catalogue, float32 [B, N + 1]."""
-        return self.scores().of(self.table, None).add_(self.heads.value.sum(1, keepdim=True))  # in place: it may be 10,000s wide
+    def all(self, features: Tensor | None = None) -> Tensor:
+        """Q of the catalogue, float32 [B, N + 1]; features [B, N + 1, F], None = those of the mean candidate."""
+        q = self.scores().of(self.table, None).add_(self.heads.value.sum(1, keepdim=True))  # in place: it may be 10,000s wide
+        return q if self.candidate is None else q + self.candidate(features).sum(-1)
 
     def scores(self) -> Scores:
         """The summed heads as one score, less the state's value; the biases ride in the same product."""
@@ -125,7 +130,7 @@ class CatalogueValues:
         listed = open_actions.candidates
         if listed is None:
             return self._best_in_catalogue(open_actions, support)
-        q = self.of(listed).masked_fill(listed == 0, MASKED_VALUE)
+        q = self.of(listed, open_actions.features).masked_fill(listed == 0, MASKED_VALUE)
         best = listed.gather(1, q.argmax(1, keepdim=True))[:, 0]
         without = torch.nonzero((listed > 0).sum(1) == 0)[:, 0]
         if len(without):

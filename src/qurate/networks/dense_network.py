@@ -21,11 +21,11 @@ class DenseValues:
     def __init__(self, heads: Tensor) -> None:
         self.heads = heads
 
-    def by_head(self, actions: Tensor) -> Tensor:
-        """float32 [B, K, H] of actions [B, K]."""
+    def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """float32 [B, K, H] of actions [B, K]; actions of a task have no features."""
         return self.heads.gather(1, actions[:, :, None].expand(-1, -1, self.heads.shape[2]))
 
-    def of(self, actions: Tensor) -> Tensor:
+    def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """Q, float32 [B, K], of actions [B, K]."""
         return self.by_head(actions).sum(2)
 

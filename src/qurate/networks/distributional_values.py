@@ -31,13 +31,13 @@ class DistributionalValues:
     def __init__(self, logits: CatalogueValues | DenseValues, atoms: Tensor) -> None:
         self.logits, self.atoms = logits, atoms
 
-    def by_head(self, actions: Tensor) -> Tensor:
+    def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """Logits, float32 [B, K, Z]."""
-        return self.logits.by_head(actions)
+        return self.logits.by_head(actions, features)
 
-    def of(self, actions: Tensor) -> Tensor:
+    def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """Q, float32 [B, K]."""
-        return self.logits.by_head(actions).softmax(2) @ self.atoms
+        return self.logits.by_head(actions, features).softmax(2) @ self.atoms
 
     def all(self) -> Tensor:
         """Q, float32 [B, N + 1]."""

@@ -21,7 +21,7 @@ class ItemTower(nn.Module):
         dim: d, dimensions of an item vector.
         n_heads: H, biases per item.
         hidden: units of the layer over the features.
-        id_embedding: learn a free vector and free biases per item.
+        id_embedding: learn a free vector and free biases per item; without it and without features all items are alike.
         id_dropout: share of ids hidden per call in training mode.
     """
 
@@ -34,7 +34,7 @@ class ItemTower(nn.Module):
         self.from_features = (
             nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, dim + n_heads, bias=False)) if width else None
         )
-        self.ids = nn.Parameter(torch.randn(features.shape[0], dim) * 0.1) if id_embedding or not features.shape[1] else None
+        self.ids = nn.Parameter(torch.randn(features.shape[0], dim) * 0.1) if id_embedding else None
         self.id_bias = nn.Parameter(torch.zeros(features.shape[0], n_heads)) if self.ids is not None else None
         self.id_dropout = id_dropout if self.from_features is not None else 0.0
         self.dim, self.n_heads = dim, n_heads
@@ -49,6 +49,9 @@ class ItemTower(nn.Module):
                 keep = torch.rand(rows, 1, generator=generator, device=own.device) >= self.id_dropout
                 own = own * keep
             parts.append(own)
+        if not parts:  # nothing is known of any item by itself
+            alike = real.new_zeros(1, self.dim + self.n_heads).expand(rows, -1)
+            return ItemTable(alike[:, : self.dim], alike)
         out = (parts[0] if len(parts) == 1 else parts[0] + parts[1]) * real
         centred = (out + out.sum(0, keepdim=True) * (-1 / max(rows - 1, 1))) * real  # minus on one row: its gradient is one row too
         return ItemTable(out[:, : self.dim].contiguous(), centred)

@@ -17,12 +17,12 @@ from qurate.types import OpenActions
 class ActionValues(Protocol):
     """Values of the actions of B states; Q is the sum over the H heads (components, now and later)."""
 
-    def by_head(self, actions: Tensor) -> Tensor:
-        """float32 [B, K, H] for actions int64 [B, K]."""
+    def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """float32 [B, K, H] for actions int64 [B, K] with features float32 [B, K, F] at this decision (None = not known)."""
         ...
 
-    def of(self, actions: Tensor) -> Tensor:
-        """Q, float32 [B, K], for actions int64 [B, K]."""
+    def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """Q, float32 [B, K], for actions int64 [B, K] and their features [B, K, F]."""
         ...
 
     def all(self) -> Tensor:

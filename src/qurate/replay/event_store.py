@@ -5,13 +5,15 @@ ready-made windows of 50 events would need over 1,000. Every number that a windo
 neighbouring rows (the gap to the next row) is stored with the row, so that a sample is a single gather.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.mdp.candidate_features import candidate_features
 from qurate.mdp.states import derive_context
-from qurate.types import Availability, Batch, FloatArray, OpenActions, State
+from qurate.types import Availability, Batch, FloatArray, OpenActions, State, take_rows
 
 ITEM, TYPE, GAP, VALUE = range(4)
 """Columns of a stored history row; GAP and VALUE are float32 bits in an int32 matrix."""
@@ -37,6 +39,7 @@ class Tables(NamedTuple):
     user_features: FloatArray  # [V, U]
     candidates: NDArray[np.int32]  # ragged, [sum K]; empty where every state offers what is available
     candidates_start: NDArray[np.int64]  # [S + 1] or [0]
+    candidate_values: FloatArray  # [sum K, G] what the log says of each candidate at its decision; [0, 0] without
     excluded: NDArray[np.int32] = np.zeros(0, np.int32)  # ragged, [sum X]: what of the available could not be shown
     excluded_start: NDArray[np.int64] = np.zeros(0, np.int64)  # [S + 1] or [0]
 
@@ -53,10 +56,16 @@ class Store:
         availability: of items 1..N.
         lane_rows: rows per ring (a power of two) where rows are rings, one per simulated customer; None for a log.
         lane_states: state slots per ring.
+        columns: names of `candidate_values`, where batches carry features of the candidates; None: they do not.
+        n_types: M, for those features.
     """
 
-    def __init__(self, tables: Tables, window: int, availability: Availability, lane_rows: int | None = None, lane_states: int = 0) -> None:
+    def __init__(
+        self, tables: Tables, window: int, availability: Availability, lane_rows: int | None = None, lane_states: int = 0, *,
+        columns: Sequence[str] | None = None, n_types: int = 0,
+    ) -> None:  # fmt: skip
         self.tables, self.window, self.availability = tables, window, availability
+        self.columns, self.n_types = columns, n_types
         self._until = availability.until if availability.ends else None
         self.lane_rows, self.lane_states = lane_rows, lane_states
         distance = np.arange(window, 0, -1)  # of each window column from `history_end`
@@ -102,15 +111,48 @@ class Store:
             following = np.where(go, t.next_state[following], following)
         bootstrap = (~censored).astype(np.float32)
         reached = np.where(following >= 0, following, state)
-        candidates = padded(t.candidates, t.candidates_start, reached)
+        candidates = self.listed(reached) if len(t.candidates) else None
         both, n = self.states(np.concatenate([state, reached])), len(index)  # one gather for both ends
         first, last = (State._make(part[ends] for part in both) for ends in (slice(n), slice(n, None)))
-        open_actions = OpenActions(candidates, t.clock[reached], self.availability.since, self._until)
+        open_actions: OpenActions[Any] = OpenActions(candidates, t.clock[reached], self.availability.since, self._until)
+        action, of_action = t.action[index].astype(np.int64), None
+        if self.columns is not None:
+            of_action = self._of_action(state, first, action)
+            if candidates is not None:
+                open_actions = open_actions._replace(features=self.candidate_features(reached, last, candidates))
         open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
         return Batch(
-            first, t.action[index].astype(np.int64), t.reward[index], later, discount, bootstrap,
-            last, open_actions, self._next_action(reached), index,
+            first, action, t.reward[index], later, discount, bootstrap,
+            last, open_actions, self._next_action(reached), index, of_action,
         )  # fmt: skip
+
+    def candidate_features(self, state: NDArray[np.int64], seen: State, candidates: NDArray[np.int64]) -> FloatArray:
+        """Features of the listed candidates [B, K] of decisions [B], whose states are `seen`: float32 [B, K, F]."""
+        t, columns = self.tables, self.columns or ()
+        values = np.full((*candidates.shape, len(columns)), np.nan, np.float32)
+        inside = candidates > 0
+        if len(columns) and len(t.candidate_values):
+            first = t.candidates_start[state][:, None] + np.arange(candidates.shape[1])
+            values[inside] = t.candidate_values[first[inside]]
+        return candidate_features(seen, candidates, values, columns, self.n_types)
+
+    def _of_action(self, state: NDArray[np.int64], seen: State, action: NDArray[np.int64]) -> FloatArray:
+        """Features of what was shown, float32 [B, F]: where a list was, as one of it."""
+        candidates = self.listed(state) if len(self.tables.candidates) else None
+        alone = action[:, None]
+        if candidates is None:
+            return self._unlisted(seen, alone)
+        same = candidates == alone
+        out: FloatArray = self.candidate_features(state, seen, candidates)[np.arange(len(action)), same.argmax(1)]
+        missing = ~same.any(1)
+        if missing.any():
+            out[missing] = self._unlisted(take_rows(seen, missing), alone[missing])
+        return out
+
+    def _unlisted(self, seen: State, action: NDArray[np.int64]) -> FloatArray:
+        nothing = np.full((*action.shape, len(self.columns or ())), np.nan, np.float32)
+        out: FloatArray = candidate_features(seen, action, nothing, self.columns or (), self.n_types)[:, 0]
+        return out
 
     def _next_action(self, state: NDArray[np.int64]) -> NDArray[np.int64]:
         """What was shown in these states, int64 [B]; 0 where a list was shown, or nothing yet."""
@@ -118,6 +160,10 @@ class Store:
         if len(t.action) != len(t.history_end):
             return np.zeros(len(state), np.int64)
         return np.where(t.next_state[state] != NO_ACTION, t.action[state], 0).astype(np.int64)
+
+    def listed(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Explicit candidates of states, [B, K] padded with 0; None when no state of the batch has a list."""
+        return padded(self.tables.candidates, self.tables.candidates_start, state)
 
     def bytes_per_transition(self) -> float:
         """Bytes beside the history rows, user features and candidate lists, per transition."""

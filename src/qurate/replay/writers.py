@@ -1,5 +1,6 @@
 """What fills the store: a dataset at once, or the feedback of a batched environment step by step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ def store_from_log(
     tau_s: float,
     window: int,
     availability: Availability,
+    columns: Sequence[str] | None = None,
+    n_types: int = 0,
 ) -> Store:
     """A store over a dataset's arrays.
 
@@ -53,6 +56,7 @@ def store_from_log(
         gamma: discount per decision, in [0, 1].
         tau_s: seconds over which the value of a later visit falls to 1/e.
         availability: of items 1..N.
+        columns, n_types: see `Store`.
     """
     t = transitions
     rows = np.zeros((window + len(events.item), 4), np.int32)
@@ -77,9 +81,10 @@ def store_from_log(
     tables = Tables(
         rows, t.history_end, depth, last_gap, t.user, t.clock, discount, following, censored,
         np.broadcast_to(np.False_, states), state_reward,
-        t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.excluded, t.excluded_start,
+        t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.candidate_values,
+        t.excluded, t.excluded_start,
     )  # fmt: skip
-    return Store(tables, window, availability)
+    return Store(tables, window, availability, columns=columns, n_types=n_types)
 
 
 def _successor_actions(feedback: Feedback) -> Actions:
@@ -138,6 +143,7 @@ class OnlineWriter:
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
             user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(slots * listed, np.int32),
             candidates_start=np.arange(slots + 1, dtype=np.int64) * listed if listed else np.zeros(0, np.int64),
+            candidate_values=np.zeros((0, 0), np.float32),
         )  # fmt: skip
         self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states)
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one

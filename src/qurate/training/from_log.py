@@ -6,6 +6,7 @@ from typing import cast
 
 import msgspec
 import numpy as np
+import torch
 
 from qurate.algorithms.table import find_algorithm, make_objective
 from qurate.baselines.registry import fit_popularity, fit_scorer
@@ -14,6 +15,7 @@ from qurate.errors import Code, UserError
 from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_from_log
+from qurate.mdp.candidate_features import feature_names
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.storage import Dataset
 from qurate.models.histories import Histories
@@ -21,6 +23,7 @@ from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
 from qurate.models.ranker import BaselineRanker, NetworkRanker, Ranker, RankingScore
 from qurate.networks.build import build_network
+from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.values import ValueNetwork
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler
@@ -31,6 +34,8 @@ from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
+SAMPLED_LISTS = 5_000
+"""Training decisions from which the scale of candidate features is taken."""
 LOG_UPDATES = (1_000, 6_000)
 """Without `steps`: three passes over the training transitions, but at least and at most so many updates."""
 
@@ -64,7 +69,11 @@ def train_on_log(
     sampler = _sampler(dataset, weights, where)
     tau_s = float(dataset.manifest["episode"]["tau_s"])
     gamma = settings.learning.gamma
-    store = store_from_log(dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability)
+    columns = candidate_columns(dataset, settings)
+    store = store_from_log(
+        dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability,
+        columns, dataset.vocabulary.n_types,
+    )  # fmt: skip
     check_support(steps_of_events(store.tables), settings)
     learner = _learner(dataset, store, settings, algorithm, weights, seed)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
@@ -81,6 +90,8 @@ def train_on_log(
         _ranks_by(dataset, settings),
         settings.offline.support_threshold,
         len(t.candidates) > 0,
+        columns,
+        dataset.vocabulary.n_types,
     )
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
@@ -178,10 +189,30 @@ def _learner(dataset: Dataset, store: Store, settings: Settings, algorithm: str,
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
         n_components=len(weights), behaviour=settings.offline.aux_weight > 0, seed=seed,
+        candidate_features=0 if store.columns is None else len(feature_names(store.columns, dataset.vocabulary.types)),
     )  # fmt: skip
+    if isinstance(network, CatalogueNetwork) and network.candidate is not None:
+        network.candidate.standardise(_some_features(store, dataset))
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
     return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
+
+
+def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] | None:
+    """What the network uses of each candidate at its decision; None where the log has no lists, or the algorithm cannot use it."""
+    listed = len(dataset.transitions.candidates) > 0 and settings.algorithm is None
+    return dataset.candidate_columns if listed and settings.offline.candidate_features else None
+
+
+def _some_features(store: Store, dataset: Dataset) -> torch.Tensor:
+    """Features of the candidates of up to so many training decisions with lists, [M, F]."""
+    t = dataset.transitions
+    listed = np.flatnonzero((t.split == TRAIN) & (np.diff(t.candidates_start) > 0))[:: max(1, len(t.user) // SAMPLED_LISTS)]
+    candidates = store.listed(listed)
+    if candidates is None:
+        return torch.zeros((1, len(feature_names(store.columns or (), dataset.vocabulary.types))))
+    features = store.candidate_features(listed, store.states(listed), candidates)
+    return torch.from_numpy(features[candidates > 0])
 
 
 def _q_bound(reward: FloatArray, discount: FloatArray) -> float:

@@ -1,0 +1,38 @@
+"""What features of a candidate in this decision add to its value (mdp/candidate_features.py)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class CandidateLayers(nn.Module):
+    """Two layers over the features, standardised; the last one begins at zero, so that at first they add nothing.
+
+    Args:
+        width: F.
+        hidden: units of each layer.
+        n_heads: H.
+    """
+
+    def __init__(self, width: int, hidden: int, n_heads: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, n_heads))
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def standardise(self, features: Tensor) -> None:
+        """Sets mean and scale from features [M, F] of the training split; what is constant there is read as its mean for ever."""
+        known = torch.isfinite(features)
+        count = known.sum(0).clamp(min=1)
+        mean = torch.where(known, features, 0).sum(0) / count
+        spread = (torch.where(known, features - mean, 0).square().sum(0) / count).sqrt()
+        self.get_buffer("mean").copy_(mean)
+        self.get_buffer("scale").copy_(torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), 0))
+
+    def forward(self, features: Tensor | None) -> Tensor:
+        """float32 [..., H] from [..., F], NaN = not known; None: [H] of the mean candidate."""
+        mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
+        x = torch.zeros_like(mean) if features is None else torch.nan_to_num((features - mean) * scale).clamp(-10, 10)
+        return self.layers(x)  # type: ignore[no-any-return]
