@@ -164,7 +164,7 @@ class NetworkRanker:
         """See `Ranker`."""
         return self.values(observation)[1]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def values(self, observation: Observation, listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
         """See `Ranker`: worth and score are the same, but for the support.
 
