@@ -85,12 +85,8 @@ class CatalogueNetwork(nn.Module):
         """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
         counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
-        # `split`, not slices: its gradient is one `cat`, theirs a tensor of zeros each
-        cut = [self.n_heads, self.n_matched - self.n_heads]
-        matched, matched_log = torch.split_with_sizes(torch.bmm(self.match.expand(rows, -1, -1), sums), cut, 1)  # [B, H, d]
-        repeat, repeat_log = torch.split_with_sizes(
-            torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights), cut, 1
-        )  # [B, H, L]
+        matched, matched_log = self._mixed(self.match, sums)  # [B, H, d]
+        repeat, repeat_log = self._mixed(self.repeat * REPEAT_LR_SCALE, weights)  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
         of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
         z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
@@ -106,3 +102,11 @@ class CatalogueNetwork(nn.Module):
             attended, gate = self.choice(state, table.vectors, z)
             behaviour, of_log = behaviour + attended, of_log + gate
         return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log)
+
+    def _mixed(self, mix: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixes [B, H, .] and [B, 0 or 1, .] of the views [B, G, .], whose memory has G first: one product for all rows."""
+        by_view = views.transpose(0, 1)
+        mixed = (mix @ by_view.flatten(1)).view(-1, *by_view.shape[1:]).transpose(0, 1)
+        # `split`, not slices: its gradient is one `cat`, theirs a tensor of zeros each
+        heads, log = torch.split_with_sizes(mixed, [self.n_heads, self.n_matched - self.n_heads], 1)
+        return heads, log
