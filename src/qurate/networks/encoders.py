@@ -8,8 +8,8 @@ from qurate.networks.window_sums import view_sums, window_events
 from qurate.types import SESSION_GAP_US
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
-FEW_PLACES = 256
-"""Windows of so few places in all are summed by a dense product: a request to the service waits for the number of operations."""
+FEW_PLACES = 2_048
+"""Windows of so few places in all are summed by a dense product, which takes fewer operations: what the service decides at once."""
 PROJECTION_DIM = 16
 """Item vectors are projected to so many dimensions before the MLP: with all of them its first layer is most of an update."""
 
