@@ -45,6 +45,7 @@ def store_from_log(
     tau_s: float,
     window: int,
     availability: Availability,
+    *,
     columns: Sequence[str] | None = None,
     n_types: int = 0,
 ) -> Store:

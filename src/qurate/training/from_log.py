@@ -76,7 +76,7 @@ def train_on_log(
     columns = candidate_columns(dataset, settings)
     store = store_from_log(
         dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability,
-        columns, dataset.vocabulary.n_types,
+        columns=columns, n_types=dataset.vocabulary.n_types,
     )  # fmt: skip
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
