@@ -275,21 +275,31 @@ def test_ctrl_c_in_training_saves_a_checkpoint_that_goes_on(dataset: Path, tmp_p
 def test_serve_answers_and_stops_with_0(model: Path, dataset: Path, tmp_path: Path) -> None:
     import httpx
 
-    command = [*QURATE, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live")]
+    command = [*QURATE, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live"), "--exclude", "purchased"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         url = process.stderr.readline().split()[-1]
+        assert process.stderr.readline().startswith("note: not shown again: purchased; ")
         answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 3}, timeout=20)
         ghosts = {"user_id": "u1", "k": 1, "candidates": [*(f"ghost{n}" for n in range(50)), "i1"]}
         assert httpx.post(f"{url}/v1/recommend", json=ghosts, timeout=20).status_code == 200
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert answer.status_code == 200 and len(answer.json()["items"]) == 3
+    left = load_model(model).recommend("u1", 9, exclude=["purchased"]).items
+    assert 3 <= len(left) < 9 and {item["item_id"] for item in answer.json()["items"]} <= {item.item_id for item in left}
     assert process.returncode == 0 and out == "" and "Traceback" not in err
     again = build_dataset(read_events(tmp_path / "live"), rewards="click=1")
     first = Dataset.read(dataset)
     assert set(again.vocabulary.items) == set(first.vocabulary.items), "items never shown are known, and what was only asked for is not"
     assert again.item_spec == first.item_spec and again.item_features.shape == first.item_features.shape
+
+
+def test_what_serve_does_not_show_again_is_a_rule(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, expected in ((["i3"], "'i3'"), (["purchsed"], "purchased"), (["purchased:soon"], "soon"), (["none,click"], "none alone")):
+        code, out, err = run(capsys, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live"), "--exclude", *words)
+        assert (code, out) == (2, "") and err.startswith("error: ") and "--exclude" in err and expected.strip("'") in err, err
+    assert not (tmp_path / "live").exists()
 
 
 def test_simulate_writes_a_log_that_ingest_reads_as_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -349,7 +359,9 @@ def test_evaluate_names_every_score_and_every_baseline(model: Path, dataset: Pat
     code, out, _ = run(capsys, "evaluate", str(model), str(dataset), "--json")
     result = json.loads(out)
     assert code == 0 and {"model", "on", "n", "metrics", "by_type", "by_score", "baselines"} <= set(result)
-    assert set(result["by_score"]) == {"q", "q_in_support", "behaviour"} and {"popularity", "item_knn"} <= set(result["baselines"])
+    assert set(result["by_score"]) == {"q", "q_in_support", "behaviour", "behaviour_times_q"} and {"popularity", "item_knn"} <= set(
+        result["baselines"]
+    )
     cell = result["metrics"]["HR@20"]
     assert cell["mean"] == 1.0, "nine items, so the one that came is always among the first twenty"
     assert result["metrics"] == {name: result["by_score"]["q"][name] for name in result["metrics"]}

@@ -32,6 +32,10 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     id_dropout: Annotated[
         float, Meta(ge=0.0, lt=1.0, description="share of ids hidden in training, so that features must carry new items")
     ] = 0.1
+    behaviour_head: Annotated[
+        Literal["views", "attention"],
+        Meta(description="views: linear in the views of the history; attention: attends to single events besides, and gates repeats"),
+    ] = "views"
 
 
 class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +43,10 @@ class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     gamma: Annotated[float, Meta(ge=0.0, le=1.0, description="discount per decision within a visit")] = 0.9
     lr: Annotated[float, Meta(gt=0.0, description="step size of Adam; of the table's update in tabular algorithms")] = 1e-3
+    lr_schedule: Annotated[
+        Literal["constant", "cosine"], Meta(description="of training from a log; cosine: warms up, then falls to 1/50 over `passes`")
+    ] = "constant"
+    passes: Annotated[float, Meta(gt=0.0, le=1_000.0, description="over the training decisions of a log, where no --steps are given")] = 3.0
     batch_size: Annotated[int, Meta(ge=1, description="transitions per update")] = 256
     n_step: Annotated[int, Meta(ge=1, le=50, description="decisions whose rewards a target sums before it bootstraps")] = 1
     target_period: Annotated[int, Meta(ge=1, description="updates between two target updates")] = 1
@@ -60,6 +68,9 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     candidate_features: Annotated[
         bool, Meta(description="use what is known of each candidate of a list at its decision: place, price, touched before")
     ] = True
+    calibrate: Annotated[
+        bool, Meta(description="fit the behaviour head's temperature, its repeats and a term of similar visits on held-out decisions")
+    ] = False
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

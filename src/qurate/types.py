@@ -83,6 +83,7 @@ class OpenActions(NamedTuple, Generic[ArrayT]):
     until: ArrayT | None  # int64 [N + 1]; None where no item ever ends
     mask: ArrayT | None = None  # bool [B, N + 1], column 0 False: legal actions of a task without a catalogue
     features: ArrayT | None = None  # float32 [B, K, F] of `candidates` at this decision, see mdp/candidate_features.py
+    excluded: ArrayT | None = None  # int64 [B, X] padded with 0: what of the catalogue is not open besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,9 @@ class Transitions:
     # of the candidates
     candidate_values: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """[sum K, G] what the log says of each at its decision, NaN = not known."""
+    # states again: of the items that are available at `clock`, those that could not be shown, ragged like the candidates
+    excluded: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # [sum X]
+    excluded_start: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # [D + 1], or [0]: nothing was excluded
 
 
 class Batch(NamedTuple, Generic[StateT, ArrayT]):

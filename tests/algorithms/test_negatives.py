@@ -168,7 +168,7 @@ def test_the_alarm_reads_the_size_of_values_whatever_their_sign() -> None:
 
 
 def test_the_sampled_softmax_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight of thirty items, each standing for 30 / 8; an item of the window that was not drawn has no bonus to give."""
+    """The chosen item and those of the window, once each; of the others those drawn, each standing for 30 / 8."""
     monkeypatch.setattr(catalogue_losses, "FULL_SOFTMAX_ITEMS", 0)
     monkeypatch.setattr(catalogue_losses, "SOFTMAX_SAMPLES", 8)
     subject, tensors = learner(aux_weight=1.0), to_tensors(batch())
@@ -180,6 +180,8 @@ def test_the_sampled_softmax_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         logits = values.behaviour_logits()
     drawn = 1 + torch.randperm(N, generator=torch.Generator().manual_seed(3))[:8]
     for row, action in enumerate(tensors.action.tolist()):
-        others = torch.stack([logits[row, item] + np.log(N / 8) for item in drawn.tolist() if item != action])
+        window = set(tensors.state.history_items[row].tolist()) - {0, action}
+        listed = [logits[row, item] for item in window]
+        others = torch.stack(listed + [logits[row, item] + np.log(N / 8) for item in drawn.tolist() if item not in {action, *window}])
         expected = torch.logsumexp(torch.cat([logits[row, action][None], others]), 0) - logits[row, action]
         assert float(found[row]) == pytest.approx(float(expected), rel=1e-4)

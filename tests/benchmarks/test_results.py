@@ -54,7 +54,7 @@ def test_a_log_becomes_figures_and_a_page_and_is_not_trained_twice(
     entry = run(tiny)
     assert entry["key"]["sha256"] == hashlib.sha256(tiny["file"].read_bytes()).hexdigest()
     assert (entry["kind"], entry["rows"], entry["items"], entry["seeds"]) == ("organic", 480, 12, 2)
-    assert set(entry["ranking"]["by_score"]) == {"q", "q_in_support", "behaviour", "myopic"}
+    assert set(entry["ranking"]["by_score"]) == {"q", "q_in_support", "behaviour", "behaviour_times_q", "myopic"}
     assert set(entry["ranking"]["baselines"]) == {"popularity", "item_knn", "recent"}
     assert set(entry["training"]) == {"dqn/0", "dqn/1", "myopic/0", "myopic/1"}
     gammas = [load(tiny["cache"] / f"tiny-{name}-0").settings.learning.gamma for name in ("dqn", "myopic")]

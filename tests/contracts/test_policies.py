@@ -76,7 +76,7 @@ def test_baselines(name: str, shop: Dataset, model: Model) -> None:
     check_policy(fit_baseline(name, shop), customers(model, shop))
 
 
-@pytest.mark.parametrize("by", ["q", "q_in_support", "behaviour"])
+@pytest.mark.parametrize("by", ["q", "q_in_support", "behaviour", "behaviour_times_q"])
 def test_a_model(by: Any, shop: Dataset, model: Model) -> None:
     observation = customers(model, shop)
     check_policy(ScoredPolicy(model.ranked_by(by)), observation)

@@ -53,6 +53,18 @@ class Broken:
             first = rows[-1].timestamp_us if rows else None
         return History(rows, first, as_of - (self.how == "old snapshots"))
 
+    def items_of(self, user_id: str, types: Any, shown: bool, limit: int) -> Any:
+        if self.how == "items of all types":
+            types = None
+        if self.how == "items without what was shown":
+            shown = False
+        if self.how == "items of others":
+            user_id = "u"
+        rows = self.store.items_of(user_id, types, shown, 100 if self.how == "all items" else limit)
+        if self.how == "first times":
+            rows = [row._replace(timestamp_us=10) for row in rows]
+        return rows
+
     @property
     def as_of(self) -> int:
         return 1 if self.how == "never moves" else self.store.as_of
@@ -82,6 +94,11 @@ class Broken:
         ("mixes", "other customers"),
         ("by time", "arrival order"),
         ("forgets", "durable"),
+        ("items of all types", "items"),
+        ("items without what was shown", "items"),
+        ("items of others", "items"),
+        ("all items", "items"),
+        ("first times", "items"),
         ("first of the window", "first time"),
         ("never moves", "as_of"),
         ("old snapshots", "as_of"),

@@ -25,14 +25,15 @@ def test_a_store_is_a_logged_log_even_while_it_is_open(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_catalogue_beside_the_store_is_read_and_exclusions_are_told(tmp_path: Path) -> None:
+def test_the_catalogue_beside_the_store_is_read_and_what_was_excluded(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     store.execute("UPDATE decisions SET excluded = '[\"c\"]' WHERE decision_id = 'd1'")
     store.close()
     pl.DataFrame({"item_id": ["a", "b", "never shown"], "price": [1.0, 2.0, 3.0]}).write_parquet(tmp_path / "items.parquet")
     log = read_events(tmp_path)
     assert log.items is not None and log.items.collect().rows() == [("a", 1.0), ("b", 2.0), ("never shown", 3.0)]
-    assert log.notes == ["1 answers had items excluded: all that was available counts as their candidates"]
+    assert log.notes == [] and log.decisions is not None
+    assert log.decisions.select("decision_id", "excluded").collect().rows() == [("d0", None), ("d1", ["c"])]
 
 
 def test_answers_without_items_are_left_out(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def dataset(saved: Path) -> Dataset:
 
 
 def test_now_and_later_and_their_components_add_up_to_the_score(model: Model) -> None:
-    decision = model.recommend("u3", 5, explain=True)
+    decision = model.ranked_by("q").recommend("u3", 5, explain=True)
     assert decision.degraded is None and len(decision.items) == 5
     for item in decision.items:
         assert isinstance(item.now, float) and isinstance(item.later, float) and isinstance(item.components, dict)

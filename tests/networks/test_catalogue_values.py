@@ -5,6 +5,7 @@ import torch
 
 from qurate.networks.catalogue_max import best_item
 from qurate.networks.catalogue_values import CatalogueValues, Heads, Scores
+from qurate.networks.dense_network import best_of
 from qurate.networks.item_tower import ItemTable
 from qurate.types import ALWAYS, NEVER, OpenActions
 
@@ -33,6 +34,13 @@ def test_an_item_is_open_from_since_until_just_before_until() -> None:
     assert values(n).best(without_lists).tolist() == BEST, "a list of nothing stands for the catalogue"
     listed = OpenActions(torch.tensor([[1, 3]] * n), CLOCKS, SINCE, UNTIL)
     assert values(n).best(listed).tolist() == [3] * n, "what is on a list can be shown"
+    excluded = torch.tensor([[4, 0], [1, 2], [0, 0], [3, 4], [4, 1], [1, 4], [3, 0]])
+    left = [1, 0, 4, 2, 3, 3, 1]
+    assert values(n).best(open_actions._replace(excluded=excluded)).tolist() == left, "nothing is open to the second"
+    assert values(n).best(without_lists._replace(excluded=excluded)).tolist() == left
+    mask = values(n).open_mask(open_actions._replace(excluded=excluded))
+    assert best_of(WORTH.expand(n, -1), OpenActions(None, None, None, None, mask)).tolist() == left
+    assert best_of(WORTH.expand(n, -1), open_actions._replace(excluded=excluded)).tolist() == left
     assert values(1).best(OpenActions(None, None, None, None)).tolist() == [4], "without a clock everything is open"
 
 

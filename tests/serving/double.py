@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule
 from qurate.decision import Decision, DecisionItem
 from qurate.events.schema import OTHER
 from qurate.serving.deployments import DecisionRequest
@@ -29,10 +30,12 @@ class KnownModel:
         shown_in_history: bool = True,
         past: dict[str, UserWindow] | None = None,
         types: tuple[str, ...] = TYPES,
+        exclude: SeenRule = NOTHING_EXCLUDED,
     ) -> None:
         self.item_ids = tuple(f"i{n}" for n in range(1, items + 1))
         self.event_types = None if OTHER in types else types
         self.epsilon, self.window, self.shown_in_history, self.past = epsilon, window, shown_in_history, past or {}
+        self.exclude = exclude
         self.asked: list[DecisionRequest] = []
         self.batches: list[int] = []
         self.broken_for: Callable[[DecisionRequest], bool] = lambda request: False
@@ -55,6 +58,7 @@ class KnownModel:
         self.asked.append(request)
         names = list(self.item_ids) if request.candidates is None else self.known(request.candidates)
         left = [name for name in names if name not in request.exclude]
+        left = [name for name in left if name not in request.seen] or left
         if not left:
             reason = "empty_catalogue" if not self.item_ids else "all_masked" if names else "no_candidates"
             return Decision("", None, [], "known", self.version, reason)

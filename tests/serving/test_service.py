@@ -18,6 +18,7 @@ from test_round_trip import network_model
 from qurate.decision import Decision
 from qurate.errors import Code, MachineError
 from qurate.events.schema import OTHER
+from qurate.serving import decisions
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel, encode_windows
 from qurate.serving.service import Service
@@ -259,6 +260,51 @@ def test_requests_that_wait_together_are_decided_together_each_with_its_own(star
     assert [answer.user_id for answer in answers] == ["a", "b", "c", "c", "d", "first"]
     assert [asked.window.items for asked in model.asked if asked.user_id == "c"] == [(), ("i3",)]
     assert len({answer.decision_id for answer in answers}) == 6 == table(service, "SELECT count(*) FROM decisions")[0][0]
+
+
+def test_what_comes_while_the_disk_is_busy_is_decided_together_when_it_is_done(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, model = start()
+    monkeypatch.setattr(decisions, "SETTLE_SECONDS", 10.0)
+    busy, gate, commit = threading.Event(), threading.Event(), service.store._commit
+
+    def slow(group: Any) -> None:
+        busy.set()
+        gate.wait(10)
+        commit(group)
+
+    monkeypatch.setattr(service.store, "_commit", slow)
+
+    async def all_of_them() -> None:
+        first = asyncio.create_task(service.recommend_async(RecommendRequest(user_id="first", k=1)))
+        await asyncio.to_thread(busy.wait, 10)
+        rest = []
+        for number in range(4):
+            rest.append(asyncio.create_task(service.recommend_async(RecommendRequest(user_id=f"u{number}", k=1))))
+            await asyncio.sleep(0.02)
+        assert model.batches == [1]
+        gate.set()
+        await asyncio.gather(*rest, first)
+
+    asyncio.run(all_of_them())
+    assert model.batches == [1, 4]
+
+
+def test_a_disk_that_hangs_holds_up_no_decision_for_long(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers wait for it, but whoever is turned away by it is answered, and the service can be closed."""
+    service, model = start()
+    gate, commit = threading.Event(), service.store._commit
+    monkeypatch.setattr(service.store, "_commit", lambda group: gate.wait(10) and commit(group))
+
+    async def two() -> None:
+        tasks = []
+        for user in ("u", "v"):
+            tasks.append(asyncio.create_task(service.recommend_async(RecommendRequest(user_id=user, k=1))))
+            await asyncio.sleep(0.3)
+        assert model.batches == [1, 1]
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(two())
 
 
 def test_a_request_on_which_the_model_fails_spoils_no_other(start: Any) -> None:

@@ -1,6 +1,6 @@
 """Windows in memory: what a commit adds to them, once and at its place."""
 
-from qurate.serving.windows import CachedWindow, NewRow, UserWindow, WindowCache, place_of_decision, place_of_event
+from qurate.serving.windows import CachedWindow, Known, NewRow, UserWindow, WindowCache, place_of_decision, place_of_event
 
 
 def row(place: int, item: str, user: str = "u", kind: str = "click") -> NewRow:
@@ -23,9 +23,9 @@ def cache_of(*seqs: int, length: int = 4, capacity: int = 10) -> tuple[WindowCac
 def test_a_row_of_the_snapshot_is_not_applied_again() -> None:
     """The store may call back after the customer was loaded from what it calls back about."""
     cache, _ = cache_of(3, 5)
-    assert cache.get("u") == (UserWindow(("i3", "i5"), ("click",) * 2, (30, 50), (0.0, 0.0)), 5)
+    assert cache.get("u") == Known(UserWindow(("i3", "i5"), ("click",) * 2, (30, 50), (0.0, 0.0)), {}, 5)
     cache.apply([(5, row(place_of_event(5), "i5")), (6, row(place_of_event(6), "i6"))], 6)
-    window, as_of = cache.get("u")
+    window, _, as_of = cache.get("u")
     assert window.items == ("i3", "i5", "i6") and as_of == 6
     cache.apply([(6, row(place_of_event(6), "i6"))], 6)
     assert cache.get("u")[0].items == ("i3", "i5", "i6")
@@ -33,17 +33,17 @@ def test_a_row_of_the_snapshot_is_not_applied_again() -> None:
 
 def test_as_of_advances_with_commits_that_are_somebody_elses() -> None:
     cache, _ = cache_of(1)
-    assert cache.get("u")[1] == 1
+    assert cache.get("u").as_of == 1
     cache.apply([(2, row(place_of_event(2), "i2", user="other"))], 2)
     cache.apply([], 9)
-    assert cache.get("u") == (UserWindow(("i1",), ("click",), (10,), (0.0,)), 9)
+    assert cache.get("u") == Known(UserWindow(("i1",), ("click",), (10,), (0.0,)), {}, 9)
     cache.apply([], 4)
-    assert cache.get("u")[1] == 9, "it never goes back"
+    assert cache.get("u").as_of == 9, "it never goes back"
 
 
 def test_a_decision_stands_behind_what_it_knew_and_before_what_came_meanwhile() -> None:
     cache, _ = cache_of(1, 2)
-    _, as_of = cache.get("u")
+    as_of = cache.get("u").as_of
     cache.apply([(3, row(place_of_event(3), "i3"))], 3)
     cache.show(row(place_of_decision(as_of), "first", kind="shown"))
     cache.show(row(place_of_decision(as_of), "second", kind="shown"))

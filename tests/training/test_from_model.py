@@ -15,6 +15,7 @@ from qurate.events.features import feature_matrix
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
+from qurate.models.ranker import RankingScore
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.training.from_model import Names, _columns, carry_weights, features_as_before
@@ -43,7 +44,7 @@ def shop(items: list[str], users: int = 40, rewards: str | None = None, kinds: t
 BEFORE, AFTER = [f"i{i:02d}" for i in range(12)], [f"i{i:02d}" for i in range(4, 20)]
 
 
-def scores_at_start(model: Model, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def scores_at_start(model: Model, dataset: Dataset, by: RankingScore = "q") -> tuple[np.ndarray, np.ndarray]:
     """Scores of the items both know, by the model and by a network that begins with its weights, for the same customers."""
     n = len(model.weights)
     network = build_network(
@@ -68,7 +69,7 @@ def scores_at_start(model: Model, dataset: Dataset) -> tuple[np.ndarray, np.ndar
         view = model if one is model else model.with_answering(vocabulary=dataset.vocabulary, user_dim=dataset.user_features.shape[1])
         rows = [parse_history(one.vocabulary, history[:k]) for k in (2, 1)]
         seen = observe(view, rows, np.full(2, 3 * 10**15), numbers, feature_matrix(user, spec)[0])
-        scored = ranker.ranked_by("q").scores(seen)
+        scored = ranker.ranked_by(by).scores(seen)
         out.append(scored - scored.mean(1, keepdims=True))  # an advantage is over a catalogue's mean
     return out[0], out[1]
 
@@ -89,6 +90,15 @@ def test_items_and_features_that_both_know_have_the_same_scores_at_the_start(alg
     # a distribution's mean is no linear function of its logits, which the catalogue's mean moves: there the items stay
     later = shop(BEFORE, users=50) if algorithm == "c51" else shop(AFTER)
     old, new = scores_at_start(model, later)
+    np.testing.assert_allclose(new, old, atol=2e-4 * max(1.0, np.abs(old).max()))
+    assert np.ptp(old) > 1e-3
+
+
+def test_the_behaviour_head_begins_as_it_was_too() -> None:
+    """With attention to single events and gated repeats, by type and place."""
+    model = train(shop(BEFORE), steps=60, **SMALL)
+    assert any(name.startswith("choice.") for name, _ in model.network.named_parameters())
+    old, new = scores_at_start(model, shop(AFTER, kinds=("click", "cart", "purchase")), "behaviour")
     np.testing.assert_allclose(new, old, atol=2e-4 * max(1.0, np.abs(old).max()))
     assert np.ptp(old) > 1e-3
 

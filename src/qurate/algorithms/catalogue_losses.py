@@ -16,8 +16,8 @@ SOFTMAX_SAMPLES = 1_024
 def behaviour_cross_entropy(values: CatalogueValues, action: Tensor, rng: torch.Generator) -> Tensor:
     """-log pi_b(action) per state, float32 [B], for the items int64 [B] that were shown or chosen.
 
-    Over large catalogues the softmax runs over a uniform sample, whose scores get log(N / samples) added (log-q
-    correction, Bengio and Senecal 2008, doi:10.1109/TNN.2007.912312).
+    Over large catalogues the softmax runs over the chosen item, the items of the window, and a uniform sample of the others,
+    whose scores get log(N / samples) added (log-q correction, Bengio and Senecal 2008, doi:10.1109/TNN.2007.912312).
     """
     table, items, scores = values.table, values.n_items, values.behaviour_scores()
     assert scores is not None
@@ -27,16 +27,22 @@ def behaviour_cross_entropy(values: CatalogueValues, action: Tensor, rng: torch.
         logits = logits.scatter_add(1, place.clamp(min=0), scores.repeat * (place >= 0))
         return torch.nn.functional.cross_entropy(logits, action - 1, reduction="none")
     sample = 1 + torch.randperm(items, generator=rng, device=action.device)[:SOFTMAX_SAMPLES]
-    action = action[:, None]
-    # one look-up for both: each would cost a gradient over the whole catalogue
-    rows = table.centred.index_select(0, torch.cat([sample, action[:, 0]]))
-    negative = scores.direction @ rows[: len(sample)].T
+    action, history = action[:, None], scores.history
+    # one look-up for all: each would cost a gradient over the whole catalogue
+    rows = table.centred.index_select(0, torch.cat([sample, action[:, 0], history.flatten()]))
+    drawn, chosen, seen = rows.split_with_sizes([len(sample), len(action), history.numel()])
+    bonus = repeat_bonus(scores.repeat[:, None], history, torch.cat([action, history], 1))[:, :, 0]
+    # the items of the window are always there, each once: the newest place at which it stands
+    later_again = (history[:, :, None] == history[:, None]).triu(1).any(2)
+    left_out = later_again | (history == 0) | (history == action)
+    again = torch.bmm(seen.view(*history.shape, -1), scores.direction[:, :, None])[:, :, 0] + bonus[:, 1:]
+    others = scores.direction @ drawn.T + math.log(items / SOFTMAX_SAMPLES)
     numbers = torch.arange(len(sample), device=action.device)
-    place = torch.full((items + 1,), -1, device=action.device).scatter_(0, sample, numbers)[scores.history]
-    negative = negative.scatter_add(1, place.clamp(min=0), scores.repeat * (place >= 0)) + math.log(items / SOFTMAX_SAMPLES)
-    negative = negative.masked_fill(sample[None] == action, MASKED_VALUE)
-    bonus = repeat_bonus(scores.repeat[:, None], scores.history, action)[:, :, 0]
-    positive = (scores.direction * rows[len(sample) :]).sum(1, keepdim=True) + bonus
+    number = torch.full((items + 1,), len(sample), device=action.device).scatter_(0, sample, numbers)
+    present = others.new_zeros(len(action), len(sample) + 1, dtype=torch.bool)  # one more column for what was not drawn
+    present = present.scatter_(1, number[torch.cat([action, history], 1)], True)[:, :-1]
+    negative = torch.cat([again.masked_fill(left_out, MASKED_VALUE), others.masked_fill(present, MASKED_VALUE)], 1)
+    positive = (scores.direction * chosen).sum(1, keepdim=True) + bonus[:, :1]
     return torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive[:, 0]
 
 

@@ -17,8 +17,8 @@ from qurate.networks.values import ActionValues, BoundNetwork
 from qurate.settings import Settings
 from qurate.types import OpenActions
 
-LATER_SHARE = 8
-"""On organic logs the long-term TD loss uses 1/8 of the rows, each with weight x8."""
+LATER_SHARE, LATER_ROWS = 8, 32
+"""On organic logs the long-term TD loss uses 1/8 of the rows and no more than 32, each with as much more weight."""
 
 
 def dqn(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, settings: Settings, organic: bool = False) -> Loss:
@@ -63,7 +63,7 @@ def head_weights(batch: TensorBatch, components: int, form: str, later_weight: f
 
 def later_rows(rows: int, form: str, organic: bool) -> int:
     """The first so many rows of a batch bootstrap."""
-    return max(rows // LATER_SHARE, 1) if organic and form == "now_later" else rows
+    return min(max(rows // LATER_SHARE, 1), LATER_ROWS) if organic and form == "now_later" else rows
 
 
 @torch.no_grad()

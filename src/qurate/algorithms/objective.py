@@ -49,7 +49,9 @@ def first_transitions(batch: TensorBatch, n: int) -> TensorBatch:
     if n == len(batch.action):
         return batch
     first, o = slice(n), batch.next_actions
-    cut = {name: None if (part := getattr(o, name)) is None else part[:n] for name in ("candidates", "clock", "mask", "features")}
+    cut = {
+        name: None if (part := getattr(o, name)) is None else part[:n] for name in ("candidates", "clock", "mask", "features", "excluded")
+    }
     return Batch(
         take_rows(batch.state, first), batch.action[:n], batch.reward[:n], batch.later_reward[:n], batch.discount[:n],
         batch.bootstrap[:n], take_rows(batch.next_state, first), OpenActions(**cut, since=o.since, until=o.until),

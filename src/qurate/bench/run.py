@@ -220,7 +220,9 @@ def learner(seconds: float, users: int = 2_000) -> list[Row]:
     def score() -> object:
         return bound(states.next_state).best(states.next_actions, settings.offline.support_threshold)
 
-    scoring = Work(flops_of(score), bytes_of(first.next_state) + ITEMS * DIM * 4)
+    # read: the states, the item vectors, and the weights behind them (the tower that made the vectors has run before)
+    weights = sum(weight.nbytes for name, weight in ours.module.named_parameters() if not name.startswith("tower."))
+    scoring = Work(flops_of(score), bytes_of(first.next_state) + ITEMS * DIM * 4 + weights)
     chosen = turns(score, 8, seconds)
     return [
         rate("learner", "updates/s", None, 1, taken, shape, work=work),

@@ -58,6 +58,9 @@ def epsilon_greedy_slates(
 
 def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon: float, luck: list[float]) -> Slate:
     """One list. `best`: at least k positions by falling score, complete up to ties of its last one."""
+    order = scores[best]
+    if (order[1:] < order[:-1]).all():
+        return _slate_without_ties(best.tolist(), len(scores), closed, k, epsilon, luck)
     groups = _groups(best.tolist(), scores[best].tolist())
     slate = Slate([], [], [])
     positions, propensities, exploring = slate
@@ -79,6 +82,26 @@ def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon
         exploring.append(explored)
         left -= 1
     return slate
+
+
+def _slate_without_ties(best: list[int], width: int, closed: IntArray, k: int, epsilon: float, luck: list[float]) -> Slate:
+    """The same where all scores of `best` differ, and in the same order of draws."""
+    positions: list[int] = []
+    propensities: list[float] = []
+    coins = luck[: 2 * k : 2]
+    exploring = [coin < epsilon for coin in coins]
+    left, at = width - len(closed), 0
+    shut = sorted(closed.tolist()) if any(exploring) else []
+    for place, explored in enumerate(exploring):
+        while best[at] in positions:
+            at += 1
+        top = best[at]
+        position = nth_open(int(luck[2 * place + 1] * left), shut + positions) if explored else top
+        propensity = epsilon * (1 / left)
+        propensities.append(propensity + (1 - epsilon) if position == top else propensity)
+        positions.append(position)
+        left -= 1
+    return Slate(positions, propensities, exploring)
 
 
 def _groups(positions: list[int], scores: list[float]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from qurate.choosing.merchandising import contains
 from qurate.errors import Code, UserError
 from qurate.mdp.dataset import parse_duration
-from qurate.types import EventArrays, FloatArray, IntArray, Observation, Policy, Propensities, State
+from qurate.types import NEVER, EventArrays, FloatArray, IntArray, Observation, Policy, Propensities, State
 
 SEEN, PURCHASED, NONE = "seen", "purchased", "none"
 """Every event type; the type purchase; no type."""
@@ -31,10 +31,25 @@ class SeenRule:
     text: str
     within: dict[str, float]
 
+    @property
+    def types(self) -> list[str] | None:
+        """The event types that count; None: all."""
+        return None if SEEN in self.within else list(self.within)
+
     def seconds(self, types: Sequence[str]) -> FloatArray:
         """float32 [M + 1]: how long an event of each type counts, -1 where it does not; entry 0 is padding."""
         every = self.within.get(SEEN, -1.0)
         return np.array([-1.0, *(max(every, self.within.get(name, -1.0)) for name in types)], np.float32)
+
+    def closed_until(self, kind: str, time_us: int) -> int | None:
+        """Until when an event of type `kind` at `time_us` keeps its item from being shown again, microseconds, inclusive.
+
+        NEVER = for good, None = events of this type do not count.
+        """
+        seconds = max(self.within.get(SEEN, -1.0), self.within.get(kind, -1.0))
+        if seconds < 0:
+            return None
+        return NEVER if seconds == np.inf else time_us + int(seconds * 1e6)
 
     def items(self, state: State, types: Sequence[str]) -> IntArray:
         """int64 [B, L]: the items of the history window that are not shown again, 0 elsewhere; for `contains`."""
@@ -85,6 +100,9 @@ def default_rule(arrays: EventArrays, types: Sequence[str]) -> tuple[str, str]:
     user = np.searchsorted(arrays.user_start, rows, side="right")
     share = 1 - np.unique(np.stack([user, arrays.item[rows]]), axis=1).shape[1] / rows.size
     return (PURCHASED if share <= REPEATS else NONE), f"{share:.0%} of the log's purchases repeat an earlier one"
+
+
+NOTHING_EXCLUDED = SeenRule(NONE, {})
 
 
 @dataclass(frozen=True)

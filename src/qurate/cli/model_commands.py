@@ -22,7 +22,7 @@ from qurate.cli.output import (
     print_settings,
 )
 from qurate.cli.table_files import file_format, watched_order, write_tables
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
 from qurate.outputs import MODEL, check_directory, check_files
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="a model directory")]
@@ -245,14 +245,24 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="where decisions and events are kept")] = Path("qurate-data"),
     explore: Annotated[str, typer.Option("--explore", metavar="SHARE", help="answers drawn at random, so that the log can teach")] = "10%",
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="RULE", help="not shown again: what was seen|purchased, event types (purchase:30d), or none"),
+    ] = None,
 ) -> None:
     """Answer over HTTP, and keep every decision with its probability, and every event."""
     exploring = share(explore, "--explore")
     from qurate.models.model import load
-    from qurate.models.recommend import require_catalogue
+    from qurate.models.recommend import exclusion, require_catalogue
     from qurate.serving.api.server import serve as run
 
     terminal: Terminal = ctx.obj
     loaded = load(model)
     require_catalogue(loaded, "qurate serve")
-    run(loaded, data, host, port, terminal.seed, exploring)
+    given = ids(exclude or ())
+    others, rule = exclusion(loaded, given)
+    if others:
+        hint = nearest(others[0].partition(":")[0], ["seen", "purchased", "none", *loaded.vocabulary.types])
+        expected = "seen, purchased, none or event types of the model, perhaps within a time (purchase:30d)"
+        raise UserError(expected, others[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
+    run(loaded, data, host, port, terminal.seed, exploring, rule if given else None)

@@ -39,6 +39,7 @@ class Targets:
         _, self.user = np.unique(t.user[t.state[rows]], return_inverse=True)
         self.users, self.draws, self.seed = int(self.user.max()) + 1, draws, seed
         earned = t.reward[rows] > 0
+        self.worth = (t.reward[rows] @ np.asarray(data.weights, np.float32)).astype(np.float64)
         self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
         again = had_before(data, rows)
         self.groups |= {FIRST: ~again, REPEAT: again}
@@ -61,6 +62,8 @@ class Measured:
 
     def __init__(self, runs: Sequence[Ranked], targets: Targets, k: int, opened: int) -> None:
         per_seed = [gains(run.ranks, k) for run in runs]
+        for figures in per_seed:  # what the targets among the first k earned: where rewards differ, agreement is not all
+            figures[f"value@{k}"] = figures[f"HR@{k}"] * targets.worth
         metrics = list(per_seed[0])
         means, draws = targets.measure(np.stack([np.stack([g[metric] for g in per_seed]) for metric in metrics]))
         self.draws = {metric: draws[:, i, 0] for i, metric in enumerate(metrics)}
@@ -99,7 +102,8 @@ def evaluate_ranking(
     """Full ranking of the test split's rewarded items: the contract's evaluate JSON.
 
     Besides the contract's keys: `caption`, `k`, `users`, `seeds`, `missed` (share of targets that were not among the
-    open candidates: new or unavailable items), `open` (the main score on the other targets alone), `candidates` (mean
+    open candidates: new or unavailable items), `metrics["value@k"]` (HR@k with each target counted by the weighted reward it
+    earned, reward units per target), `open` (the main score on the other targets alone), `candidates` (mean
     number open), and `lift` (main score minus the best baseline by NDCG@k, paired). Intervals: 95 %, bootstrap over
     users crossed with seeds.
 

@@ -49,6 +49,9 @@ decision (its price then), as long as `candidates`, or as `shown` where there ar
 CANDIDATE = "candidate."
 """Before the names of columns that say something of each candidate."""
 
+EXCLUDED = {"excluded": pl.List(pl.String())}
+"""A column more of the service's decisions whose `candidates` are null: of what was available then, these could not be shown."""
+
 REJECT_COLUMNS: dict[str, pl.DataType] = {"line": pl.UInt64(), "reason": pl.String(), "raw": pl.String(), "code": pl.String()}
 """`code` is a `Reason`, `reason` its text, with the file's name where there are several."""
 

@@ -10,7 +10,7 @@ import apsw
 import polars as pl
 
 from qurate.errors import Code, MachineError, UserError
-from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EventLog, empty_rejects
+from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EXCLUDED, EventLog, empty_rejects
 from qurate.events.side_tables import features_beside
 
 BATCH = 50_000
@@ -21,9 +21,8 @@ BUSY_MS = 5_000
 EVENTS_SQL = (
     """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, props, seq FROM events ORDER BY seq"""
 )
-DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of
+DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of, excluded
 FROM decisions ORDER BY seq"""
-NARROWED_SQL = "SELECT 1 FROM decisions WHERE excluded IS NOT NULL"
 CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""
 
 
@@ -41,9 +40,8 @@ def read_store(path: Path) -> EventLog:
             # One read transaction: events and decisions of the same moment, whatever the service writes meanwhile.
             with store:
                 events = _read(store, EVENTS_SQL, _event, EVENT_COLUMNS)
-                answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS)
+                answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS | EXCLUDED)
                 users, changed = _users(store)
-                narrowed = len(store.execute(NARROWED_SQL).fetchall())
         finally:
             store.close()
     except (apsw.NotADBError, apsw.SQLError, apsw.CorruptError, ValueError) as error:
@@ -65,8 +63,6 @@ def read_store(path: Path) -> EventLog:
         )
     empty = answers.height - decisions.height
     notes = [f"{empty:,} answers without an item left out"] if empty else []
-    if narrowed:
-        notes.append(f"{narrowed:,} answers had items excluded: all that was available counts as their candidates")
     if changed:
         notes.append(f"{changed:,} requests gave a customer other features than before: the first ones are kept")
     return EventLog(
@@ -147,6 +143,6 @@ def _event(record: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _decision(record: Sequence[Any]) -> tuple[Any, ...]:
-    decision_id, user_id, time, session_id, shown, propensity, candidates, policy, row, as_of = record
-    lists = [None if text is None else json.loads(text) for text in (shown, propensity, candidates)]
-    return (decision_id, user_id, time, session_id, *lists, policy, None, row, as_of)
+    decision_id, user_id, time, session_id, shown, propensity, candidates, policy, row, as_of, excluded = record
+    *lists, left_out = (None if text is None else json.loads(text) for text in (shown, propensity, candidates, excluded))
+    return (decision_id, user_id, time, session_id, *lists, policy, None, row, as_of, left_out)

@@ -1,6 +1,7 @@
 """One learner for every algorithm: it keeps optimiser, target, average and guard; what is learned is an objective."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -35,14 +36,16 @@ class Learner:
         seed: of the objective's random numbers (id dropout, negatives).
         optimiser: "adam" for networks; "sgd" for tables, whose entries move by lr times their own error.
         device: where networks and batches are.
+        rate: number of updates made -> factor of the step size of the next one; None = always 1.
     """
 
     def __init__(
         self, network: ValueNetwork, objective: Objective, settings: LearningSettings, *, q_bound: float = float("inf"),
         seed: int = 0, optimiser: Literal["adam", "sgd"] = "adam", device: torch.device | str = "cpu",
+        rate: Callable[[int], float] | None = None,
     ) -> None:  # fmt: skip
         self.network, self.objective, self.settings, self.q_bound = network, objective, settings, q_bound
-        self.device = torch.device(device)
+        self.device, self.rate = torch.device(device), rate
         self.module = cast(nn.Module, network).to(self.device)
         self.target, self.ema = copy.deepcopy(self.module), copy.deepcopy(self.module)
         for frozen in (self.target, self.ema):
@@ -93,6 +96,9 @@ class Learner:
             if self.bad_steps >= BAD_STEPS_BEFORE_ROLLBACK:
                 self.load_state(self._good)
             return False
+        if self.rate is not None:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.lr * self.rate(self.updates)
         self.optimiser.step()
         self.bad_steps = 0
         self.updates += 1

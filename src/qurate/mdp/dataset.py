@@ -267,6 +267,8 @@ def _transitions(decisions: DecisionTable, parts: Split, links: Links, reward: F
         candidates=decisions.candidates,
         candidates_start=decisions.candidates_start,
         candidate_values=decisions.candidate_values,
+        excluded=decisions.excluded,
+        excluded_start=decisions.excluded_start if len(decisions.excluded) else np.empty(0, np.int64),
         split=parts.of,
         state=states,
         action=decisions.action,

@@ -39,6 +39,8 @@ class DecisionTable:
     candidates_start: IntArray  # [D + 1]
     columns: tuple[str, ...]  # [G] what is known of each candidate at its decision, `PLACE` among them where a list was shown
     candidate_values: FloatArray  # [sum K, G], NaN = not known
+    excluded: NDArray[np.int32]  # of what was available, what could not be shown
+    excluded_start: IntArray  # [D + 1]
     types: list[str]  # names of types 1..M
     history: str  # events | events+shown
     foreign: int = 0  # events that named another customer's decision
@@ -48,7 +50,10 @@ class DecisionTable:
         """The same with item i called `number[i]` (number[0] = 0)."""
         arrays = replace(self.arrays, item=number[self.arrays.item])
         events = replace(self.events, item=arrays.item if self.history == "events" else number[self.events.item])
-        return replace(self, arrays=arrays, events=events, action=number[self.action], candidates=number[self.candidates])
+        return replace(
+            self, arrays=arrays, events=events, action=number[self.action], candidates=number[self.candidates],
+            excluded=number[self.excluded],
+        )  # fmt: skip
 
 
 def extract_decisions(encoded: Encoded, kind: str, gap_us: int) -> DecisionTable:
@@ -90,6 +95,8 @@ def _organic(encoded: Encoded, gap_us: int) -> DecisionTable:
         candidates_start=np.broadcast_to(np.int64(0), len(rows) + 1),  # no lists: no memory
         columns=(),
         candidate_values=np.empty((0, 0), np.float32),
+        excluded=np.empty(0, np.int32),
+        excluded_start=np.broadcast_to(np.int64(0), len(rows) + 1),
         types=encoded.types,
         history="events",
         organic=True,
@@ -141,6 +148,8 @@ def _shown(encoded: Encoded, decisions: DecisionColumns, kind: str, gap_us: int)
         candidates_start=pool_start,
         columns=columns,
         candidate_values=values,
+        excluded=decisions.excluded,
+        excluded_start=decisions.excluded_start,
         types=types,
         history="events+shown" if alone.any() else "events",
         foreign=foreign,

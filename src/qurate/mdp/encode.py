@@ -63,6 +63,8 @@ class DecisionColumns:
     columns: list[str]  # [G] what the log says of each candidate at its decision
     shown_values: FloatArray  # [sum k, G], NaN = not known
     candidate_values: FloatArray  # [sum K, G]
+    excluded: NDArray[np.int32]  # [sum X] what could not be shown of all that was available
+    excluded_start: IntArray  # [D + 1]
 
     @property
     def size(self) -> int:
@@ -73,6 +75,7 @@ class DecisionColumns:
         """The decisions at `index` (positions), in that order."""
         flat, start = ragged_take(self.shown_start, index)
         pool, pool_start = ragged_take(self.candidates_start, index)
+        shut, shut_start = ragged_take(self.excluded_start, index)
         return DecisionColumns(
             user=self.user[index],
             time=self.time[index],
@@ -88,6 +91,8 @@ class DecisionColumns:
             columns=self.columns,
             shown_values=self.shown_values[flat],
             candidate_values=self.candidate_values[pool],
+            excluded=self.excluded[shut],
+            excluded_start=shut_start,
         )
 
 
@@ -221,16 +226,21 @@ def _collect_decisions(
 ) -> tuple[pl.DataFrame, int]:
     """The decisions with codes for ids; the first of each decision_id, without those that showed nothing; how many went."""
     present = lazy.collect_schema().names()
-    shown = pl.col("shown").cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
-    pool = pl.col("candidates").cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
+
+    def items(column: str) -> pl.Expr:
+        if column not in present:
+            return pl.lit(None, pl.List(pl.UInt32))
+        return pl.col(column).cast(pl.List(pl.Categorical(item_ids))).list.eval(pl.element().to_physical())
+
     columns = {
         "decision": _code(pl.col("decision_id"), decision_ids),
         "user": _code(pl.coalesce("user_id", "session_id"), user_ids),
         "time": pl.col("timestamp").cast(pl.Int64),
         "session": _code(pl.col("session_id"), session_ids),
-        "shown": shown,
+        "shown": items("shown"),
         "propensity": pl.col("propensity").cast(pl.List(pl.Float32)),
-        "candidates": pool if "candidates" in present else pl.lit(None, pl.List(pl.UInt32)),
+        "candidates": items("candidates"),
+        "excluded": items("excluded"),
         "split": SPLIT if "split" in present else pl.lit(NO_SPLIT, pl.UInt8),
         "row": pl.col("row").cast(pl.Int64).fill_null(-1) if "row" in present else pl.lit(-1, pl.Int64),
         "as_of": pl.col("as_of").cast(pl.Int64).fill_null(-1) if "as_of" in present else pl.lit(-1, pl.Int64),
@@ -245,6 +255,7 @@ def _collect_decisions(
 def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32]) -> tuple[DecisionColumns, list[str]]:
     shown, shown_start = _flat(frame["shown"])
     pool, pool_start = _flat(frame["candidates"])
+    shut, shut_start = _flat(frame["excluded"])
     sizes = np.diff(shown_start)
     logged = frame["propensity"].list.len().fill_null(0).to_numpy() == sizes
     propensity = np.full(len(shown), np.nan, np.float32)
@@ -267,6 +278,8 @@ def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_ra
         columns=columns,
         shown_values=shown_values,
         candidate_values=candidate_values,
+        excluded=_lookup(shut, item_rank + 1, 0),
+        excluded_start=shut_start,
     )
     return coded, unread
 

@@ -1,5 +1,5 @@
 """The dataset directory: dataset.json, events.parquet, decisions.parquet, candidates.parquet, items.parquet,
-users.parquet, rejects.csv. A reader finds a whole dataset or none (`qurate.files`).
+users.parquet, perhaps excluded.parquet, rejects.csv. A reader finds a whole dataset or none (`qurate.files`).
 """
 
 import hashlib
@@ -25,6 +25,8 @@ SCHEMA_VERSION = 2
 """1: items never end, and `n_available` stood with each decision. Still read."""
 MANIFEST = DATASET
 TABLES = ("events", "decisions", "candidates", "items", "users")
+EXCLUDED = "excluded"
+"""One table more where decisions could not show all that was available, in the order of the decisions."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -162,6 +164,8 @@ def _read(path: Path) -> Dataset:
             got = "a missing file" if not file.is_file() else "an altered or truncated file"
             raise UserError("the file that was written", got, where=str(file), hint="ingest the log again", code=Code.ALTERED_DATASET)
     tables = {name: pl.read_parquet(path / f"{name}.parquet") for name in TABLES}
+    if f"{EXCLUDED}.parquet" in manifest["sha256_files"]:
+        tables[EXCLUDED] = pl.read_parquet(path / f"{EXCLUDED}.parquet")
     items, users = tables["items"], tables["users"]
     if manifest["schema_version"] == 1:  # what is read is of the present version, and so is what is written of it
         unknown = pl.Series("available_until", [None] * items.height, items["available_from"].dtype)
@@ -171,7 +175,7 @@ def _read(path: Path) -> Dataset:
     item_features, _ = feature_matrix(items.drop("available_from", "available_until"), manifest["item_spec"])
     user_features, _ = feature_matrix(users, manifest["user_spec"])
     components = list(manifest["rewards"])
-    transitions, state_visit = _transitions(tables["decisions"], tables["candidates"], components)
+    transitions, state_visit = _transitions(tables["decisions"], tables["candidates"], tables.get(EXCLUDED), components)
     events = tables["events"]
     start = np.concatenate([[0], np.cumsum(np.bincount(events["user"].to_numpy(), minlength=users.height))]).astype(np.int64)
     return Dataset(
@@ -208,6 +212,8 @@ def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
     sizes = np.diff(steps.candidates_start).astype(np.int32)
     per_state: dict[str, NDArray[Any]] = {"user": steps.user, "hi": steps.history_end, "clock": steps.clock}
     per_state |= {"split": steps.split, "visit": dataset.state_visit, "n_candidates": sizes}
+    if len(steps.excluded):
+        per_state["n_excluded"] = np.diff(steps.excluded_start).astype(np.int32)
     per_item = {
         "action": steps.action,
         "pause": steps.pause,
@@ -227,10 +233,13 @@ def _tables(dataset: Dataset) -> dict[str, pl.DataFrame]:
         ),
         "items": dataset.items,
         "users": dataset.users,
+        **({EXCLUDED: pl.DataFrame({"item": steps.excluded})} if len(steps.excluded) else {}),
     }
 
 
-def _transitions(table: pl.DataFrame, pool: pl.DataFrame, components: list[str]) -> tuple[Transitions, NDArray[np.int32]]:
+def _transitions(
+    table: pl.DataFrame, pool: pl.DataFrame, excluded: pl.DataFrame | None, components: list[str]
+) -> tuple[Transitions, NDArray[np.int32]]:
     """Transitions from decisions.parquet (one row per shown item) and the visit of each decision."""
     state = _column(table, "state")
     first = np.flatnonzero(np.diff(state, prepend=-1))
@@ -262,6 +271,9 @@ def _transitions(table: pl.DataFrame, pool: pl.DataFrame, components: list[str])
         end=_column(table, "end"),
         propensity=_column(table, "propensity"),
     )
+    if excluded is not None:
+        start = np.concatenate([[0], np.cumsum(of_state("n_excluded"), dtype=np.int64)])
+        transitions = replace(transitions, excluded=_column(excluded, "item"), excluded_start=start)
     return transitions, of_state("visit")
 
 

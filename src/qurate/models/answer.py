@@ -33,6 +33,7 @@ class AnswerRequest:
             training has met customers without a history (`Answering.supports_cold_start`), else popularity does.
         candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
         exclude: item ids that must not be shown.
+        seen: item ids that are not shown again (`choosing/seen.py`). Where nothing else is left, they are: popularity answers.
         user: float32 [1, U] encoded features of the customer.
         explain: also what each item is worth now and later.
     """
@@ -44,6 +45,7 @@ class AnswerRequest:
     known: bool = True
     candidates: Sequence[str] | None = None
     exclude: Sequence[str] = ()
+    seen: Sequence[str] = ()
     user: FloatArray | None = None
     explain: bool = False
 
@@ -153,19 +155,30 @@ class _Case:
 def _case(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> _Case:
     """`catalogue`: the items that may be shown at the request's time, ascending."""
     items, degraded = _open_items(model, request, catalogue)
-    closed = NONE
-    if degraded is None and len(request.exclude):
-        excluded = np.unique(model.vocabulary.item_index(list(request.exclude))).astype(np.int64)
-        if request.candidates is None:
-            at = np.minimum(np.searchsorted(items, excluded), len(items) - 1)
-            closed = at[items[at] == excluded].astype(np.int64)
-        else:
-            closed = np.flatnonzero(np.isin(items, excluded)).astype(np.int64)
-        degraded = "all_masked" if len(closed) == len(items) else None
     if degraded is not None:
-        return _Case(None, closed, degraded, True)
+        return _Case(None, NONE, degraded, True)
+    closed = _positions(model, items, request.exclude, request.candidates is None)
+    if len(closed) == len(items):
+        return _Case(None, closed, "all_masked", True)
+    if request.seen:
+        closed_too = _positions(model, items, [*request.exclude, *request.seen], request.candidates is None)
+        if len(closed_too) == len(items):
+            return _Case(items, closed, "all_masked", True)
+        closed = closed_too
     stranger = not request.known or (len(request.history.items) == 0 and request.user is None)
     return _Case(items, closed, "unknown_user" if stranger else None, stranger and not model.supports_cold_start)
+
+
+def _positions(model: ModelParts, items: IntArray, excluded: Sequence[str], ascending: bool) -> IntArray:
+    """Positions in `items` [K] of the excluded ids."""
+    if not excluded:
+        return NONE
+    index = np.unique(model.vocabulary.item_index(list(excluded))).astype(np.int64)
+    if not ascending:
+        return np.flatnonzero(np.isin(items, index)).astype(np.int64)
+    at = np.minimum(np.searchsorted(items, index), len(items) - 1)
+    closed: IntArray = at[items[at] == index].astype(np.int64)
+    return closed
 
 
 def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> tuple[IntArray, Degraded | None]:

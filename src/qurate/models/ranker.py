@@ -17,6 +17,7 @@ from qurate.baselines.registry import FITTED
 from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.slate_sampling import is_shared
 from qurate.mdp.candidate_features import candidate_features, feature_names
+from qurate.models.calibration import ChoiceCalibration
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
@@ -28,8 +29,16 @@ from qurate.types import FloatArray, IntArray, Observation, Scorer, State
 FEATURE_ROWS = 2_000_000
 """Candidates whose features go through the network at a time."""
 
-RankingScore = Literal["q", "q_in_support", "behaviour", "score"]
-"""Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; a baseline's own."""
+RankingScore = Literal["q", "q_in_support", "behaviour", "behaviour_times_q", "score"]
+"""Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; log pi_b + log Q; a
+baseline's own."""
+
+LEAST_VALUE = 0.01
+"""log Q is taken of no less than this share of the mean reward of the log, so that what seems to be worth nothing still has an order."""
+
+
+CALIBRATION = "calibration."
+"""Prefix of the calibration's arrays."""
 
 
 class SavedRanker(NamedTuple):
@@ -102,6 +111,8 @@ class NetworkRanker:
         candidate_lists_in_support: training met explicit lists, on which everything is inside the support by construction.
         columns: what it was trained to use of each candidate at its decision, beside what the history says; None = nothing of both.
         n_types: M, for those features.
+        calibration: of the behaviour head, None = as trained.
+        mean_reward: of the training decisions that earned something, in weighted reward units: the scale of `LEAST_VALUE`.
     """
 
     network: ValueNetwork
@@ -111,6 +122,8 @@ class NetworkRanker:
     candidate_lists_in_support: bool = False
     columns: tuple[str, ...] | None = None
     n_types: int = 0
+    calibration: ChoiceCalibration | None = None
+    mean_reward: float = 1.0
 
     def __post_init__(self) -> None:
         for parameter in self.module.parameters():
@@ -131,7 +144,7 @@ class NetworkRanker:
     @property
     def ranking_scores(self) -> list[RankingScore]:
         """See `Ranker`."""
-        return ["q", "q_in_support", "behaviour"] if self.has_behaviour else ["q"]
+        return ["q", "q_in_support", "behaviour", "behaviour_times_q"] if self.has_behaviour else ["q"]
 
     def ranked_by(self, by: RankingScore) -> "NetworkRanker":
         """The same network, ranking by another score."""
@@ -151,7 +164,7 @@ class NetworkRanker:
         """See `Ranker`."""
         return self.values(observation)[1]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def values(self, observation: Observation, listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
         """See `Ranker`: worth and score are the same, but for the support.
 
@@ -159,25 +172,32 @@ class NetworkRanker:
         """
         candidates, mask = observation.actions.candidates, observation.actions.mask
         listed = candidates.strides[0] != 0 if listed is None else listed
-        values, inside = self.action_values(observation.state), None
+        values = self.action_values(observation.state)
         shared = candidates[0] if is_shared(candidates) else None
         items = None if shared is not None else to_tensors(candidates)
         if self.by == "behaviour":
-            worth = _behaviour_logits(values, items)
-        else:
-            plain = (
-                CatalogueValues(values.heads, values.table) if self.columns is not None and isinstance(values, CatalogueValues) else values
-            )
-            worth = (plain.all() if items is None else plain.of(items)).numpy()
-        if self.by == "q_in_support" and not (listed and self.candidate_lists_in_support):
-            inside = _behaviour_logits(values, items)
-        worth = _columns(worth, shared)
-        features = None if self.by == "behaviour" else self.candidate_features(observation)
-        if features is not None:
-            worth = worth + self._of_features(features)
-        if inside is None:
+            worth = self._behaviour(values, items, shared, observation)
             return worth, worth
-        return worth, supported_first(worth, _columns(inside, shared), mask, self.support_threshold)
+        worth = self._q(values, items, shared, observation)
+        if self.by == "q" or (self.by == "q_in_support" and listed and self.candidate_lists_in_support):
+            return worth, worth
+        inside = self._behaviour(values, items, shared, observation)
+        if self.by == "q_in_support":
+            return worth, supported_first(worth, inside, mask, self.support_threshold)
+        return worth, inside + np.log(np.maximum(worth, np.float32(LEAST_VALUE * self.mean_reward)))
+
+    def _q(self, values: ActionValues, items: torch.Tensor | None, shared: IntArray | None, observation: Observation) -> FloatArray:
+        """Q of the candidates, [B, K]."""
+        features = self.candidate_features(observation)
+        if features is not None and isinstance(values, CatalogueValues):
+            values = CatalogueValues(values.heads, values.table)  # what they add comes per candidate of this decision
+        q = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
+        return q if features is None else q + self._of_features(features)
+
+    def _behaviour(self, values: ActionValues, items: torch.Tensor | None, shared: IntArray | None, observation: Observation) -> FloatArray:
+        """Logits of the log's policy for the candidates, [B, K], calibrated where they can be."""
+        raw = _columns(_behaviour_logits(values, items), shared)
+        return raw if self.calibration is None else self.calibration.logits(raw, observation)
 
     def candidate_features(self, observation: Observation) -> FloatArray | None:
         """See `Ranker`; a column that the observation does not have is not known."""
@@ -210,14 +230,19 @@ class NetworkRanker:
 
     def saved(self) -> SavedRanker:
         """See `Ranker`."""
-        config = {
+        config: dict[str, Any] = {
             "by": self.by,
             "support_threshold": self.support_threshold,
             "candidate_lists_in_support": self.candidate_lists_in_support,
             "behaviour": self.has_behaviour,
             "columns": None if self.columns is None else list(self.columns),
+            "mean_reward": self.mean_reward,
+            "calibrated": self.calibration is not None,
         }
         arrays = {f"network.{name}": value.contiguous().numpy() for name, value in self.module.state_dict().items()}
+        if self.calibration is not None:
+            config["neighbours"], numbers = self.calibration.saved()
+            arrays |= {CALIBRATION + name: value for name, value in numbers.items()}
         return SavedRanker(config, arrays | {"item_features": self.item_features})
 
     @property
@@ -285,9 +310,11 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
     )
     weights = {name[8:]: torch.as_tensor(value) for name, value in arrays.items() if name.startswith("network.")}
     cast(nn.Module, network).load_state_dict(weights)
+    own = {name.removeprefix(CALIBRATION): value for name, value in arrays.items() if name.startswith(CALIBRATION)}
     return NetworkRanker(
         network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"],
-        columns, sizes.n_types,
+        calibration=ChoiceCalibration.from_saved(config["neighbours"], own) if config.get("calibrated") else None,
+        columns=columns, n_types=sizes.n_types, mean_reward=config.get("mean_reward", 1.0),
     )  # fmt: skip
 
 

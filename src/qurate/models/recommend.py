@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from qurate.choosing.seen import SeenRule, parse_exclude
+from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
 from qurate.events.titles import titles
@@ -124,11 +124,10 @@ def recommend(
     clock = clock_for(model, rows, log_end)
     unwanted, rule = exclusion(model, exclude)
     _name_unknown(model, candidates or (), unwanted)
-    seen = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
-    exclude = [*unwanted, *(model.vocabulary.items[i - 1] for i in seen)]
+    again = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
     request = AnswerRequest(
-        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=exclude, user=features,
-        explain=explain,
+        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=unwanted,
+        seen=[model.vocabulary.items[i - 1] for i in again], user=features, explain=explain,
     )  # fmt: skip
     return decide(model, request, rng=np.random.default_rng(seed))
 
@@ -136,7 +135,7 @@ def recommend(
 def exclusion(model: ModelParts, exclude: Sequence[str] = ()) -> tuple[list[str], SeenRule]:
     """The item ids of `exclude`, and which of a customer's own items are not shown again: the model's default if unsaid."""
     ids, rule = parse_exclude(exclude, model.vocabulary.types)
-    return ids, rule or parse_exclude([model.answering.exclude], model.vocabulary.types)[1] or SeenRule("none", {})
+    return ids, rule or parse_exclude([model.answering.exclude], model.vocabulary.types)[1] or NOTHING_EXCLUDED
 
 
 def titles_of(model: ModelParts) -> dict[str, str]:

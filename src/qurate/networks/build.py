@@ -35,6 +35,7 @@ def build_network(
             dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form=s.form, id_embedding=s.id_embedding,
             id_dropout=s.id_dropout, behaviour=behaviour, dueling=s.head == "dueling",
             candidate_features=candidate_features,
+            attention=s.window if s.behaviour_head == "attention" else 0,
         )  # fmt: skip
     return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_values import CatalogueValues, Heads
+from qurate.networks.choice_head import ChoiceHead
 from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.item_tower import ItemTable, ItemTower
 from qurate.networks.values import StateTensors
@@ -30,13 +31,15 @@ class CatalogueNetwork(nn.Module):
         n_types: M event types. user_dim, context_dim: U and C. n_components: R.
         dim, hidden, encoder, form, id_embedding, id_dropout: see `settings.NetworkSettings`.
         dueling: streams of their own for value and advantages.
+        attention: L, where the behaviour head also attends to the single events of a window (`choice_head.py`); 0 = it does not.
         behaviour: add the head pi_b(a | s) that says what the log's policy (or customer) chose.
         candidate_features: F, features of a candidate at its decision (mdp/candidate_features.py); 0 = none.
     """
 
     def __init__(
         self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
-        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False, candidate_features: int = 0,
+        encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False, attention: int = 0,
+        candidate_features: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_components, self.form, self.dim = n_components, form, dim
@@ -56,6 +59,7 @@ class CatalogueNetwork(nn.Module):
         self.direction = nn.Linear(known, n_components * dim)
         self.later_direction = nn.Linear(known, n_components * dim) if form == "now_later" else None
         self.behaviour = nn.Linear(known, dim) if behaviour else None
+        self.choice = ChoiceHead(dim, n_types, known, attention) if behaviour and attention else None
         # an item compared with what was seen before, straight: by likeness (e_a . scaled e_j) and by being the same one again
         # (repeat consumption; for sessions Ren et al. 2019, arXiv:1812.02646), each a mix of the views, learned, first zero
         self.n_matched = self.n_heads + int(behaviour)
@@ -81,12 +85,8 @@ class CatalogueNetwork(nn.Module):
         """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
         counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
-        # `split`, not slices: its gradient is one `cat`, theirs a tensor of zeros each
-        cut = [self.n_heads, self.n_matched - self.n_heads]
-        matched, matched_log = torch.split_with_sizes(torch.bmm(self.match.expand(rows, -1, -1), sums), cut, 1)  # [B, H, d]
-        repeat, repeat_log = torch.split_with_sizes(
-            torch.bmm((self.repeat * REPEAT_LR_SCALE).expand(rows, -1, -1), weights), cut, 1
-        )  # [B, H, L]
+        matched, matched_log = self._mixed(self.match, sums)  # [B, H, d]
+        repeat, repeat_log = self._mixed(self.repeat * REPEAT_LR_SCALE, weights)  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
         of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
         z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
@@ -98,4 +98,15 @@ class CatalogueNetwork(nn.Module):
             direction = torch.cat([direction, later], dim=1)
         behaviour = self.behaviour(z) + matched_log[:, 0] if self.behaviour is not None else None
         of_log = repeat_log[:, 0] if behaviour is not None else None
+        if behaviour is not None and of_log is not None and self.choice is not None:
+            attended, gate = self.choice(state, table.vectors, z)
+            behaviour, of_log = behaviour + attended, of_log + gate
         return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log)
+
+    def _mixed(self, mix: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixes [B, H, .] and [B, 0 or 1, .] of the views [B, G, .], whose memory has G first: one product for all rows."""
+        by_view = views.transpose(0, 1)
+        mixed = (mix @ by_view.flatten(1)).view(-1, *by_view.shape[1:]).transpose(0, 1)
+        # `split`, not slices: its gradient is one `cat`, theirs a tensor of zeros each
+        heads, log = torch.split_with_sizes(mixed, [self.n_heads, self.n_matched - self.n_heads], 1)
+        return heads, log

@@ -34,6 +34,13 @@ class Scores(NamedTuple):
     history: Tensor  # [B, L] int64, 0 = padding
     repeat: Tensor  # [B, L], 0 on padding
 
+    def without(self, items: Tensor | None) -> "Scores":
+        """The scores of these states with the lowest value for items [B, X] (0 = padding)."""
+        if items is None:
+            return self
+        lowest = self.repeat.new_full(items.shape, MASKED_VALUE)
+        return Scores(self.direction, torch.cat([self.history, items], dim=1), torch.cat([self.repeat, lowest], dim=1))
+
     def rows(self, which: slice) -> "Scores":
         """The scores of some of the states."""
         return Scores(self.direction[which], self.history[which], self.repeat[which])
@@ -41,7 +48,7 @@ class Scores(NamedTuple):
     def of(self, table: ItemTable, items: Tensor | None) -> Tensor:
         """[B, N + 1] over the catalogue, or [B, K] for items [B, K]."""
         if items is None:
-            return (self.direction @ table.centred.T).scatter_add(1, self.history, self.repeat)
+            return (self.direction @ table.centred.T).scatter_add_(1, self.history, self.repeat)
         bonus = repeat_bonus(self.repeat[:, None], self.history, items)[:, :, 0]
         return torch.einsum("bd,bkd->bk", self.direction, table.centred[items]) + bonus
 
@@ -90,7 +97,7 @@ class CatalogueValues:
 
     def all(self, features: Tensor | None = None) -> Tensor:
         """Q of the catalogue, float32 [B, N + 1]; features [B, N + 1, F], None = those of the mean candidate."""
-        q = self.scores().of(self.table, None) + self.heads.value.sum(1, keepdim=True)
+        q = self.scores().of(self.table, None).add_(self.heads.value.sum(1, keepdim=True))  # in place: it may be 10,000s wide
         return q if self.candidate is None else q + self.candidate(features).sum(-1)
 
     def scores(self) -> Scores:
@@ -127,8 +134,9 @@ class CatalogueValues:
         best = listed.gather(1, q.argmax(1, keepdim=True))[:, 0]
         without = torch.nonzero((listed > 0).sum(1) == 0)[:, 0]
         if len(without):
-            clock = None if open_actions.clock is None else open_actions.clock[without]
-            best[without] = self.rows(without)._best_in_catalogue(open_actions._replace(clock=clock), support)
+            clock, excluded = (None if part is None else part[without] for part in (open_actions.clock, open_actions.excluded))
+            opened = open_actions._replace(clock=clock, excluded=excluded)
+            best[without] = self.rows(without)._best_in_catalogue(opened, support)
         return best
 
     def _best_in_catalogue(self, open_actions: OpenActions[Tensor], support: float) -> Tensor:
@@ -139,7 +147,10 @@ class CatalogueValues:
         else:
             begun = torch.searchsorted(since[1:], clock, right=True)
         behaviour = self.behaviour_scores() if support > 0 else None
-        return best_item(self.scores(), self.table.centred, begun, behaviour, support, clock, open_actions.until)
+        if behaviour is not None:
+            behaviour = behaviour.without(open_actions.excluded)
+        scores = self.scores().without(open_actions.excluded)
+        return best_item(scores, self.table.centred, begun, behaviour, support, clock, open_actions.until)
 
     def open_mask(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """bool [B, N + 1]: which items are open and inside the support; for callers that need every item's value anyway."""
@@ -150,6 +161,8 @@ class CatalogueValues:
             mask = mask & (open_actions.since <= open_actions.clock[:, None])
             if open_actions.until is not None:
                 mask = mask & (open_actions.clock[:, None] < open_actions.until)
+        if open_actions.excluded is not None:
+            mask = mask.scatter(1, open_actions.excluded, False)
         if support > 0 and self.heads.behaviour is not None:
             logits = self.behaviour_logits().masked_fill(~mask, MASKED_VALUE)
             inside = mask & (logits >= logits.amax(1, keepdim=True) + math.log(support))

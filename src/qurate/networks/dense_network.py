@@ -49,6 +49,8 @@ def best_of(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
         closed |= open_actions.since > clock
         if open_actions.until is not None:
             closed |= open_actions.until <= clock
+    if open_actions.excluded is not None:
+        closed = closed.scatter(1, open_actions.excluded, True)
     if open_actions.candidates is not None:  # a list stands in place of what the clock says
         listed = open_actions.candidates
         outside = torch.ones_like(closed).scatter_(1, listed, False)

@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from qurate.networks.values import StateTensors
+from qurate.networks.window_sums import view_sums, window_events
 from qurate.types import SESSION_GAP_US
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
+FEW_PLACES = 2_048
+"""Windows of so few places in all are summed by a dense product, which takes fewer operations: what the service decides at once."""
 PROJECTION_DIM = 16
 """Item vectors are projected to so many dimensions before the MLP: with all of them its first layer is most of an update."""
 
@@ -27,21 +30,27 @@ class HistoryViews(nn.Module):
         self.scale = nn.Parameter(torch.ones(self.n_views, dim))
 
     def forward(self, state: StateTensors, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums [B, G, d] and their weights [B, G, L] (0 on padding), from a state's tensors and the item vectors [N + 1, d]."""
+        """Sums [B, G, d] and their weights [B, G, L] (0 on padding), from a state's tensors and the item vectors [N + 1, d].
+
+        In memory both have G first, so that whatever mixes the views is a plain product.
+        """
         items, types, gaps, values, _, _ = state
-        length = items.shape[1]
+        length = types.shape[1]
         place = torch.arange(1, length + 1, device=gaps.device)
         decay = torch.exp(-torch.exp(self.log_rates)[:, None] * (length - place))  # [2, L]
-        visit = place > torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)  # rows after the last pause, clock included
-        of_type = (
-            types[:, None] == torch.arange(1, self.n_types + 1, device=gaps.device)[:, None]
-        ).float()  # [B, M, L], padding is of no type
+        last_pause = torch.where(gaps >= SESSION_GAP_S, place, 0).amax(1, keepdim=True)
+        visit = 0.2 * (place > last_pause)  # a pause before the clock counts too
+        kinds = torch.arange(1, self.n_types + 1, dtype=types.dtype, device=types.device)
+        is_type = types == kinds[:, None, None]  # [M, B, L], padding is of no type
+        of_type = is_type.float()
         scaled = torch.sign(values) * torch.log1p(values.abs()) * (types > 0) / length
-        views = (of_type * decay[0], of_type * decay[1], of_type * (visit * 0.2)[:, None], scaled[:, None])
-        weights = torch.cat(views, dim=1)  # [B, 3M + 1, L]
-        # `index_select`, not `vectors[items]`: its gradient adds whole rows, which is several times faster
-        history = vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)  # [B, L, d]
-        return torch.bmm(weights, history) * self.scale, weights
+        weights = torch.cat([of_type * decay[0], of_type * decay[1], of_type * visit, scaled[None]])  # [3 M + 1, B, L]
+        if items.numel() > FEW_PLACES:
+            sums = view_sums(vectors, self.log_rates, window_events(state, is_type, visit, scaled))
+        else:
+            history = vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)  # [B, L, d]
+            sums = torch.bmm(weights.transpose(0, 1), history).transpose(0, 1)
+        return (sums * self.scale[:, None]).transpose(0, 1), weights.transpose(0, 1)
 
 
 class MeanEncoder(nn.Module):
@@ -57,7 +66,8 @@ class MeanEncoder(nn.Module):
 
     def forward(self, state: StateTensors, vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
         """z [B, hidden] from a state's tensors, the item vectors [N + 1, d] and the views (`HistoryViews`)."""
-        return self.layers(torch.cat([self.narrow(sums).flatten(1), counts, state.user, state.context], dim=1))  # type: ignore[no-any-return]
+        narrowed = self.narrow(sums.transpose(0, 1)).transpose(0, 1).flatten(1)  # a plain product where the views come first
+        return self.layers(torch.cat([narrowed, counts, state.user, state.context], dim=1))  # type: ignore[no-any-return]
 
 
 class GRUEncoder(nn.Module):

@@ -40,6 +40,8 @@ class Tables(NamedTuple):
     candidates: NDArray[np.int32]  # ragged, [sum K]; empty where every state offers what is available
     candidates_start: NDArray[np.int64]  # [S + 1] or [0]
     candidate_values: FloatArray  # [sum K, G] what the log says of each candidate at its decision; [0, 0] without
+    excluded: NDArray[np.int32] = np.zeros(0, np.int32)  # ragged, [sum X]: what of the available could not be shown
+    excluded_start: NDArray[np.int64] = np.zeros(0, np.int64)  # [S + 1] or [0]
 
 
 class Store:
@@ -118,6 +120,7 @@ class Store:
             of_action = self._of_action(state, first, action)
             if candidates is not None:
                 open_actions = open_actions._replace(features=self.candidate_features(reached, last, candidates))
+        open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
         return Batch(
             first, action, t.reward[index], later, discount, bootstrap,
             last, open_actions, self._next_action(reached), index, of_action,
@@ -160,14 +163,7 @@ class Store:
 
     def listed(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Explicit candidates of states, [B, K] padded with 0; None when no state of the batch has a list."""
-        t = self.tables
-        first, count = t.candidates_start[state], np.diff(t.candidates_start)[state]
-        width = int(count.max())
-        if width == 0:
-            return None
-        column = np.arange(width)
-        inside = column < count[:, None]
-        return np.where(inside, t.candidates[np.where(inside, first[:, None] + column, 0)], 0).astype(np.int64)
+        return padded(self.tables.candidates, self.tables.candidates_start, state)
 
     def bytes_per_transition(self) -> float:
         """Bytes beside the history rows, user features and candidate lists, per transition."""
@@ -180,3 +176,16 @@ class Store:
 
 NO_ACTION = -2
 """`next_state` of a slot that holds only the last observation of a truncated episode."""
+
+
+def padded(flat: NDArray[np.int32], start: NDArray[np.int64], state: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """The ragged lists of states [B] as rows [B, K] padded with 0; None when no state of the batch has one."""
+    if not len(flat):
+        return None
+    first, count = start[state], np.diff(start)[state]
+    width = int(count.max())
+    if width == 0:
+        return None
+    column = np.arange(width)
+    inside = column < count[:, None]
+    return np.where(inside, flat[np.where(inside, first[:, None] + column, 0)], 0).astype(np.int64)

@@ -45,6 +45,7 @@ def store_from_log(
     tau_s: float,
     window: int,
     availability: Availability,
+    *,
     columns: Sequence[str] | None = None,
     n_types: int = 0,
 ) -> Store:
@@ -82,6 +83,7 @@ def store_from_log(
         rows, t.history_end, depth, last_gap, t.user, t.clock, discount, following, censored,
         np.broadcast_to(np.False_, states), state_reward,
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.candidate_values,
+        t.excluded, t.excluded_start,
     )  # fmt: skip
     return Store(tables, window, availability, columns=columns, n_types=n_types)
 

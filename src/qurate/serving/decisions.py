@@ -1,7 +1,9 @@
 """Requests that wait together are decided together, in a thread of their own.
 
 While one batch goes through the network, and while the store commits it, the next requests gather: the busier the service,
-the larger the batches. Windows are read here too, so that no store is read on the event loop.
+the larger the batches. A batch costs about as much as several requests whatever its size, and so does a commit: the next one
+therefore begins when the last one is on disk, and waits for a moment for those who have just been answered and ask again.
+Windows are read here too, so that no store is read on the event loop.
 """
 
 import asyncio
@@ -25,12 +27,17 @@ from qurate.serving.deployments import DecisionRequest, Deployment
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.metrics import Metrics
 from qurate.serving.stores.base import DecisionRow, EventStore, Waiter, Write
-from qurate.serving.windows import NewRow, UserWindow, WindowCache, place_of_decision
+from qurate.serving.windows import Known, NewRow, UserWindow, WindowCache, closed_in, place_of_decision
 
 log = logging.getLogger("qurate.serving")
 
 MAX_TOGETHER = 64
 """Requests in one batch: bounds its memory (64 rows of scores of the catalogue) and how long its first one waits."""
+
+SETTLE_SECONDS = 0.05
+"""The longest that a batch waits for the commit of the one before."""
+GATHER_SECONDS = 0.0003
+"""A batch smaller than the crowd of those who ask waits for more, as long as some come within this time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +75,7 @@ class Decider:
         self._deployment, self._windows, self._store, self._metrics, self._clock = deployment, windows, store, metrics, clock
         self._rng = np.random.default_rng(seed)
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._last_size, self._unsettled, self._settled = 1, 0, threading.Condition()
         self._thread = threading.Thread(target=self._run, name="qurate-decide", daemon=True)
         self._thread.start()
 
@@ -80,13 +88,34 @@ class Decider:
         self._queue.put(None)
         self._thread.join()
 
+    def settled(self, count: int) -> None:
+        """So many decisions are on disk, or will not be."""
+        with self._settled:
+            self._unsettled -= count
+            if not self._unsettled:
+                self._settled.notify()
+
+    def _gathered(self) -> list[Pending | None]:
+        """The requests of the next batch; waits for the first."""
+        crowd = self._last_size + self._queue.qsize()  # who is about to be answered, and who waits already
+        first = self._queue.get()
+        with self._settled:
+            self._settled.wait_for(lambda: not self._unsettled, SETTLE_SECONDS)
+        before = 0
+        while before < self._queue.qsize() + 1 < min(crowd, MAX_TOGETHER):
+            before = self._queue.qsize() + 1
+            time.sleep(GATHER_SECONDS)
+        waiting = [first]
+        with contextlib.suppress(Empty):
+            while len(waiting) < MAX_TOGETHER:
+                waiting.append(self._queue.get_nowait())
+        self._last_size = len(waiting)
+        return waiting
+
     def _run(self) -> None:
         going = True
         while going:
-            waiting = [self._queue.get()]
-            with contextlib.suppress(Empty):
-                while len(waiting) < MAX_TOGETHER:
-                    waiting.append(self._queue.get_nowait())
+            waiting = self._gathered()
             going = None not in waiting
             for batch in once_each([pending for pending in waiting if pending is not None]):
                 try:
@@ -100,9 +129,9 @@ class Decider:
         requests, as_of, unread = [], [], []
         now = self._clock()
         for pending in batch:
-            window, seen, error = self._window(pending.user_id)
-            requests.append(decision_request(pending, window, now))
-            as_of.append(seen)
+            known, error = self._known(pending.user_id)
+            requests.append(decision_request(pending, known, now))
+            as_of.append(known.as_of)
             unread.append(error)
         start = time.perf_counter()
         decisions = self._made(requests)
@@ -115,13 +144,14 @@ class Decider:
             pending.error = unread[i]
             self._submit(pending, request, as_of[i])
 
-    def _window(self, user_id: str) -> tuple[UserWindow, int, MachineError | None]:
-        """The customer's window; where the store cannot be read, what training knew of them, and why."""
+    def _known(self, user_id: str) -> tuple[Known, MachineError | None]:
+        """The customer's window and items; where the store cannot be read, what training knew of them, and why."""
         try:
-            return *self._windows.get(user_id), None
+            return self._windows.get(user_id), None
         except MachineError as error:
             log.error("%s", error)
-            return self._deployment.user_history(user_id) or UserWindow(), 0, error
+            past = self._deployment.user_history(user_id) or UserWindow()
+            return Known(past.last(self._deployment.window), closed_in(past, self._deployment.exclude), 0), error
 
     def _made(self, requests: Sequence[DecisionRequest]) -> list[Decision]:
         """The model's answers; where it fails on a request, that one is answered at random."""
@@ -143,11 +173,14 @@ class Decider:
             self._windows.show(NewRow(request.user_id, place_of_decision(as_of), item, "shown", request.clock_us, 0.0))
         if pending.error is None and decision.items:
             row = decision_row(decision, pending.request, request, as_of, self._deployment)
+            with self._settled:
+                self._unsettled += 1
             try:
                 self._store.submit(Write(decision=row, waiter=pending.waiter, request=pending))
                 return
             except MachineError as error:
                 pending.error = error
+                self.settled(1)
         wake([pending.waiter])
 
 
@@ -171,27 +204,35 @@ def customer(request: RecommendRequest) -> str:
     return request.user_id or request.session_id or f"anonymous:{uuid.uuid4().hex}"
 
 
-def decision_request(pending: Pending, window: UserWindow, now_us: int) -> DecisionRequest:
+def decision_request(pending: Pending, known: Known, now_us: int) -> DecisionRequest:
     """What the model is asked; the clock is after everything in the state, whatever the clocks say."""
-    asked = pending.request
+    asked, window = pending.request, known.window
+    clock_us = max(now_us, max(window.times) + 1) if window.times else now_us
     return DecisionRequest(
         user_id=pending.user_id,
         window=window,
-        clock_us=max(now_us, max(window.times) + 1) if window.times else now_us,
+        clock_us=clock_us,
         k=asked.k,
         candidates=None if asked.candidates is None else tuple(dict.fromkeys(asked.candidates)),
         exclude=tuple(dict.fromkeys(asked.exclude)) if asked.exclude else (),
+        seen=known.closed_at(clock_us) if known.closed else (),
         context=asked.context,
         explain=asked.explain,
     )
 
 
 def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionRequest, as_of: int, deployment: Deployment) -> DecisionRow:
-    """What the log keeps of an answer; of the candidates those that could be chosen."""
-    candidates = request.candidates
+    """What the log keeps of an answer; of the candidates those that could be chosen.
+
+    Items that are not shown again could be where nothing else was left: an answer with one of them had them all to choose from.
+    """
+    candidates, again = request.candidates, frozenset(request.seen)
+    offered = again and any(item.item_id in again for item in decision.items)
+    left_out = request.exclude if offered else tuple(dict.fromkeys((*request.exclude, *request.seen)))
     if candidates is not None:
-        left_out = set(request.exclude)
-        candidates = tuple(item for item in deployment.known(candidates) if item not in left_out)
+        closed = frozenset(left_out)
+        candidates = tuple(item for item in deployment.known(candidates) if item not in closed)
+    excluded = deployment.known(left_out) if left_out and candidates is None else ()
     return DecisionRow(
         decision_id=decision.decision_id,
         user_id=request.user_id,
@@ -203,7 +244,7 @@ def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionR
         candidates=None if candidates is None else _json(candidates),
         policy=decision.policy,
         model_version=decision.model_version,
-        excluded=_json(request.exclude) if request.exclude and candidates is None else None,
+        excluded=_json(excluded) if excluded else None,
         context=None if request.context is None else _json(request.context),
         degraded=decision.degraded,
     )
@@ -211,8 +252,9 @@ def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionR
 
 def random_decision(deployment: Deployment, request: DecisionRequest, rng: np.random.Generator) -> Decision:
     """Uniformly random items without replacement: the one at place i has probability 1 / (n - i)."""
-    left_out = set(request.exclude)
-    pool = [item for item in (deployment.item_ids if request.candidates is None else request.candidates) if item not in left_out]
+    left_out, again = set(request.exclude), set(request.seen)
+    open_ = [item for item in (deployment.item_ids if request.candidates is None else request.candidates) if item not in left_out]
+    pool = [item for item in open_ if item not in again] or open_
     picks = rng.permutation(len(pool))[: request.k]
     items = [DecisionItem(pool[pick], 0.0, 1.0 / (len(pool) - i), "fallback") for i, pick in enumerate(picks)]
     return Decision("", None, items, "fallback_random", deployment.version, "no_model")

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from qurate.choosing.seen import SeenRule
 from qurate.decision import Decision
 from qurate.serving.windows import UserWindow
 
@@ -21,6 +22,7 @@ class DecisionRequest:
         k: items wanted.
         candidates: distinct item ids to choose from; None = all that are available.
         exclude: distinct item ids that may not be shown.
+        seen: distinct item ids that are not shown again while anything else is left.
         context: user features by name.
         explain: also what each item is worth now and later.
     """
@@ -31,6 +33,7 @@ class DecisionRequest:
     k: int
     candidates: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
     context: dict[str, Any] | None = None
     explain: bool = False
 
@@ -59,6 +62,11 @@ class Deployment(Protocol):
         ...
 
     @property
+    def exclude(self) -> SeenRule:
+        """Which of a customer's own items are not shown again."""
+        ...
+
+    @property
     def item_ids(self) -> Sequence[str]:
         """The catalogue."""
         ...
@@ -68,7 +76,7 @@ class Deployment(Protocol):
         ...
 
     def user_history(self, user_id: str) -> UserWindow | None:
-        """What the training data knows of the customer; None for an unknown one."""
+        """All rows that the training data has of the customer; None for an unknown one."""
         ...
 
     def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:

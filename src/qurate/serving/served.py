@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.choosing.seen import SeenRule
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.events.features import feature_matrix
@@ -18,14 +19,18 @@ from qurate.events.service_log import REWARDS
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import replacing_file
 from qurate.models.answer import AnswerRequest, decide_all
-from qurate.models.histories import Histories
+from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
-from qurate.models.recommend import histories_of, nobody_known
+from qurate.models.recommend import exclusion, histories_of, nobody_known
 from qurate.serving.deployments import DecisionRequest
 from qurate.serving.windows import UserWindow
 from qurate.types import FloatArray
 
 log = logging.getLogger("qurate.serving")
+
+MAX_ENCODED = 10_000
+"""Customers whose encoded window is kept (1.4 KB each for 50 rows)."""
+NEVER_ENCODED: tuple[UserWindow | None, HistoryRows] = (None, EMPTY_HISTORY)
 
 
 class ServedModel:
@@ -34,11 +39,14 @@ class ServedModel:
     Args:
         model: as loaded.
         epsilon: share of the answers drawn uniformly, in [0, 1]; it decides the propensities.
+        exclude: which of a customer's own items are not shown again, None = the model's default.
     """
 
-    def __init__(self, model: Model, epsilon: float) -> None:
+    def __init__(self, model: Model, epsilon: float, exclude: SeenRule | None = None) -> None:
         self.model, self.epsilon = model, epsilon
+        self.exclude = exclusion(model)[1] if exclude is None else exclude
         self._past = _past(model)
+        self._encoded: dict[str, tuple[UserWindow | None, HistoryRows]] = {}
         types = model.vocabulary.types
         self.event_types = None if OTHER in types else types  # what has no name of its own is OTHER
         self.shown_in_history = model.shown_in_history and int(model.vocabulary.type_index(["shown"])[0]) > 0
@@ -69,18 +77,18 @@ class ServedModel:
         self.decide([DecisionRequest("", window, 2, 1) for window in (UserWindow(), one)], np.random.default_rng(0))
 
     def user_history(self, user_id: str) -> UserWindow | None:
-        """The customer's last rows in the training data."""
+        """See `Deployment.user_history`."""
         user = None if self._past is None else self._past.index.get(user_id)
         if user is None or self._past is None:
             return None
-        rows, names = self._past.rows(user, self.window), self.model.vocabulary
+        rows, names = self._past.rows(user), self.model.vocabulary
         items = tuple(names.items[i - 1] if i else None for i in rows.items.tolist())
         types = tuple(names.types[i - 1] for i in rows.types.tolist())
         return UserWindow(items, types, tuple(rows.times.tolist()), tuple(rows.values.tolist()))
 
     def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:
         """The answers, through network and choice together."""
-        histories = encode_windows(self.model.vocabulary, [request.window for request in requests])
+        histories = self._histories(requests)
         asked = [
             AnswerRequest(
                 history=history,
@@ -89,12 +97,23 @@ class ServedModel:
                 user_id=request.user_id,
                 candidates=request.candidates,
                 exclude=request.exclude,
+                seen=request.seen,
                 user=self._user_features(request.user_id, request.context),
                 explain=request.explain,
             )
             for request, history in zip(requests, histories)
         ]
         return decide_all(self.model, asked, self.epsilon, rng)
+
+    def _histories(self, requests: Sequence[DecisionRequest]) -> list[HistoryRows]:
+        """The encoded windows; those of customers who have done nothing since their last request are not encoded again."""
+        known = [self._encoded.get(request.user_id, NEVER_ENCODED) for request in requests]
+        new = [i for i, (request, (window, _)) in enumerate(zip(requests, known)) if window is not request.window]
+        for i, rows in zip(new, encode_windows(self.model.vocabulary, [requests[i].window for i in new])):
+            known[i] = self._encoded[requests[i].user_id] = requests[i].window, rows
+        while len(self._encoded) > MAX_ENCODED:
+            del self._encoded[next(iter(self._encoded))]
+        return [rows for _, rows in known]
 
     def _user_features(self, user_id: str, context: dict[str, Any] | None) -> FloatArray | None:
         """float32 [1, U]: what the request's context names, the rest as training knew it; None where neither says anything."""

@@ -20,7 +20,7 @@ from qurate.serving.events import event_rows
 from qurate.serving.messages import Check, Event, EventsAnswer, Ready, RecommendRequest, Rejection
 from qurate.serving.metrics import Metrics
 from qurate.serving.stores.base import Commit, OpenStore, Waiter, Write
-from qurate.serving.windows import CachedWindow, NewRow, UserWindow, WindowCache, place_of_event
+from qurate.serving.windows import MAX_CLOSED, CachedWindow, NewRow, UserWindow, WindowCache, close_items, closed_in, place_of_event
 
 
 def now_us() -> int:
@@ -44,7 +44,7 @@ class Service:
     def __init__(self, deployment: Deployment, open_store: OpenStore, seed: int | None = None, clock: Callable[[], int] = now_us) -> None:
         self.deployment, self.metrics, self.stopping = deployment, Metrics(), False
         self._clock = clock
-        self._windows = WindowCache(self._load, deployment.window)
+        self._windows = WindowCache(self._load, deployment.window, types=deployment.event_types, rule=deployment.exclude)
         self.store = open_store(self._committed)
         self.metrics.store_writable.set_function(lambda: float(self.store.fault is None))
         self._decider = Decider(deployment, self._windows, self.store, self.metrics, clock, seed)
@@ -140,33 +140,46 @@ class Service:
         The store speaks for the customer from their first row in it on: a model trained from this very store knows
         the same rows, and they must not stand twice.
         """
-        length, deployment = self.deployment.window, self.deployment
+        deployment, length = self.deployment, self.deployment.window
         history = self.store.history(user_id, length, deployment.event_types, deployment.shown_in_history)
         rows = [(row.item_id, row.type, row.timestamp_us, row.value or 0.0) for row in history.rows]
         places = [row.place[0] for row in history.rows]
-        past = deployment.user_history(user_id) if len(rows) < length else None
-        if past is not None:
+        past = deployment.user_history(user_id) if len(rows) < length or deployment.exclude.within else None
+        if past is not None and len(rows) < length:
             older = [row for row in zip(*past) if history.first_us is None or row[2] < history.first_us]
             older = older[-(length - len(rows)) :]
             rows, places = [*older, *rows], [-1] * len(older) + places
-        return CachedWindow(UserWindow(*zip(*rows)) if rows else UserWindow(), tuple(places), history.as_of)
+        return CachedWindow(UserWindow(*zip(*rows)) if rows else UserWindow(), tuple(places), history.as_of, self._closed(user_id, past))
+
+    def _closed(self, user_id: str, past: UserWindow | None) -> dict[str, int]:
+        """The items that a customer is not shown again, from their whole history.
+
+        Read after the window: what is committed in between is then in both, and counts once.
+        """
+        rule = self.deployment.exclude
+        if not rule.within:
+            return {}
+        shown = self.deployment.shown_in_history and rule.closed_until("shown", 0) is not None
+        stored = self.store.items_of(user_id, rule.types, shown, MAX_CLOSED)
+        return close_items(closed_in(past, rule), ((row.item_id, row.type, row.timestamp_us) for row in stored), rule)
 
     def _committed(self, commit: Commit) -> None:
         """In the store's thread: first the windows, then the answers. Decisions are in the windows already."""
         self._windows.apply(self._new_rows(commit), commit.as_of)
         if any(write.error is None for write in commit.writes):
             self.metrics.commit_seconds.observe(commit.seconds)
+        decided = 0
         for write in commit.writes:
             if isinstance(write.request, Pending):
                 write.request.error = write.error
+                decided += 1
         wake(write.waiter for write in commit.writes)
+        self._decider.settled(decided)
 
     def _new_rows(self, commit: Commit) -> list[tuple[int, NewRow]]:
-        types = self.deployment.event_types
         return [
             (seq, NewRow(row.user_id, place_of_event(seq), row.item_id, row.type, row.timestamp_us, row.value or 0.0))
             for write in commit.writes
             if write.error is None
             for seq, row in write.stored
-            if types is None or row.type in types
         ]

@@ -13,7 +13,7 @@ def check_store(open_store: OpenStore) -> None:
     """A store of the service: nothing acknowledged is lost, nothing counts twice, the order is that of arrival.
 
     Rules: protocol, acknowledged, event ids count once, sequence, as_of, arrival order, window, first time, types, shown rows,
-    answers follow questions, other customers, a bad row fails alone, fault, close, durable.
+    answers follow questions, other customers, items, a bad row fails alone, fault, close, durable.
 
     Args:
         open_store: opens the store, empty at first, on the same data whenever it is called.
@@ -94,8 +94,22 @@ def _check_histories(store: EventStore, expected: list[tuple[int, str, str]]) ->
     require(rows("u", 10, ["purchase"], False) == [expected[2]], "types", "only purchases were asked for")
     require(rows("u", 1, None, False) == [(60, "unheard of", None)], "types", "all types were asked for")
     require(rows("v", 10, types, True) == [(5, "click", "i1")] and rows("nobody", 10, types, True) == [], "other customers")
+    _check_items(store)
     first = [store.history(user, 10, types, True).first_us for user in ("u", "nobody")]
     require(first == [10, None], "first time", f"{first} where the earliest rows of a customer and of nobody are 10 and none")
+
+
+def _check_items(store: EventStore) -> None:
+    """The whole history by item and type: the latest time of each, by arrival, and a row without an item is of none."""
+
+    def items(user: str, types: list[str] | None, shown: bool, limit: int) -> list[tuple[int, str, str | None]]:
+        return [(row.timestamp_us, row.type, row.item_id) for row in store.items_of(user, types, shown, limit)]
+
+    everything = [(40, "purchase", "i1"), (50, "shown", "i2"), (51, "click", "i1")]
+    require(items("u", None, True, 10) == everything, "items", f"{items('u', None, True, 10)} where {everything} is due")
+    require(items("u", None, True, 2) == everything[1:], "items", "the last two to have arrived were asked for")
+    require(items("u", ["purchase"], False, 10) == everything[:1], "items", "only purchases were asked for")
+    require(items("v", None, True, 10) == [(5, "click", "i1")] and items("nobody", None, True, 10) == [], "items", "of other customers")
 
 
 class _Opened:

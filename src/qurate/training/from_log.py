@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -15,6 +16,7 @@ from qurate.errors import Code, UserError
 from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_from_log
+from qurate.learning.schedule import cosine_rate
 from qurate.mdp.candidate_features import feature_names
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.storage import Dataset
@@ -29,16 +31,16 @@ from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
+from qurate.training.calibrate import calibrate, held_out, without_users
 from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.from_model import carry_weights
+from qurate.training.log_defaults import updates_of
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
 
 SAMPLED_LISTS = 5_000
 """Training decisions from which the scale of candidate features is taken."""
-LOG_UPDATES = (1_000, 6_000)
-"""Without `steps`: three passes over the training transitions, but at least and at most so many updates."""
 
 
 def train_on_log(
@@ -69,18 +71,21 @@ def train_on_log(
     if find_algorithm(algorithm).needs_next_action and len(t.state) != len(t.user):
         got, hint = "one of lists", "try q_learning: it takes the best item of the next decision instead"
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
-    sampler = _sampler(dataset, weights, where)
+    held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
+    trained_on = t if held is None else without_users(t, held.users)
+    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where)
     tau_s = float(dataset.manifest["episode"]["tau_s"])
     gamma = settings.learning.gamma
     columns = candidate_columns(dataset, settings)
     store = store_from_log(
         dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability,
-        columns, dataset.vocabulary.n_types,
+        columns=columns, n_types=dataset.vocabulary.n_types,
     )  # fmt: skip
     check_support(steps_of_events(store.tables), settings)
-    learner = _learner(dataset, store, settings, algorithm, weights, seed, start)
+    horizon = updates_of(settings, len(sampler.index))
+    learner = _learner(dataset, store, settings, algorithm, weights, seed=seed, horizon=horizon, start=start)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
-    wanted = limits.steps or int(np.clip(3 * len(sampler.index) // settings.learning.batch_size, *LOG_UPDATES))
+    wanted = limits.steps or horizon
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
         if checkpoint.REPLAY in saved:
@@ -93,9 +98,12 @@ def train_on_log(
         _ranks_by(dataset, settings),
         settings.offline.support_threshold,
         len(t.candidates) > 0,
-        columns,
-        dataset.vocabulary.n_types,
+        columns=columns,
+        n_types=dataset.vocabulary.n_types,
+        mean_reward=_mean_reward(t.reward[sampler.index] @ weights),
     )
+    if held is not None:
+        ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     return replace(
@@ -189,7 +197,7 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSam
 
 
 def _learner(
-    dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, seed: int, start: Model | None
+    dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, *, seed: int, horizon: int, start: Model | None
 ) -> Learner:
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
@@ -202,7 +210,8 @@ def _learner(
         carry_weights(network, start, dataset, store.columns)
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
+    rate = partial(cosine_rate, horizon=horizon) if settings.learning.lr_schedule == "cosine" else None
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), rate=rate)
 
 
 def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] | None:
@@ -228,14 +237,29 @@ def _q_bound(reward: FloatArray, discount: FloatArray) -> float:
     return largest / (1 - gamma) if gamma < 1 else float("inf")
 
 
+def calibrated(dataset: Dataset, settings: Settings) -> bool:
+    """Whether the behaviour head is calibrated on held-out decisions: there is one, and customers chose from the catalogue."""
+    offline = settings.offline
+    return offline.calibrate and offline.aux_weight > 0 and settings.algorithm is None and not len(dataset.transitions.candidates)
+
+
+def _mean_reward(reward: FloatArray) -> float:
+    """Of the decisions that earned something; 1 where none did."""
+    earned = reward[reward > 0]
+    return float(earned.mean()) if len(earned) else 1.0
+
+
 def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
     """By which score a model of this dataset decides what to show.
 
     Within the support, as its targets are, where the log never tried anything unusual on purpose: Q of what was not shown
-    is a guess. A log with probabilities has explored, and its models may leave what was usual; else a service that shows
-    one item nearly always could never learn to show another.
+    is a guess. Where customers chose from the catalogue and Q was fitted to what they chose alone, by log pi_b + log Q: what they
+    would choose, and of that what is worth more. A log with probabilities has explored, and its models may leave what was usual;
+    else a service that shows one item nearly always could never learn to show another.
     """
     supported = settings.offline.aux_weight > 0 and settings.offline.support_threshold > 0
+    if dataset.kind == "organic" and settings.offline.aux_weight > 0 and not settings.offline.negatives:
+        return "behaviour_times_q"
     return "q_in_support" if supported and dataset.kind != "logged" else "q"
 
 

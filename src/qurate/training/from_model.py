@@ -26,7 +26,7 @@ from qurate.models.ranker import NetworkRanker
 from qurate.networks.distributional_values import DistributionalNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
-from qurate.settings import Settings, flat
+from qurate.settings import NetworkSettings, Settings, flat
 from qurate.types import FloatArray
 
 log = logging.getLogger("qurate.training")
@@ -86,11 +86,16 @@ def check_start(model: Model, algorithm: str, settings: Settings, kept: Mapping[
             raise UserError(f"the network of the model, {name}={getattr(own, name)}", got, where="--from", hint=hint, code=Code.BAD_SETTING)
 
 
-def kept_settings(model: Model, algorithm: str, leaves: Collection[str]) -> dict[str, Any]:
-    """The settings of a model that the algorithm has too; of another algorithm only the network's shape is kept."""
+def kept_settings(model: Model, algorithm: str, leaves: Collection[str], kind: str) -> dict[str, Any]:
+    """The settings of a model that the algorithm has too.
+
+    For another algorithm, or another kind of log, whose defaults are others, only the network's shape (and gamma) is kept.
+    """
     own = flat(model.settings)
     if model.algorithm != algorithm:
         own = {name: own[name] for name in ("hidden", "embedding_dim", "encoder", "window") if name in own}
+    elif model.kind != kind:
+        own = {name: own[name] for name in (*NetworkSettings.__struct_fields__, "gamma") if name in own}
     return {name: value for name, value in own.items() if name in leaves}
 
 
@@ -201,6 +206,10 @@ def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Label
         return names.views
     if part.endswith("encoder.types.weight"):
         return ["", *names.types]
+    if name == "choice.by_type":
+        return names.types
+    if name == "choice.by_place":
+        return range(-size, 0)  # the newest event stands last, whatever the window
     components = _components(names, network)
     if name in ("match", "repeat"):
         return _heads(components, network)
@@ -238,7 +247,7 @@ def _columns(
         return _selected(old.views, new.views), nothing
     if name == "tower.id_bias":
         return _selected(*(_heads(_components(names, net), net) for names, net in zip((old, new), networks))), nothing
-    if part not in ("encoder.layers.0.weight", "direction.weight", "behaviour.weight"):
+    if part not in ("encoder.layers.0.weight", "direction.weight", "behaviour.weight", "choice.of_state.weight"):
         return None, nothing
     users, shift = features_as_before(old.user_spec, new.user_spec)
     before, after = n_old - users.shape[0] - CONTEXT_DIM, n_new - users.shape[1] - CONTEXT_DIM

@@ -1,7 +1,8 @@
 """`train`: from names and settings to a trained model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
@@ -14,6 +15,7 @@ from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_engine
+from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
@@ -90,7 +92,7 @@ def _in_environment(
 ) -> Model:
     """See `train`."""
     task = not is_world(env)
-    chosen = _settings(algorithm, given, task)
+    chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
     _refuse_for_environment(env, algorithm, rewards, task)
     if task:
         return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
@@ -116,16 +118,17 @@ def _on_dataset(
     """See `train`."""
     begun = load(start) if isinstance(start, str | Path) else start
     algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
-    kept = {}
-    if begun is not None:
-        names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
-        kept = {name: value for name, value in kept_settings(begun, algorithm, names).items() if name not in given}
-    chosen = _settings(algorithm, {**kept, **given}, task=False)
+    _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
     dataset, where = data if isinstance(data, Dataset) else Dataset.read(str(data)), dataset_place(data)
+    kept, usual = {}, log_defaults(dataset, algorithm)
     if begun is not None:
-        check_start(begun, algorithm, chosen, kept, _settings(algorithm, {}, task=False))
+        names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
+        kept = {name: value for name, value in kept_settings(begun, algorithm, names, dataset.kind).items() if name not in given}
+    chosen = _settings(algorithm, {**kept, **given}, usual)
+    if begun is not None:
+        check_start(begun, algorithm, chosen, kept, _settings(algorithm, {}, usual))
     if rewards is not None:
         weights = reweighted(dataset.components, rewards, "the dataset")
     else:
@@ -154,8 +157,13 @@ def _check(
     return Limits(steps=steps, budget=budget)
 
 
-def _settings(algorithm: str, given: dict[str, Any], task: bool) -> Settings:
-    """The settings of an algorithm or baseline, on a Gymnasium task or on a catalogue.
+def _settings(
+    algorithm: str, given: dict[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), without: Sequence[str] = ()
+) -> Settings:
+    """The settings of an algorithm or baseline.
+
+    Args:
+        defaults: of where it learns. without: leaves that mean nothing there.
 
     Raises:
         UserError: an unknown algorithm or setting, or a setting that the algorithm does not have.
@@ -165,7 +173,7 @@ def _settings(algorithm: str, given: dict[str, Any], task: bool) -> Settings:
     if algorithm not in ALGORITHMS:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
-    return algorithm_settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY) if task else algorithm_settings(algorithm, given)
+    return algorithm_settings(algorithm, given, defaults, without)
 
 
 def _fitted_settings(algorithm: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Request bodies within bounds: each by size and time, all together by size."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -14,6 +14,7 @@ BODY_SECONDS = 10.0
 MAX_READ = 2 * MAX_EVENTS_BODY
 """Bytes of a body that is too large which are read, and dropped, before it is refused: many a client that is still sending
 sees the end of the connection and never the answer."""
+SMALL_BODY = 32 << 10
 BODIES_IN_FLIGHT = 64 << 20
 """Bytes of bodies being received at once, over all connections."""
 
@@ -24,10 +25,11 @@ class Bodies:
     def __init__(self) -> None:
         self.held = 0
 
-    async def read(self, headers: Headers, receive: Receive, limit: int, whole: bool) -> bytes:
+    async def read(self, headers: Sequence[tuple[bytes, bytes]], receive: Receive, limit: int, whole: bool) -> bytes:
         """The body.
 
         Args:
+            headers: names in small letters.
             whole: all of it has come already, so that no clock needs to run.
 
         Raises:
@@ -35,11 +37,17 @@ class Bodies:
             MachineError: code overloaded, too many bodies at once.
             ClientDisconnect: the client left.
         """
-        if headers.get("content-encoding", "identity") != "identity":
+        named = dict(headers)
+        if named.get(b"content-encoding", b"identity") != b"identity":
             raise UserError("a body that is not compressed", "a content-encoding", where="header content-encoding", code=Code.INVALID_FIELD)
-        announced = int(headers.get("content-length", "0"))
-        if announced > MAX_READ or (announced > limit and "expect" in headers):  # who expects 100-continue has sent nothing yet
+        announced = int(named.get(b"content-length", b"0"))
+        if announced > MAX_READ or (announced > limit and b"expect" in named):  # who expects 100-continue has sent nothing yet
             raise too_large(limit)
+        if whole and 0 < announced <= SMALL_BODY:  # all of it is one message, and nothing runs in between that could be held up
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            return message["body"]  # type: ignore[no-any-return]
         body = _Body(limit, announced)
         try:
             if whole:

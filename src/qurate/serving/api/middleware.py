@@ -6,7 +6,6 @@ import time
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -119,7 +118,7 @@ class LimitRequests:
         state = scope.setdefault("state", {})
         try:
             whole = "over_limit" in state  # the transport sets it when the request has come whole
-            state["body"] = await self.bodies.read(Headers(scope=scope), receive, limit, whole)
+            state["body"] = await self.bodies.read(scope["headers"], receive, limit, whole)
             if state.get("over_limit"):
                 return await self.full(scope, receive, send)
             await self.app(scope, receive, send)

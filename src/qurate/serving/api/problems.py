@@ -1,10 +1,9 @@
 """Refusals as application/problem+json (RFC 9457)."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from qurate.errors import Code, MachineError, QurateError
@@ -41,20 +40,8 @@ def problem_response(status: int, code: HttpCode, detail: str, path: str, header
     return Response(msgspec.json.encode(body), status, headers, "application/problem+json")
 
 
-async def no_such_route(request: Request, error: Exception) -> Response:
-    """Unknown routes and methods."""
-    assert isinstance(error, HTTPException)
-    detail = f"expected a route of /openapi.json, got {request.method} {request.url.path[:200]}"
-    return problem_response(error.status_code, "not_found", detail, request.url.path[:200], dict(error.headers or {}))
-
-
-async def client_gone(request: Request, error: Exception) -> Response:
-    """The client left in the middle of its body; nobody reads this."""
-    assert isinstance(error, ClientDisconnect)
-    return Response(status_code=400)
-
-
-async def refused(request: Request, error: Exception) -> Response:
-    """What a route refuses."""
-    assert isinstance(error, QurateError)
-    return problem(error)
+def no_such_route(path: str, method: str, methods: Sequence[str]) -> Response:
+    """The answer to unknown routes, and to methods other than those of the route."""
+    detail = f"expected a route of /openapi.json, got {method} {path[:200]}"
+    headers = {"allow": ", ".join(methods)} if methods else {}
+    return problem_response(405 if methods else 404, "not_found", detail, path[:200], headers)

@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from qurate.decision import Decision
 from qurate.serving.api.boundary import MAX_BODY, MAX_EVENTS_BODY, parse_events, parse_recommend
 from qurate.serving.messages import EventsAnswer, EventsRequest, Live, Problem, Ready, RecommendRequest
 from qurate.serving.service import Service
+
+Handler = Callable[[Service, bytes], Awaitable[Response]]
+DESCRIPTION = "/openapi.json"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -20,7 +22,8 @@ class ApiRoute:
     """One route.
 
     Attributes:
-        handler: answers a request; a QurateError it raises becomes a problem.
+        handler: answers a request, given its body as `middleware.LimitRequests` has read it; a QurateError it raises becomes a
+            problem.
         summary: for the description.
         request, answer: message types of the body and of a 200 answer; None: none, or text.
         max_body: bytes; 0 = the route reads no body.
@@ -29,7 +32,7 @@ class ApiRoute:
 
     method: str
     path: str
-    handler: Callable[[Request], Awaitable[Response]]
+    handler: Handler
     summary: str
     request: type[msgspec.Struct] | None = None
     answer: type[msgspec.Struct] | None = None
@@ -37,47 +40,39 @@ class ApiRoute:
     refusals: dict[int, type[msgspec.Struct]] = field(default_factory=dict)
 
 
-def service_of(request: Request) -> Service:
-    """The service behind the application."""
-    service: Service = request.app.state.service
-    return service
-
-
-def body_of(request: Request) -> bytes:
-    """The body, as `middleware.LimitRequests` has read it."""
-    body: bytes = request.scope["state"]["body"]
-    return body
-
-
-async def recommend(request: Request) -> Response:
+async def recommend(service: Service, body: bytes) -> Response:
     """What to show."""
-    return json_response(_encode(await service_of(request).recommend_async(parse_recommend(body_of(request)))))
+    return json_response(_encode(await service.recommend_async(parse_recommend(body))))
 
 
-async def events(request: Request) -> Response:
+async def events(service: Service, body: bytes) -> Response:
     """What customers did."""
-    return json_response(_encode(await service_of(request).accept_async(*parse_events(body_of(request)))))
+    return json_response(_encode(await service.accept_async(*parse_events(body))))
 
 
-async def livez(request: Request) -> Response:
+async def livez(service: Service, body: bytes) -> Response:
     """Whether the process answers."""
     return json_response(_encode(Live()))
 
 
-async def readyz(request: Request) -> Response:
+async def readyz(service: Service, body: bytes) -> Response:
     """Whether traffic may come."""
-    state = service_of(request).ready()
+    state = service.ready()
     return json_response(_encode(state), 200 if state.ready else 503)
 
 
-async def metrics(request: Request) -> Response:
+async def metrics(service: Service, body: bytes) -> Response:
     """Counters."""
-    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def description(request: Request) -> Response:
-    """The OpenAPI document."""
-    return json_response(request.app.state.description)
+def describe(document: bytes) -> Handler:
+    """A handler that answers with the OpenAPI document, which is made from the table of routes."""
+
+    async def description(service: Service, body: bytes) -> Response:
+        return json_response(document)
+
+    return description
 
 
 def json_response(body: bytes, status: int = 200) -> Response:
@@ -97,5 +92,5 @@ ROUTES = (
     ApiRoute("GET", "/livez", livez, "The process answers", answer=Live),
     ApiRoute("GET", "/readyz", readyz, "Traffic may come", answer=Ready, refusals={503: Ready}),
     ApiRoute("GET", "/metrics", metrics, "Prometheus metrics"),
-    ApiRoute("GET", "/openapi.json", description, "This document"),
+    ApiRoute("GET", DESCRIPTION, describe(b"{}"), "This document"),
 )  # fmt: skip

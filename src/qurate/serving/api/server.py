@@ -22,6 +22,7 @@ from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from qurate.choosing.seen import SeenRule
     from qurate.models.model import Model
 
 STOP_SECONDS = 10
@@ -31,9 +32,10 @@ SWITCH_SECONDS = 0.0005
 
 
 def serve(
-    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON
-) -> None:
-    """`qurate serve`: serves a model until SIGTERM; the address is printed to stderr.
+    model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON,
+    exclude: "SeenRule | None" = None,
+) -> None:  # fmt: skip
+    """`qurate serve`: serves a model until SIGTERM; the address, and what is not shown again, are printed to stderr.
 
     Args:
         model: as loaded.
@@ -42,13 +44,14 @@ def serve(
         port: 0 takes a free one.
         seed: of the exploration; None draws one from the system.
         epsilon: share of the answers drawn at random, so that the next model can learn from the log.
+        exclude: which of a customer's own items are not shown again, None = the model's default.
 
     Raises:
         UserError, MachineError, KeyboardInterrupt: see `run`.
     """
     from qurate.serving.served import ServedModel  # torch comes with it; the application needs none of it
 
-    served = ServedModel(model, epsilon)
+    served = ServedModel(model, epsilon, exclude)
     served.warm_up()
 
     def opened() -> Service:
@@ -60,12 +63,9 @@ def serve(
             raise
         return service
 
-    run(
-        opened,
-        host,
-        port,
-        lambda url: print(f"serving {model.version} at {url}", file=sys.stderr, flush=True),
-    )
+    why = f" ({model.answering.exclude_reason})" if exclude is None and model.answering.exclude_reason else ""
+    note = f"note: not shown again: {served.exclude.text}{why}; --exclude seen|purchased|none says otherwise"
+    run(opened, host, port, lambda url: print(f"serving {model.version} at {url}\n{note}", file=sys.stderr, flush=True))
 
 
 def run(make_service: Callable[[], Service], host: str, port: int, ready: Callable[[str], None]) -> None:

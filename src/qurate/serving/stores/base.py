@@ -140,6 +140,20 @@ class EventStore(Protocol):
         """
         ...
 
+    def items_of(self, user_id: str, types: Sequence[str] | None, shown: bool, limit: int) -> list[StoredRow]:
+        """For each item and type of a customer's rows, the last to have arrived with the latest time; by arrival.
+
+        Args:
+            user_id: whose.
+            types: event types that count; None: all.
+            shown: whether a decision that showed one item is a row of type `shown`.
+            limit: how many at most, the last to have arrived.
+
+        Raises:
+            MachineError: the store cannot be read.
+        """
+        ...
+
     def close(self) -> None:
         """Writes what waits, then releases everything. A second call does nothing."""
         ...

@@ -96,7 +96,7 @@ class SqliteStore:
                     "SELECT 2 * seq, seq, item_id, type, timestamp_us, value FROM events WHERE user_id = ?1"
                     " AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3",
                     user_id,
-                    None if types is None else json.dumps(list(types)),
+                    types_json(types),
                     window,
                 )
                 if shown:
@@ -115,6 +115,20 @@ class SqliteStore:
             raise machine_error(error, self.path) from None
         stored = sorted((StoredRow((key, seq), *rest) for key, seq, *rest in rows), key=lambda row: row.place)
         return History(stored[-window:], first, last)
+
+    def items_of(self, user_id: str, types: Sequence[str] | None, shown: bool, limit: int) -> list[StoredRow]:
+        """See `EventStore.items_of`."""
+        sql = """SELECT 2 * max(seq) AS place, max(seq) AS seq, item_id, type, max(timestamp_us) FROM events
+            WHERE user_id = ?1 AND item_id IS NOT NULL
+            AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) GROUP BY item_id, type"""
+        if shown:
+            sql += """ UNION ALL SELECT max(2 * as_of + 1), max(seq), json_extract(shown, '$[0]') AS item, 'shown', max(timestamp_us)
+                FROM decisions WHERE user_id = ?1 AND json_array_length(shown) = 1 GROUP BY item"""
+        try:
+            found = list(self._reader.execute(f"{sql} ORDER BY place DESC, seq DESC LIMIT ?3", (user_id, types_json(types), limit)))
+        except apsw.Error as error:
+            raise machine_error(error, self.path) from None
+        return [StoredRow((place, seq), item, kind, time_us, None) for place, seq, item, kind, time_us in reversed(found)]
 
     def _count(self, table: str) -> int:
         return int(one(self._reader, f"SELECT coalesce(max(seq), 0) FROM {table}"))
@@ -234,3 +248,8 @@ class SqliteStore:
             self.fault = machine_error(error, self.path)
         else:
             self.fault = None
+
+
+def types_json(types: Sequence[str] | None) -> str | None:
+    """Event types as a parameter of SQL, NULL for all."""
+    return None if types is None else json.dumps(list(types))

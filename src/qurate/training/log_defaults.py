@@ -1,0 +1,63 @@
+"""Defaults that follow the log: its kind and its size. docs/algorithms/from_a_log.md says why.
+
+They stand between the settings' own defaults and what an algorithm or a user sets.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from qurate.algorithms.table import find_algorithm
+from qurate.baselines.registry import FITTED
+from qurate.mdp.storage import Dataset
+from qurate.settings import NetworkSettings, Settings
+from qurate.types import TRAIN
+
+LARGE = 100_000
+"""Training decisions from which batches are large: an update moves the whole item table, whatever its batch."""
+TARGETS = 3_000_000
+"""Training decisions seen over a whole run, where `MOST_PASSES` allow as many."""
+PASSES = (1.0, 20.0)
+LIST_PASSES = (1.0, 6.0)
+SHOWN_OFTEN = 50
+"""A free vector per item pays where an item was shown so many times in the mean."""
+UPDATES = (1_000, 20_000)
+"""Without `steps`: at least and at most so many."""
+
+
+def log_defaults(dataset: Dataset, algorithm: str) -> dict[str, Any]:
+    """Leaf name -> value for a dataset of this kind and size; nothing where items were shown, or for what is no network."""
+    if algorithm in FITTED or NetworkSettings not in find_algorithm(algorithm).parts:
+        return {}
+    if dataset.kind == "exposure" and len(dataset.transitions.candidates):
+        return _of_lists(dataset)
+    if dataset.kind != "organic":
+        return {}
+    decisions = _train_decisions(dataset)
+    return {
+        "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
+        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,
+        "batch_size": 1_024 if decisions >= LARGE else 256,
+        "passes": float(np.clip(round(TARGETS / max(decisions, 1)), *PASSES)),
+    }  # fmt: skip
+
+
+def _of_lists(dataset: Dataset) -> dict[str, Any]:
+    """Where lists were shown: features of the candidates carry the values, and ids only what was shown often enough to be known."""
+    t = dataset.transitions
+    shown = int((t.split[t.state] == TRAIN).sum())
+    often = shown >= SHOWN_OFTEN * len(np.unique(t.action))
+    return {
+        "aux_weight": 0.0, "negatives": 0, "id_embedding": often, "lr_schedule": "cosine", "lr": 3e-3, "ema": 0.99, "window": 20,
+        "batch_size": 1_024 if shown >= LARGE else 256, "passes": float(np.clip(round(TARGETS / max(shown, 1)), *LIST_PASSES)),
+    }  # fmt: skip
+
+
+def _train_decisions(dataset: Dataset) -> int:
+    return int((dataset.transitions.split == TRAIN).sum())
+
+
+def updates_of(settings: Settings, decisions: int) -> int:
+    """Updates that make `passes` over so many training decisions, within limits; the horizon of the step size."""
+    passes, batch = settings.learning.passes, settings.learning.batch_size
+    return int(np.clip(passes * decisions // batch, *UPDATES))
