@@ -37,7 +37,7 @@ def visits() -> SessionKnnScorer:
 def test_the_classes_of_repeats_by_hand() -> None:
     found = repeats(observation([[0, 3, 5, 3, 2], [0, 0, 0, 0, 0]]).state)
     assert found.at.tolist() == [[False, False, True, True, True], [False] * 5], "each item at its newest place"
-    assert found.rank[0, 2:].tolist() == [2, 1, 0] and found.count[0, 2:].tolist() == [0, 1, 0], "5, 3 (twice), 2"
+    assert found.rank[0, 2:].tolist() == [2, 1, 0] and found.times[0, 2:].tolist() == [0, 1, 0], "5, 3 (twice), 2"
     assert found.length.tolist() == [2, 0], "three different items; none counts as one"
 
 

@@ -74,13 +74,7 @@ def train_on_log(
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
     trained_on = t if held is None else without_users(t, held.users)
     sampler = _sampler(replace(dataset, transitions=trained_on), weights, where)
-    tau_s = float(dataset.manifest["episode"]["tau_s"])
-    gamma = settings.learning.gamma
-    columns = candidate_columns(dataset, settings)
-    store = store_from_log(
-        dataset.arrays, t, weights, dataset.user_features, gamma, tau_s, settings.window, dataset.availability,
-        columns=columns, n_types=dataset.vocabulary.n_types,
-    )  # fmt: skip
+    store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
     learner = _learner(dataset, store, settings, algorithm, weights, seed=seed, horizon=horizon, start=start)
@@ -98,7 +92,7 @@ def train_on_log(
         _ranks_by(dataset, settings),
         settings.offline.support_threshold,
         len(t.candidates) > 0,
-        columns=columns,
+        columns=None if store.columns is None else tuple(store.columns),
         n_types=dataset.vocabulary.n_types,
         mean_reward=_mean_reward(t.reward[sampler.index] @ weights),
     )
@@ -110,6 +104,14 @@ def train_on_log(
         model.with_provenance(metrics=metrics),
         checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of({"sampler": drawn}) or None),
     )
+
+
+def _store(dataset: Dataset, settings: Settings, weights: FloatArray) -> Store:
+    return store_from_log(
+        dataset.arrays, dataset.transitions, weights, dataset.user_features, settings.learning.gamma,
+        float(dataset.manifest["episode"]["tau_s"]), settings.window, dataset.availability,
+        columns=candidate_columns(dataset, settings), n_types=dataset.vocabulary.n_types,
+    )  # fmt: skip
 
 
 def fit_on_log(dataset: Dataset, settings: Settings, algorithm: str, *, where: str | None, weights: FloatArray) -> Model:

@@ -43,12 +43,15 @@ def log_defaults(dataset: Dataset, algorithm: str) -> dict[str, Any]:
 
 
 def _of_lists(dataset: Dataset) -> dict[str, Any]:
-    """Where lists were shown: features of the candidates carry the values, and ids only what was shown often enough to be known."""
+    """Where lists were shown: features of the candidates carry the values, and ids only what was shown often enough to be known.
+
+    Without ids nothing tells items apart beyond a list, so there is nothing that a behaviour head could learn.
+    """
     t = dataset.transitions
     shown = int((t.split[t.state] == TRAIN).sum())
     often = shown >= SHOWN_OFTEN * len(np.unique(t.action))
     return {
-        "aux_weight": 0.0, "negatives": 0, "id_embedding": often, "lr_schedule": "cosine", "lr": 3e-3, "ema": 0.99, "window": 20,
+        "aux_weight": float(often), "negatives": 0, "id_embedding": often, "lr_schedule": "cosine", "lr": 3e-3, "ema": 0.99, "window": 20,
         "batch_size": 1_024 if shown >= LARGE else 256, "passes": float(np.clip(round(TARGETS / max(shown, 1)), *LIST_PASSES)),
     }  # fmt: skip
 
