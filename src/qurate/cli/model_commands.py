@@ -94,14 +94,13 @@ def train(
 
 def _print_trained(terminal: Terminal, model: Any, output: Path) -> None:
     measured = dict(model.metrics)
-    curve = measured.pop("curve")
-    figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions", "started_from") if name in measured} | (
-        curve[-1] if curve else {}
-    )
-    measured.pop("updates", None)
-    result = {"model": str(output), "algorithm": model.algorithm, **measured, "metrics": figures}
-    terminal.result(result, lambda: lines({k: listed(v) for k, v in {**result, "report": output / "report.html"}.items()}))
-    if measured["stopped"] == "interrupted":
+    run = {name: measured.pop(name) for name in ("steps", "seconds", "stopped")}
+    curve, _ = measured.pop("curve"), measured.pop("updates", None)
+    result = {"model": str(output), "algorithm": model.algorithm, **run, "metrics": measured | (curve[-1] if curve else {})}
+    shown = {name: value for name, value in result["metrics"].items() if not isinstance(value, dict)}
+    text = {**result, "metrics": shown, **{k: v for k, v in measured.items() if isinstance(v, dict)}}
+    terminal.result(result, lambda: lines({k: listed(v) for k, v in {**text, "report": output / "report.html"}.items()}))
+    if run["stopped"] == "interrupted":
         terminal.note(f"interrupted; the checkpoint is saved: go on with --resume {output}")
         raise typer.Exit(130)
 

@@ -86,16 +86,7 @@ def train_on_log(
             checkpoint.restore_parts({"sampler": drawn}, checkpoint.read_arrays(saved))
     metrics = consume(train_from_log(learner, store, drawn, rng, settings), run, wanted, limits.budget, report)
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
-    ranker = NetworkRanker(
-        cast(ValueNetwork, learner.ema),
-        dataset.item_features,
-        _ranks_by(dataset, settings),
-        settings.offline.support_threshold,
-        len(t.candidates) > 0,
-        columns=None if store.columns is None else tuple(store.columns),
-        n_types=dataset.vocabulary.n_types,
-        mean_reward=_mean_reward(t.reward[sampler.index] @ weights),
-    )
+    ranker = _ranker(dataset, learner, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
@@ -103,6 +94,19 @@ def train_on_log(
     return replace(
         model.with_provenance(metrics=metrics),
         checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of({"sampler": drawn}) or None),
+    )
+
+
+def _ranker(dataset: Dataset, learner: Learner, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
+    return NetworkRanker(
+        cast(ValueNetwork, learner.ema),
+        dataset.item_features,
+        _ranks_by(dataset, settings),
+        settings.offline.support_threshold,
+        len(dataset.transitions.candidates) > 0,
+        columns=None if store.columns is None else tuple(store.columns),
+        n_types=dataset.vocabulary.n_types,
+        mean_reward=mean_reward,
     )
 
 
