@@ -16,8 +16,8 @@ from qurate.types import TRAIN
 LARGE = 100_000
 """Training decisions from which batches are large: an update moves the whole item table, whatever its batch."""
 TARGETS = 3_000_000
-"""Training decisions seen over a whole run, where `MOST_PASSES` allow as many."""
-PASSES = (1.0, 20.0)
+"""Training decisions seen over a whole run, where `PASSES` allow as many."""
+PASSES = (1.0, 8.0)
 LIST_PASSES = (1.0, 6.0)
 SHOWN_OFTEN = 50
 """A free vector per item pays where an item was shown so many times in the mean."""
@@ -36,7 +36,7 @@ def log_defaults(dataset: Dataset, algorithm: str) -> dict[str, Any]:
     decisions = _train_decisions(dataset)
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
-        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,
+        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 2e-3,
         "batch_size": 1_024 if decisions >= LARGE else 256,
         "passes": float(np.clip(round(TARGETS / max(decisions, 1)), *PASSES)),
     }  # fmt: skip
