@@ -1,11 +1,10 @@
 """Attention and repeat gate of the behaviour head: what they may not depend on, and a case by hand."""
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
-from qurate.networks.choice_head import DROPOUT, UNITS, ChoiceHead, dropped
+from qurate.networks.choice_head import UNITS, ChoiceHead
 from qurate.networks.values import to_tensors
 from qurate.types import State
 
@@ -80,11 +79,3 @@ def test_the_gate_is_closed_before_training() -> None:
     with torch.no_grad():
         _, gate = ChoiceHead(DIM, TYPES, KNOWN, L)(to_tensors(state([[5, 9]])), vectors(), z(1))
     assert (gate == 0).all()
-
-
-def test_dropout_keeps_the_mean_and_is_drawn_by_its_generator() -> None:
-    direction = torch.ones(200, 50)
-    one, same = (dropped(direction, torch.Generator().manual_seed(4)) for _ in range(2))
-    assert torch.equal(one, same) and float(one.mean()) == pytest.approx(1, abs=0.03)
-    assert sorted({round(float(x), 4) for x in one.unique()}) == [0.0, round(1 / (1 - DROPOUT), 4)]
-    assert torch.equal(dropped(direction, None), direction)

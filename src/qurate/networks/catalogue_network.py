@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_values import CatalogueValues, Heads
-from qurate.networks.choice_head import ChoiceHead, dropped
+from qurate.networks.choice_head import ChoiceHead
 from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.item_tower import ItemTable, ItemTower
 from qurate.networks.values import StateTensors
@@ -79,10 +79,10 @@ class CatalogueNetwork(nn.Module):
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], CatalogueValues]:
         """See `ValueNetwork.bind`: the item table is computed once."""
         table: ItemTable = self.tower(rng)
-        return lambda state: CatalogueValues(self.heads(state, table, rng), table, self.candidate)
+        return lambda state: CatalogueValues(self.heads(state, table), table, self.candidate)
 
-    def heads(self, state: StateTensors, table: ItemTable, rng: torch.Generator | None = None) -> Heads:
-        """Per-state head outputs, from tensors; `rng` draws the dropout of the behaviour head in training mode."""
+    def heads(self, state: StateTensors, table: ItemTable) -> Heads:
+        """Per-state head outputs, from tensors."""
         sums, weights = self.views(state, table.vectors)
         counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
         matched, matched_log = self._mixed(self.match, sums)  # [B, H, d]
@@ -100,7 +100,7 @@ class CatalogueNetwork(nn.Module):
         of_log = repeat_log[:, 0] if behaviour is not None else None
         if behaviour is not None and of_log is not None and self.choice is not None:
             attended, gate = self.choice(state, table.vectors, z)
-            behaviour, of_log = dropped(behaviour + attended, rng) if self.training else behaviour + attended, of_log + gate
+            behaviour, of_log = behaviour + attended, of_log + gate
         return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log)
 
     def _mixed(self, mix: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,18 +15,6 @@ from qurate.networks.values import StateTensors
 UNITS = 24
 """Of the attention, and of the gate: item vectors are narrowed first, for these layers run once per event, not once per state."""
 
-DROPOUT = 0.2
-"""Share of the dimensions of a direction that are hidden in training: a large catalogue has many items that few visits hold, and
-their vectors can learn these visits by heart."""
-
-
-def dropped(direction: Tensor, rng: torch.Generator | None) -> Tensor:
-    """Dropout (Srivastava et al. 2014) of directions [B, d], drawn by `rng`; None = as they are."""
-    if rng is None:
-        return direction
-    keep = torch.rand(direction.shape, generator=rng, device=direction.device) >= DROPOUT
-    return direction * keep / (1 - DROPOUT)
-
 
 class ChoiceHead(nn.Module):
     """Attention and repeat gate of the behaviour head.

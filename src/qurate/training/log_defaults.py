@@ -36,7 +36,7 @@ def log_defaults(dataset: Dataset, algorithm: str) -> dict[str, Any]:
     decisions = _train_decisions(dataset)
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
-        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 2e-3,
+        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,
         "batch_size": 1_024 if decisions >= LARGE else 256,
         "passes": float(np.clip(round(TARGETS / max(decisions, 1)), *PASSES)),
     }  # fmt: skip
