@@ -1,7 +1,8 @@
 """The real logs of `make results`: where they lie, what an answer is worth, and how DQN and myopic are trained on each.
 
 Settings were chosen on the validation split alone (retailrocket_sessions has none: 5,000 of its training sessions stood in, and the
-last tenth of them for what version 0.1.0 tried), the same for DQN and myopic; what was tried stands in `TRIED` and is printed into the page.
+last tenth of them for what version 0.1.0 tried), the same for DQN and myopic; what was tried stands in `TRIED` and is
+printed into the page.
 """
 
 from dataclasses import dataclass, field
