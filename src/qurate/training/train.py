@@ -13,7 +13,8 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
-from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_engine
+from qurate.training.in_environment import ONLINE_STEPS, fresh_model, refuse_linear, train_in_engine
+from qurate.training.later_from_log import form_for_log
 from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
@@ -67,6 +68,7 @@ def train(
     if env is not None:
         chosen = _settings(algorithm, settings, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
         _refuse_for_environment(env, algorithm, rewards, task)
+        refuse_linear(chosen, env)
         if task:
             return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=progress)
         engine = make_engine(env, window=chosen.window)
@@ -81,6 +83,7 @@ def train(
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
         return with_histories(fit_on_log(dataset, chosen, algorithm, where=where, weights=weights), dataset, histories)
+    chosen = form_for_log(chosen, algorithm, settings, dataset.kind)
     model = train_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=progress)
     return with_histories(model, dataset, histories)
 
