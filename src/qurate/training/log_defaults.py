@@ -1,4 +1,4 @@
-"""Defaults that follow the log: its kind and its size. docs/algorithms/from_a_log.md says why.
+"""Defaults that follow the log: its kind and its size. docs/logs_of_choices.md says why.
 
 They stand between the settings' own defaults and what an algorithm or a user sets.
 """
