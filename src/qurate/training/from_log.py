@@ -92,7 +92,7 @@ def train_on_log(
         if checkpoint.REPLAY in saved:
             checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))
     metrics = consume(loop, run, wanted, limits.budget, report)
-    trained, figures = cast(ValueNetwork, learner.ema), {}
+    trained, figures = cast(ValueNetwork, learner.ema), dict[str, Any]()
     if isinstance(network, LinearLaterNetwork):
         trained, figures = with_later(network, checks, store, sampler.index, settings, seed)
     metrics |= figures
