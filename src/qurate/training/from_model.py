@@ -214,10 +214,8 @@ def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Label
     if name == "choice.by_place":
         return range(-size, 0)  # the newest event stands last, whatever the window
     components = _components(names, network)
-    if name in ("match", "repeat"):
+    if name in ("match", "repeat") or name.startswith("candidate.layers.4."):
         return _heads(components, network)
-    if name.startswith("candidate.layers.4."):
-        return [one for one in _heads(components, network) if one != "behaviour"]
     if name.startswith("tower.from_features.2."):
         heads = _heads(components, network)
         return [*range(size - len(heads)), *heads]
