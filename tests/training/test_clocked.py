@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mdp_logs import event, make_log
 
+from qurate.errors import UserError
 from qurate.evaluation.ranking import observations, rank_all, ranking_targets
 from qurate.experiments.evaluate import evaluate
 from qurate.mdp.clocks import COLUMNS
@@ -49,6 +50,7 @@ def test_the_log_decides_and_a_setting_overrides(news: Dataset, monkeypatch: pyt
     assert log_defaults(news, "dqn").get("clocks") is None  # too few validation choices to say
     monkeypatch.setattr(clocked, "FEWEST", 100)
     assert clocked.turnover(news) > 0.5
+    assert "clocks" not in log_defaults(news, "c51")
     assert log_defaults(news, "dqn")["clocks"] == "on" and "clocks" not in log_defaults(news, "dqn", "off")
     same = replace(news.arrays, item=1 + news.arrays.item % 7)
     assert clocked.turnover(replace(news, arrays=same, transitions=replace(news.transitions, action=1 + news.transitions.action % 7))) == 0
@@ -106,3 +108,11 @@ def test_items_without_training_events_have_no_vector(news: Dataset) -> None:
     assert isinstance(model.network, CatalogueNetwork) and model.network.tower.ids is not None
     ids = model.network.tower.ids.numpy()
     assert (ids[news.n_ever_available + 1 :] == 0).all() and (ids[1:20] != 0).all()
+
+
+def test_logs_that_cannot_have_clocks_are_refused(news: Dataset) -> None:
+    timeless = replace(news, manifest=news.manifest | {"time_unit": "order"})
+    assert clocked.turnover(timeless) == 0
+    for data, algorithm in ((timeless, "dqn"), (replace(news, manifest=news.manifest | {"kind": "logged"}), "dqn"), (news, "c51")):
+        with pytest.raises(UserError, match="clocks=on"):
+            train(data, algorithm=algorithm, steps=1, clocks="on", **SMALL)

@@ -1,5 +1,6 @@
 """Training where the catalogue turns over faster than a model is trained: shortlists with clocks (mdp/shortlists.py)."""
 
+import logging
 from dataclasses import replace
 from typing import cast
 
@@ -9,10 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from qurate.algorithms.dqn import later_rows
+from qurate.errors import Code, UserError
 from qurate.mdp.storage import Dataset
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.settings import Settings
 from qurate.types import HISTORY, TRAIN, VALID, Availability, Transitions
+
+log = logging.getLogger("qurate.training")
 
 TURNOVER, FEWEST = 0.2, 1_000
 """From this share of new items among what was chosen in the validation split on, a log gets shortlists with clocks; a log with fewer
@@ -42,14 +46,32 @@ def last_trained(dataset: Dataset) -> int:
 
 
 def turns_over(dataset: Dataset) -> bool:
-    """Whether a log gets shortlists with clocks where nothing else is said: customers choose, and of what is new."""
-    return dataset.kind == "organic" and turnover(dataset) > TURNOVER
+    """Whether a log gets shortlists with clocks where nothing else is said: customers choose, and of what is new. Says so."""
+    share = turnover(dataset) if dataset.kind == "organic" else 0.0
+    if share > TURNOVER:
+        text = (
+            "note: %.0f %% of the validation choices are of items first seen after training: shortlists with clocks (clocks=off: without)"
+        )
+        log.warning(text, 100 * share)
+    return share > TURNOVER
 
 
 def with_clocks(dataset: Dataset, settings: Settings) -> Dataset:
-    """The dataset with shortlists where the settings want them."""
-    on = settings.offline.clocks == "on" and settings.algorithm is None
-    return dataset.with_lists(settings.offline.clocks_late) if on else dataset
+    """The dataset with shortlists where the settings want them.
+
+    Raises:
+        UserError: they want them of a log that cannot have them.
+    """
+    if settings.offline.clocks != "on":
+        return dataset
+    got = "a log of what was shown" if dataset.kind != "organic" else "no times" if dataset.manifest["time_unit"] == "order" else None
+    got = "an algorithm without candidate features" if settings.algorithm is not None else got
+    if got is not None:
+        hint = "leave clocks out"
+        raise UserError(
+            "a log of what customers chose, with times, for clocks=on", got, where="--set clocks", hint=hint, code=Code.BAD_SETTING
+        )
+    return dataset.with_lists(settings.offline.clocks_late)
 
 
 def successors(settings: Settings) -> int:
