@@ -62,6 +62,11 @@ class LiveLists:
             Counters(*items), Counters(*moves), first_seen=clocks.first_seen.copy(), partners=partners, top=top.copy(), minute=minute
         )
 
+    @property
+    def newest(self) -> int:
+        """Time of the newest event, microseconds; 0 before the first one."""
+        return int(self.items.arrays()[2].max(initial=0))
+
     def add(self, item: int, time: int, previous: int) -> None:
         """One event that names an item.
 
