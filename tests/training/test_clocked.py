@@ -10,6 +10,7 @@ from mdp_logs import event, make_log
 from qurate.errors import UserError
 from qurate.evaluation.ranking import observations, rank_all, ranking_targets
 from qurate.experiments.evaluate import evaluate
+from qurate.experiments.generations import evaluate_many
 from qurate.mdp.clocks import COLUMNS
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -68,10 +69,13 @@ def test_new_items_are_ranked_by_their_clocks(news: Dataset, model: Model) -> No
     assert hits[new].mean() > 0.45
 
 
-def test_evaluation_gives_every_ranker_the_same_lists_with_values(news: Dataset, model: Model) -> None:
+def test_evaluation_gives_every_ranker_the_same_lists_with_values(news: Dataset, model: Model, tmp_path: Path) -> None:
     found = evaluate(model, news).result
     assert {"count_15m", "count_1h", "co_clicks_1h", "popularity"} <= set(found["baselines"]) and "in_visit" in found
     assert found["by_score"]["behaviour_times_q"]["HR@20"]["mean"] > found["baselines"]["popularity"]["HR@20"]["mean"]
+    model.save(tmp_path / "m")
+    beside = evaluate_many([tmp_path / "m", "popularity"], news).result
+    assert str(tmp_path / "m") in beside["sentence"] and beside["candidates"] > 0
     for _, observation in observations(news.with_lists(), ranking_targets(news)[:50], 5):
         assert observation.actions.columns == COLUMNS and (observation.actions.candidates.max(1) > 0).all()
 

@@ -77,8 +77,7 @@ def train_on_log(
         got, hint = "one of lists", "try q_learning: it takes the best item of the next decision instead"
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
-    trained_on = t if held is None else without_users(t, held.users)
-    trained_on = trained_on if dataset.lists is None else of_clocks(trained_on, dataset.row_visit)
+    trained_on = without_users(t, held.users) if held is not None else of_clocks(t, dataset.row_visit) if dataset.lists is not None else t
     sampler = _sampler(replace(dataset, transitions=trained_on), weights, where)
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
@@ -101,14 +100,10 @@ def train_on_log(
         trained, figures = with_later(network, checks, store, sampler.index, settings, seed)
     metrics |= figures
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
-    if dataset.lists is not None:
-        forget_unseen(learner.ema, dataset)
     ranker = _ranker(dataset, trained, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
-    # what is popular now, which the network ranks by, says more to a stranger than what was popular in training
-    cold_start = dataset.lists is not None or _has_empty_histories(dataset)
-    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=cold_start)
+    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_answers_strangers(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     return replace(
         model.with_provenance(metrics=metrics),
@@ -117,6 +112,8 @@ def train_on_log(
 
 
 def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
+    if dataset.lists is not None:
+        forget_unseen(cast(torch.nn.Module, network), dataset)
     return NetworkRanker(
         network,
         dataset.item_features,
@@ -313,7 +310,7 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
     return "q_in_support" if supported and dataset.kind != "logged" else "q"
 
 
-def _has_empty_histories(dataset: Dataset) -> bool:
-    """Whether training has states without any history row."""
+def _answers_strangers(dataset: Dataset) -> bool:
+    """Whether training has states without any history row, or the network ranks by what is popular now."""
     t = dataset.transitions
-    return bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
+    return dataset.lists is not None or bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
