@@ -58,7 +58,7 @@ LOGS: tuple[Log, ...] = (
         visits=20_000,
         notes=(
             "Most targets are articles that appear after the training period. Every row ranks the same shortlists of about 100 articles, "
-            "with clicks up to the decision (docs/algorithms/from_a_log.md); an answer on no list is a miss. The clock of the first "
+            "with clicks up to the decision (docs/logs_of_choices.md); an answer on no list is a miss. The clock of the first "
             "click of a visit is the end of the visit before, so that its counters are old: `benchmarks/clocks.py` ranks the other clicks.",
         ),
     ),

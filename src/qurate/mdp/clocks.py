@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from qurate.types import FloatArray, IntArray
 
 HALF_LIVES = {"15m": 900.0, "1h": 3_600.0, "4h": 14_400.0, "24h": 86_400.0}
-"""Seconds; docs/algorithms/from_a_log.md says what each is worth alone."""
+"""Seconds; docs/logs_of_choices.md says what each is worth alone."""
 SECONDS = np.array(list(HALF_LIVES.values()))
 COUNTS = tuple(f"count_{name}" for name in HALF_LIVES)
 MOVES = tuple(f"co_clicks_{name}" for name in HALF_LIVES)

@@ -11,6 +11,7 @@ from torch import nn
 
 from qurate.algorithms.dqn import later_rows
 from qurate.errors import Code, UserError
+from qurate.mdp.clocks import ranked
 from qurate.mdp.storage import Dataset
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.settings import Settings
@@ -18,17 +19,17 @@ from qurate.types import HISTORY, TRAIN, VALID, Availability, Transitions
 
 log = logging.getLogger("qurate.training")
 
-TURNOVER, FEWEST = 0.2, 1_000
+TURNOVER, FEWEST, OFTEN = 0.2, 1_000, 10
 """From this share of new items among what was chosen in the validation split on, a log gets shortlists with clocks; a log with fewer
-such choices does not."""
+such choices does not. New items count that had so many events before the decision."""
 NEWEST = 1_000_000
 """Decisions that train: what is older says little of what is clicked now, and counts in the clocks all the same."""
 
 
 def turnover(dataset: Dataset) -> float:
-    """Share of the items chosen in the validation split that were first seen after the training split.
+    """Share of the validation choices of items that were first seen after the training split and chosen `OFTEN` times before the clock.
 
-    0 where the log has no times, or few such choices.
+    Of an item that is new because most items of a small log are rare, counters know nothing. 0 where the log has no times, or few choices.
     """
     t, events = dataset.transitions, dataset.arrays
     valid = np.flatnonzero(t.split[t.state] == VALID)
@@ -36,7 +37,12 @@ def turnover(dataset: Dataset) -> float:
         return 0.0
     first = np.full(dataset.vocabulary.n_items + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, events.item, events.time)
-    return float((first[t.action[valid]] > last_trained(dataset)).mean())
+    times, rank = ranked(events.time)
+    place = np.sort(events.item.astype(np.int64) * (len(times) + 1) + rank)
+    chosen = t.action[valid].astype(np.int64)
+    begin, clock = chosen * (len(times) + 1), np.searchsorted(times, t.clock[t.state[valid]])
+    before = np.searchsorted(place, begin + clock) - np.searchsorted(place, begin)
+    return float(((first[chosen] > last_trained(dataset)) & (before >= OFTEN)).mean())
 
 
 def last_trained(dataset: Dataset) -> int:
@@ -49,9 +55,7 @@ def turns_over(dataset: Dataset) -> bool:
     """Whether a log gets shortlists with clocks where nothing else is said: customers choose, and of what is new. Says so."""
     share = turnover(dataset) if dataset.kind == "organic" else 0.0
     if share > TURNOVER:
-        text = (
-            "note: %.0f %% of the validation choices are of items first seen after training: shortlists with clocks (clocks=off: without)"
-        )
+        text = "note: %.0f %% of the validation choices are of new and popular items: shortlists with clocks (clocks=off: without)"
         log.warning(text, 100 * share)
     return share > TURNOVER
 
