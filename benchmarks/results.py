@@ -36,6 +36,7 @@ from qurate.mdp.candidate_features import PLACE
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
+from qurate.training.clocked import with_clocks
 from qurate.training.run import intra_op_threads
 from qurate.training.train import train
 from qurate.types import HISTORY, TEST, TRAIN, FloatArray, Observation, Scorer
@@ -128,6 +129,7 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
 def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], seeds: int) -> dict[str, Any]:
     """Ranking of the test split: every score of DQN and myopic, nested in seeds, beside the baselines."""
     first = models["dqn", 0]
+    dataset = with_clocks(dataset, first.settings)
     scores: dict[str, list[Scorer]] = {by: [models["dqn", s].ranked_by(by) for s in range(seeds)] for by in first.ranker.ranking_scores}
     scores["myopic"] = [models["myopic", s].ranked_by("q") for s in range(seeds)]
     baselines = ranking_baselines(dataset)

@@ -75,6 +75,11 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     calibrate: Annotated[
         bool, Meta(description="fit the behaviour head's temperature, its repeats and a term of similar visits on held-out decisions")
     ] = False
+    clocks: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="rank shortlists by decayed counts and co-clicks, new items too; auto: where the catalogue turns over fast"),
+    ] = "auto"
+    clocks_late: Annotated[float, Meta(ge=0.0, description="seconds by which those counters lag behind where the model answers")] = 0.0
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -222,6 +222,8 @@ class Batch(NamedTuple, Generic[StateT, ArrayT]):
     next_action: ArrayT  # int64 [B] what was shown in the successor; 0 where nothing was, or a list
     index: ArrayT  # type: ignore[assignment]  # int64 [B] which transitions these are, for priorities
     action_features: ArrayT | None = None  # float32 [B, F] of the action at its decision; None where candidates have none
+    offered: ArrayT | None = None  # int64 [B, K] the shortlist of the decision, padded with 0; None where there is none
+    offered_features: ArrayT | None = None  # float32 [B, K, F]
 
 
 class Policy(Protocol):

@@ -26,6 +26,7 @@ class Log:
     weights: np.ndarray
     state_visit: np.ndarray
     manifest: dict
+    lists: None = None
 
 
 def make_log(

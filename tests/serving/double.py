@@ -9,6 +9,7 @@ from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule
 from qurate.decision import Decision, DecisionItem
 from qurate.events.schema import OTHER
 from qurate.serving.deployments import DecisionRequest
+from qurate.serving.stores.base import EventRow
 from qurate.serving.windows import UserWindow
 
 TYPES = ("click", "purchase", "shown")
@@ -40,6 +41,11 @@ class KnownModel:
         self.batches: list[int] = []
         self.broken_for: Callable[[DecisionRequest], bool] = lambda request: False
         self.during: Callable[[], Any] = lambda: None
+
+    counts_events = False
+
+    def count(self, events: Sequence[EventRow]) -> None:
+        raise AssertionError("it counts nothing")
 
     def known(self, item_ids: Sequence[str]) -> list[str]:
         return [item for item in item_ids if item in self.item_ids]

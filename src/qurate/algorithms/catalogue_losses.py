@@ -46,6 +46,15 @@ def behaviour_cross_entropy(values: CatalogueValues, action: Tensor, rng: torch.
     return torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive[:, 0]
 
 
+def listed_cross_entropy(values: CatalogueValues, action: Tensor, offered: Tensor, features: Tensor | None) -> Tensor:
+    """-log pi_b(action) over the shortlists [B, K] (0 = padding) with features [B, K, F], float32 [B]; 0 where it is on none."""
+    chosen = offered == action[:, None]
+    logits = values.behaviour_logits(offered, features).masked_fill(offered == 0, MASKED_VALUE)
+    listed = chosen.any(1)
+    loss = torch.nn.functional.cross_entropy(logits, chosen.to(torch.uint8).argmax(1), reduction="none")
+    return loss * listed
+
+
 def unchosen_squared(values: CatalogueValues, q_chosen: Tensor, target: Tensor) -> Tensor:
     """Mean over the catalogue, the chosen item left out, of half the squared error to `target`, per head: [B, H].
 

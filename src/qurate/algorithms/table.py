@@ -34,7 +34,7 @@ TABLE: dict[str, Any] = {
 """A table's target is the table itself, and what is kept is its last state."""
 CATALOGUE_ONLY = (
     "encoder", "window", "embedding_dim", "form", "id_embedding", "id_dropout", "later_weight", "support_threshold", "aux_weight",
-    "negatives", "behaviour_head", "calibrate", "lr_schedule", "passes",
+    "negatives", "behaviour_head", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
 )  # fmt: skip
 """Settings of networks over a catalogue; a Gymnasium task has none."""
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
-from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, rank_all, ranking_targets
-from qurate.types import FloatArray, IntArray, Scorer
+from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, observations, rank_all, ranking_targets
+from qurate.types import SESSION_GAP_US, FloatArray, IntArray, Scorer
 
 CAPTIONS = {
     "organic": "agreement with what was chosen, not value",
@@ -26,9 +26,9 @@ CAPTIONS = {
 
 Entry = dict[str, Any]
 
-ALL, OPEN, FIRST, REPEAT, _TYPE = "all", "open", "first_choices", "repeats", "type:"
-"""Groups of targets: every one, those among the open candidates, items the customer had no event with before, the others, and
-those that earned a reward component."""
+ALL, OPEN, FIRST, REPEAT, IN_VISIT, _TYPE = "all", "open", "first_choices", "repeats", "in_visit", "type:"
+"""Groups of targets: every one, those among the open candidates, items the customer had no event with before, the others, where
+candidates are shortlists those chosen within the visit under way, and those that earned a reward component."""
 
 
 class Targets:
@@ -43,6 +43,9 @@ class Targets:
         self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
         again = had_before(data, rows)
         self.groups |= {FIRST: ~again, REPEAT: again}
+        if data.lists is not None:  # the clock of a visit's first choice is the end of the visit before, and so are its counters
+            chosen_at = data.arrays.time[t.history_end[t.state[rows]]]
+            self.groups |= {IN_VISIT: chosen_at - t.clock[t.state[rows]] < SESSION_GAP_US}
         self.groups |= {_TYPE + name: earned[:, j] for j, name in enumerate(data.components) if earned[:, j].any()}
         self.counts = sum_by_user(self.user, self.users, np.stack(list(self.groups.values())).astype(np.float64))
 
@@ -80,8 +83,12 @@ class Measured:
 
 
 def by_group(measured: Measured, targets: Targets) -> dict[str, Any]:
-    """The figures of the targets that were open, and of first choices and repeats, each with its number."""
-    return {name: {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in (OPEN, FIRST, REPEAT)}
+    """The figures of the targets that were open, of first choices and repeats, and of those within a visit, each with its number."""
+    return {
+        name: {"n": int(targets.groups[name].sum()), **measured.by_group[name]}
+        for name in (OPEN, FIRST, REPEAT, IN_VISIT)
+        if name in targets.groups
+    }
 
 
 def evaluate_ranking(
@@ -176,10 +183,17 @@ def _agreement(own: Mapping[str, Sequence[Ranked]], name: str) -> Entry:
     return {"first_choice_as_behaviour": float(np.mean(shares))}
 
 
+SOME_LISTS = 2_000
+"""Shortlists from which their mean length is taken."""
+
+
 def _open_per_target(data: RankingData, rows: IntArray) -> float:
     """Mean number of open candidates."""
     t = data.transitions
     states = t.state[rows]
+    if data.lists is not None:
+        some = rows[:: max(1, rows.size // SOME_LISTS)]
+        return float(np.concatenate([o.actions.mask.sum(1) for _, o in observations(data, some, 1)]).mean())
     listed = np.diff(t.candidates_start)[states] if t.candidates_start.size else np.zeros(rows.size, np.int64)
     return float(np.where(listed > 0, listed, data.availability.n_open(t.clock[states])).mean())
 

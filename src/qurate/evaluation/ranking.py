@@ -18,6 +18,7 @@ from qurate.choosing.merchandising import available, listed
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.rollouts import positions_of
+from qurate.mdp.shortlists import Shortlists
 from qurate.mdp.states import gather_state
 from qurate.types import TEST, Actions, Availability, EventArrays, FloatArray, IntArray, Observation, Scorer, Transitions
 
@@ -46,6 +47,8 @@ class RankingData(Protocol):
     def state_visit(self) -> NDArray[np.int32]: ...  # [D] visit of each decision
     @property
     def manifest(self) -> Mapping[str, Any]: ...  # "kind": organic | exposure | logged
+    @property
+    def lists(self) -> Shortlists | None: ...  # in place of the catalogue
 
 
 class Ranks(NamedTuple):
@@ -120,12 +123,16 @@ def draw_visits(data: RankingData, rows: IntArray, n: int, seed: int) -> IntArra
 def observations(data: RankingData, rows: IntArray, window: int) -> Iterator[tuple[IntArray, Observation]]:
     """Batches (indices into `rows`, observation) of the states in which `rows` (transitions) were decided.
 
-    Where a decision names its candidates they are given in their order; all others share the items that have begun by
+    Where the dataset has shortlists they are the candidates, with what is known of them. Where a decision names its candidates they
+    are given in their order; all others share the items that have begun by
     the last clock of the batch, with those masked that are not available at the row's own clock. No batch exceeds about
     64 MB of scores.
     """
     t, availability = data.transitions, data.availability
     states = t.state[rows].astype(np.int64)
+    if data.lists is not None:
+        yield from _shortlisted(data, data.lists, states, window)
+        return
     listed = np.diff(t.candidates_start)[states] if t.candidates_start.size else np.zeros(states.size, np.int64)
     explicit = np.flatnonzero(listed > 0)
     for part in _batches(explicit[np.argsort(listed[explicit], kind="stable")], listed, BATCH_BYTES):
@@ -150,6 +157,21 @@ def observations(data: RankingData, rows: IntArray, window: int) -> Iterator[tup
         else:
             mask = available(candidates, availability, clock[part]).astype(np.int8)
         yield part, _observe(data, states[part], window, candidates, mask)
+
+
+LISTS = 1_024
+"""Decisions with shortlists at a time."""
+
+
+def _shortlisted(data: RankingData, lists: Shortlists, states: IntArray, window: int) -> Iterator[tuple[IntArray, Observation]]:
+    """The observations of decisions [S] that choose from shortlists, in parts."""
+    for first in range(0, states.size, LISTS):
+        part = np.arange(first, min(first + LISTS, states.size))
+        clock, nothing = data.transitions.clock[states[part]], np.zeros((part.size, 1), np.int64)
+        state = _observe(data, states[part], window, nothing, nothing.astype(np.int8)).state
+        actions = lists.actions(state, clock)
+        open_ = actions.mask * (clock[:, None] < data.availability.until[actions.candidates])
+        yield part, Observation(state, actions._replace(mask=open_.astype(np.int8)))
 
 
 def _batches(order: IntArray, width: IntArray, limit: int) -> Iterator[IntArray]:

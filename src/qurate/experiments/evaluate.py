@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from qurate.baselines.clock_rules import CLOCK_RULES, ColumnScorer
 from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.choosing.seen import parse_exclude
@@ -19,6 +20,7 @@ from qurate.experiments.policies import all_excluding, as_policy, baseline_in, r
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.task_ranker import TaskRanker
+from qurate.training.clocked import with_clocks
 from qurate.types import FloatArray, Scorer
 
 TASK_EPISODES = 50
@@ -64,6 +66,7 @@ def evaluate(
         expected, hint = "the catalogue the model was trained on", "evaluate on its own dataset"
         raise UserError(expected, "another one", where=str(data), hint=hint, code=Code.OTHER_DATASET)
     on = "dataset" if isinstance(data, Dataset) else str(data)
+    dataset = with_clocks(dataset, loaded.settings)
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
     masked = exclusion_on(loaded, exclude, dataset)
     result = evaluate_ranking(
@@ -119,6 +122,7 @@ def _in_task(model: Model, name: str, env: str, seeds: int, episodes: int, progr
 
 
 def ranking_baselines(dataset: Dataset) -> dict[str, Scorer]:
-    """Baselines of the ranking table, fitted on the train split: content only where items have features."""
+    """Baselines of the ranking table, fitted on the train split: content only where items have features, clocks where there are some."""
     names = ["popularity", "item_knn", "recent"] + (["content"] if dataset.item_features.shape[1] else [])
-    return {name: fit_scorer(name, dataset) for name in names}
+    scorers = {name: fit_scorer(name, dataset) for name in names}
+    return scorers if dataset.lists is None else scorers | {name: ColumnScorer(name) for name in CLOCK_RULES}

@@ -16,6 +16,7 @@ from qurate.events.features import feature_matrix
 from qurate.experiments.evaluate import exclusion_on
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
+from qurate.training.clocked import with_clocks
 from qurate.types import FloatArray, IntArray, Observation, Scorer
 
 K = 20
@@ -69,6 +70,8 @@ def evaluate_many(
     _check(names)
     dataset, on = (data, "dataset") if isinstance(data, Dataset) else (Dataset.read(str(data)), str(data))
     models = {name: load(name) for name in names if name not in FITTED}
+    if (clocked := next((model for model in models.values() if model.lists is not None), None)) is not None:
+        dataset = with_clocks(dataset, clocked.settings)  # and every contender ranks its shortlists
     rule = exclusion_on(next(iter(models.values()), None), exclude, dataset)
     known = {name: _numbers(dataset.vocabulary.items, model.vocabulary.items) for name, model in models.items()}
     common = np.ones(len(dataset.vocabulary.items) + 1, np.bool_)

@@ -18,6 +18,7 @@ from qurate.events.schema import CANDIDATE
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
+from qurate.mdp.shortlists import Shortlists
 from qurate.outputs import DATASET, check_directory
 from qurate.types import Availability, EventArrays, FloatArray, Transitions
 
@@ -52,6 +53,7 @@ class Dataset:
     rejects: pl.DataFrame
     manifest: dict[str, Any]
     path: str | None = field(default=None, compare=False)  # absolute; None: in memory only
+    lists: Shortlists | None = field(default=None, compare=False)  # what is offered where the catalogue is not; never written
 
     def __repr__(self) -> str:
         counts = {name: self.manifest["counts"][name] for name in ("events", "decisions", "users", "items")}
@@ -66,6 +68,13 @@ class Dataset:
     def kind(self) -> str:
         """organic | exposure | logged."""
         return str(self.manifest["kind"])
+
+    def with_lists(self, late_s: float = 0.0) -> "Dataset":
+        """The same with a shortlist at every decision in place of the catalogue (mdp/shortlists.py), `late_s` seconds late."""
+        late_us = round(late_s * 1e6)
+        if self.lists is not None:
+            return replace(self, lists=self.lists.late(late_us))
+        return replace(self, lists=Shortlists.of(self.arrays, self.row_visit, self.vocabulary.n_items, late_us))
 
     @property
     def sha256(self) -> str:

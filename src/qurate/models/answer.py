@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qurate.choosing.epsilon_greedy import Slate, epsilon_greedy_slates
 from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
+from qurate.mdp.clocks import COLUMNS
 from qurate.mdp.states import gather_state
 from qurate.models.parts import ModelParts
 from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation, take_rows
@@ -100,7 +101,7 @@ def decide_all(model: ModelParts, requests: Sequence[AnswerRequest], epsilon: fl
     groups: dict[tuple[bool, str, int], list[int]] = {}
     for i, case in enumerate(cases):
         if case.items is not None:
-            groups.setdefault((case.fallback, *_company(i, requests[i], case.items)), []).append(i)
+            groups.setdefault((case.fallback, *_company(i, requests[i], case.items, model.lists is not None)), []).append(i)
     answers: dict[int, list[DecisionItem]] = {}
     for group in groups.values():
         answers |= zip(group, _decide_group(model, [requests[i] for i in group], [cases[i] for i in group], epsilon, rng))
@@ -130,9 +131,15 @@ def _catalogues(model: ModelParts, clocks: Collection[int]) -> dict[int, IntArra
     return found
 
 
-def _company(i: int, request: AnswerRequest, items: IntArray) -> tuple[str, int]:
+def _window(history: HistoryRows, length: int) -> IntArray:
+    """The newest items of a history, int64 [1, L], padding on the left."""
+    items = np.asarray(history.items[-length:], np.int64)
+    return np.pad(items, (length - len(items), 0))[None]
+
+
+def _company(i: int, request: AnswerRequest, items: IntArray, shortlists: bool) -> tuple[str, int]:
     """Equal for requests that are decided together."""
-    if request.candidates is None:
+    if request.candidates is None and not shortlists:
         return "catalogue", id(items)
     return ("long list", i) if len(items) > LONG_LIST else ("lists", 0)
 
@@ -185,6 +192,10 @@ def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) 
     """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none."""
     if len(catalogue) == 0:
         return catalogue, "empty_catalogue"
+    if request.candidates is None and model.lists is not None:
+        items = model.lists.candidates(_window(request.history, model.window), np.array([request.clock_us]))[0]
+        items = items[model.availability.is_open(items, np.asarray(request.clock_us, np.int64))]
+        return items, None if len(items) else "no_candidates"
     if request.candidates is None:
         return catalogue, None
     index = model.vocabulary.item_index(list(dict.fromkeys(request.candidates))).astype(np.int64)
@@ -196,7 +207,7 @@ def _decide_group(
     model: ModelParts, requests: Sequence[AnswerRequest], cases: Sequence[_Case], epsilon: float, rng: np.random.Generator
 ) -> list[list[DecisionItem]]:
     """The items of answers that all choose from the same catalogue, or each from a list of its own; by one kind of score."""
-    listed = requests[0].candidates is not None
+    listed = requests[0].candidates is not None or model.lists is not None
     items, closed = _candidates(cases, listed)
     observation = None if cases[0].fallback else _observation(model, requests, items, closed)
     if observation is None:
@@ -239,6 +250,9 @@ def _observation(model: ModelParts, requests: Sequence[AnswerRequest], items: In
             row[:] = request.user[0]
     clock = np.array([request.clock_us for request in requests], np.int64)
     observation = observe(model, [request.history for request in requests], clock, items, users)
+    if model.lists is not None:
+        values = model.lists.values(observation.actions.candidates, observation.state.history_items, clock)
+        observation = observation._replace(actions=observation.actions._replace(values=values, columns=COLUMNS))
     if not any(map(len, closed)):
         return observation
     mask = np.array(observation.actions.mask)

@@ -32,6 +32,7 @@ from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import recover_directory, replacing_directory, write_file
 from qurate.locks import require_posix
+from qurate.mdp.live_lists import LiveLists
 from qurate.models.answer import golden_answers
 from qurate.models.histories import EVENTS, ITEMS, USERS, Histories
 from qurate.models.parts import Answering, ModelParts, Provenance
@@ -47,6 +48,8 @@ FILES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json
 PAGE = "report.html"
 RANKER = "ranker."
 """Prefix of the ranker's arrays."""
+LISTS = "lists."
+"""Prefix of the arrays of shortlists and counters."""
 
 PartsT = TypeVar("PartsT", bound=ModelParts)
 
@@ -98,6 +101,8 @@ def _recover(target: Path) -> None:
 def _contents(model: ModelParts, target: Path) -> dict[str, bytes]:
     p, a, ranker = model.provenance, model.answering, model.ranker.saved()
     arrays: dict[str, NDArray[Any]] = {RANKER + name: np.ascontiguousarray(value) for name, value in ranker.arrays.items()}
+    if model.lists is not None:
+        arrays |= {LISTS + name: value for name, value in model.lists.saved().items()}
     arrays |= {"popularity": a.popularity, "since": model.availability.since, "until": model.availability.until}
     config = {
         "algorithm": p.algorithm, "settings": flat(p.settings), "ranker": ranker.config, "kind": p.kind, "environment": p.environment,
@@ -170,6 +175,7 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
     config, vocabulary, features, rewards, metrics, arrays = contents
     settings = from_flat(config["settings"])
     own = {name.removeprefix(RANKER): value for name, value in arrays.items() if name.startswith(RANKER)}
+    lists = {name.removeprefix(LISTS): value for name, value in arrays.items() if name.startswith(LISTS)}
     sizes = Sizes(vocabulary.n_types, config["user_dim"], len(rewards["components"]))
     return ModelParts(
         ranker=(
@@ -178,6 +184,7 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
             else load_ranker(config["algorithm"], SavedRanker(config["ranker"], own), settings, sizes)
         ),
         availability=Availability(arrays["since"], arrays["until"]),
+        lists=LiveLists.from_saved(lists, vocabulary.n_items) if lists else None,
         provenance=Provenance(
             algorithm=config["algorithm"],
             settings=settings,

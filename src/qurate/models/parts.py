@@ -8,6 +8,7 @@ from torch import nn
 
 from qurate.events.features import Spec
 from qurate.events.vocabulary import Vocabulary
+from qurate.mdp.live_lists import LiveLists
 from qurate.models.histories import Histories
 from qurate.models.ranker import NetworkRanker, Ranker, RankingScore
 from qurate.settings import Settings
@@ -78,6 +79,7 @@ class ModelParts:
         availability: when each item may be shown.
         histories: of the users of its training log. None: a model of an environment, one that was to keep none, or an older one;
             `provenance.dataset` is then read in its place, where it is still there.
+        lists: what is offered where the catalogue is not, and the counters by which it is ranked, as of the end of the training log.
         checkpoint: file name -> content, what `train --resume` needs.
     """
 
@@ -86,6 +88,7 @@ class ModelParts:
     provenance: Provenance
     answering: Answering
     histories: Histories | None = field(default=None, repr=False)
+    lists: LiveLists | None = field(default=None, repr=False)
     checkpoint: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def with_provenance(self, **changes: Any) -> Self:

@@ -176,28 +176,32 @@ class NetworkRanker:
         values = self.action_values(observation.state)
         shared = candidates[0] if is_shared(candidates) else None
         items = None if shared is not None else to_tensors(candidates)
+        added = self._of_features(observation)
+        if added is not None and isinstance(values, CatalogueValues):
+            values = CatalogueValues(values.heads, values.table)  # what features add comes per candidate of this decision
         if self.by == "behaviour":
-            worth = self._behaviour(values, items, shared, observation)
+            worth = self._behaviour(values, items, shared, observation, added)
             return worth, worth
-        worth = self._q(values, items, shared, observation)
+        worth = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
+        worth = worth if added is None else worth + added[0]
         if self.by == "q" or (self.by == "q_in_support" and listed and self.candidate_lists_in_support):
             return worth, worth
-        inside = self._behaviour(values, items, shared, observation)
+        inside = self._behaviour(values, items, shared, observation, added)
         if self.by == "q_in_support":
             return worth, supported_first(worth, inside, mask, self.support_threshold)
         return worth, inside + np.log(np.maximum(worth, np.float32(LEAST_VALUE * self.mean_reward)))
 
-    def _q(self, values: ActionValues, items: torch.Tensor | None, shared: IntArray | None, observation: Observation) -> FloatArray:
-        """Q of the candidates, [B, K]."""
-        features = self.candidate_features(observation)
-        if features is not None and isinstance(values, CatalogueValues):
-            values = CatalogueValues(values.heads, values.table)  # what they add comes per candidate of this decision
-        q = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
-        return q if features is None else q + self._of_features(features)
-
-    def _behaviour(self, values: ActionValues, items: torch.Tensor | None, shared: IntArray | None, observation: Observation) -> FloatArray:
+    def _behaviour(
+        self,
+        values: ActionValues,
+        items: torch.Tensor | None,
+        shared: IntArray | None,
+        observation: Observation,
+        added: tuple[FloatArray, FloatArray] | None,
+    ) -> FloatArray:
         """Logits of the log's policy for the candidates, [B, K], calibrated where they can be."""
         raw = _columns(_behaviour_logits(values, items), shared)
+        raw = raw if added is None else raw + added[1]
         return raw if self.calibration is None else self.calibration.logits(raw, observation)
 
     def candidate_features(self, observation: Observation) -> FloatArray | None:
@@ -211,12 +215,19 @@ class NetworkRanker:
                 values[:, :, g] = actions.values[:, :, actions.columns.index(name)]
         return candidate_features(observation.state, actions.candidates, values, self.columns, self.n_types)
 
-    def _of_features(self, features: FloatArray) -> FloatArray:
-        """What they add to Q, [B, K], in parts that fit into memory."""
-        layers = cast(CatalogueNetwork, self.module).candidate
-        assert layers is not None
-        parts = np.array_split(features, 1 + features.shape[0] * features.shape[1] // FEATURE_ROWS)
-        return np.concatenate([layers(torch.from_numpy(part)).sum(-1).numpy() for part in parts])
+    def _of_features(self, observation: Observation) -> tuple[FloatArray, FloatArray] | None:
+        """What features of the candidates add to Q and to the logits of the behaviour head, [B, K] each; None without such features."""
+        features = self.candidate_features(observation)
+        if features is None:
+            return None
+        network = cast(CatalogueNetwork, self.module)
+        assert network.candidate is not None
+        parts = np.array_split(features, 1 + features.shape[0] * features.shape[1] // FEATURE_ROWS)  # that fit into memory
+        added = [
+            network.candidate(torch.from_numpy(part)).split([network.n_heads, network.n_matched - network.n_heads], -1) for part in parts
+        ]
+        q, behaviour = (np.concatenate([pair[i].sum(-1).numpy() for pair in added]) for i in range(2))
+        return q, behaviour
 
     @torch.no_grad()
     def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:

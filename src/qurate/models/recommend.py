@@ -15,7 +15,7 @@ from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
 from qurate.events.titles import titles
 from qurate.mdp.storage import Dataset
-from qurate.models.answer import AnswerRequest, decide, observe
+from qurate.models.answer import AnswerRequest, decide, decide_all, observe
 from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
 from qurate.models.parts import ModelParts
 
@@ -69,10 +69,10 @@ def clock_for(model: ModelParts, rows: HistoryRows, log_end: int) -> int:
     """When a decision for this history is made, in microseconds.
 
     An organic log has no request times: its decisions are made at the customer's last event. In the other kinds the
-    customer is taken to come back at the end of the log.
+    customer is taken to come back at the end of the log; so is everybody where counters of that moment decide.
     """
     newest = int(rows.times[-1]) if len(rows.times) else log_end
-    return newest if model.kind == "organic" else max(newest, log_end)
+    return newest if model.kind == "organic" and model.lists is None else max(newest, log_end)
 
 
 def require_catalogue(model: ModelParts, where: str) -> None:
@@ -186,6 +186,9 @@ def recommend_all(model: ModelParts, k: int, exclude: Sequence[str] = ()) -> Ite
     catalogue = catalogue[~np.isin(catalogue, model.vocabulary.item_index(unwanted))]
     k = min(k, len(catalogue))
     names = np.array(["", *model.vocabulary.items], dtype=object)
+    if model.lists is not None:
+        yield from _shortlisted(model, past, k, unwanted, rule)
+        return
     users = past.users["user_id"].to_list()
     for first in range(0, len(users), BATCH):
         chunk = range(first, min(first + BATCH, len(users)))
@@ -207,3 +210,22 @@ def recommend_all(model: ModelParts, k: int, exclude: Sequence[str] = ()) -> Ite
                 "score": np.take_along_axis(worth, best, 1).reshape(-1),
             }
         ).filter(pl.Series(np.take_along_axis(scores, best, 1).reshape(-1) > -np.inf))
+
+
+def _shortlisted(model: ModelParts, past: Histories, k: int, unwanted: Sequence[str], rule: SeenRule) -> Iterator[pl.DataFrame]:
+    """`recommend_all` where each customer chooses from a shortlist of their own."""
+    users = past.users["user_id"].to_list()
+    for first in range(0, len(users), BATCH):
+        requests = []
+        for number in range(first, min(first + BATCH, len(users))):
+            rows = past.rows(number)
+            again = rule.rows(rows.items, rows.types, (past.log_end - rows.times) / 1e6, model.vocabulary.types)
+            seen = [model.vocabulary.items[i - 1] for i in again]
+            own = past.features(number)
+            requests.append(
+                AnswerRequest(history=rows, clock_us=past.log_end, k=k, exclude=unwanted, seen=seen, user=own, user_id=users[number])
+            )
+        answers = decide_all(model, requests, 0.0, np.random.default_rng(0))
+        rows_of = [(a.user_id, place, item.item_id, item.score) for a in answers for place, item in enumerate(a.items, 1)]
+        schema = {"user_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
+        yield pl.DataFrame(rows_of, schema=schema, orient="row")

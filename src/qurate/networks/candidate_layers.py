@@ -12,8 +12,8 @@ class CandidateLayers(nn.Module):
     Args:
         width: F.
         hidden: units of each layer.
-        heads: of each kind (`now`, then `later`, whose errors are many times larger and would drown `now` on shared layers); their
-            sum is H.
+        heads: of each kind (`now`; `later`, whose errors are many times larger and would drown `now` on shared layers; the
+            behaviour head); their sum is the last dimension of what comes out.
     """
 
     def __init__(self, width: int, hidden: int, heads: Sequence[int]) -> None:

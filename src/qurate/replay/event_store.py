@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.mdp.candidate_features import candidate_features
+from qurate.mdp.shortlists import Shortlists
 from qurate.mdp.states import derive_context
 from qurate.types import Availability, Batch, FloatArray, OpenActions, State, take_rows
 
@@ -58,13 +59,16 @@ class Store:
         lane_states: state slots per ring.
         columns: names of `candidate_values`, where batches carry features of the candidates; None: they do not.
         n_types: M, for those features.
+        lists: what is offered at each decision, of a log where it is not the catalogue.
+        successors: so many transitions of a batch, the first ones, get the shortlist of their successor; None = all of them.
     """
 
     def __init__(
         self, tables: Tables, window: int, availability: Availability, lane_rows: int | None = None, lane_states: int = 0, *,
-        columns: Sequence[str] | None = None, n_types: int = 0,
+        columns: Sequence[str] | None = None, n_types: int = 0, lists: Shortlists | None = None, successors: int | None = None,
     ) -> None:  # fmt: skip
         self.tables, self.window, self.availability = tables, window, availability
+        self.lists, self.successors = lists, successors
         self.columns, self.n_types = columns, n_types
         self._until = availability.until if availability.ends else None
         self.lane_rows, self.lane_states = lane_rows, lane_states
@@ -116,6 +120,15 @@ class Store:
         first, last = (State._make(part[ends] for part in both) for ends in (slice(n), slice(n, None)))
         open_actions: OpenActions[Any] = OpenActions(candidates, t.clock[reached], self.availability.since, self._until)
         action, of_action = t.action[index].astype(np.int64), None
+        if self.lists is not None:
+            if self.successors != 0:
+                some = slice(self.successors)
+                open_actions = self._offered_next(open_actions, State._make(part[some] for part in last), reached[some])
+            offered = self.offered(state, first)
+            return Batch(
+                first, action, t.reward[index], later, discount, bootstrap, last, open_actions, self._next_action(reached), index,
+                _features_of(action, *offered), *offered,
+            )  # fmt: skip
         if self.columns is not None:
             of_action = self._of_action(state, first, action)
             if candidates is not None:
@@ -125,6 +138,20 @@ class Store:
             first, action, t.reward[index], later, discount, bootstrap,
             last, open_actions, self._next_action(reached), index, of_action,
         )  # fmt: skip
+
+    def offered(self, state: NDArray[np.int64], seen: State) -> tuple[NDArray[np.int64], FloatArray]:
+        """The shortlists [B, K] of decisions [B], whose states are `seen`, and their features, float32 [B, K, F]."""
+        assert self.lists is not None
+        actions = self.lists.actions(seen, self.tables.clock[state])
+        assert actions.values is not None
+        return actions.candidates, candidate_features(seen, actions.candidates, actions.values, actions.columns, self.n_types)
+
+    def _offered_next(self, open_actions: OpenActions[Any], seen: State, reached: NDArray[np.int64]) -> OpenActions[Any]:
+        """With the shortlists of the first states; the others are not asked for, and offer what was available."""
+        candidates, features = self.offered(reached, seen)
+        assert open_actions.clock is not None
+        more = ((0, len(open_actions.clock) - len(reached)), (0, 0))
+        return open_actions._replace(candidates=np.pad(candidates, more), features=np.pad(features, (*more, (0, 0))))
 
     def candidate_features(self, state: NDArray[np.int64], seen: State, candidates: NDArray[np.int64]) -> FloatArray:
         """Features of the listed candidates [B, K] of decisions [B], whose states are `seen`: float32 [B, K, F]."""
@@ -172,6 +199,14 @@ class Store:
         per_state += [t.explored] if t.explored.strides[0] else []
         per_state += [] if t.state_reward is t.reward else [t.state_reward]
         return sum(a.nbytes for a in [*per_state, t.state, t.action, t.reward]) / max(len(t.action), 1)
+
+
+def _features_of(action: NDArray[np.int64], candidates: NDArray[np.int64], features: FloatArray) -> FloatArray:
+    """Features float32 [B, F] of the actions [B] where they stand on their lists [B, K]; NaN where they do not."""
+    same = candidates == action[:, None]
+    found: FloatArray = features[np.arange(len(action)), same.argmax(1)]
+    found[~same.any(1)] = np.nan
+    return found
 
 
 NO_ACTION = -2

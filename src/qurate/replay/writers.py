@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.mdp.shortlists import Shortlists
 from qurate.mdp.states import gap_seconds
 from qurate.replay.event_store import NO_ACTION, Store, Tables
 from qurate.types import (
@@ -48,6 +49,8 @@ def store_from_log(
     *,
     columns: Sequence[str] | None = None,
     n_types: int = 0,
+    lists: Shortlists | None = None,
+    successors: int | None = None,
 ) -> Store:
     """A store over a dataset's arrays.
 
@@ -57,7 +60,7 @@ def store_from_log(
         gamma: discount per decision, in [0, 1].
         tau_s: seconds over which the value of a later visit falls to 1/e.
         availability: of items 1..N.
-        columns, n_types: see `Store`.
+        columns, n_types, lists, successors: see `Store`.
     """
     t = transitions
     rows = np.zeros((window + len(events.item), 4), np.int32)
@@ -85,7 +88,7 @@ def store_from_log(
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.candidate_values,
         t.excluded, t.excluded_start,
     )  # fmt: skip
-    return Store(tables, window, availability, columns=columns, n_types=n_types)
+    return Store(tables, window, availability, columns=columns, n_types=n_types, lists=lists, successors=successors)
 
 
 def _successor_actions(feedback: Feedback) -> Actions:

@@ -8,6 +8,7 @@ import numpy as np
 
 from qurate.choosing.seen import SeenRule
 from qurate.decision import Decision
+from qurate.serving.stores.base import EventRow
 from qurate.serving.windows import UserWindow
 
 
@@ -77,6 +78,15 @@ class Deployment(Protocol):
 
     def user_history(self, user_id: str) -> UserWindow | None:
         """All rows that the training data has of the customer; None for an unknown one."""
+        ...
+
+    @property
+    def counts_events(self) -> bool:
+        """Whether what everybody does now decides what is shown: the service then passes every stored event to `count`."""
+        ...
+
+    def count(self, events: Sequence[EventRow]) -> None:
+        """Counts events, each once, in the order of their arrival; called from one thread at a time, perhaps during `decide`."""
         ...
 
     def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:

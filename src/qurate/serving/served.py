@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -23,8 +24,9 @@ from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
 from qurate.models.recommend import exclusion, histories_of, nobody_known
 from qurate.serving.deployments import DecisionRequest
+from qurate.serving.stores.base import EventRow
 from qurate.serving.windows import UserWindow
-from qurate.types import FloatArray
+from qurate.types import SESSION_GAP_US, FloatArray
 
 log = logging.getLogger("qurate.serving")
 
@@ -49,6 +51,9 @@ class ServedModel:
         self._encoded: dict[str, tuple[UserWindow | None, HistoryRows]] = {}
         types = model.vocabulary.types
         self.event_types = None if OTHER in types else types  # what has no name of its own is OTHER
+        self._counting = threading.Lock()  # events arrive in the thread of the store
+        self._newest_of: dict[str, tuple[int, int]] = {}  # user -> item and time
+        self._counted_from = 0 if model.lists is None else model.lists.newest
         self.shown_in_history = model.shown_in_history and int(model.vocabulary.type_index(["shown"])[0]) > 0
 
     @property
@@ -103,7 +108,37 @@ class ServedModel:
             )
             for request, history in zip(requests, histories)
         ]
-        return decide_all(self.model, asked, self.epsilon, rng)
+        with self._counting:
+            return decide_all(self.model, asked, self.epsilon, rng)
+
+    @property
+    def counts_events(self) -> bool:
+        """See `Deployment`."""
+        return self.model.lists is not None
+
+    def count(self, events: Sequence[EventRow]) -> None:
+        """See `Deployment`. What is not newer than the training log is in the model's counters already, and left out."""
+        lists = self.model.lists
+        types = self.event_types
+        rows = [row for row in events if row.item_id and row.timestamp_us > self._counted_from and (types is None or row.type in types)]
+        items = self.model.vocabulary.item_index([row.item_id or "" for row in rows]).tolist()
+        with self._counting:
+            for row, item in zip(rows, items):
+                if item and lists is not None:
+                    known = self._newest_of.pop(row.user_id) if row.user_id in self._newest_of else self._newest_in_training(row.user_id)
+                    last, at = known
+                    lists.add(item, row.timestamp_us, last if row.timestamp_us - at < SESSION_GAP_US else 0)
+                    self._newest_of[row.user_id] = item, row.timestamp_us
+            while len(self._newest_of) > MAX_ENCODED:
+                del self._newest_of[next(iter(self._newest_of))]
+
+    def _newest_in_training(self, user_id: str) -> tuple[int, int]:
+        """The last item of a customer in the training log and its time, 0 and 0 where there is none."""
+        user = None if self._past is None else self._past.index.get(user_id)
+        if user is None or self._past is None:
+            return 0, 0
+        rows = self._past.rows(user, 1)
+        return (int(rows.items[-1]), int(rows.times[-1])) if len(rows.items) else (0, 0)
 
     def _histories(self, requests: Sequence[DecisionRequest]) -> list[HistoryRows]:
         """The encoded windows; those of customers who have done nothing since their last request are not encoded again."""

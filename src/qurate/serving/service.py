@@ -22,6 +22,9 @@ from qurate.serving.metrics import Metrics
 from qurate.serving.stores.base import Commit, OpenStore, Waiter, Write
 from qurate.serving.windows import MAX_CLOSED, CachedWindow, NewRow, UserWindow, WindowCache, close_items, closed_in, place_of_event
 
+RECOUNTED = 10_000
+"""Events read at a time when a service starts."""
+
 
 def now_us() -> int:
     """Microseconds since 1970, UTC."""
@@ -46,6 +49,7 @@ class Service:
         self._clock = clock
         self._windows = WindowCache(self._load, deployment.window, types=deployment.event_types, rule=deployment.exclude)
         self.store = open_store(self._committed)
+        self._recount()
         self.metrics.store_writable.set_function(lambda: float(self.store.fault is None))
         self._decider = Decider(deployment, self._windows, self.store, self.metrics, clock, seed)
 
@@ -132,6 +136,13 @@ class Service:
         self.metrics.count_events(accepted, duplicates, len(rejected))
         return EventsAnswer(accepted, duplicates, sorted(rejected, key=lambda one: one.index))
 
+    def _recount(self) -> None:
+        """What the store holds already, into the counters of a model that has some."""
+        seq = 0
+        while self.deployment.counts_events and (found := self.store.events_after(seq, RECOUNTED)):
+            self.deployment.count([row for _, row in found])
+            seq = found[-1][0]
+
     # customers' windows
 
     def _load(self, user_id: str) -> CachedWindow:
@@ -166,6 +177,8 @@ class Service:
     def _committed(self, commit: Commit) -> None:
         """In the store's thread: first the windows, then the answers. Decisions are in the windows already."""
         self._windows.apply(self._new_rows(commit), commit.as_of)
+        if self.deployment.counts_events:
+            self.deployment.count([row for write in commit.writes if write.error is None for _, row in write.stored])
         if any(write.error is None for write in commit.writes):
             self.metrics.commit_seconds.observe(commit.seconds)
         decided = 0

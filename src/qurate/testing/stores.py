@@ -95,8 +95,22 @@ def _check_histories(store: EventStore, expected: list[tuple[int, str, str]]) ->
     require(rows("u", 1, None, False) == [(60, "unheard of", None)], "types", "all types were asked for")
     require(rows("v", 10, types, True) == [(5, "click", "i1")] and rows("nobody", 10, types, True) == [], "other customers")
     _check_items(store)
+    _check_events(store)
     first = [store.history(user, 10, types, True).first_us for user in ("u", "nobody")]
     require(first == [10, None], "first time", f"{first} where the earliest rows of a customer and of nobody are 10 and none")
+
+
+def _check_events(store: EventStore) -> None:
+    """All customers' events by arrival, in pages."""
+    pages, seq = [], 0
+    while found := store.events_after(seq, 2):
+        pages.append([(row.user_id, row.timestamp_us, row.type) for _, row in found])
+        seq = found[-1][0]
+    events = [event for page in pages for event in page]
+    require(all(len(page) <= 2 for page in pages), "events after", f"pages of at most 2 were asked for: {pages}")
+    mine = [(time_us, kind) for user, time_us, kind in events if user == "u"]
+    require(mine == [(30, "click"), (10, "click"), (40, "purchase"), (51, "click"), (60, "unheard of")], "events after", f"{mine}")
+    require(any(user == "v" for user, _, _ in events), "events after", f"only those of one customer: {events}")
 
 
 def _check_items(store: EventStore) -> None:

@@ -20,6 +20,7 @@ from qurate.learning.loops import train_from_log
 from qurate.learning.schedule import cosine_rate
 from qurate.mdp.candidate_features import feature_names
 from qurate.mdp.episodes import constant_solution
+from qurate.mdp.live_lists import LiveLists
 from qurate.mdp.storage import Dataset
 from qurate.models.histories import Histories
 from qurate.models.model import Model
@@ -34,6 +35,7 @@ from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.training.calibrate import calibrate, held_out, without_users
+from qurate.training.clocked import all_seen, forget_unseen, of_clocks, successors, with_clocks
 from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.from_model import carry_weights
 from qurate.training.later_from_log import Checks, set_shape, with_later
@@ -69,12 +71,13 @@ def train_on_log(
     Raises:
         UserError: a dataset from which nothing can be learnt.
     """
+    dataset = with_clocks(dataset, settings)
     t = dataset.transitions
     if find_algorithm(algorithm).needs_next_action and len(t.state) != len(t.user):
         got, hint = "one of lists", "try q_learning: it takes the best item of the next decision instead"
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
-    trained_on = t if held is None else without_users(t, held.users)
+    trained_on = without_users(t, held.users) if held is not None else of_clocks(t, dataset.row_visit) if dataset.lists is not None else t
     sampler = _sampler(replace(dataset, transitions=trained_on), weights, where)
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
@@ -100,7 +103,7 @@ def train_on_log(
     ranker = _ranker(dataset, trained, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
-    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
+    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_answers_strangers(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     return replace(
         model.with_provenance(metrics=metrics),
@@ -109,6 +112,8 @@ def train_on_log(
 
 
 def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
+    if dataset.lists is not None:
+        forget_unseen(cast(torch.nn.Module, network), dataset)
     return NetworkRanker(
         network,
         dataset.item_features,
@@ -125,7 +130,8 @@ def _store(dataset: Dataset, settings: Settings, weights: FloatArray) -> Store:
     return store_from_log(
         dataset.arrays, dataset.transitions, weights, dataset.user_features, settings.learning.gamma,
         float(dataset.manifest["episode"]["tau_s"]), settings.window, dataset.availability,
-        columns=candidate_columns(dataset, settings), n_types=dataset.vocabulary.n_types,
+        columns=candidate_columns(dataset, settings), n_types=dataset.vocabulary.n_types, lists=dataset.lists,
+        successors=successors(settings) if dataset.lists is not None else None,
     )  # fmt: skip
 
 
@@ -151,7 +157,8 @@ def assemble(
     manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types)
     return Model(
         ranker=ranker,
-        availability=from_log_end(dataset.availability, dataset.log_end),
+        availability=from_log_end(dataset.availability, dataset.log_end) if dataset.lists is None else all_seen(dataset),
+        lists=None if dataset.lists is None else LiveLists.at_end(dataset.lists.late(0)),
         provenance=Provenance(
             algorithm=algorithm,
             settings=settings,
@@ -243,6 +250,8 @@ def _learner(
 
 def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] | None:
     """What the network uses of each candidate at its decision; None where the log has no lists, or the algorithm cannot use it."""
+    if dataset.lists is not None:
+        return dataset.lists.columns
     listed = len(dataset.transitions.candidates) > 0 and settings.algorithm is None and settings.network.form != "linear_later"
     return dataset.candidate_columns if listed and settings.offline.candidate_features else None
 
@@ -250,6 +259,11 @@ def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] |
 def _some_features(store: Store, dataset: Dataset) -> torch.Tensor:
     """Features of the candidates of up to so many training decisions with lists, [M, F]."""
     t = dataset.transitions
+    if store.lists is not None:
+        some = np.flatnonzero(t.split == TRAIN)
+        some = some[:: max(1, len(some) // SAMPLED_LISTS)]
+        offered, seen = store.offered(some, store.states(some))
+        return torch.from_numpy(seen[offered > 0])
     listed = np.flatnonzero((t.split == TRAIN) & (np.diff(t.candidates_start) > 0))[:: max(1, len(t.user) // SAMPLED_LISTS)]
     candidates = store.listed(listed)
     if candidates is None:
@@ -267,7 +281,13 @@ def _q_bound(reward: FloatArray, discount: FloatArray) -> float:
 def calibrated(dataset: Dataset, settings: Settings) -> bool:
     """Whether the behaviour head is calibrated on held-out decisions: there is one, and customers chose from the catalogue."""
     offline = settings.offline
-    return offline.calibrate and offline.aux_weight > 0 and settings.algorithm is None and not len(dataset.transitions.candidates)
+    return (
+        offline.calibrate
+        and dataset.lists is None
+        and offline.aux_weight > 0
+        and settings.algorithm is None
+        and not len(dataset.transitions.candidates)
+    )
 
 
 def _mean_reward(reward: FloatArray) -> float:
@@ -290,7 +310,7 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
     return "q_in_support" if supported and dataset.kind != "logged" else "q"
 
 
-def _has_empty_histories(dataset: Dataset) -> bool:
-    """Whether training has states without any history row."""
+def _answers_strangers(dataset: Dataset) -> bool:
+    """Whether training has states without any history row, or the network ranks by what is popular now."""
     t = dataset.transitions
-    return bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))
+    return dataset.lists is not None or bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))

@@ -217,7 +217,8 @@ def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Label
     if name in ("match", "repeat"):
         return _heads(components, network)
     if name.startswith("candidate.kinds.") and ".4." in name:
-        return components
+        of_behaviour = size == 1 and int(name.split(".")[2]) == (2 if network.form == "now_later" else 1)
+        return None if of_behaviour else components
     if name.startswith("tower.from_features.2."):
         heads = _heads(components, network)
         return [*range(size - len(heads)), *heads]

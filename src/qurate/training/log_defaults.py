@@ -10,7 +10,8 @@ import numpy as np
 from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import FITTED
 from qurate.mdp.storage import Dataset
-from qurate.settings import NetworkSettings, Settings
+from qurate.settings import CategoricalSettings, NetworkSettings, Settings
+from qurate.training.clocked import NEWEST, turns_over
 from qurate.types import TRAIN
 
 LARGE = 100_000
@@ -19,14 +20,20 @@ TARGETS = 3_000_000
 """Training decisions seen over a whole run, where `PASSES` allow as many."""
 PASSES = (1.0, 8.0)
 LIST_PASSES = (1.0, 6.0)
+CLOCK_TARGETS = 300_000
+"""The same where candidates come with clocks: some thousand weights over some dozen features are soon fitted."""
 SHOWN_OFTEN = 50
 """A free vector per item pays where an item was shown so many times in the mean."""
 UPDATES = (1_000, 20_000)
 """Without `steps`: at least and at most so many."""
 
 
-def log_defaults(dataset: Dataset, algorithm: str) -> dict[str, Any]:
-    """Leaf name -> value for a dataset of this kind and size; nothing where items were shown, or for what is no network."""
+def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict[str, Any]:
+    """Leaf name -> value for a dataset of this kind and size; nothing where items were shown, or for what is no network.
+
+    Args:
+        clocks: what was asked for: on, off, or auto, which the log decides (`turns_over`).
+    """
     if algorithm in FITTED or NetworkSettings not in find_algorithm(algorithm).parts:
         return {}
     if dataset.kind == "exposure" and len(dataset.transitions.candidates):
@@ -34,11 +41,23 @@ def log_defaults(dataset: Dataset, algorithm: str) -> dict[str, Any]:
     if dataset.kind != "organic":
         return {}
     decisions = _train_decisions(dataset)
+    scalar = CategoricalSettings not in find_algorithm(algorithm).parts
+    if clocks == "on" or (clocks == "auto" and scalar and turns_over(dataset)):
+        return _of_clocks(decisions)
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
         "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,
         "batch_size": 1_024 if decisions >= LARGE else 256,
         "passes": float(np.clip(round(TARGETS / max(decisions, 1)), *PASSES)),
+    }  # fmt: skip
+
+
+def _of_clocks(decisions: int) -> dict[str, Any]:
+    """Where the catalogue turns over: a small network over features of the candidates, for ids of yesterday say nothing today."""
+    passes = min(CLOCK_TARGETS / max(min(decisions, NEWEST), 1), LIST_PASSES[1])
+    return {
+        "clocks": "on", "negatives": 0, "id_embedding": False, "lr_schedule": "cosine", "ema": 0.99, "window": 20, "lr": 3e-3,
+        "batch_size": 256, "passes": passes, "double": True, "target_period": 10, "target_tau": 0.1,
     }  # fmt: skip
 
 

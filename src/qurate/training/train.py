@@ -124,13 +124,17 @@ def _on_dataset(
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
     dataset, where = data if isinstance(data, Dataset) else Dataset.read(str(data)), dataset_place(data)
-    kept, usual = {}, log_defaults(dataset, algorithm)
+    kept: dict[str, Any] = {}
     if begun is not None:
         names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
         kept = {name: value for name, value in kept_settings(begun, algorithm, names, dataset.kind).items() if name not in given}
-    chosen = _settings(algorithm, {**kept, **given}, usual)
+    own = {**kept, **given}
+    usual = log_defaults(dataset, algorithm, str(own.get("clocks", "auto")))
+    if own.get("clocks") == "auto":  # what the log decides stands with its defaults
+        del own["clocks"]
+    chosen = _settings(algorithm, own, usual)
     if algorithm not in FITTED:
-        chosen = form_for_log(chosen, algorithm, {**kept, **given}, dataset.kind)
+        chosen = form_for_log(chosen, algorithm, own, dataset.kind)
     if begun is not None:
         check_start(begun, algorithm, chosen, kept, _settings(algorithm, {}, usual))
     if rewards is not None:

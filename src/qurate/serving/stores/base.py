@@ -154,6 +154,14 @@ class EventStore(Protocol):
         """
         ...
 
+    def events_after(self, seq: int, limit: int) -> list[tuple[int, EventRow]]:
+        """The events that arrived after number `seq`, at most `limit` of them, each with its number, by arrival.
+
+        Raises:
+            MachineError: the store cannot be read.
+        """
+        ...
+
     def close(self) -> None:
         """Writes what waits, then releases everything. A second call does nothing."""
         ...

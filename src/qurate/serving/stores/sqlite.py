@@ -19,7 +19,7 @@ import apsw
 
 from qurate.errors import Code, MachineError, UserError
 from qurate.serving.stores import sqlite_file
-from qurate.serving.stores.base import Commit, History, OnCommit, StoredRow, Write
+from qurate.serving.stores.base import Commit, EventRow, History, OnCommit, StoredRow, Write
 from qurate.serving.stores.sqlite_file import DECISION_COLUMNS, EVENT_COLUMNS, Presence, is_disk, machine_error, one
 
 ROWS_PER_COMMIT = 2_000
@@ -129,6 +129,15 @@ class SqliteStore:
         except apsw.Error as error:
             raise machine_error(error, self.path) from None
         return [StoredRow((place, seq), item, kind, time_us, None) for place, seq, item, kind, time_us in reversed(found)]
+
+    def events_after(self, seq: int, limit: int) -> list[tuple[int, EventRow]]:
+        """See `EventStore.events_after`."""
+        columns = ", ".join(EventRow._fields)
+        try:
+            found = list(self._reader.execute(f"SELECT seq, {columns} FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)))
+        except apsw.Error as error:
+            raise machine_error(error, self.path) from None
+        return [(number, EventRow(*row)) for number, *row in found]
 
     def _count(self, table: str) -> int:
         return int(one(self._reader, f"SELECT coalesce(max(seq), 0) FROM {table}"))

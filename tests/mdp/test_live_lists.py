@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from test_shortlists import MINUTE, events
+
+from qurate.mdp.live_lists import LiveLists
+from qurate.mdp.shortlists import Shortlists
+from qurate.types import EventArrays
+
+
+def cut(arrays, visit, end):
+    """The log before a moment."""
+    kept = arrays.time < end
+    start = np.concatenate([[0], np.cumsum(kept)])[arrays.user_start]
+    return EventArrays(arrays.item[kept], arrays.type[kept], arrays.time[kept], arrays.value[kept], start), visit[kept]
+
+
+def replay(live, arrays, visit, since):
+    """Adds the events from a moment on, in the order of time."""
+    for row in np.argsort(arrays.time, kind="stable"):
+        if arrays.time[row] >= since:
+            previous = int(arrays.item[row - 1]) if row and visit[row - 1] == visit[row] else 0
+            live.add(int(arrays.item[row]), int(arrays.time[row]), previous)
+    return live
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 61.0, 86_400.0])
+def test_events_one_by_one_give_the_lists_of_the_whole_log(seconds):
+    arrays, visit, n = events(1)
+    half, whole = 1_500 * MINUTE, Shortlists.of(arrays, visit, n)
+    live = replay(LiveLists.at_end(Shortlists.of(*cut(arrays, visit, half), n)), arrays, visit, half)
+    clock = np.full(50, arrays.time.max() + 1 + round(seconds * 1e6))
+    history = np.random.default_rng(0).integers(0, n + 1, (50, 4))
+    mine, theirs = live.actions(history, clock), whole.candidates(history, clock)
+    np.testing.assert_array_equal(mine.candidates, theirs)
+    np.testing.assert_array_equal(mine.values, whole.values(theirs, history, clock))
+    assert (mine.values[:, :, 4:8] > 0).any()
+
+
+def test_saved_and_loaded_it_goes_on_alike():
+    arrays, visit, n = events(2)
+    live = LiveLists.at_end(Shortlists.of(*cut(arrays, visit, 1_500 * MINUTE), n))
+    again = LiveLists.from_saved({name: np.copy(a) for name, a in live.saved().items()}, n)
+    for one in (live, again):
+        replay(one, arrays, visit, 1_500 * MINUTE)
+    history, clock = np.array([[1, 2], [0, 9]]), np.full(2, 4_000 * MINUTE)
+    for a, b in zip(live.actions(history, clock)[:3], again.actions(history, clock)[:3]):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="another catalogue"):
+        LiveLists.from_saved(live.saved(), n + 1)
+
+
+def test_an_item_is_a_candidate_from_its_first_event_on():
+    arrays, visit, n = events(3)
+    live, new = LiveLists.at_end(Shortlists.of(arrays, visit, n + 1)), n + 1
+    end = int(arrays.time.max())
+    history, clock = np.array([[0, 5]]), np.array([end + 3 * MINUTE])
+    assert new not in live.candidates(history, clock)
+    for _ in range(20):
+        live.add(new, end + MINUTE, 5)
+    listed = live.candidates(history, clock)
+    values = live.values(listed, history, clock)[0, np.flatnonzero(listed[0] == new)[0]]
+    assert values[0] == pytest.approx(20 * 0.5 ** (2 / 15)) and values[4] == values[0] and values[-1] == pytest.approx(2 / 60)

@@ -1,0 +1,75 @@
+"""A served model with counters: what is stored now decides what is shown next, also after a restart."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mdp_logs import event, make_log
+
+from qurate.mdp.dataset import build_dataset
+from qurate.models.model import Model, load
+from qurate.serving.messages import Event
+from qurate.serving.served import ServedModel
+from qurate.serving.service import Service
+from qurate.serving.stores.sqlite import SqliteStore
+from qurate.training.train import train
+
+END = 1_700_030_000
+MINUTE = 60_000_000
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    rows = [event(f"u{v}", f"a{rng.integers(0, 40)}", 1_700_000_000 + 60 * v + 5 * step) for v in range(500) for step in range(3)]
+    rows.append(event("late", "quiet", 1_700_000_000))
+    rows.append(event("late", "quiet", 1_700_000_001))
+    place = tmp_path_factory.mktemp("model") / "m"
+    train(build_dataset(make_log(rows), episode="session"), steps=30, clocks="on", hidden=8, embedding_dim=4, window=4).save(place)
+    return place
+
+
+def click(number: int, user: str, item: str, seconds: int) -> tuple[int, Event]:
+    return number, Event(event_id=f"e{number}-{seconds}", type="click", user_id=user, item_id=item, timestamp=(END + seconds) * 1_000)
+
+
+def served(model: Model, directory: Path) -> Service:
+    return Service(ServedModel(model, 0.0), partial(SqliteStore, directory), seed=0, clock=lambda: (END + 1_000) * 1_000_000)
+
+
+def state(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    assert model.lists is not None
+    clock, history = np.array([(END + 2_000) * 1_000_000]), np.array([[0, 3]])
+    actions = model.lists.actions(history, clock)
+    assert actions.values is not None
+    return actions.candidates, actions.values
+
+
+def test_events_are_counted_once_and_again_after_a_restart(trained: Path, tmp_path: Path) -> None:
+    model = load(trained)
+    service = served(model, tmp_path)
+    try:
+        before = state(model)
+        batch = [click(i, f"v{i}", "quiet", i) for i in range(30)]
+        service.accept(batch)
+        service.accept(batch)  # the same ids again
+        service.accept([click(100, "v1", "a7", 60), click(101, "v2", "a7", 3_000), click(102, "v3", "nobody knows this one", 61)])
+        service.accept([click(103, "v4", "a9", -40_000)])  # older than the log's end
+        after = state(model)
+    finally:
+        service.close()
+    quiet = int(model.vocabulary.item_index(["quiet"])[0])
+    assert quiet in after[0] and not np.array_equal(before[1], after[1], equal_nan=True)
+    count = after[1][0, np.flatnonzero(after[0][0] == quiet)[0], 3]
+    assert count == pytest.approx(30, rel=0.1)
+    assert model.lists is not None
+    size = len(model.lists.first_seen)
+    pairs = {(key // size, key % size) for key in model.lists.moves.row}
+    a7 = int(model.vocabulary.item_index(["a7"])[0])
+    assert (quiet, a7) in pairs and model.lists.moves.counts[model.lists.moves.row[quiet * size + a7], 0] == 1  # v2 came back too late
+    again = load(trained)
+    restarted = served(again, tmp_path)
+    restarted.close()
+    for one, other in zip(after, state(again)):
+        np.testing.assert_array_equal(one, other)
