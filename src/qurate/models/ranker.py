@@ -220,13 +220,11 @@ class NetworkRanker:
         features = self.candidate_features(observation)
         if features is None:
             return None
-        network = cast(CatalogueNetwork, self.module)
-        assert network.candidate is not None
-        parts = np.array_split(features, 1 + features.shape[0] * features.shape[1] // FEATURE_ROWS)  # that fit into memory
-        added = [
-            network.candidate(torch.from_numpy(part)).split([network.n_heads, network.n_matched - network.n_heads], -1) for part in parts
-        ]
-        q, behaviour = (np.concatenate([pair[i].sum(-1).numpy() for pair in added]) for i in range(2))
+        layers = cast(CatalogueNetwork, self.module).candidate
+        assert layers is not None
+        parts = [torch.from_numpy(p) for p in np.array_split(features, 1 + features.shape[0] * features.shape[1] // FEATURE_ROWS)]
+        q = np.concatenate([layers(part).sum(-1).numpy() for part in parts])  # in parts that fit into memory
+        behaviour = np.concatenate([layers.of_choice(part).numpy() for part in parts])
         return q, behaviour
 
     @torch.no_grad()

@@ -12,15 +12,17 @@ class CandidateLayers(nn.Module):
     Args:
         width: F.
         hidden: units of each layer.
-        heads: of each kind (`now`; `later`, whose errors are many times larger and would drown `now` on shared layers; the
-            behaviour head); their sum is the last dimension of what comes out.
+        heads: of each kind (`now`, then `later`, whose errors are many times larger and would drown `now` on shared layers); their
+            sum is H.
+        behaviour: layers of their own for the behaviour head too.
     """
 
-    def __init__(self, width: int, hidden: int, heads: Sequence[int]) -> None:
+    def __init__(self, width: int, hidden: int, heads: Sequence[int], behaviour: bool = False) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         self.kinds = nn.ModuleList(_layers(width, hidden, n) for n in heads)
+        self.choice = _layers(width, hidden, 1) if behaviour else None
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
@@ -34,9 +36,18 @@ class CandidateLayers(nn.Module):
 
     def forward(self, features: Tensor | None) -> Tensor:
         """float32 [..., H] from [..., F], NaN = not known; None: [H] of the mean candidate."""
-        mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
-        x = torch.zeros_like(mean) if features is None else torch.nan_to_num((features - mean) * scale).clamp(-10, 10)
+        x = torch.zeros_like(self.get_buffer("mean")) if features is None else self._standardised(features)
         return torch.cat([kind(x) for kind in self.kinds], dim=-1)
+
+    def of_choice(self, features: Tensor) -> Tensor:
+        """What is added to the logits of the behaviour head, float32 [...] from [..., F]; 0 without one."""
+        if self.choice is None:
+            return features.new_zeros(features.shape[:-1])
+        return self.choice(self._standardised(features))[..., 0]  # type: ignore[no-any-return]
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
+        return torch.nan_to_num((features - mean) * scale).clamp(-10, 10)
 
 
 def _layers(width: int, hidden: int, n_heads: int) -> nn.Sequential:

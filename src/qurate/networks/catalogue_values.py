@@ -71,8 +71,7 @@ class CatalogueValues:
     Args:
         heads: of the states.
         table: of the items; its biases are H columns, one more where there is a behaviour head.
-        candidate: what features of a candidate add to the heads, and last to the behaviour head where there is one, float32
-            [..., F] -> [..., H] or [..., H + 1]; None without such features.
+        candidate: what features of a candidate add to the heads, float32 [..., F] -> [..., H]; None without such features.
     """
 
     def __init__(self, heads: Heads, table: ItemTable, candidate: CandidateLayers | None = None) -> None:
@@ -89,7 +88,7 @@ class CatalogueValues:
         heads, rows = self.heads, self.table.centred.index_select(0, actions.flatten()).view(*actions.shape, -1)
         linear = inner_products(rows[:, :, : self.dim], heads.direction) + rows[:, :, self.dim : self.dim + self.n_heads]
         by_head = linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
-        return by_head if self.candidate is None else by_head + self.candidate(features)[..., : self.n_heads]
+        return by_head if self.candidate is None else by_head + self.candidate(features)
 
     def by_head_of(self, items: Tensor) -> Tensor:
         """float32 [B, N, H] of N different items that all states share, int64 [N], with all heads written out."""
@@ -103,12 +102,12 @@ class CatalogueValues:
     def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """Q, float32 [B, K], of items [B, K] with features [B, K, F]; None = those of the mean candidate."""
         q = self.scores().of(self.table, actions) + self.heads.value.sum(1, keepdim=True)
-        return q if self.candidate is None else q + self.candidate(features)[..., : self.n_heads].sum(-1)
+        return q if self.candidate is None else q + self.candidate(features).sum(-1)
 
     def all(self, features: Tensor | None = None) -> Tensor:
         """Q of the catalogue, float32 [B, N + 1]; features [B, N + 1, F], None = those of the mean candidate."""
         q = self.scores().of(self.table, None).add_(self.heads.value.sum(1, keepdim=True))  # in place: it may be 10,000s wide
-        return q if self.candidate is None else q + self.candidate(features)[..., : self.n_heads].sum(-1)
+        return q if self.candidate is None else q + self.candidate(features).sum(-1)
 
     def scores(self) -> Scores:
         """The summed heads as one score, less the state's value; the biases ride in the same product."""
@@ -134,7 +133,7 @@ class CatalogueValues:
         if scores is None:
             raise ValueError("this network has no behaviour head (aux_weight=0)")
         logits = scores.of(self.table, items)
-        return logits if self.candidate is None or features is None else logits + self.candidate(features)[..., self.n_heads]
+        return logits if self.candidate is None or features is None else logits + self.candidate.of_choice(features)
 
     def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """See `ActionValues.best`; what is on an explicit list is inside the support by construction."""

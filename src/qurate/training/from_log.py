@@ -98,8 +98,7 @@ def train_on_log(
     trained, figures = cast(ValueNetwork, learner.ema), dict[str, Any]()
     if isinstance(network, LinearLaterNetwork):
         trained, figures = with_later(network, checks, store, sampler.index, settings, seed)
-    metrics |= figures
-    metrics["decisions"] = len(np.unique(t.state[sampler.index]))
+    metrics |= figures | {"decisions": len(np.unique(t.state[sampler.index]))}
     ranker = _ranker(dataset, trained, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)

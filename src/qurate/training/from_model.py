@@ -217,8 +217,7 @@ def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Label
     if name in ("match", "repeat"):
         return _heads(components, network)
     if name.startswith("candidate.kinds.") and ".4." in name:
-        of_behaviour = size == 1 and int(name.split(".")[2]) == (2 if network.form == "now_later" else 1)
-        return None if of_behaviour else components
+        return components
     if name.startswith("tower.from_features.2."):
         heads = _heads(components, network)
         return [*range(size - len(heads)), *heads]
@@ -244,7 +243,7 @@ def _columns(
     """A, float32 [n_old, n_new] (None: the identity), and c [n_old] of what a layer reads: x = A x' + c."""
     if name == "tower.from_features.0.weight":
         return features_as_before(old.item_spec, new.item_spec)
-    if name.startswith("candidate.kinds.") and name.endswith(".0.weight"):
+    if name.startswith(("candidate.kinds.", "candidate.choice.")) and name.endswith(".0.weight"):
         return _candidates_as_before(old, new, networks)
     part, nothing = name.removeprefix("later_"), np.zeros(n_old, np.float32)
     if name in ("match", "repeat"):
