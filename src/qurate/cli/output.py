@@ -344,7 +344,7 @@ def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callabl
 
 def print_error(error: QurateError, as_json: bool) -> int:
     """One line on stderr (with `--json` a second one, the error object); returns the exit code."""
-    print(f"error: {clean(error)}", file=sys.stderr)
+    print(f"error: {clean(error.typed)}", file=sys.stderr)
     if as_json:
         import msgspec
 
