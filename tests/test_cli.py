@@ -14,7 +14,8 @@ import pytest
 from qurate.cli import app as cli
 from qurate.cli import model_commands
 from qurate.cli.arguments import arrange, duration, ids, pairs, share
-from qurate.cli.output import Terminal, clean, machine_error, number, print_comparison, print_evaluation, write_tables
+from qurate.cli.output import Terminal, clean, machine_error, number, print_comparison, print_evaluation
+from qurate.cli.table_files import write_tables
 from qurate.errors import Code, MachineError, UserError
 from qurate.settings import OWNER
 

@@ -113,6 +113,7 @@ class Code(StrEnum):
     BAD_WEIGHTS = "bad_weights"
     CHECK_FAILED = "check_failed"
     CONSTANT_SOLUTION = "constant_solution"
+    DIVERGED = "diverged"
     DUPLICATE_ID = "duplicate_id"
     DUPLICATE_NAME = "duplicate_name"
     EMPTY_CATALOGUE = "empty_catalogue"
@@ -253,8 +254,13 @@ class MachineError(QurateError):
     """The machine failed (disk full, unreadable file, port taken): exit code 1."""
 
 
+NAMED, COMPARED = 40, 20_000
+"""A hint lists so many names, and compares with so many: a catalogue has more of them than a line or a second."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known name, or all of them when none is near."""
+    """A hint that names the nearest known name, or the first of them when none is near."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+    close = get_close_matches(name, names[:COMPARED], n=1, cutoff=0.5)
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:NAMED])}{more}"

@@ -8,7 +8,8 @@ from qurate.evaluation.charts import Bar, dots
 from qurate.evaluation.compare import Contender, collect, play, summarise
 from qurate.evaluation.evaluate import evaluate_world
 from qurate.evaluation.intervals import Interval
-from qurate.evaluation.report import Report, clean, escape, figure, span
+from qurate.evaluation.page import clean, escape, figure, span
+from qurate.evaluation.report import Report
 
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&\u202e\ud800\x00"
 SEEDS = [0, 1, 2]

@@ -9,6 +9,7 @@ import pytest
 from event_files import T0, write
 
 from qurate.errors import UserError
+from qurate.events.features import feature_matrix, feature_names
 from qurate.events.readers import read_events
 from qurate.events.side_tables import read_features
 
@@ -69,3 +70,14 @@ def test_a_table_that_lies_beside_the_log_is_checked_as_a_named_one(tmp_path: Pa
     (tmp_path / "ev.items.csv").write_text("item_id,price\n" + rows)
     with pytest.raises(UserError, match=r"ev\.items\.csv"):
         read_events(tmp_path / "ev.csv")
+
+
+def test_a_missing_value_of_a_one_hot_column_has_a_column_of_its_own() -> None:
+    table = pl.DataFrame({"colour": ["red", None, "red", "blue", " ", "blue"], "city": ["a", "b", "a", "b", "a", "b"]})
+    matrix, spec = feature_matrix(table)
+    assert feature_names(spec) == ["colour=blue", "colour=red", "colour:missing", "city=a", "city=b"]
+    assert matrix[:, 2].tolist() == [0, 1, 0, 0, 1, 0] and matrix[1, :2].tolist() == [0, 0]
+    again = feature_matrix(pl.DataFrame({"city": ["a"]}), spec)[0]  # the column is not there: it is missing
+    assert again.tolist() == [[0, 0, 1, 1, 0]]
+    before = {**spec, "columns": [{k: v for k, v in column.items() if k != "missing"} for column in spec["columns"]]}
+    assert feature_matrix(table, before)[0].shape == (6, 4)  # a model of an earlier version reads as it did

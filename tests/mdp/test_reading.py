@@ -1,13 +1,19 @@
 """What a plan read whole is not read again; what it read in part is."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+from qurate.cli import app as cli
 from qurate.events import listed
+from qurate.events.readers import read_events
 from qurate.mdp import reading
+from qurate.mdp.dataset import build_dataset
 from qurate.mdp.reading import Request, check, plan
+from qurate.mdp.storage import Dataset
 
 
 def _events(path: Path, rows: int) -> Path:
@@ -63,3 +69,37 @@ def test_text_of_lists_is_parsed_once_for_the_sample_and_once_for_the_log(tmp_pa
     checked = check(request, order=True)
     assert checked.log.decisions is not None and checked.log.decisions.collect().height == 50
     assert len(texts) == 3 * 50  # whether there are answers, the sample, the log
+
+
+def test_the_plan_says_what_each_feature_column_becomes_and_which_table_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"u{i % 7},i{(i * i) % 9},click,{1_700_000_000 + i * 600}" for i in range(120)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
+    (tmp_path / "items.csv").write_text("item_id,类别,price,title\n" + "".join(f"i{i},{'杯书'[i % 2]},{i}.5,only {i}\n" for i in range(6)))
+    assert cli.main(["ingest", str(tmp_path / "log.csv"), "-o", str(tmp_path / "d"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    plan = json.loads(out)["plan"]
+    made = {one["column"]: (one["became"], one["dimensions"]) for one in plan["features"]["items"]}
+    # i7 of the log has no row in the table, so that every column has missing values
+    assert made == {"类别": ("onehot", 3), "price": ("numeric", 2), "title": ("not a feature", 0)}
+    assert Dataset.read(tmp_path / "d").item_features.shape[1] == 5
+    assert "note: items.csv, which stands beside the log, is read as the table of items; --items FILE says another" in err
+    shown = [line for line in err.splitlines() if line.startswith("  ") and "->" in line][-3:]
+    assert [line.split("->")[1].strip() for line in shown] == ["onehot, 3", "numeric, 2", "not a feature"]
+    assert len({cell_len(line.split("->")[0]) for line in shown}) == 1
+    (tmp_path / "other.csv").write_text((tmp_path / "items.csv").read_text())
+    assert cli.main(["ingest", str(tmp_path / "log.csv"), "--items", str(tmp_path / "other.csv"), "--plan"]) == 0
+    assert "beside the log" not in capsys.readouterr().out
+
+
+def test_a_reward_for_a_type_that_the_log_lacks_is_named_in_python_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"u{i % 7},i{(i * i) % 9},click,{1_700_000_000 + i * 600}" for i in range(120)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,type,timestamp\n" + "\n".join(lines) + "\n")
+    with pytest.warns(UserWarning, match="a reward is given for gift, and the log has no event of that type; it has click"):
+        build_dataset(read_events(tmp_path / "log.csv"), {"click": 1, "gift": 5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_dataset(read_events(tmp_path / "log.csv"), {"click": 1})
+        assert cli.main(["ingest", str(tmp_path / "log.csv"), "-o", str(tmp_path / "d"), "--rewards", "click=1,gift=5"]) == 0
+    assert capsys.readouterr().err.count("a reward is given for gift") == 1

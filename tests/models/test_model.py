@@ -281,9 +281,12 @@ def test_while_another_process_saves_nothing_is_tidied_up(tmp_path: Path) -> Non
     assert equal(load(tmp_path / "m"), untrained(0)) and os.listdir(tmp_path) == ["m"]
 
 
+SMALL_NET = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
+
+
 def test_figures_that_are_not_finite_do_not_lose_a_training(tmp_path: Path) -> None:
     """An infinite reward makes every loss infinite: steps are skipped and counted, and the model can still be saved."""
-    model = train(env="toy_chain", steps=1_500, rewards="watch=1e36", loss="squared", hidden=8, embedding_dim=4, window=4, batch_size=16)
+    model = train(env="toy_chain", steps=1_500, rewards="watch=1e36", loss="squared", keep_diverged=True, **SMALL_NET)
     assert model.metrics["skipped"] > 0 and json.dumps(model.metrics, allow_nan=False)
     assert np.isfinite(model.scores(make_engine("toy_chain", window=4).reset(0, 3))).all()
     assert equal(load(model.save(tmp_path / "m") and tmp_path / "m"), model)

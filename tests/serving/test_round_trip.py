@@ -1,6 +1,7 @@
 """What was served is what training reads back: the store as a logged log, states included."""
 
 import asyncio
+import json
 import random
 from functools import partial
 from pathlib import Path
@@ -167,4 +168,7 @@ def test_a_catalogue_that_cannot_be_written_does_not_stop_the_service(tmp_path: 
     served.write_catalogue(tmp_path / "no such folder")
     assert "give `ingest` the items with --items" in caplog.text
     served.write_catalogue(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["items.parquet"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["items.parquet", "model-rewards.json"]
+    assert json.loads((tmp_path / "model-rewards.json").read_text()) == {
+        name: {"weight": float(weight)} for name, weight in zip(served.model.components, served.model.weights)
+    }

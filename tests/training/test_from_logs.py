@@ -9,6 +9,8 @@ import pytest
 from mdp_logs import decision, event, make_log
 
 from qurate.algorithms.objective import Objective
+from qurate.cli import app as cli
+from qurate.errors import UserError
 from qurate.learning.learner import Learner
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model
@@ -104,3 +106,23 @@ def test_items_held_out_of_training_are_ranked_by_their_features() -> None:
             decision_ = model.recommend(None, 3, candidates=sorted(hidden), history=history)
             hits += [kinds[item.item_id] == taste for item in decision_.items]
     assert len(hits) == 36 and np.mean(hits) > 0.8, "chance is a third"
+
+
+def test_a_run_that_diverges_is_an_error_with_its_cause_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        event(f"u{u}", f"i{(u + s * s) % 7}", 1.7e9 + 600 * s + u, "purchase" if s % 3 else "click") for u in range(30) for s in range(9)
+    ]
+    data = build_dataset(make_log(rows), episode="user", out=tmp_path / "data")
+    small = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16, "steps": 50}
+    with pytest.raises(UserError, match=r"of 50 updates skipped .*lr=1e\+20") as caught:
+        train(data, lr=1e20, **small)
+    assert caught.value.code == "diverged" and "0.001" in caught.value.hint
+    with pytest.raises(UserError, match="divide all of them"):
+        train(data, rewards={"click": 1e30, "purchase": 3e30}, **small)
+    kept = train(data, lr=1e20, keep_diverged=True, **small)
+    assert kept.metrics["skipped"] > 5
+    options = [part for name, value in small.items() if name != "steps" for part in ("--set", f"{name}={value}")]
+    args = ["train", str(tmp_path / "data"), "-o", str(tmp_path / "model"), "--steps", "50", "--set", "lr=1e20", *options]
+    assert cli.main(args) == 2 and not (tmp_path / "model").exists()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: expected a training run that converges, got ")
+    assert cli.main([*args, "--keep-diverged"]) == 0 and (tmp_path / "model").exists()

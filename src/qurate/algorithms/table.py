@@ -95,6 +95,12 @@ def find_algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
+def setting_names(name: str) -> set[str]:
+    """The settings that an algorithm has."""
+    row = find_algorithm(name)
+    return {leaf for part in row.parts for leaf in part.__struct_fields__} - set(row.unused)  # type: ignore[attr-defined]
+
+
 def algorithm_settings(
     name: str, given: dict[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), without: Sequence[str] = ()
 ) -> Settings:
@@ -107,7 +113,7 @@ def algorithm_settings(
         UserError: an unknown algorithm or setting, a setting of another algorithm, or a value out of range.
     """
     row = find_algorithm(name)
-    leaves = {leaf for part in row.parts for leaf in part.__struct_fields__} - {*row.unused, *without}  # type: ignore[attr-defined]
+    leaves = setting_names(name) - set(without)
     extra = {leaf: field.default for part in row.parts if part in (CategoricalSettings, TableSettings) for leaf, field in _fields(part)}
     settings = from_flat(extra | dict(defaults) | row.settings | parse_leaves(given, leaves, name))
     kind = settings.algorithm

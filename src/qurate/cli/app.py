@@ -138,13 +138,16 @@ app.command(epilog=EPILOG)(logs.ingest)
 def inspect(ctx: typer.Context, dataset: Annotated[Path, typer.Argument(metavar="DATASET")]) -> None:
     """What is in a dataset, and whether it needs reinforcement learning at all."""
     from qurate.evaluation.needs_rl import inspect as run
+    from qurate.evaluation.needs_rl import most_seen
     from qurate.mdp.dataset import Dataset
 
     terminal: Terminal = ctx.obj
     with terminal.progress() as progress:
         progress("inspecting", 0, 0)
-        result = run(Dataset.read(dataset), terminal.seed or 0)
-    terminal.result(result, lambda: lines({k: listed(v) for k, v in result.items()}))
+        data = Dataset.read(dataset)
+        result = run(data, terminal.seed or 0)
+    most = [f"{one['item_id']}{' ' if one['title'] else ''}{one['title'] or ''} ({one['events']:,})" for one in most_seen(data)]
+    terminal.result(result, lambda: lines({k: listed(v) for k, v in {**result, "most seen": most}.items()}))
 
 
 for command in (model_commands.train, model_commands.evaluate, model_commands.compare, model_commands.recommend, model_commands.serve):

@@ -29,6 +29,7 @@ TimeForm = Annotated[str | None, typer.Option("--time-form", metavar="FORM", hel
 Order = Annotated[str | None, typer.Option("--order", metavar="[COL]", help="an order in place of a time; alone: the file's")]
 Episode = Annotated[Literal["session", "user"] | None, typer.Option("--episode", metavar="session|user", help="where an episode ends")]
 ChurnAfter = Annotated[str | None, typer.Option("--churn-after", metavar="TIME", help="silence that means gone, such as 30d")]
+TitleColumn = Annotated[str | None, typer.Option("--title-column", metavar="COL", help="titles of items, where no name says so")]
 Force = Annotated[bool, typer.Option("--force", help="replace what qurate did not write, too")]
 Rewards = Annotated[str | None, typer.Option("--rewards", metavar="TYPE=W,...", help="weights, such as click=1,purchase=10")]
 
@@ -55,6 +56,7 @@ def validate(
     episode: Episode = None,
     churn_after: ChurnAfter = None,
     rewards: Rewards = None,
+    title_column: TitleColumn = None,
 ) -> None:
     """Check a log: PASS or FAIL per check, with counts and the first rows; exit code 2 on FAIL."""
     request = _request(ctx, None)
@@ -102,6 +104,7 @@ def ingest(
     episode: Episode = None,
     churn_after: ChurnAfter = None,
     rewards: Rewards = None,
+    title_column: TitleColumn = None,
 ) -> None:
     """Turn a log into a dataset: states, actions, rewards, splits; bad rows go to rejects.csv."""
     if output is None and not plan:
@@ -141,7 +144,7 @@ def _plan(terminal: Terminal, request: Any) -> dict[str, Any]:
 
 
 READ = ("map", "type", "layout", "decisions", "value", "keep_duplicates", "sep", "header", "columns", "encoding", "time_form", "order")
-BUILD = ("episode", "churn_after", "rewards")
+BUILD = ("episode", "churn_after", "rewards", "title_column")
 
 
 def _request(ctx: typer.Context, output: Path | None) -> Any:

@@ -4,7 +4,7 @@ Heavy modules (torch, polars) are imported inside the commands, so that `qurate 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,16 +12,16 @@ from qurate.cli.arguments import duration, ids, one_of, pairs, share
 from qurate.cli.logs import Force, Rewards
 from qurate.cli.output import (
     Terminal,
-    file_format,
     lines,
     listed,
     note_exclusion,
+    note_order,
     print_comparison,
     print_decision,
     print_evaluation,
     print_settings,
-    write_tables,
 )
+from qurate.cli.table_files import file_format, watched_order, write_tables
 from qurate.errors import Code, UserError, nearest
 from qurate.outputs import MODEL, check_directory, check_files
 
@@ -46,7 +46,11 @@ def train(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="updates (DATASET) or decisions (--env)")] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="stop after this time, such as 10m")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="MODEL", help="go on from a model's checkpoint")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="MODEL", help="begin with the weights, settings and rewards of an earlier model")
+    ] = None,
     rewards: Rewards = None,
+    keep_diverged: Annotated[bool, typer.Option("--keep-diverged", help="write the model although its losses were not finite")] = False,
     no_histories: Annotated[bool, typer.Option("--no-histories", help="keep no user's events in the model")] = False,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; `--set help` lists them")] = None,
     force: Force = False,
@@ -61,6 +65,8 @@ def train(
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
     check_directory(output, MODEL, force)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
+    from qurate.experiments.model_page import model_page
+    from qurate.mdp.storage import Dataset
     from qurate.training.train import train as run
 
     with terminal.progress() as progress:
@@ -74,17 +80,27 @@ def train(
             budget=seconds,
             resume=resume,
             rewards=rewards,
-            histories=not no_histories,
+            start=start,
+            histories=False if no_histories else None,
+            keep_diverged=keep_diverged,
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )
-    model.save(output, force=force)
+        progress("writing the model and its page", 0, 0)
+        data = dataset or (model.dataset if model.environment is None else None)
+        model.save(output, force=force, page=model_page(model, None if data is None else Dataset.read(data), str(output)))
+    _print_trained(terminal, model, output)
+
+
+def _print_trained(terminal: Terminal, model: Any, output: Path) -> None:
     measured = dict(model.metrics)
-    curve = measured.pop("curve")
-    figures = {name: measured.pop(name) for name in ("alarms", "skipped", "decisions") if name in measured} | (curve[-1] if curve else {})
-    result = {"model": str(output), "algorithm": model.algorithm, **measured, "metrics": figures}
-    terminal.result(result, lambda: lines({k: listed(v) for k, v in result.items()}))
-    if measured["stopped"] == "interrupted":
+    run = {name: measured.pop(name) for name in ("steps", "seconds", "stopped")}
+    curve, _ = measured.pop("curve"), measured.pop("updates", None)
+    result = {"model": str(output), "algorithm": model.algorithm, **run, "metrics": measured | (curve[-1] if curve else {})}
+    shown = {name: value for name, value in result["metrics"].items() if not isinstance(value, dict)}
+    text = {**result, "metrics": shown, **{k: v for k, v in measured.items() if isinstance(v, dict)}}
+    terminal.result(result, lambda: lines({k: listed(v) for k, v in {**text, "report": output / "report.html"}.items()}))
+    if run["stopped"] == "interrupted":
         terminal.note(f"interrupted; the checkpoint is saved: go on with --resume {output}")
         raise typer.Exit(130)
 
@@ -201,7 +217,7 @@ def recommend(
         loaded = load(model)
         decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed)
         note_exclusion(terminal, loaded, ids(exclude or ()))
-        return print_decision(terminal, decision, k)
+        return print_decision(terminal, decision, k, loaded)
     file_format(output)
     check_files([output], force)
     from qurate.models.model import load
@@ -209,10 +225,11 @@ def recommend(
 
     with terminal.progress() as progress:
         loaded = load(model)
-        rows, users = write_tables(
-            recommend_all(loaded, k, ids(exclude or ())), output, lambda done: progress("recommending", done, 0), force
-        )
+        rising: list[bool] = []
+        tables = watched_order(recommend_all(loaded, k, ids(exclude or ())), rising)
+        rows, users = write_tables(tables, output, lambda done: progress("recommending", done, 0), force)
     note_exclusion(terminal, loaded, ids(exclude or ()))
+    note_order(terminal, loaded, any(rising))
     if rows < k * users:
         on_average = " on average" if rows % users else ""
         terminal.note(f"note: {rows / users:.3g} items can be shown{on_average}, {k} were asked for")

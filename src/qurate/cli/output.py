@@ -7,19 +7,14 @@ import errno
 import logging
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-from qurate.errors import Code, MachineError, QurateError, UserError, nearest
-from qurate.files import replacing_file
-from qurate.outputs import check_files, written
-
-if TYPE_CHECKING:
-    import polars as pl
+from qurate.errors import Code, MachineError, QurateError, UserError
 
 
 class Progress(Protocol):
@@ -267,8 +262,10 @@ def print_settings(terminal: Terminal) -> None:
     )
 
 
-def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
+def print_decision(terminal: Terminal, decision: Any, k: int, model: Any) -> None:
     import msgspec
+
+    from qurate.models.recommend import titles_of
 
     payload = msgspec.to_builtins(decision)
     if payload["degraded"]:
@@ -278,68 +275,31 @@ def print_decision(terminal: Terminal, decision: Any, k: int) -> None:
     if len(payload["items"]) < k:
         terminal.note(f"note: {len(payload['items'])} items can be shown, {k} were asked for")
     extra = ["now", "later"] if payload["items"] and payload["items"][0].get("now") is not None else []
-    columns = ["item_id", "score", "propensity", "source", *extra]
-    terminal.result(payload, lambda: table(columns, [[item[c] for c in columns] for item in payload["items"]]))
+    columns = ["score", "propensity", "source", *extra]
+    note_order(terminal, model, any(later["score"] > earlier["score"] for earlier, later in pairwise(payload["items"])))
+    named = titles_of(model)
+    title = ["title"] if named else []
+
+    def render() -> None:
+        rows = [[i["item_id"], *(named.get(i["item_id"], "-") for _ in title), *(i[c] for c in columns)] for i in payload["items"]]
+        table(["item_id", *title, *columns], rows)
+
+    terminal.result(payload, render)
+
+
+def note_order(terminal: Terminal, model: Any, rising: bool) -> None:
+    """Says why scores do not fall with the rank, where some are `rising`."""
+    if model.by == "q_in_support" and rising:
+        terminal.note(
+            "note: first stand the items that the log often has in such a situation, by their score, then the others: "
+            "the score of what the log hardly has is a guess"
+        )
 
 
 def summary(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The contract's ingest JSON."""
     counts = {name: manifest["counts"][name] for name in ("events", "decisions", "users", "items", "rejected")}
     return {"dataset": str(path), "layout": manifest["layout"], "kind": manifest["kind"], **counts, "time_unit": manifest["time_unit"]}
-
-
-TABLE_FORMATS = (".csv", ".jsonl", ".parquet")
-
-
-def file_format(path: Path) -> str:
-    """The format that the name of a result file asks for.
-
-    Raises:
-        UserError: none that we write.
-    """
-    if path.suffix.lower() not in TABLE_FORMATS:
-        got, known = path.suffix or "no extension", ", ".join(TABLE_FORMATS)
-        raise UserError(
-            f"a file name ending in {known}", got, where=str(path), hint=nearest(path.suffix, TABLE_FORMATS), code=Code.BAD_EXTENSION
-        )
-    return path.suffix.lower()
-
-
-def write_tables(tables: "Iterator[pl.DataFrame]", path: Path, progress: Callable[[int], None], force: bool = False) -> tuple[int, int]:
-    """Writes tables of `user_id` and more one after the other; the file appears when it is complete.
-
-    Returns:
-        Rows and users written.
-
-    Raises:
-        UserError: a file is there that qurate did not write.
-        OSError: it cannot be written; it names `path`, whatever was being written.
-    """
-    import polars as pl
-
-    check_files([path], force)
-    kind, rows, users, kept = file_format(path), 0, 0, []
-    try:
-        with replacing_file(path) as beside, beside.open("wb") as file:
-            for frame in tables:
-                rows, users = rows + frame.height, users + frame["user_id"].n_unique()
-                # Bytes first: polars itself reports a full disk as a text only.
-                if kind == ".csv":
-                    file.write(frame.write_csv(include_header=rows == frame.height).encode())
-                elif kind == ".jsonl":
-                    file.write(frame.write_ndjson().encode())
-                else:
-                    kept.append(frame)  # Parquet is written in one piece
-                progress(users)
-            if kept:
-                pl.concat(kept).write_parquet(whole := BytesIO())
-                file.write(whole.getbuffer())
-        written([path])
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(beside)):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    return rows, users
 
 
 def print_error(error: QurateError, as_json: bool) -> int:

@@ -30,6 +30,11 @@ def _text(plan: Mapping[str, Any]) -> list[str]:
     out += _columns([["type", "rows", "weight", "per", "reward"], *rewards])
     for one in plan["ids"]:
         out.append(f"ids: {one['matched']:,} of {one['ids']:,} of the log stand in the table of {one['table']} ({one['rows']:,} rows)")
+    for table, columns in plan["features"].items():
+        made = [
+            [f"  {one['column']}", "->", f"{one['became']}, {one['dimensions']}" if one["dimensions"] else one["became"]] for one in columns
+        ]
+        out += [f"features of {table}, with their dimensions:", *_columns(made)] if made else [f"features of {table}: none"]
     out += [f"note: {note}" for note in plan["notes"]]
     return out + ([f"command: {plan['command']}"] if "command" in plan else [])
 
@@ -50,5 +55,7 @@ def _file(file: Mapping[str, Any]) -> list[str]:
 def _columns(rows: Sequence[Sequence[object]]) -> list[str]:
     """Rows as text in columns of equal width."""
     cells = [[number(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+    from rich.cells import cell_len  # a Chinese character takes two places on the screen
+
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    return ["  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths)).rstrip() for row in cells]

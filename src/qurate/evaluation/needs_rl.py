@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.events.titles import titles
 from qurate.mdp.states import gather_state
 from qurate.mdp.storage import Dataset
 from qurate.types import CENSORED, CONTINUES, FloatArray, IntArray
@@ -37,6 +38,7 @@ FEATURES = 32
 SWAPS = 12
 """Rounds of swaps behind one permutation where items end."""
 WINDOW = 10
+MOST_SEEN = 5
 VARIED = 0.05
 """Least share of decisions that earn something else than the most common reward."""
 ALPHA = 0.01
@@ -90,6 +92,14 @@ def inspect(dataset: Dataset, seed: int = 0, permutations: int = 120) -> dict[st
         "sentence": sentence,
         "evidence": evidence,
     }
+
+
+def most_seen(dataset: Dataset) -> list[dict[str, Any]]:
+    """The items with most rows of history: id, title where there is one, rows."""
+    rows, names = np.bincount(dataset.arrays.item, minlength=dataset.vocabulary.n_items + 1)[1:], titles(dataset.items, dataset.item_spec)
+    best = np.argsort(-rows, kind="stable")[:MOST_SEEN]
+    ids = [dataset.vocabulary.items[i] for i in best]
+    return [{"item_id": item, "title": names.get(item), "events": int(rows[i])} for item, i in zip(ids, best)]
 
 
 def _time(dataset: Dataset) -> dict[str, Any]:

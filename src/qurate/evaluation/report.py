@@ -3,22 +3,18 @@
 Whatever comes from data (ids, names, notes) is escaped; the page's content security policy forbids scripts and loading.
 """
 
-import html
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qurate.errors import Code, MachineError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval
+from qurate.evaluation.page import clean, escape, figure, name_cell, picture, save_page, span, table, whole_page
 from qurate.evaluation.rollouts import TracedStep, mean_over_seeds
-from qurate.files import replacing_file
-from qurate.outputs import check_files, written
 
 Curve = Mapping[int, Sequence[tuple[float, float]]]
 """A learning curve: seed to (decisions trained on, value) in growing order."""
@@ -36,6 +32,7 @@ class Report:
         notes: paragraphs in plain words: why the rows differ, limits.
         curves: policy name to its learning curve.
         runs: the rollouts behind a comparison, for "what customers did".
+        sections: gives more of the page, ready HTML.
     """
 
     result: dict[str, Any]
@@ -43,6 +40,7 @@ class Report:
     notes: Sequence[str] = ()
     curves: Mapping[str, Curve] = field(default_factory=dict)
     runs: Sequence[Runs] = ()
+    sections: Callable[[], Sequence[str]] = tuple
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's JSON object, without NaN."""
@@ -51,65 +49,14 @@ class Report:
     def html(self) -> str:
         """The page as text."""
         body = _compare_page(self) if "policies" in self.result else _evaluate_page(self)
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return _PAGE.format(title=escape(self.title), style=_style(), body=body, notes=f"<h2>Notes</h2>{notes}" if notes else "")
+        return whole_page(self.title, body + "".join(self.sections()), self.notes)
 
     def save_html(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the page beside `path` and renames it there: whole or not at all.
 
         Raises: UserError: a file is there that qurate did not write, and no `force`. MachineError: it cannot be written.
         """
-        target, text = Path(path), self.html().encode("utf-8", "replace")
-        check_files([target], force)
-        try:
-            with replacing_file(target) as beside:
-                beside.write_bytes(text)
-            written([target])
-        except OSError as error:
-            raise MachineError(
-                "a writable report file", error.strerror or str(error), where=str(target), hint="choose another path", code=Code.IO
-            ) from None
-
-
-def clean(value: object) -> str:
-    """Text without control characters and lone surrogates, at most 120 characters."""
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", str(value))
-    return text if len(text) <= 120 else text[:119] + "…"
-
-
-def escape(value: object) -> str:
-    """Text as HTML: markup escaped; notes may be long and are not cut."""
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", str(value))
-    return html.escape(text, quote=True)
-
-
-def name_cell(value: object) -> str:
-    """A name or id from data: escaped, cut, and kept from reordering the text around it."""
-    return f"<bdi>{escape(clean(value))}</bdi>"
-
-
-def figure(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """A number for a table cell; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
-
-
-def span(ci: Sequence[float | None] | None, digits: int = 2, sign: bool = False) -> str:
-    """An interval for a table cell; a dash where there is none."""
-    if ci is None or ci[0] is None or ci[1] is None:
-        return "–"
-    return f"{figure(ci[0], digits, sign)} to {figure(ci[1], digits, sign)}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] = ()) -> str:
-    """An HTML table from ready cells; the first column is text, the others are numbers; marked rows stand out."""
-    cells = "".join(f"<th>{escape(h)}</th>" for h in head)
-    lines = []
-    for i, row in enumerate(rows):
-        strong = ' class="marked"' if i < len(marked) and marked[i] else ""
-        lines.append(f"<tr{strong}>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
-    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        save_page(self.html(), path, force)
 
 
 def _interval(entry: Mapping[str, Any]) -> Interval:
@@ -117,6 +64,11 @@ def _interval(entry: Mapping[str, Any]) -> Interval:
     return Interval(math.nan if entry["mean"] is None else float(entry["mean"]), lo, hi)
 
 
+SCORE_WORDS = {
+    "q": "by the reward expected from now on",
+    "q_in_support": "the same, first among the items that the log often has in such a situation",
+    "behaviour": "by what the log's customers (or its policy) most likely chose there, whatever it is worth",
+}
 ROLE_WORDS = {"candidate": "candidate", "baseline": "baseline", "reference": "reference (sees hidden state)"}
 
 
@@ -132,13 +84,13 @@ def _compare_page(report: Report) -> str:
         f'<p class="lead {escape(r["verdict"]).replace(" ", "-")}">{escape(r["sentence"])}</p>',
         f"<p>{_compare_words(r)}</p>",
         "<h2>What one customer brought</h2>",
-        _picture(charts.dots(bars, "reward per customer", colours, mark=value.get(best)), _dots_caption(best)),
+        picture(charts.dots(bars, "reward per customer", colours, mark=value.get(best)), _dots_caption(best)),
         _compare_table(r),
     ]
     if report.curves:
         parts += [
             "<h2>While they learned</h2>",
-            _picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed."),
+            picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed."),
         ]
     if report.runs:
         parts += ["<h2>What customers did</h2>", *_behaviour(report)]
@@ -241,10 +193,10 @@ def _behaviour(report: Report) -> list[str]:
         present.append(charts.Line(name, steps, there.mean(axis=0).tolist()))
         earned.append(charts.Line(name, steps, reward.cumsum(axis=1).mean(axis=0).tolist()))
     return [
-        _picture(
+        picture(
             charts.lines(present, "decision", "customers still there", percent=True), "Share of all customers who are served once more."
         ),
-        _picture(
+        picture(
             charts.lines(earned, "decision", "reward so far, per customer"), "What all customers together brought up to this decision."
         ),
         _behaviour_table(report.runs),
@@ -307,22 +259,29 @@ def _evaluate_page(report: Report) -> str:
         f'<p class="lead">{escape(r["model"])} on {escape(r["on"])}: {figure(r["metrics"][headline]["mean"], digits)} {escape(headline)}, '
         f"95 % interval {span(r['metrics'][headline]['ci'], digits)}.</p>",
         f"<p>{_evaluate_words(r)}</p>",
-        _picture(charts.dots(bars, headline, colours, digits), f"{headline}: {r['caption']}. Dot: mean. Bar: 95 % interval."),
+        picture(charts.dots(bars, headline, colours, digits), f"{headline}: {r['caption']}. Dot: mean. Bar: 95 % interval."),
         table(["ranked by", *metrics], rows, [True] * len(scores)),
     ]
     agreement = {name: e["first_choice_as_behaviour"] for name, e in r["by_score"].items() if "first_choice_as_behaviour" in e}
     if agreement:
         said = ", ".join(f"{name_cell(name)} {100 * share:.0f} %" for name, share in agreement.items())
         parts.append(f'<p class="caption">First choice equal to the behaviour head\'s: {said}.</p>')
+    named = {name: words for name, words in SCORE_WORDS.items() if name in r["by_score"]}
+    if named:
+        said = " ".join(f"<b>{name}</b>: {words}." for name, words in named.items())
+        parts.append(f'<p class="caption">The model recommends by {name_cell(r.get("main", ""))}. {said}</p>')
+    if "exclude" in r:
+        parts.append(f'<p class="caption">Not shown again, and so not ranked: {name_cell(r["exclude"])}.</p>')
     if r["by_type"]:
         columns = [m for m in next(iter(r["by_type"].values())) if m != "n"]
+        groups = {name.replace("_", " "): r[name] for name in ("first_choices", "repeats") if r.get(name, {}).get("n")}
         by_type = [
-            [name_cell(n), f"{e['n']:,}" if "n" in e else "–", *(_metric_cell(e[m], digits) for m in columns)]
-            for n, e in r["by_type"].items()
+            [name_cell(n), f"{e['n']:,}" if "n" in e else "–", *(_metric_cell(e.get(m), digits) for m in columns)]
+            for n, e in (r["by_type"] | groups).items()
         ]
         parts += ["<h2>By what the customer did</h2>", table(["type", "targets", *columns], by_type)]
     if report.curves:
-        parts += ["<h2>While it learned</h2>", _picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed.")]
+        parts += ["<h2>While it learned</h2>", picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed.")]
     return "".join(parts)
 
 
@@ -359,42 +318,3 @@ def _open_words(r: Mapping[str, Any]) -> str:
     """What the misses hide, where there are some."""
     metric = f"NDCG@{r['k']}"
     return f" (on the others alone {metric} is {figure(r['open'][metric]['mean'], 4)})" if r["missed"] > 0.005 else ""
-
-
-def _picture(svg: str, caption: str) -> str:
-    return f'<figure>{svg}<figcaption class="caption">{escape(caption)}</figcaption></figure>'
-
-
-def _style() -> str:
-    from qurate.evaluation import charts
-
-    return _CSS + charts.style()
-
-
-_CSS = (
-    ":root{color-scheme:light dark;--ink:#1b1b1a;--muted:#63625d;--page:#fbfaf7;--line:#e3e2dc;--soft:#f1f0eb;--blue:#2a78d6;--hit:#dcebfb}"
-    "@media (prefers-color-scheme:dark){:root{--ink:#f3f2ee;--muted:#aaa9a2;--page:#191918;--line:#3a3a37;--soft:#262624;--blue:#4a94ea;"
-    "--hit:#1d3a5c}}"
-    "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);"
-    "font:16px/1.55 system-ui,'Liberation Sans',Arial,sans-serif}"
-    "main{max-width:60rem;margin:0 auto;padding:2rem 1.25rem 4rem}h1{font-size:1.7rem;line-height:1.2;margin:0 0 1rem}"
-    "h2{font-size:1.2rem;margin:2.5rem 0 .75rem}h3{font-size:1rem;margin:1.75rem 0 .25rem}p{max-width:46rem;margin:.75rem 0}"
-    ".lead{font-size:1.1rem;border-left:4px solid var(--muted);padding:.25rem 0 .25rem .9rem}.lead.better{border-color:#13855c}"
-    ".lead.worse{border-color:#c4442f}figure{margin:1rem 0}svg{max-width:100%;height:auto;display:block}"
-    "figure{overflow-x:auto}figure>svg{min-width:34rem}"
-    ".legend{display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;font-size:.85rem;margin:0 0 .4rem}.legend span{display:inline-flex;gap:.4rem;"
-    "align-items:center}.caption,.ci{color:var(--muted);font-size:.85rem}.ci{white-space:nowrap}.wide{overflow-x:auto}"
-    "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;width:100%}"
-    "th,td{padding:.45rem .7rem;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}td{white-space:nowrap}"
-    "th{color:var(--muted);font-weight:500;vertical-align:bottom}th:first-child,td:first-child{text-align:left;padding-left:.4rem}"
-    "tr.marked{background:var(--soft)}tr.marked bdi{font-weight:600}"
-    ".journey{line-height:2;max-width:none}.chip{display:inline-block;background:var(--soft);border-radius:.35rem;padding:0 .5rem;"
-    "margin:0 .3rem .2rem 0;font-size:.8rem;line-height:1.7}.chip.hit{background:var(--hit)}.visit{color:var(--muted);font-size:.8rem;"
-    "margin:0 .5rem 0 .2rem}"
-)
-
-_PAGE = (
-    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    "<title>{title}</title><style>{style}</style></head>\n<body><main><h1>{title}</h1>{body}{notes}</main></body></html>\n"
-)

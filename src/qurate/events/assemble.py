@@ -7,6 +7,7 @@ import polars as pl
 from qurate.events.fields import Layout, conform_decisions, conform_events
 from qurate.events.layout_rows import CheckedRows
 from qurate.events.schema import EventLog, Kind
+from qurate.events.sources import beside
 
 
 def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[str], whole: bool) -> EventLog:
@@ -18,6 +19,7 @@ def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[st
         decisions=pl.concat(decisions, how="diagonal") if decisions else None,
         items=beside_log.get("items", _features(read, "item_id", "item.")),
         users=beside_log.get("users", _features(read, "user_id", "user.")),
+        beside={key: table.path.name for key in beside_log if (table := beside(path, key)) is not None},
         layout=layout.name,
         kind="logged" if "logged" in kinds else "exposure" if "exposure" in kinds else "organic",
         time_unit=read[0].unit,

@@ -1,7 +1,7 @@
 """Feature columns of items (or users) as a float matrix, with a JSON-able spec so that serving does the same.
 
-Numbers are standardised, text and ids one-hot by their most frequent values, lists and "A|B" text multi-hot, lists of
-floats taken as they are.
+Numbers are standardised, text and ids one-hot by their most frequent values, both with a column more where some are missing;
+lists and "A|B" text are multi-hot, lists of floats taken as they are.
 """
 
 import re
@@ -61,7 +61,7 @@ def feature_names(spec: Spec) -> list[str]:
         elif column["kind"] == "vector":
             names += [f"{name}[{i}]" for i in range(column["length"])]
         else:
-            names += [f"{name}={value}" for value in column["values"]]
+            names += [f"{name}={value}" for value in column["values"]] + ([f"{name}:missing"] if column.get("missing") else [])
     return names
 
 
@@ -114,6 +114,8 @@ def _fit_column(values: pl.Series) -> Spec | None:
         return None  # titles, SKUs: nearly every row has its own
     kept = counts[value].to_list()
     spec = {"name": name, "kind": "multihot" if multi else "onehot", "values": kept}
+    if not multi and bool(_absent(values).any()):
+        spec["missing"] = True
     return (spec if form is None else {**spec, "form": form}) if kept else None
 
 
@@ -148,7 +150,7 @@ def _apply(table: pl.DataFrame, column: Spec) -> NDArray[np.float32]:
     index = flat["value"].cast(pl.Enum(column["values"]), strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
     hot = np.zeros((n, len(column["values"])), np.float32)
     hot[flat["row"].to_numpy()[index >= 0], index[index >= 0]] = 1.0
-    return hot
+    return np.column_stack([hot, _absent(values)]).astype(np.float32) if column.get("missing") else hot
 
 
 def scale_numbers(numbers: NDArray[np.float64], column: Spec) -> NDArray[np.float32]:
@@ -193,6 +195,11 @@ def _texts(values: pl.Series) -> pl.Series:
     if isinstance(values.dtype, pl.List | pl.Array | pl.Struct):
         return pl.Series(values.name, [None] * len(values), dtype=pl.String)
     return values.cast(pl.String, strict=False).str.strip_chars()
+
+
+def _absent(values: pl.Series) -> NDArray[np.bool_]:
+    """[N] whether a row says nothing."""
+    return (_texts(values).fill_null("") == "").to_numpy()
 
 
 def _lists(values: pl.Series, form: str | None = None) -> pl.Series:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from qurate.events.described import described
 from qurate.events.fields import Layout, conform_decisions
 from qurate.events.find_roles import roles_of
 from qurate.events.grouping import group_by_layout
+from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
 from qurate.events.layouts import DECISIONS, OWN
 from qurate.events.places import Paths, find_places
@@ -48,7 +49,8 @@ def read_events(
     """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory with its subfolders.
+        path: a file, several, or a directory with its subfolders; a service's data directory alone, or after the log that was
+            there before it.
         map: contract's column -> the log's own column, a path into one (`properties.product_id`), or two for a time
             (`date+time`); `FILE:column` is for one file.
         layout: read as this one instead of recognising it by the columns.
@@ -64,15 +66,14 @@ def read_events(
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
         MachineError: the machine could not read a file.
     """
-    if isinstance(path, str | Path) and (store := _store_of(Path(path))) is not None:
-        return _read_store_alone(store, decisions)
-    if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
-        raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
+    path, served = _service_in(path, decisions)
+    if served is not None and not path:
+        return served
+    _check_share(max_bad)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
-    types = {"": type} if isinstance(type, str) else dict(type or {})
-    asked = Asked(map or {}, types, value)
+    asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
     asked.check(tables, decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
     reading = Reading(files, asked, keep_duplicates)
@@ -86,12 +87,37 @@ def read_events(
     if main.name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
-    return log
+    return log if served is None else join_logs(log, served)
+
+
+def _check_share(max_bad: object) -> None:
+    if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
+        raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
 
 
 def _store_of(path: Path) -> Path | None:
     inside = path / STORE
     return inside if inside.is_file() else path if path.name == STORE and path.is_file() else None
+
+
+def _service_in(path: Any, decisions: str | Path | None) -> tuple[Any, EventLog | None]:
+    """The paths without that of a service's store, and what it holds; the paths as they are and None where there is none.
+
+    Raises:
+        UserError: two stores.
+    """
+    if not isinstance(path, str | Path | Iterable):
+        return path, None
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    found = {Path(one): store for one in paths if (store := _store_of(Path(one))) is not None}
+    if len(found) > 1:
+        got, where = f"{len(found)}", ", ".join(str(one) for one in found)
+        raise UserError("the store of one service", got, where=where, hint="ingest them one by one", code=Code.BAD_STORE)
+    if not found:
+        return path if isinstance(path, str | Path) else paths, None
+    rest = [one for one in paths if Path(one) not in found]
+    served = _read_store_alone(next(iter(found.values())), decisions if not rest else None)
+    return rest[0] if len(rest) == 1 else rest, served
 
 
 def _read_store_alone(store: Path, decisions: str | Path | None) -> EventLog:

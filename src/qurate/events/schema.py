@@ -108,6 +108,8 @@ class EventLog:
     rows: int = 0  # rows read from the source, bad ones included
     files: list[dict[str, Any]] = field(default_factory=list)  # per file: how it is read, and what each column is
     has_users: bool = True  # False: the log names no users, so user_id is the session or the impression
+    beside: dict[str, str] = field(default_factory=dict)  # "items", "users" -> the file beside the log that was read as that table
+    rewards: dict[str, Any] | None = None  # of the model that the service answers with; None: not known
     whole: bool = True  # False: some file has more rows than were read
 
     @property

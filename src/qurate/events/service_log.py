@@ -14,6 +14,8 @@ from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EXCLUDED, Even
 from qurate.events.side_tables import features_beside
 
 BATCH = 50_000
+REWARDS = "model-rewards.json"
+"""Beside the store: the weights of the model that the service answers with."""
 BUSY_MS = 5_000
 
 EVENTS_SQL = (
@@ -75,7 +77,25 @@ def read_store(path: Path) -> EventLog:
         notes=notes,
         source=[str(path)],
         rows=events.height + decisions.height,
+        files=[_described(path)],
+        rewards=_rewards(path),
     )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The store in a plan, see `events.described`."""
+    columns = [{"column": name, "role": name, "nearest": None, "assumed": False} for name in EVENT_COLUMNS if name not in ("row", "split")]
+    form = {"file": str(path), "format": "store of qurate serve", "container": ""}
+    return {**form, "layout": "qurate", "type_from": "the events that the service was sent", "columns": columns, "map": {}, "type": None}
+
+
+def _rewards(path: Path) -> dict[str, Any] | None:
+    """What an event is worth to the model that the service answers with, as it wrote it beside its store."""
+    try:
+        content = json.loads((path.parent / REWARDS).read_bytes())
+    except (OSError, ValueError):  # of an older version, or a store that was moved without it
+        return None
+    return content if isinstance(content, dict) and content else None
 
 
 def _users(store: apsw.Connection) -> tuple[pl.LazyFrame | None, int]:

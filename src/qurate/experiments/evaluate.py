@@ -13,6 +13,7 @@ from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
 from qurate.experiments.compare import play_all
+from qurate.experiments.five_users import five_users
 from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.mdp.storage import Dataset
@@ -68,7 +69,7 @@ def evaluate(
     result = evaluate_ranking(
         name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked
     )
-    return Report(result, f"{name} on {on}")
+    return Report(result, f"{name} on {on}", sections=lambda: five_users(loaded, exclude))
 
 
 def exclusion_on(model: Model | None, exclude: Sequence[str], dataset: Dataset) -> tuple[str, FloatArray] | None:

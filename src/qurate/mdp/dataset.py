@@ -1,6 +1,7 @@
 """The dataset: a log turned into states, actions, rewards and ends, once, for every learner and every baseline."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from qurate.mdp.credit import CREDIT_WINDOW_US, credit
 from qurate.mdp.decisions import DecisionTable, extract_decisions, repeat_states
 from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
 from qurate.mdp.episodes import Links, link
-from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weights_of
+from qurate.mdp.rewards import DERIVED, Reward, parse_rewards, resolve_rewards, rewards_of_log, unrewarded, weights_of
 from qurate.mdp.splits import Split, split_by_column, split_by_time
 from qurate.mdp.storage import SCHEMA_VERSION, Dataset
 from qurate.types import SESSION_GAP_US, TEST, TRAIN, VALID, FloatArray, Transitions
@@ -43,12 +44,14 @@ def build_dataset(
     tau: Duration = "30d",
     out: str | Path | None = None,
     session_gap_us: int = SESSION_GAP_US,
+    title_column: str | None = None,
 ) -> Dataset:
     """A dataset from a log.
 
     Args:
         log: what `read_events` gave.
-        rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: the defaults.
+        rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: those of the model that a
+            service answered with, else the defaults.
         items: declared items (`item_id`, features, optional `available_from` and `available_until`); None: the log's own table.
         users: `user_id` and features; None: the log's own table.
         episode: session | user; None: session without user ids or where the log spans under 7 days, else user.
@@ -56,6 +59,7 @@ def build_dataset(
         churn_after: silence after which a customer is gone (`30d`, `12h`, or a number of seconds); None: nobody is.
         tau: time constant of the discount across a pause, exp(-pause / tau).
         out: directory to write the dataset to.
+        title_column: column of the items that is their title, where its name does not say so.
         session_gap_us: microseconds of silence that end a visit in a log without session ids.
 
     Raises:
@@ -70,13 +74,21 @@ def build_dataset(
     tau_us = parse_duration(tau, "tau")
     items = _declared(log.items if items is None else items, "item_id", "items")
     users = _declared(log.users if users is None else users, "user_id", "users")
+    _refuse_unknown_title(title_column, items)
     _refuse_unknown_splits(log)
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
     decisions = extract_decisions(encoded, log.kind, session_gap_us)
     _refuse_untrainable(decisions, encoded, log)
+    if rewards is None:
+        rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn_us is not None)
+    for name in () if rewards is None else parse_rewards(rewards):
+        if name not in encoded.types and name not in DERIVED:
+            warnings.warn(unrewarded(name, encoded.types), stacklevel=2)
     components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
     ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
     dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)
+    if title_column is not None:
+        dataset.item_spec["title"] = title_column  # models keep the spec
     return dataset if out is None else dataset.write(out)
 
 
@@ -203,6 +215,12 @@ def _refuse_unknown_splits(log: EventLog) -> None:
             raise UserError(
                 f"one of {', '.join(known)}", repr(name), where="column split", hint=nearest(name, known), code=Code.UNKNOWN_SPLIT
             )
+
+
+def _refuse_unknown_title(column: str | None, items: pl.DataFrame | None) -> None:
+    if column is not None and (items is None or column not in items.columns):
+        hint = "give the table of items with --items" if items is None else nearest(column, items.columns)
+        raise UserError("a column of the table of items", column, where="--title-column", hint=hint, code=Code.UNKNOWN_COLUMN)
 
 
 def _refuse_untrainable(decisions: DecisionTable, encoded: Encoded, log: EventLog) -> None:

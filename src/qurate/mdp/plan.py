@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.events.features import described_features, feature_matrix
 from qurate.events.matching import match_ids, match_notes
 from qurate.events.schema import EventLog
-from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards
+from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards, rewards_of_log, unrewarded
 from qurate.mdp.storage import Dataset
 
 USER_SHARE, ONCE_SHARE, MINUTE_US = 0.05, 0.9, 60_000_000
+FEATURE_ROWS = 10_000
 FEW, FEW_USERS = 200, 40
 """Of fewer events, users or items such shares say nothing: with 20 users each has 5 %."""
 
@@ -24,8 +26,9 @@ def plan_of(
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
     sampled: int | None = None,
+    churn: bool = False,
 ) -> dict[str, Any]:
-    """{"layout", "kind", "time_unit", "rows", "sampled", "files", "types", "ids", "notes"} of a log.
+    """{"layout", "kind", "time_unit", "rows", "sampled", "files", "types", "ids", "features", "notes"} of a log.
 
     Args:
         log: read whole, or so many rows of each file.
@@ -33,10 +36,24 @@ def plan_of(
         items: the table of items, default the log's own.
         users: the table of users, default the log's own.
         sampled: how many rows of each file were read; None: all.
+        churn: whether `churn_after` is given.
     """
+    if rewards is None and log.rewards is not None:
+        rewards = rewards_of_log(log.rewards, log.events.select(pl.col("type").unique()).collect()["type"].to_list(), log.kind, churn)
+        said = ", ".join(f"{name} {one.weight:g}" for name, one in (rewards or {}).items())
+        kept = [f"rewards as the service's model weighs them: {said}; --rewards says otherwise"] if rewards else []
+    else:
+        kept = []
     types, notes = _types(log, rewards)
     tables = {"items": log.items if items is None else items.lazy(), "users": log.users if users is None else users.lazy()}
     ids = [_common(log, name, table) for name, table in tables.items() if table is not None]
+    features = {one["table"]: _features(tables[one["table"]], one["matched"] < one["ids"]) for one in ids}
+    given = {"items": items, "users": users}
+    kept += [
+        f"{file}, which stands beside the log, is read as the table of {name}; --{name} FILE says another"
+        for name, file in log.beside.items()
+        if given[name] is None
+    ]
     notes += [note for one in ids for note in one.pop("notes")]
     return {
         "layout": log.layout,
@@ -48,8 +65,19 @@ def plan_of(
         "files": [{name: value for name, value in file.items() if name not in ("map", "type")} for file in log.files],
         "types": types,
         "ids": ids,
-        "notes": [*log.notes, *notes],
+        "features": features,
+        "notes": [*log.notes, *kept, *notes],
     }
+
+
+def _features(table: pl.LazyFrame | None, some_missing: bool) -> list[dict[str, Any]]:
+    """What each column of a table becomes, by its first rows; where ids of the log are not in it, with missing values."""
+    if table is None:
+        return []
+    first = table.head(FEATURE_ROWS).collect()
+    if some_missing:
+        first = pl.concat([first, first.clear(1)])
+    return described_features(feature_matrix(first)[1])
 
 
 def _types(log: EventLog, rewards: str | Mapping[str, Any] | None) -> tuple[list[dict[str, Any]], list[str]]:
@@ -70,11 +98,11 @@ def _types(log: EventLog, rewards: str | Mapping[str, Any] | None) -> tuple[list
 
 def reward_notes(types: list[dict[str, Any]], given: Mapping[str, Any]) -> list[str]:
     """What is worth nothing, and what has a worth and does not occur."""
-    notes = []
-    names = [one["type"] for one in types]
-    for name in given:
-        if name not in names and name not in DERIVED:
-            notes.append(f"a reward is given for {name}, and the log has no event of that type; it has {', '.join(names[:10]) or 'none'}")
+    notes = [
+        unrewarded(name, [one["type"] for one in types])
+        for name in given
+        if name not in DERIVED and all(one["type"] != name for one in types)
+    ]
     nothing = [one for one in types if not one["weight"] and one["type"] not in ("shown", "impression", "none")]
     if nothing:
         said = ", ".join(f"{one['type']} ({one['rows']:,})" for one in nothing[:10])

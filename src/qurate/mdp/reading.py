@@ -1,5 +1,6 @@
 """One way from files to a dataset for `validate` and `ingest`: the plan, the checks, the dataset. What fails one fails both."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,9 @@ def plan(request: Request) -> dict[str, Any]:
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
     log = request.read_log(rows)
     items, users, said = request.tables()
-    made = plan_of(log, request.build.get("rewards"), items, users, None if log.whole else rows)
+    made = plan_of(
+        log, request.build.get("rewards"), items, users, None if log.whole else rows, request.build.get("churn_after") is not None
+    )
     made["notes"] += said
     return {**made, "command": command(log, request.log, request.typed, request.output)}
 
@@ -143,7 +146,9 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     if all(one["ok"] for one in checks):
         say("building the dataset")
         try:
-            dataset = build_dataset(log, items=items, users=users, **request.build)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # the plan says it
+                dataset = build_dataset(log, items=items, users=users, **request.build)
         except UserError as error:
             checks.append({"name": "can be trained", "ok": False, "count": 0, "rows": [], "message": error.typed})
             return Checked(log, checks, None, said, error)

@@ -137,6 +137,22 @@ def resolve_rewards(spec: str | Mapping[str, Any] | None, types: Sequence[str], 
     return rewards
 
 
+def unrewarded(name: str, types: Sequence[str]) -> str:
+    """The note on a reward for a type that the log does not have."""
+    return f"a reward is given for {name}, and the log has no event of that type; it has {', '.join(sorted(types)[:10]) or 'none'}"
+
+
+def rewards_of_log(kept: Mapping[str, Any] | None, types: Sequence[str], kind: str, churn: bool) -> dict[str, Reward] | None:
+    """Those of the model that a service answered with which this log can have; None where that is none.
+
+    Args:
+        kept: `EventLog.rewards`. types, kind, churn: as for `resolve_rewards`.
+    """
+    possible = {*types, *(["no_response"] if kind != "organic" else []), *(["leave"] if churn else [])}
+    found = {name: reward for name, reward in parse_rewards(kept).items() if name in possible} if kept else {}
+    return found if any(reward.weight for reward in found.values()) else None
+
+
 def weights_of(rewards: Mapping[str, Reward]) -> FloatArray:
     """float32 [R]."""
     return np.array([reward.weight for reward in rewards.values()], np.float32)

@@ -4,6 +4,7 @@ manifest.json       format, versions, sha256 and size of every file, golden answ
 config.json         algorithm, settings, the ranker's own numbers   weights.safetensors  its arrays, popularity, availability
 vocabulary.json     item ids and event types, in index order        features.json        how features are encoded
 rewards.json        what an event is worth                          metrics.json         what training measured
+report.html         the model's page, where one was made
 histories/          the users of the training log and their events; not with `--no-histories`, nor in older models
 """
 
@@ -43,18 +44,20 @@ from qurate.types import Availability
 FORMAT = 1
 MANIFEST_KEYS = {"qurate": str, "torch": str, "version": str, "algorithm": str, "files": dict, "golden": list}
 FILES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json", "rewards.json", "metrics.json")
+PAGE = "report.html"
 RANKER = "ranker."
 """Prefix of the ranker's arrays."""
 
 PartsT = TypeVar("PartsT", bound=ModelParts)
 
 
-def write_model(model: PartsT, path: str | Path, force: bool = False) -> PartsT:
+def write_model(model: PartsT, path: str | Path, force: bool = False, page: str | None = None) -> PartsT:
     """Writes the model directory and returns the model with its version (the first 12 digits of its weights' sha256).
 
     Args:
         path: the directory; an older model there is replaced in one rename, or not at all.
         force: replace what is there even if it is no model.
+        page: HTML for people, kept beside; nothing reads it.
 
     Raises:
         UserError: `path` is a file, a directory that is not a model, or one with files besides the model's.
@@ -66,6 +69,7 @@ def write_model(model: PartsT, path: str | Path, force: bool = False) -> PartsT:
     check_directory(target, MODEL, force)
     kept = {} if model.histories is None else model.histories.saved()
     contents = {**_contents(model, target), **kept, **model.checkpoint}
+    contents |= {} if page is None else {PAGE: page.encode("utf-8", "replace")}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     model = model.with_provenance(version=digests["weights.safetensors"][:12])
     manifest = {

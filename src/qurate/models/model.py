@@ -15,18 +15,19 @@ from qurate.models.recommend import recommend
 class Model(ModelParts):
     """All that answers a request (`ModelParts`), with saving and answering."""
 
-    def save(self, path: str | Path, *, force: bool = False) -> "Model":
+    def save(self, path: str | Path, *, force: bool = False, page: str | None = None) -> "Model":
         """Writes the model directory and returns the model with its version.
 
         Args:
             path: the directory; an older model there is replaced in one rename, or not at all.
             force: replace what is there even if it is no model.
+            page: HTML for people (`report.html`).
 
         Raises:
             UserError: `path` is a file, a directory that is not a model, or one with files besides the model's.
             MachineError: the disk is full or not writable; what was at `path` is still there.
         """
-        return write_model(self, path, force)
+        return write_model(self, path, force, page)
 
     def recommend(
         self,

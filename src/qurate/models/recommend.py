@@ -13,6 +13,7 @@ import polars as pl
 from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
+from qurate.events.titles import titles
 from qurate.mdp.storage import Dataset
 from qurate.models.answer import AnswerRequest, decide, observe
 from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
@@ -135,6 +136,15 @@ def exclusion(model: ModelParts, exclude: Sequence[str] = ()) -> tuple[list[str]
     """The item ids of `exclude`, and which of a customer's own items are not shown again: the model's default if unsaid."""
     ids, rule = parse_exclude(exclude, model.vocabulary.types)
     return ids, rule or parse_exclude([model.answering.exclude], model.vocabulary.types)[1] or NOTHING_EXCLUDED
+
+
+def titles_of(model: ModelParts) -> dict[str, str]:
+    """Title of each item by id, where the model's histories or its dataset are there and have a column of titles."""
+    try:
+        past = histories_of(model)
+    except UserError:  # another dataset stands in its place: there are no titles then
+        return {}
+    return {} if past is None else titles(past.items, model.answering.item_spec)
 
 
 def _name_unknown(model: ModelParts, candidates: Sequence[str], exclude: Sequence[str]) -> None:

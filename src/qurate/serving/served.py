@@ -1,5 +1,6 @@
 """A trained model as the service sees it: with the rule it is served by, and what training knew of each customer."""
 
+import json
 import logging
 from collections.abc import Sequence
 from itertools import chain
@@ -14,7 +15,9 @@ from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.events.features import feature_matrix
 from qurate.events.schema import OTHER
+from qurate.events.service_log import REWARDS
 from qurate.events.vocabulary import Vocabulary
+from qurate.files import replacing_file
 from qurate.models.answer import AnswerRequest, decide_all
 from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
@@ -137,8 +140,20 @@ class ServedModel:
             beside.replace(target)
         except (OSError, pl.exceptions.ComputeError) as error:  # polars reports a full disk as the latter
             log.warning("note: %s was not written (%s): give `ingest` the items with --items", target, error)
+        else:
+            self._write_rewards(directory / REWARDS)
         finally:
             beside.unlink(missing_ok=True)
+
+    def _write_rewards(self, target: Path) -> None:
+        """What an event is worth to this model, so that `ingest DIR` weighs the answers as it does."""
+        a = self.model.answering
+        worth = {name: {**a.rewards.get(name, {}), "weight": float(weight)} for name, weight in zip(a.components, a.weights)}
+        try:
+            with replacing_file(target) as beside:
+                beside.write_bytes(json.dumps(worth, ensure_ascii=False).encode())
+        except OSError as error:
+            log.warning("note: %s was not written (%s): give `ingest` the weights with --rewards", target, error.strerror)
 
 
 def encode_windows(vocabulary: Vocabulary, windows: Sequence[UserWindow]) -> list[HistoryRows]:

@@ -33,6 +33,7 @@ from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.training.calibrate import calibrate, held_out, without_users
 from qurate.training.drawing import log_sampler, optimiser_of
+from qurate.training.from_model import carry_weights
 from qurate.training.log_defaults import updates_of
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
@@ -53,6 +54,7 @@ def train_on_log(
     limits: Limits,
     saved: Mapping[str, bytes] | None = None,
     report: StepCallback | None = None,
+    start: Model | None = None,
 ) -> Model:
     """A Q-network trained on the train split, with a checkpoint.
 
@@ -60,6 +62,7 @@ def train_on_log(
         where: directory of the dataset, None where it was never written.
         weights: float32 [R] of the reward components.
         saved: the checkpoint of an earlier run, which goes on.
+        start: a model whose weights the network begins with.
 
     Raises:
         UserError: a dataset from which nothing can be learnt.
@@ -74,7 +77,7 @@ def train_on_log(
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
-    learner = _learner(dataset, store, settings, algorithm, weights, seed=seed, horizon=horizon)
+    learner = _learner(dataset, store, settings, algorithm, weights, seed=seed, horizon=horizon, start=start)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
     wanted = limits.steps or horizon
     if saved is not None:
@@ -83,16 +86,7 @@ def train_on_log(
             checkpoint.restore_parts({"sampler": drawn}, checkpoint.read_arrays(saved))
     metrics = consume(train_from_log(learner, store, drawn, rng, settings), run, wanted, limits.budget, report)
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
-    ranker = NetworkRanker(
-        cast(ValueNetwork, learner.ema),
-        dataset.item_features,
-        _ranks_by(dataset, settings),
-        settings.offline.support_threshold,
-        len(t.candidates) > 0,
-        columns=None if store.columns is None else tuple(store.columns),
-        n_types=dataset.vocabulary.n_types,
-        mean_reward=_mean_reward(t.reward[sampler.index] @ weights),
-    )
+    ranker = _ranker(dataset, learner, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
@@ -100,6 +94,19 @@ def train_on_log(
     return replace(
         model.with_provenance(metrics=metrics),
         checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of({"sampler": drawn}) or None),
+    )
+
+
+def _ranker(dataset: Dataset, learner: Learner, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
+    return NetworkRanker(
+        cast(ValueNetwork, learner.ema),
+        dataset.item_features,
+        _ranks_by(dataset, settings),
+        settings.offline.support_threshold,
+        len(dataset.transitions.candidates) > 0,
+        columns=None if store.columns is None else tuple(store.columns),
+        n_types=dataset.vocabulary.n_types,
+        mean_reward=mean_reward,
     )
 
 
@@ -196,7 +203,7 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSam
 
 
 def _learner(
-    dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, *, seed: int, horizon: int
+    dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, *, seed: int, horizon: int, start: Model | None
 ) -> Learner:
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
@@ -205,6 +212,8 @@ def _learner(
     )  # fmt: skip
     if isinstance(network, CatalogueNetwork) and network.candidate is not None:
         network.candidate.standardise(_some_features(store, dataset))
+    if start is not None:
+        carry_weights(network, start, dataset, store.columns)
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
     rate = partial(cosine_rate, horizon=horizon) if settings.learning.lr_schedule == "cosine" else None

@@ -15,11 +15,17 @@ import torch
 
 from qurate.errors import Code, UserError
 from qurate.learning.loops import Progress
+from qurate.settings import LearningSettings, Settings
+from qurate.types import FloatArray
 
 StepCallback = Callable[[int, int, dict[str, float]], None]
 """Called now and then with (steps done, steps wanted, figures)."""
 
 CURVE_POINTS = 100
+DIVERGED_SHARE, DIVERGED_LEAST = 0.1, 3
+"""A run of which a larger share of the updates, and more than so many, were skipped has not learned what it was to."""
+LARGE_LR, LARGE_WEIGHT = 0.1, 1e6
+"""Beyond them the step size, or the rewards, is the likely cause."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,7 @@ class Run(msgspec.Struct):
     curve: list[dict[str, float]] = []
     recent: list[tuple[float, float, float | None]] = []  # loss, Q and reward of the updates since the curve's last point
     alarms: float = 0
+    updates: int = 0  # those without a step too
     skipped: int = 0  # updates without a step, because loss or gradient were not finite
 
 
@@ -62,11 +69,36 @@ def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | Non
                 stopped = "budget"
                 break
     figures = {"steps": run.steps, "stopped": stopped, "seconds": round(time.monotonic() - began, 2)}
-    return figures | {"alarms": run.alarms, "skipped": run.skipped, "curve": run.curve}
+    return figures | {"alarms": run.alarms, "updates": run.updates, "skipped": run.skipped, "curve": run.curve}
+
+
+def refuse_divergence(metrics: Mapping[str, Any], settings: Settings, weights: FloatArray) -> None:
+    """
+    Args:
+        metrics: what `consume` gave. settings: of the run. weights: float32 [R] of the reward components.
+
+    Raises:
+        UserError: more than a few updates had no finite loss or gradient.
+    """
+    updates, skipped = metrics.get("updates", 0), metrics.get("skipped", 0)
+    if skipped <= max(DIVERGED_SHARE * updates, DIVERGED_LEAST):
+        return
+    lr, largest = settings.learning.lr, float(np.abs(weights).max(initial=0.0))
+    where, cause = f"--set lr={lr:g}", f"with lr={lr:g}"
+    hint = f"use a smaller lr (the default is {LearningSettings().lr:g})"
+    if lr <= LARGE_LR and largest >= LARGE_WEIGHT:
+        where, cause = "--rewards", f"with a reward weight of {largest:g}"
+        hint = "only the ratios of the weights matter: divide all of them"
+    elif lr <= LARGE_LR:
+        hint = "use a smaller lr or target_tau, loss=huber, or a cap on values (--rewards of `qurate ingest`)"
+    last = f"; the last finite loss was {metrics['curve'][-1]['loss']:.4g}" if metrics.get("curve") else ""
+    got = f"{skipped:,} of {updates:,} updates skipped because the loss or its gradient was not finite, {cause}{last}"
+    raise UserError("a training run that converges", got, where=where, hint=f"{hint}; nothing was written", code=Code.DIVERGED)
 
 
 def _note(run: Run, loss: float, stats: Mapping[str, float], reward: float) -> None:
     run.alarms += stats["alarm"]
+    run.updates += 1
     if stats["stepped"]:
         run.recent.append((loss, stats["q"], None if np.isnan(reward) else reward))
     else:

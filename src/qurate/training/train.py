@@ -5,20 +5,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
 from qurate.baselines.registry import FITTED, READS_HISTORY
 from qurate.environments.registry import is_world, make_engine
 from qurate.errors import Code, UserError, nearest
 from qurate.mdp.storage import Dataset
-from qurate.models.model import Model
+from qurate.models.model import Model, load
 from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
+from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_engine
 from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
-from qurate.training.run import Limits, StepCallback
+from qurate.training.run import Limits, StepCallback, refuse_divergence
 
 SEEDS = 2**63
 """Above all seeds: torch takes no larger ones."""
@@ -33,8 +34,10 @@ def train(
     *,
     budget: float | None = None,
     resume: str | Path | None = None,
+    start: Model | str | Path | None = None,
     rewards: str | Mapping[str, Any] | None = None,
-    histories: bool = True,
+    histories: bool | None = None,
+    keep_diverged: bool = False,
     progress: StepCallback | None = None,
     **settings: Any,
 ) -> Model:
@@ -49,40 +52,96 @@ def train(
         steps: updates (dataset) or decisions (environment); None = a default by size.
         budget: seconds after which training stops.
         resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm, settings and rewards.
+        start: a model of an earlier dataset, also of another catalogue. Its algorithm, settings and reward weights are kept unless
+            given, and its network is where training begins: items by their ids, new ones by their features.
         rewards: other weights for the reward components of the dataset or environment, `{name: weight}`; the rest get 0.
-        histories: keep the events and features of the users of the dataset in the model, to answer for them.
+        histories: keep the events and features of the users of the dataset in the model, to answer for them. None = yes, or as
+            in `start`.
+        keep_diverged: return the model of a run whose losses were not finite, too.
         progress: called now and then.
         settings: see `qurate.settings`.
 
     Raises:
         UserError: unknown names, an option or setting that the algorithm does not have, a dataset from which nothing can be
-            learnt, a checkpoint that does not fit.
+            learnt, a checkpoint that does not fit, a run that diverged.
     """
     limits = _check(data, env, resume, seed, steps, budget)
     if resume is not None:
-        given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm}
-        return resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories, report=progress)
-    algorithm, seed = algorithm or "dqn", seed or 0
-    task = env is not None and not is_world(env)
-    if env is not None:
-        chosen = _settings(algorithm, settings, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
-        _refuse_for_environment(env, algorithm, rewards, task)
-        if task:
-            return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=progress)
-        engine = make_engine(env, window=chosen.window)
-        model = fresh_model(engine, chosen, algorithm, seed, env)
-        if rewards is not None:
-            model = model.with_answering(weights=reweighted(model.components, rewards, env))
-        return train_in_engine(model, engine, seed, steps or ONLINE_STEPS, budget=budget, resumable=True, report=progress)
-    _settings(algorithm, settings)  # a mistake in the options is known before a large dataset is read
-    dataset, where = data if isinstance(data, Dataset) else Dataset.read(str(data)), dataset_place(data)
-    chosen = _settings(algorithm, settings, log_defaults(dataset, algorithm))
-    weights = dataset.weights if rewards is None else reweighted(dataset.components, rewards, "the dataset")
+        given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm, "--from": start}
+        model = resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories is not False, report=progress)
+    elif env is None:
+        model = _on_dataset(data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, report=progress)
+    else:
+        if start is not None:
+            raise UserError("a dataset", f"--env {env}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
+        model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, report=progress)
+    if not keep_diverged:
+        refuse_divergence(model.metrics, model.settings, model.weights)
+    return model
+
+
+def _in_environment(
+    env: str,
+    algorithm: str,
+    given: dict[str, Any],
+    rewards: str | Mapping[str, Any] | None,
+    *,
+    seed: int,
+    limits: Limits,
+    report: StepCallback | None,
+) -> Model:
+    """See `train`."""
+    task = not is_world(env)
+    chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
+    _refuse_for_environment(env, algorithm, rewards, task)
+    if task:
+        return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
+    engine = make_engine(env, window=chosen.window)
+    model = fresh_model(engine, chosen, algorithm, seed, env)
+    if rewards is not None:
+        model = model.with_answering(weights=reweighted(model.components, rewards, env))
+    return train_in_engine(model, engine, seed, limits.steps or ONLINE_STEPS, budget=limits.budget, resumable=True, report=report)
+
+
+def _on_dataset(
+    data: Dataset | str | Path | None,
+    algorithm: str | None,
+    given: dict[str, Any],
+    start: Model | str | Path | None,
+    rewards: str | Mapping[str, Any] | None,
+    histories: bool | None,
+    *,
+    seed: int,
+    limits: Limits,
+    report: StepCallback | None,
+) -> Model:
+    """See `train`."""
+    begun = load(start) if isinstance(start, str | Path) else start
+    algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
+    _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
-        return with_histories(fit_on_log(dataset, chosen, algorithm, where=where, weights=weights), dataset, histories)
-    model = train_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=progress)
-    return with_histories(model, dataset, histories)
+    dataset, where = data if isinstance(data, Dataset) else Dataset.read(str(data)), dataset_place(data)
+    kept, usual = {}, log_defaults(dataset, algorithm)
+    if begun is not None:
+        names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
+        kept = {name: value for name, value in kept_settings(begun, algorithm, names, dataset.kind).items() if name not in given}
+    chosen = _settings(algorithm, {**kept, **given}, usual)
+    if begun is not None:
+        check_start(begun, algorithm, chosen, kept, _settings(algorithm, {}, usual))
+    if rewards is not None:
+        weights = reweighted(dataset.components, rewards, "the dataset")
+    else:
+        weights = dataset.weights if begun is None else kept_weights(begun, dataset)
+    if algorithm in FITTED:
+        model = fit_on_log(dataset, chosen, algorithm, where=where, weights=weights)
+    else:
+        model = train_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=report, start=begun)
+    if begun is not None:
+        place = str(start) if isinstance(start, str | Path) else begun.version
+        model = model.with_provenance(metrics=model.metrics | {"started_from": place})
+    wanted = begun is None or begun.histories is not None
+    return with_histories(model, dataset, wanted if histories is None else histories)
 
 
 def _check(
@@ -110,11 +169,16 @@ def _settings(
         UserError: an unknown algorithm or setting, or a setting that the algorithm does not have.
     """
     if algorithm in FITTED:
-        return from_flat(parse_leaves(given, ["window"] if algorithm in READS_HISTORY else [], algorithm))
+        return from_flat(parse_leaves(given, _fitted_settings(algorithm), algorithm))
     if algorithm not in ALGORITHMS:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
     return algorithm_settings(algorithm, given, defaults, without)
+
+
+def _fitted_settings(algorithm: str) -> list[str]:
+    """The settings of a baseline."""
+    return ["window"] if algorithm in READS_HISTORY else []
 
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
