@@ -14,6 +14,7 @@ from qurate.events.assemble import assemble
 from qurate.events.described import described
 from qurate.events.fields import Layout, conform_decisions
 from qurate.events.find_roles import roles_of
+from qurate.events.frames import Frame, frames_of, is_frame, table_of
 from qurate.events.grouping import group_by_layout
 from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
@@ -26,14 +27,16 @@ from qurate.events.set_aside import refuse_if_bad
 from qurate.events.sources import STORE, Table, beside, open_table, open_tables, with_joined
 
 DEFAULT_MAX_BAD = 0.01
+DECISIONS_FRAME = "decisions"
+"""The name of a decisions table that is a DataFrame."""
 
 
 def read_events(
-    path: Paths,
+    path: Paths | Frame,
     map: dict[str, str] | None = None,
     layout: str | None = None,
     max_bad: float = DEFAULT_MAX_BAD,
-    decisions: str | Path | None = None,
+    decisions: str | Path | Frame | None = None,
     *,
     type: str | Mapping[str, str] | None = None,
     value: str | None = None,
@@ -46,13 +49,14 @@ def read_events(
     time_form: str | None = None,
     order: str | None = None,
 ) -> EventLog:
-    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
+    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), a DataFrame, or a directory of
+    `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory with its subfolders; a service's data directory alone, or after the log that was
-            there before it.
+        path: a file, several, or a directory with its subfolders; a DataFrame or LazyFrame of polars, or a DataFrame of pandas; a
+            service's data directory alone, or after the log that was there before it.
         map: contract's column -> the log's own column, a path into one (`properties.product_id`), or two for a time
-            (`date+time`); `FILE:column` is for one file.
+            (`date+time`); `FILE:column` is for one file (a decisions table that is a DataFrame is named `decisions`).
         layout: read as this one instead of recognising it by the columns.
         max_bad: largest share of bad rows, 0..1; duplicates are dropped and not counted.
         decisions: the decisions table; default `decisions.*` beside the events, where there is one.
@@ -66,15 +70,16 @@ def read_events(
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
         MachineError: the machine could not read a file.
     """
+    framed, path = frames_of(path, time_form=time_form, order=order)
     path, served = _service_in(path, decisions)
-    if served is not None and not path:
+    if served is not None and not path and not framed:
         return served
     _check_share(max_bad)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
-    tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
-    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
+    tables, unread = ([], []) if framed and not path else open_tables(path, **forms, time_form=time_form, order=order)
+    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
-    asked.check(tables, decisions)
+    asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
     reading = Reading(files, asked, keep_duplicates)
     first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
@@ -145,9 +150,12 @@ def _with_files(log: EventLog, groups: list[tuple[Layout, list[Table]]], roles: 
     )
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked, rows: int | None) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | Frame | None, asked: Asked, rows: int | None) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
-    table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
+    if decisions is None:
+        table = beside(path, "decisions")
+    else:
+        table = table_of(decisions, DECISIONS_FRAME) if is_frame(decisions) else open_table(find_places(decisions)[0][0])
     if table is None:
         return log
     table = _first_rows(table, rows)
