@@ -226,6 +226,12 @@ class QurateError(Exception):
         code: its short name, exit code and HTTP status.
 
     Attributes: all of these, and `typed`, the line with the options of the command line. `str(error)` names arguments of Python.
+
+    >>> try:
+    ...     qurate.train(log, algorithm="dqnn")
+    ... except qurate.QurateError as error:
+    ...     print(error)
+    expected a known algorithm, got dqnn, at algorithm; did you mean dqn?
     """
 
     def __init__(self, expected: str, got: str, *, code: Code, where: str = "", hint: str = "") -> None:
@@ -247,11 +253,22 @@ class QurateError(Exception):
 
 
 class UserError(QurateError):
-    """The user's mistake: exit code 2."""
+    """The user's mistake: exit code 2.
+
+    >>> try:
+    ...     qurate.read_events("no-such-file.csv")
+    ... except qurate.UserError as error:
+    ...     print(error.exit_code, error)
+    2 expected an existing file or directory, got nothing, at no-such-file.csv; check the path
+    """
 
 
 class MachineError(QurateError):
-    """The machine failed (disk full, unreadable file, port taken): exit code 1."""
+    """The machine failed (disk full, unreadable file, port taken): exit code 1.
+
+    >>> issubclass(qurate.MachineError, qurate.QurateError), issubclass(qurate.MachineError, qurate.UserError)
+    (True, False)
+    """
 
 
 NAMED, COMPARED = 40, 20_000

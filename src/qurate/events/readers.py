@@ -60,15 +60,18 @@ def read_events(
         layout: read as this one instead of recognising it by the columns.
         max_bad: largest share of bad rows, 0..1; duplicates are dropped and not counted.
         decisions: the decisions table; default `decisions.*` beside the events, where there is one.
-        type: event type of every row, or of each file by its name.
-        value: arithmetic over columns that gives the value, such as `quantity*price`.
-        keep_duplicates: rows that stand twice are two events.
-        rows: read only so many of each file, for a plan.
+        type: event type of every row, or of each file by its name. value: arithmetic over columns, such as `quantity*price`.
+        keep_duplicates: rows that stand twice are two events. rows: read only so many of each file, for a plan.
         separator, header, columns, encoding, time_form, order: as for `open_tables`; None: found by looking.
 
     Raises:
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
         MachineError: the machine could not read a file.
+
+    >>> qurate.read_events(log)
+    EventLog(organic, layout qurate, 240 rows, 0 bad, from DataFrame)
+    >>> qurate.read_events(log.rename({"user_id": "customer"}), map={"user_id": "customer"}).rows
+    240
     """
     framed, path = frames_of(path, time_form=time_form, order=order)
     path, served = _service_in(path, decisions)
@@ -81,18 +84,22 @@ def read_events(
     asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
     asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
-    reading = Reading(files, asked, keep_duplicates)
-    first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
-    read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
-    main = groups[0][0]
-    notes = [*unread, *(note for part in read for note in part.notes)]
-    notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
-    log = assemble(main, groups[0][1][0].path, read, notes, whole=not any(table.cut for table in tables))
-    log = _with_files(log, groups, files, asked)
-    if main.name == OWN or decisions is not None:
+    log = _assembled(groups, ignored, Reading(files, asked, keep_duplicates), unread)
+    if groups[0][0].name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
     return log if served is None else join_logs(log, served)
+
+
+def _assembled(groups: list[tuple[Layout, list[Table]]], ignored: list[Path], reading: Reading, unread: list[str]) -> EventLog:
+    """The log of the files of each layout, without its decisions table."""
+    first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
+    read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
+    notes = [*unread, *(note for part in read for note in part.notes)]
+    notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
+    whole = not any(table.cut for _, members in groups for table in members)
+    log = assemble(groups[0][0], groups[0][1][0].path, read, notes, whole=whole)
+    return _with_files(log, groups, reading.roles, reading.asked)
 
 
 def _check_share(max_bad: object) -> None:

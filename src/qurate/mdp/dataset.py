@@ -70,6 +70,9 @@ def build_dataset(
     Raises:
         UserError: the log cannot train anything (no decision, one item, no reward), or an argument is wrong.
         MachineError: the directory cannot be written.
+
+    >>> qurate.build_dataset(log, rewards={"click": 1, "purchase": 10})
+    Dataset(organic, 240 events, 0 decisions, 6 users, 7 items, path=None)
     """
     if split not in ("time", "column"):
         raise UserError("time or column", str(split), where="split", hint="leave it out for time", code=Code.BAD_SPLIT)
@@ -85,17 +88,21 @@ def build_dataset(
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
     decisions = extract_decisions(encoded, log.kind, session_gap_us)
     _refuse_untrainable(decisions, encoded, log)
-    if rewards is None:
-        rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn_us is not None)
-    for name in () if rewards is None else parse_rewards(rewards):
-        if name not in encoded.types and name not in DERIVED:
-            warnings.warn(unrewarded(name, encoded.types), stacklevel=2)
-    components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
+    components = _components(rewards, log, encoded, churn_us is not None)
     ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
     dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)
     if title_column is not None:
         dataset.item_spec["title"] = title_column  # models keep the spec
     return dataset if out is None else dataset.write(out)
+
+
+def _components(rewards: str | Mapping[str, Any] | None, log: EventLog, encoded: Encoded, churn: bool) -> dict[str, Reward]:
+    if rewards is None:
+        rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn)
+    for name in () if rewards is None else parse_rewards(rewards):
+        if name not in encoded.types and name not in DERIVED:
+            warnings.warn(unrewarded(name, encoded.types), stacklevel=3)
+    return resolve_rewards(rewards, encoded.types, log.kind, churn)
 
 
 @dataclass(frozen=True, slots=True)
