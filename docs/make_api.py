@@ -13,19 +13,22 @@ HEAD = """# Python
 Made from the docstrings by `python docs/make_api.py`. The road is `read_events` -> `build_dataset` -> `train` -> `evaluate` ->
 `Model.recommend`; wherever a log or a table is expected, a file, a DataFrame of polars or one of pandas will do (pandas is no
 dependency; it needs pyarrow). Errors are `UserError` (a mistake in what was given) or `MachineError`; their text names what was
-expected, what came, where, and what to do.
+expected, what came, where, and what to do. Whole scripts for a shop, a live platform, news, films and advertisements, and a
+notebook, are in [examples/](../examples).
 
 In the examples `log` is this table, and everything else is there after `import qurate`:
 
 ```python
 import polars as pl
 
-log = pl.DataFrame({
-    "user_id": [f"u{i % 6}" for i in range(240)],
-    "item_id": [f"i{i % 7}" for i in range(240)],
-    "type": ["purchase" if i % 5 == 0 else "click" for i in range(240)],
-    "timestamp": [1_717_200_000 + 600 * i for i in range(240)],
-})
+log = pl.DataFrame(
+    {
+        "user_id": [f"u{i % 6}" for i in range(240)],
+        "item_id": [f"i{i % 7}" for i in range(240)],
+        "type": ["purchase" if i % 5 == 0 else "click" for i in range(240)],
+        "timestamp": [1_717_200_000 + 600 * i for i in range(240)],
+    }
+)
 ```
 
 """
