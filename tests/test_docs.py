@@ -1,5 +1,6 @@
 """The documents: commands in blocks marked `bash run` are run; links, names and both READMEs must agree."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -141,7 +142,7 @@ def test_no_line_breaks_inside_a_sentence_of_a_chinese_page(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "\n", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     lines = prose.split("\n")
     own = re.compile(r"(\||#|<!--|    |\* |- |\d+\. )")
-    broken = [b for a, b in zip(lines, lines[1:]) if a.strip() and b.strip() and not own.match(b) and not re.match(r"\||#|<!--", a)]
+    broken = [b for a, b in itertools.pairwise(lines) if a.strip() and b.strip() and not own.match(b) and not re.match(r"\||#|<!--", a)]
     assert broken == []
 
 
