@@ -135,7 +135,8 @@ def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], 
         baselines["popularity_1d"] = fit_popularity(dataset, half_life_days=1.0)
     if shown:
         baselines |= listed_baselines(dataset)
-    result = evaluate_ranking("dqn", log.name, dataset, scores, baselines, k=K, window=first.window, visits=log.visits)
+    main = first.by if first.by == "behaviour_times_q" else "q"
+    result = evaluate_ranking("dqn", log.name, dataset, scores, baselines, main, k=K, window=first.window, visits=log.visits)
     return {"ranking": result, "orders_of_all_lists": orders_of_all_lists(dataset) if shown else None}
 
 

@@ -8,6 +8,7 @@ from results_logs import SHARED, TRIED
 LABELS = {
     "q": "DQN, ranked by Q",
     "q_in_support": "DQN, Q within the support of the behaviour head",
+    "behaviour_times_q": "DQN, log pi_b + log Q",
     "behaviour": "DQN's behaviour head (cross-entropy, not Q-learning)",
     "myopic": "myopic (gamma = 0), ranked by its Q",
     "popularity": "popularity",
@@ -18,7 +19,7 @@ LABELS = {
     "site_order": "the site's own order",
     "last_touched": "last touched first, else the site's order",
 }
-LEARNED_BY_TD = ("q", "q_in_support")
+LEARNED_BY_TD = ("q", "q_in_support", "behaviour_times_q")
 KINDS = {
     "organic": "organic: it says what customers chose, not what was shown",
     "exposure": "exposure: it says what was shown, without probabilities",
@@ -53,15 +54,16 @@ expectation. **It is agreement with what was chosen, not value**: a policy that 
 Value is measured on simulated customers (README) or estimated from a log with probabilities.
 
 * HR@{k}, NDCG@{k}, MRR@{k} with 95 % intervals: bootstrap over users, nested in the training seeds (baselines have no seed).
-* Three scores of the same DQN are kept apart: Q alone, Q within the support of the behaviour head (BCQ), and that head itself, which is
-  trained by cross-entropy. "First choice" says how often a score's first item equals the behaviour head's: near 1, Q adds nothing.
+* The scores of the same DQN are kept apart: Q alone, Q within the support of the behaviour head (BCQ), log pi_b + log Q, and that head
+  pi_b itself, which is trained by cross-entropy. "First choice" says how often a score's first item equals the behaviour head's: near 1,
+  Q adds nothing.
 * Myopic is the same network, data, updates and settings with gamma = 0.
 * "Missed": share of targets that could not be ranked (items that did not exist, or were never seen, in training). They count as 0 in every
   row; "HR open" is HR@{k} among the others.
 * Settings were chosen on the validation split only, from few runs ("What was tried"), the same for DQN and myopic (but for gamma). On
-  every log: {shared}; the rest are defaults or stand at
-  the log. The number of updates follows the time at hand. Each log's figures carry the digest of the learning code that made them in
-  results.json.
+  logs with a number of updates of their own: {shared}; the rest are defaults or stand at
+  the log, and the number of updates follows the time at hand. "By default" means `qurate train DATASET` without options. Each log's
+  figures carry the digest of the learning code that made them in results.json.
 """
 
 
@@ -116,6 +118,7 @@ def _section(entry: Entry, k: int) -> list[str]:
     newest = f", on the newest {entry['key']['newest']:,} training decisions" if entry["key"]["newest"] else ""
     seconds = [run["seconds"] for run in runs]
     own = ", ".join(f"{name} {value}" for name, value in entry["key"]["settings"].items() if SHARED.get(name) != value)
+    own = own or ("by default" if entry["key"]["steps"] is None else "")
     rewards = ", ".join(f"{name} {_reward(reward)}" for name, reward in entry["rewards"].items())
     visits = f"{entry['key']['visits']:,} test visits drawn with seed 0" if entry["key"]["visits"] else "all test visits"
     found = 1 - ranking["missed"]
@@ -145,7 +148,8 @@ def _section(entry: Entry, k: int) -> list[str]:
         label = f"**{LABELS[name]}**" if name == best else LABELS[name]
         out.append(f"| {label} | {' | '.join(figures)} | {hit} | {same} |")
     lift = ranking["lift"]
-    paired = f"Paired by user, Q minus {LABELS[lift['over']]}: {lift['metric']} {_interval(lift)}. " if lift["over"] in rows else ""
+    mine = "Q" if ranking["main"] == "q" else LABELS[ranking["main"]]
+    paired = f"Paired by user, {mine} minus {LABELS[lift['over']]}: {lift['metric']} {_interval(lift)}. " if lift["over"] in rows else ""
     out += ["", f"By {metric}: {verdict(rows, metric, lift)}. {paired}{against_myopic(rows, metric)}"]
     if entry["orders_of_all_lists"]:
         orders = entry["orders_of_all_lists"]

@@ -26,7 +26,11 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Meta(description="q: values; dueling: state value and advantages in streams of their own; c51: a distribution of returns"),
     ] = "q"
     form: Annotated[
-        Literal["now_later", "single"], Meta(description="Q as now + later, each with layers of its own, or one head (classical)")
+        Literal["now_later", "single", "linear_later"],
+        Meta(
+            description="Q as now + later, each with layers of its own; one head (classical); or now from event models and later linear, "
+            "by least squares: from logs of what was shown only, and the default of dqn and myopic where its probabilities are logged"
+        ),
     ] = "now_later"
     id_embedding: Annotated[bool, Meta(description="learn a free vector per item beside its features")] = True
     id_dropout: Annotated[

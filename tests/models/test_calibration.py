@@ -24,7 +24,7 @@ def observation(windows: list[list[int]], candidates: list[int] | None = None) -
 def calibration(**numbers: FloatArray) -> ChoiceCalibration:
     rng = np.random.default_rng(0)
     sizes = {"log_temperature": len(LENGTHS), "by_length": len(LENGTHS), "by_rank": RANKS, "by_count": COUNTS}
-    sizes |= {"near": len(LENGTHS), "nearness": len(LENGTHS)}
+    sizes |= {"near": len(LENGTHS), "nearness": len(LENGTHS), "log_temperature_again": len(LENGTHS), "near_again": 1, "nearness_again": 1}
     return ChoiceCalibration(**{name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()} | numbers)
 
 
@@ -52,9 +52,12 @@ def test_logits_by_hand() -> None:
             expected = raw[row, item - 1] / math.exp(numbers.log_temperature[length])
             if item in again:
                 rank, count = again[item]
+                expected /= math.exp(numbers.log_temperature_again[length])
                 expected += numbers.by_rank[rank] + numbers.by_count[count] + numbers.by_length[length]
             if score[row, item - 1] > 0:
                 expected += numbers.near[length] + numbers.nearness[length] * math.log(score[row, item - 1])
+                if item in again:
+                    expected += numbers.near_again[0] + numbers.nearness_again[0] * math.log(score[row, item - 1])
             assert out[row, item - 1] == pytest.approx(expected, abs=1e-4), (seen[row], item)
 
 

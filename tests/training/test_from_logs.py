@@ -42,8 +42,8 @@ def test_q_tells_ten_clicks_to_come_from_one(tmp_path: Path) -> None:
     dataset = build_dataset(make_log(countdown_log()), episode="session", out=tmp_path / "d")  # type: ignore[arg-type]
     gamma = 0.9
     model = train(
-        dataset, steps=400, gamma=gamma, hidden=32, embedding_dim=16, window=4, batch_size=64, lr=5e-3, target_tau=0.05, ema=0.99,
-        negatives=0, aux_weight=1.0,
+        dataset, steps=400, gamma=gamma, hidden=32, embedding_dim=16, window=4, batch_size=64, lr=5e-3, target_tau=0.05, target_period=1,
+        ema=0.99, negatives=0, aux_weight=1.0,
     )  # fmt: skip
     values = [q_after(model, VISIT + 1 - to_come) for to_come in range(1, VISIT + 1)]
     for to_come, (score, now, later) in enumerate(values, start=1):

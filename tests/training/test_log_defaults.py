@@ -40,7 +40,7 @@ def test_size_decides_passes_and_batches(organic: Dataset, monkeypatch: pytest.M
         monkeypatch.setattr("qurate.training.log_defaults._train_decisions", lambda _: len(big))
         return log_defaults(organic, "dqn")
 
-    assert at(1_000)["passes"] == 20 and at(10 * TARGETS)["passes"] == 1
+    assert at(1_000)["passes"] == 8 and at(10 * TARGETS)["passes"] == 1
     assert at(LARGE - 1)["batch_size"] == 256 and at(LARGE)["batch_size"] == 1_024
     assert at(TARGETS // 5)["passes"] == 5
 

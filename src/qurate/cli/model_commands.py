@@ -100,6 +100,8 @@ def _print_trained(terminal: Terminal, model: Any, output: Path) -> None:
     shown = {name: value for name, value in result["metrics"].items() if not isinstance(value, dict)}
     text = {**result, "metrics": shown, **{k: v for k, v in measured.items() if isinstance(v, dict)}}
     terminal.result(result, lambda: lines({k: listed(v) for k, v in {**text, "report": output / "report.html"}.items()}))
+    if note := measured.get("calibration", {}).get("note"):
+        terminal.note(f"note: {note}")
     if run["stopped"] == "interrupted":
         terminal.note(f"interrupted; the checkpoint is saved: go on with --resume {output}")
         raise typer.Exit(130)

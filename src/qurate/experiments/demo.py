@@ -44,15 +44,16 @@ class Size(NamedTuple):
     """How much is logged, learned and measured."""
 
     log_customers: int
-    log_updates: int
+    event_updates: int  # of the event models from which dqn and myopic learn on the log
+    log_updates: int  # of the networks that go on learning online
     online_decisions: int  # of myopic and of DQN, each after learning from the log
     control_decisions: int
     update_every: int  # decisions per update online
     customers: int  # measured per policy and seed
 
 
-DEMO = Size(600, 200, 80_000, 20_000, 100, 2_000)
-PROOF = Size(6_000, 1_500, 500_000, 120_000, 100, 2_000)
+DEMO = Size(600, 300, 200, 80_000, 20_000, 100, 2_000)
+PROOF = Size(6_000, 2_400, 1_500, 500_000, 120_000, 100, 2_000)
 """What `make proof` runs: the claim stands or falls there."""
 
 WINDOW = 20
@@ -66,6 +67,8 @@ ONLINE: dict[str, Any] = {
     "support_threshold": 0.0, "replay_capacity": 400_000,
 }  # fmt: skip
 MYOPIC = {"gamma": 0.0}
+NETWORK = {"form": "now_later"}
+"""What goes on learning online is a network from the start."""
 CLASSICAL = {"form": "single", "loss": "huber", "target_tau": 1.0, "target_period": 200, "n_step": 1, "id_embedding": True}
 
 ROLES: dict[str, Role] = {
@@ -187,12 +190,14 @@ def serve_one_shop(seed: int, folder: Path, size: Size) -> SeedResult:
     dataset = log_of_today(engine, present, seed, folder, size)
     report_progress(f"seed {seed}: a log of {dataset.manifest['counts']['decisions']:,} decisions, written, validated, ingested")
     data = str(folder / "dataset")
-    myopic_log = train(data, seed=seed, steps=size.log_updates, algorithm="myopic", **SETTINGS | MYOPIC)
-    dqn_log = train(data, seed=seed, steps=size.log_updates, **SETTINGS)
+    myopic_log = train(data, seed=seed, steps=size.event_updates, algorithm="myopic", **SETTINGS | MYOPIC)
+    dqn_log = train(data, seed=seed, steps=size.event_updates, **SETTINGS)
     report_progress(f"seed {seed}: myopic and DQN learned from the log")
-    myopic_online = learn_online(myopic_log, engine, seed, size)
+    start = train(data, seed=seed, steps=size.log_updates, algorithm="myopic", **SETTINGS | MYOPIC | NETWORK)
+    myopic_online = learn_online(start, engine, seed, size)
     report_progress(f"seed {seed}: myopic learned online")
-    dqn_online = learn_online(dqn_log, engine, seed, size)
+    start = train(data, seed=seed, steps=size.log_updates, **SETTINGS | NETWORK)
+    dqn_online = learn_online(start, engine, seed, size)
     report_progress(f"seed {seed}: DQN learned online")
     models = {"myopic_log": myopic_log, "dqn_log": dqn_log, "myopic_online": myopic_online, "dqn_online": dqn_online}
     policies: dict[str, Policy] = {

@@ -1,13 +1,13 @@
 """The behaviour head after calibration: what held-out decisions say of its confidence, of repeats and of similar visits.
 
-A network has seen its own training visits many times, so that it is too sure of itself and of what repeats. About fifty numbers,
+A network has seen its own training visits many times, so that it is too sure of itself and of what repeats. About sixty numbers,
 fitted on decisions it never learnt from (`training/calibrate.py`), correct that:
 
     log pi_b(a | s) = f(s, a) / T  +  c_rank + c_count + c_length, where a stands in the window
                                    +  b + w log k(s, a), where a visit like this one holds a           + constant
 
 f is the head's logit, T a temperature (Guo et al. 2017, arXiv:1706.04599), k the session-kNN score (`baselines/neighbours.py`).
-T, c_length, b and w depend on how many different items the window holds.
+T, c_length, b and w depend on how many different items the window holds, and T, b and w besides on whether a stands there.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -52,7 +52,7 @@ class ChoiceCalibration:
     """Corrections of a behaviour head; zeros change nothing. Logits, so in nats; `log_temperature` is divided out as T = exp(.).
 
     Attributes:
-        by_rank: [RANKS]. by_count: [COUNTS]. All others: [len(LENGTHS)].
+        by_rank: [RANKS]. by_count: [COUNTS]. near_again, nearness_again: [1]. All others: [len(LENGTHS)].
         neighbours: None = no term of similar visits.
     """
 
@@ -62,14 +62,17 @@ class ChoiceCalibration:
     by_count: FloatArray
     near: FloatArray  # b, of what any similar visit holds
     nearness: FloatArray  # w, of the log of the session-kNN score
+    log_temperature_again: FloatArray  # added for the items of the window, as are the next two
+    near_again: FloatArray
+    nearness_again: FloatArray
     neighbours: SessionKnnScorer | None = None
 
     @classmethod
     def none(cls) -> Self:
         """Zeros."""
         size = len(LENGTHS)
-        zeros = [np.zeros(n, np.float32) for n in (size, size, RANKS, COUNTS, size, size)]
-        return cls(*zeros)  # type: ignore[arg-type]  # six arrays; the seventh field has a default
+        zeros = [np.zeros(n, np.float32) for n in (size, size, RANKS, COUNTS, size, size, size, 1, 1)]
+        return cls(*zeros)  # type: ignore[arg-type]  # nine arrays; the last field has a default
 
     def with_neighbours(self, neighbours: SessionKnnScorer) -> Self:
         """The same numbers with visits to compare with."""
@@ -78,17 +81,21 @@ class ChoiceCalibration:
     def logits(self, raw: FloatArray, observation: Observation) -> FloatArray:
         """Calibrated logits float32 [B, K] of the observation's candidates, from the head's own."""
         found, items = repeats(observation.state), observation.state.history_items
-        out = raw * np.exp(-self.log_temperature)[found.length][:, None]
         row, place = np.nonzero(found.at)
         bonus = self.by_rank[found.rank] + self.by_count[found.times] + self.by_length[found.length][:, None]
         candidates = observation.actions.candidates
         table = np.zeros((len(items), 1 + max(int(candidates.max(initial=0)), int(items.max(initial=0)))), np.float32)
         table[row, items[row, place]] = bonus[row, place]
-        out += over_candidates(table, candidates)
+        stands = np.zeros(table.shape, np.float32)
+        stands[row, items[row, place]] = 1
+        again = over_candidates(stands, candidates)
+        cooler, cooler_again = (np.exp(-t)[found.length][:, None] for t in (self.log_temperature, self.log_temperature_again))
+        out = raw * cooler * np.where(again > 0, cooler_again, np.float32(1)) + over_candidates(table, candidates)
         if self.neighbours is not None:
             score = self.neighbours.scores(observation)
             like = np.log(np.maximum(score, np.finfo(np.float32).tiny))
             term = self.near[found.length][:, None] + self.nearness[found.length][:, None] * like
+            term += again * (self.near_again + self.nearness_again * like)
             out += np.where(score > 0, term, np.float32(0))
         return out
 

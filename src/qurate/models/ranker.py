@@ -22,6 +22,7 @@ from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.distributional_values import DistributionalNetwork, DistributionalValues
+from qurate.networks.linear_later import LinearLaterValues
 from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import Settings
 from qurate.types import FloatArray, IntArray, Observation, Scorer, State
@@ -221,7 +222,7 @@ class NetworkRanker:
     def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
         """See `Ranker`: Q by head. In the single-head form everything is `later`; None where heads are no components."""
         values = self.action_values(state)
-        if not isinstance(values, CatalogueValues):
+        if not isinstance(values, CatalogueValues | LinearLaterValues):
             return None
         by_head = values.by_head(to_tensors(items), to_tensors(features)).numpy()
         if self.network.form == "single":

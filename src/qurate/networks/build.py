@@ -6,6 +6,8 @@ from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.dense_network import DenseNetwork
 from qurate.networks.distributional_values import DistributionalNetwork, atoms_of
+from qurate.networks.event_network import EventNetwork
+from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
 from qurate.settings import CategoricalSettings, Settings, TableSettings
@@ -28,15 +30,19 @@ def build_network(
     if isinstance(kind, TableSettings):
         return TableNetwork(len(item_features) - 1, kind.table_states, kind.table_history)
     atoms = kind.atoms if isinstance(kind, CategoricalSettings) else 0
+    linear = s.form == "linear_later"
+    features = torch.as_tensor(item_features)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = CatalogueNetwork(
-            torch.as_tensor(item_features), n_types=n_types, user_dim=user_dim, context_dim=2, n_components=atoms or n_components,
-            dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form=s.form, id_embedding=s.id_embedding,
-            id_dropout=s.id_dropout, behaviour=behaviour, dueling=s.head == "dueling",
-            candidate_features=candidate_features,
-            attention=s.window if s.behaviour_head == "attention" else 0,
+            features, n_types=n_types, user_dim=user_dim, context_dim=2, n_components=2 * n_components if linear else atoms or n_components,
+            dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form="single" if linear else s.form, id_embedding=s.id_embedding,
+            id_dropout=s.id_dropout, behaviour=behaviour and not linear, dueling=s.head == "dueling",
+            candidate_features=0 if linear else candidate_features,
+            attention=s.window if s.behaviour_head == "attention" and not linear else 0,
         )  # fmt: skip
+    if linear:
+        return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
     return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
 
 

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_max import MASKED_VALUE, best_item
@@ -89,6 +89,15 @@ class CatalogueValues:
         linear = inner_products(rows[:, :, : self.dim], heads.direction) + rows[:, :, self.dim : self.dim + self.n_heads]
         by_head = linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
         return by_head if self.candidate is None else by_head + self.candidate(features)
+
+    def by_head_of(self, items: Tensor) -> Tensor:
+        """float32 [B, N, H] of N different items that all states share, int64 [N], with all heads written out."""
+        heads, rows = self.heads, self.table.centred.index_select(0, items)
+        linear = heads.direction @ rows[:, : self.dim].T + rows[:, self.dim : self.dim + self.n_heads].T + heads.value[:, :, None]
+        place = torch.full((self.n_items + 1,), len(items), device=items.device)  # one more column takes the bonus of all others
+        place[items] = torch.arange(len(items), device=items.device)
+        at = place[heads.history][:, None].expand_as(heads.repeat)
+        return nn.functional.pad(linear, (0, 1)).scatter_add(2, at, heads.repeat)[:, :, :-1].transpose(1, 2)
 
     def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """Q, float32 [B, K], of items [B, K] with features [B, K, F]; None = those of the mean candidate."""

@@ -30,9 +30,8 @@ LIKELIEST, DRAWN = 100, 400
 CHECKED = 5
 """Every fifth decision is kept apart."""
 BINS = 15
-PRECISION, SMOOTHNESS = 10.0, 30.0
-"""Of the normal prior of a number, and of the step between two neighbouring classes: small logs are hardly corrected, for their
-few held-out decisions would be fitted by chance."""
+SMOOTHNESS = 10.0
+"""Precision of the normal prior of the step between two neighbouring classes, beside 1 of each number."""
 
 
 class Held(NamedTuple):
@@ -178,13 +177,17 @@ def _sampled(
 def _scores(choices: Choices, numbers: Mapping[str, Tensor]) -> Tensor:
     """Calibrated logits with the weights of the sample, [M, S]."""
     length = choices.length
-    out = choices.logit * torch.exp(-numbers["log_temperature"])[length][:, None]
+    cooler = numbers["log_temperature"][length][:, None] + numbers["log_temperature_again"][length][:, None] * choices.again
+    out = choices.logit * torch.exp(-cooler)
     repeat = numbers["by_rank"][choices.rank] + numbers["by_count"][choices.times] + numbers["by_length"][length][:, None]
     near = numbers["near"][length][:, None] + numbers["nearness"][length][:, None] * choices.log_near
+    near = near + (numbers["near_again"] + numbers["nearness_again"] * choices.log_near) * choices.again
     return out + repeat * choices.again + near * choices.is_near + choices.log_weight
 
 
-NUMBERS = ("log_temperature", "by_length", "by_rank", "by_count", "near", "nearness")
+NUMBERS = (
+    "log_temperature", "by_length", "by_rank", "by_count", "near", "nearness", "log_temperature_again", "near_again", "nearness_again",
+)  # fmt: skip
 
 
 def fit(choices: Choices) -> ChoiceCalibration:
@@ -197,7 +200,7 @@ def fit(choices: Choices) -> ChoiceCalibration:
         optimiser.zero_grad()
         scores = _scores(choices, numbers)
         likelihood = (torch.logsumexp(scores, 1) - scores[:, 0]).sum()
-        prior = [PRECISION * value.square().sum() + SMOOTHNESS * value.diff().square().sum() for value in numbers.values()]
+        prior = [value.square().sum() + SMOOTHNESS * value.diff().square().sum() for value in numbers.values()]
         total = (likelihood + 0.5 * torch.stack(prior).sum()) / len(scores)
         torch.autograd.backward(total)
         return float(total.detach())

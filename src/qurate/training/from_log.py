@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import torch
 
+from qurate.algorithms.event_models import event_models
 from qurate.algorithms.table import find_algorithm, make_objective
 from qurate.baselines.registry import fit_popularity, fit_scorer
 from qurate.choosing.seen import default_rule
@@ -26,6 +27,7 @@ from qurate.models.parts import Answering, Provenance
 from qurate.models.ranker import BaselineRanker, NetworkRanker, Ranker, RankingScore
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.values import ValueNetwork
 from qurate.replay.event_store import Store
 from qurate.replay.samplers import LogSampler
@@ -34,10 +36,11 @@ from qurate.settings import Settings
 from qurate.training.calibrate import calibrate, held_out, without_users
 from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.from_model import carry_weights
+from qurate.training.later_from_log import Checks, set_shape, with_later
 from qurate.training.log_defaults import updates_of
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
-from qurate.types import ALWAYS, NEVER, TRAIN, Availability, FloatArray
+from qurate.types import ALWAYS, NEVER, TRAIN, VALID, Availability, FloatArray
 
 SAMPLED_LISTS = 5_000
 """Training decisions from which the scale of candidate features is taken."""
@@ -61,8 +64,7 @@ def train_on_log(
     Args:
         where: directory of the dataset, None where it was never written.
         weights: float32 [R] of the reward components.
-        saved: the checkpoint of an earlier run, which goes on.
-        start: a model whose weights the network begins with.
+        saved: the checkpoint of an earlier run, which goes on. start: a model whose weights the network begins with.
 
     Raises:
         UserError: a dataset from which nothing can be learnt.
@@ -77,29 +79,38 @@ def train_on_log(
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
-    learner = _learner(dataset, store, settings, algorithm, weights, seed=seed, horizon=horizon, start=start)
+    network = _network(dataset, store, settings, store.tables.reward[sampler.index], seed, start)
+    learner = _learner(dataset, store, settings, algorithm, network, seed=seed, horizon=horizon)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
-    wanted = limits.steps or horizon
+    wanted, loop = limits.steps or horizon, train_from_log(learner, store, drawn, rng, settings)
+    parts: dict[str, Any] = {"sampler": drawn}
+    if isinstance(network, LinearLaterNetwork):
+        checks = Checks(learner, store, LogSampler(t, VALID).index, len(sampler.index) // settings.learning.batch_size)
+        loop, parts = checks.watch(loop), parts | {"checks": checks}
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
         if checkpoint.REPLAY in saved:
-            checkpoint.restore_parts({"sampler": drawn}, checkpoint.read_arrays(saved))
-    metrics = consume(train_from_log(learner, store, drawn, rng, settings), run, wanted, limits.budget, report)
+            checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))
+    metrics = consume(loop, run, wanted, limits.budget, report)
+    trained, figures = cast(ValueNetwork, learner.ema), dict[str, Any]()
+    if isinstance(network, LinearLaterNetwork):
+        trained, figures = with_later(network, checks, store, sampler.index, settings, seed)
+    metrics |= figures
     metrics["decisions"] = len(np.unique(t.state[sampler.index]))
-    ranker = _ranker(dataset, learner, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
+    ranker = _ranker(dataset, trained, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_has_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     return replace(
         model.with_provenance(metrics=metrics),
-        checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of({"sampler": drawn}) or None),
+        checkpoint=checkpoint.to_files(learner, rng, state, checkpoint.arrays_of(parts) or None),
     )
 
 
-def _ranker(dataset: Dataset, learner: Learner, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
+def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
     return NetworkRanker(
-        cast(ValueNetwork, learner.ema),
+        network,
         dataset.item_features,
         _ranks_by(dataset, settings),
         settings.offline.support_threshold,
@@ -202,27 +213,37 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSam
     return sampler
 
 
-def _learner(
-    dataset: Dataset, store: Store, settings: Settings, algorithm: str, weights: FloatArray, *, seed: int, horizon: int, start: Model | None
-) -> Learner:
+def _network(dataset: Dataset, store: Store, settings: Settings, reward: FloatArray, seed: int, start: Model | None) -> ValueNetwork:
+    """A fresh network; event models know from the rewards [T, R] of training which event follows which."""
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
-        n_components=len(weights), behaviour=settings.offline.aux_weight > 0, seed=seed,
+        n_components=reward.shape[1], behaviour=settings.offline.aux_weight > 0, seed=seed,
         candidate_features=0 if store.columns is None else len(feature_names(store.columns, dataset.vocabulary.types)),
     )  # fmt: skip
     if isinstance(network, CatalogueNetwork) and network.candidate is not None:
         network.candidate.standardise(_some_features(store, dataset))
+    if isinstance(network, LinearLaterNetwork):
+        set_shape(network.now, reward)
     if start is not None:
         carry_weights(network, start, dataset, store.columns)
+    return network
+
+
+def _learner(
+    dataset: Dataset, store: Store, settings: Settings, algorithm: str, network: ValueNetwork, *, seed: int, horizon: int
+) -> Learner:
+    """Of the network, or of the event models inside it."""
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
-    bound = _q_bound(dataset.transitions.reward * weights, store.tables.discount)
+    if isinstance(network, LinearLaterNetwork):
+        network, objective = network.now, event_models
+    bound = _q_bound(store.tables.reward, store.tables.discount)
     rate = partial(cosine_rate, horizon=horizon) if settings.learning.lr_schedule == "cosine" else None
     return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), rate=rate)
 
 
 def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] | None:
     """What the network uses of each candidate at its decision; None where the log has no lists, or the algorithm cannot use it."""
-    listed = len(dataset.transitions.candidates) > 0 and settings.algorithm is None
+    listed = len(dataset.transitions.candidates) > 0 and settings.algorithm is None and settings.network.form != "linear_later"
     return dataset.candidate_columns if listed and settings.offline.candidate_features else None
 
 

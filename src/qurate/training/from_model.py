@@ -24,6 +24,7 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.models.ranker import NetworkRanker
 from qurate.networks.distributional_values import DistributionalNetwork
+from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
 from qurate.settings import NetworkSettings, Settings, flat
@@ -32,6 +33,8 @@ from qurate.types import FloatArray
 log = logging.getLogger("qurate.training")
 
 CONTEXT_DIM = 2
+WITHOUT_CARRYING = (TableNetwork, LinearLaterNetwork)
+"""A table's rows are hashes, and a least-squares fit has no weights to begin with."""
 Labels = Sequence[Hashable]
 
 
@@ -129,7 +132,7 @@ def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset, columns
     """
     module, ranker = cast(nn.Module, network), model.ranker
     old, new = Names.of(model, ranker.columns if isinstance(ranker, NetworkRanker) else None), Names.of(dataset, columns)
-    if not isinstance(ranker, NetworkRanker) or isinstance(module, TableNetwork) or isinstance(ranker.module, TableNetwork):
+    if not isinstance(ranker, NetworkRanker) or isinstance(module, WITHOUT_CARRYING) or isinstance(ranker.module, WITHOUT_CARRYING):
         log.warning("note: %s has no network whose weights fit another catalogue: only its settings and rewards are kept", model.algorithm)
         return
     source, target = _inner(ranker.module), _inner(module)

@@ -81,6 +81,7 @@ def train_in_engine(
         UserError: the model has no network, or other reward components than the engine.
     """
     own = model.settings
+    refuse_linear(own, "--env")
     settings = msgspec.structs.replace(settings or own, network=own.network, algorithm=own.algorithm)
     translation = Translation(engine, model.vocabulary, model.user_spec)
     order = _component_order(model, engine)
@@ -104,6 +105,16 @@ def train_in_engine(
     ranker = NetworkRanker(cast(ValueNetwork, learner.ema), _ranker(model).item_features)
     trained = replace(model, ranker=ranker, checkpoint=files)
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
+
+
+def refuse_linear(settings: Settings, env: str) -> None:
+    """
+    Raises:
+        UserError: the form that is fitted to a whole log at once.
+    """
+    if settings.network.form == "linear_later":
+        hint = "train on the dataset with --set form=now_later: such a network goes on learning online"
+        raise UserError("a network that learns online", "form=linear_later", where=env, hint=hint, code=Code.BAD_TRAIN)
 
 
 def _component_order(model: Model, engine: Engine) -> list[int]:

@@ -1,4 +1,4 @@
-"""Defaults that follow the log: its kind and its size. docs/algorithms/from_a_log.md says why.
+"""Defaults that follow the log: its kind and its size. docs/logs_of_choices.md says why.
 
 They stand between the settings' own defaults and what an algorithm or a user sets.
 """
@@ -16,8 +16,8 @@ from qurate.types import TRAIN
 LARGE = 100_000
 """Training decisions from which batches are large: an update moves the whole item table, whatever its batch."""
 TARGETS = 3_000_000
-"""Training decisions seen over a whole run, where `MOST_PASSES` allow as many."""
-PASSES = (1.0, 20.0)
+"""Training decisions seen over a whole run, where `PASSES` allow as many."""
+PASSES = (1.0, 8.0)
 LIST_PASSES = (1.0, 6.0)
 SHOWN_OFTEN = 50
 """A free vector per item pays where an item was shown so many times in the mean."""

@@ -79,7 +79,7 @@ def dataset_place(data: Dataset) -> str | None:
 
 
 def _checkpoint(path: Path, manifest: dict[str, Any], model: Model, where: str) -> dict[str, bytes]:
-    replayed = model.environment is not None or model.settings.replay.prioritised
+    replayed = model.environment is not None or model.settings.replay.prioritised or model.settings.network.form == "linear_later"
     names = [checkpoint.TENSORS, checkpoint.STATE, *([checkpoint.REPLAY] if replayed else [])]
     if any(name not in manifest["files"] for name in names):
         raise UserError("a model with a checkpoint", "one without", where=where, hint="train it again", code=Code.NO_CHECKPOINT)

@@ -17,7 +17,8 @@ from qurate.models.model import Model, load
 from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
-from qurate.training.in_environment import ONLINE_STEPS, fresh_model, train_in_engine
+from qurate.training.in_environment import ONLINE_STEPS, fresh_model, refuse_linear, train_in_engine
+from qurate.training.later_from_log import form_for_log
 from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, train_on_task
 from qurate.training.resume import dataset_place, resume_training
@@ -104,6 +105,7 @@ def _in_environment(
     task = not is_recommender(env)
     chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
     _refuse_for_environment(name_of(env), algorithm, rewards, task)
+    refuse_linear(chosen, name_of(env))
     if task:
         return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
     engine = world_of(env, chosen.window)
@@ -138,6 +140,8 @@ def _on_dataset(
         names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
         kept = {name: value for name, value in kept_settings(begun, algorithm, names, dataset.kind).items() if name not in given}
     chosen = _settings(algorithm, {**kept, **given}, usual)
+    if algorithm not in FITTED:
+        chosen = form_for_log(chosen, algorithm, {**kept, **given}, dataset.kind)
     if begun is not None:
         check_start(begun, algorithm, chosen, kept, _settings(algorithm, {}, usual))
     if rewards is not None:

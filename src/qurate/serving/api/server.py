@@ -65,7 +65,7 @@ def serve(
 
     why = f" ({model.answering.exclude_reason})" if exclude is None and model.answering.exclude_reason else ""
     note = f"note: not shown again: {served.exclude.text}{why}; --exclude seen|purchased|none says otherwise"
-    run(opened, host, port, lambda url: print(f"serving {model.version} at {url}\n{note}", file=sys.stderr, flush=True))
+    run(opened, host, port, lambda url: print(f"{note}\nserving {model.version} at {url}", file=sys.stderr, flush=True))
 
 
 def run(make_service: Callable[[], Service], host: str, port: int, ready: Callable[[str], None]) -> None:

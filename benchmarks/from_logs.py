@@ -1,0 +1,133 @@
+"""What a policy trained from a log earns in the shop, beside the best static list, popularity and the myopic learner.
+
+Each seed is a shop of its own customers: its present recommender (popularity, with 10 % uniform) writes a log with probabilities;
+`dqn` and `myopic` train on it with the default form of such logs; all policies meet the same fresh customers. One line of JSON is
+appended per seed and study, so that an interrupted run goes on where it stopped; `--table` prints the table of a file of lines.
+
+    python benchmarks/from_logs.py --study shop --customers 6000 --seeds 20-29 -o from-logs.jsonl
+    python benchmarks/from_logs.py --table from-logs.jsonl
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from digest import code_digest
+
+from qurate.baselines.registry import random_policy
+from qurate.choosing.policy import ScoredPolicy
+from qurate.environments.registry import make_engine
+from qurate.evaluation.intervals import Interval, paired_t, student_t
+from qurate.evaluation.rollouts import customers_seed
+from qurate.evaluation.static_list import best_static
+from qurate.experiments import demo
+from qurate.experiments.policies import as_policy, present_recommender
+from qurate.models.ranker import NetworkRanker
+from qurate.training.train import train
+from qurate.types import Policy
+
+STUDIES: dict[str, dict[str, float]] = {
+    "shop": {},
+    "catalogue 1": {"world_seed": 1},
+    "catalogue 2, 1,000 items": {"world_seed": 2, "n_items": 1_000},
+    "strength 0": {"strength": 0.0},
+}
+"""Other worlds, by the options of `shop`."""
+STATIC_SEED = 0
+"""Of the customers on whom the static list of a catalogue is searched, once."""
+
+
+def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str, Any]:
+    """The means per customer of one seed, and how long training took."""
+    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    present = present_recommender(engine, seed, customers)
+    size = demo.PROOF._replace(log_customers=customers)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = demo.log_of_today(engine, present, seed, Path(folder), size)
+        began = time.monotonic()
+        dqn = train(dataset, seed=seed, **demo.SETTINGS)
+        seconds = time.monotonic() - began
+    # what `train --algorithm myopic` gives for this seed, as a test asserts: the same event models, and no `later`
+    myopic = replace(dqn, ranker=NetworkRanker(cast(Any, dqn.network).now, dataset.item_features))
+    policies = {
+        "dqn": as_policy(dqn, engine, "dqn"), "myopic": as_policy(myopic, engine, "myopic"), "static": static,
+        "popularity": ScoredPolicy(present.parts[0].scorer),
+    }  # fmt: skip
+    rollouts = demo.measure(engine, policies, dict.fromkeys(policies, "baseline"), seed, size.customers)
+    means = {name: float(r.returns.mean()) for name, r in rollouts.items()}
+    figures = {name: dqn.metrics.get(name) for name in ("held_out", "later")}
+    return {"study": study, "customers": customers, "seed": seed, "means": means, "train_seconds": round(seconds), **figures}
+
+
+def run(study: str, customers: int, seeds: list[int], out: Path) -> None:
+    """Appends the seeds that are not in the file yet."""
+    code = code_digest(("settings.py", "networks", "algorithms", "learning", "training", "environments", "replay", "mdp"))
+    done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code}
+    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    static = best_static(engine, random_policy(), customers_seed(STATIC_SEED, "bounds"))
+    for seed in seeds:
+        if (study, customers, seed) not in done:
+            result = one_seed(study, customers, seed, static) | {"code": code}
+            with out.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+            print({name: round(mean, 1) for name, mean in result["means"].items()}, study, customers, seed, file=sys.stderr, flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown: means over the seeds, and the paired differences of dqn, with Student t intervals."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        groups[result["study"], result["customers"]].append(result)
+    names = ("dqn", "static", "myopic", "popularity")
+    lines = ["| world | logged customers | seeds | dqn | static | myopic | popularity | dqn - static | dqn - myopic |", "|---" * 9 + "|"]
+    for (study, customers), rows in groups.items():
+        of = {name: [r["means"][name] for r in rows] for name in names}
+        own = student_t(of["dqn"])
+        gaps = [paired_t(of["dqn"], of[name]) for name in ("static", "myopic")]
+        cells = [f"{sum(of[name]) / len(rows):.1f}" for name in names]
+        cells[0] += interval(own)
+        cells += [f"{g.mean:+.1f}{interval(g)}" for g in gaps]
+        seeds = ", ".join(str(r["seed"]) for r in rows)
+        lines.append(f"| {study} | {customers:,} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def interval(of: Interval) -> str:
+    """Its limits, nothing where one seed gives none."""
+    return f" [{of.lo:.1f}, {of.hi:.1f}]" if math.isfinite(of.lo) else ""
+
+
+def seeds_of(text: str) -> list[int]:
+    """ "20-29" or "1,2,3"."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last) + 1)) if last else [int(part) for part in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=STUDIES, default="shop")
+    parser.add_argument("--customers", type=int, default=6_000)
+    parser.add_argument("--seeds", type=seeds_of, default="20-29")
+    parser.add_argument("-o", "--out", type=Path, default=Path("from-logs.jsonl"))
+    parser.add_argument("--table", type=Path)
+    options = parser.parse_args()
+    if options.table:
+        print(table(read(options.table)))
+    else:
+        run(options.study, options.customers, options.seeds, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Fitted Q iteration with a linear form, by least squares: no step size, no order of batches, no early stopping.
+
+Fitted Q iteration (Ernst et al. 2005, JMLR 6:503-556) regresses Q on y = r + gamma max_a' Q(s', a') again and again. With
+
+    later(s, a) = phi(s, a) . theta   and   Q = now + later,
+
+each regression is a ridge regression on the same matrix, so that one factorisation serves all of them:
+
+    theta <- (Phi' W Phi + ridge D)^-1 Phi' W (r_later + discount (now(s', a*) + phi(s', a*) theta)),   a* = argmax_a' Q(s', a')
+
+where r_later are the rewards of steps 2..n, W drops transitions whose successor was never observed, and D scales the penalty by the
+features' own variances (the constant is free). The maximum over the catalogue is what costs, so several regressions share each a*
+(modified policy iteration, Puterman and Shin 1978; least-squares policy iteration, Lagoudakis and Parr 2003, JMLR 4:1107-1149).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RIDGES = (1_000.0, 3_000.0, 10_000.0, 30_000.0)
+"""Penalties that are tried, in rows: the weight of a feature of variance 1 is halved where there are so many rows. Weaker ones earned no
+more from 120,000 rows and less from 12,000 (docs/from_logs.md)."""
+FIRST_RIDGE = 1_000.0
+IMPROVEMENTS, SWEEPS = 12, 15
+"""New a* at most, and regressions with each. Sixty steps of discount .97 are left of an error after four of them."""
+SETTLED = 1e-3
+"""It ends where no weight, in units of the targets' standard deviation, moves by more than this any more."""
+
+
+class Regression(NamedTuple):
+    """T transitions of a log; float64 but for the theta that comes of it."""
+
+    features: Tensor  # [T, D] phi(s, a)
+    reward: Tensor  # [T, R] discounted rewards of steps 2..n
+    discount: Tensor  # [T] of the successor; 0 = terminated
+    counted: Tensor  # [T] 0 where the successor was never observed
+
+
+class Greedy(NamedTuple):
+    """The best item of each successor; zeros where nothing could be shown."""
+
+    features: Tensor  # [T, D] phi(s', a*)
+    now: Tensor  # [T, R] now(s', a*)
+
+
+GreedyOf = Callable[[Tensor], Greedy]
+"""theta float64 [D, R] -> what is best under it."""
+
+
+class Fit(NamedTuple):
+    """What came of it."""
+
+    theta: Tensor  # float64 [D, R]
+    improvements: int
+    change: float  # of the last one, in units of the targets' standard deviation
+
+
+def ridge_solver(features: Tensor, counted: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
+    """Targets [T, M] -> weights [D, M] of the ridge regression on the counted rows. Column 0 is the constant, free of penalty.
+
+    Columns that are constant elsewhere get the weight 0.
+    """
+    weighted = features * counted[:, None]
+    rows = counted.sum().clamp(min=1)
+    mean = weighted.sum(0) / rows
+    std = ((features - mean).square() * counted[:, None]).sum(0).div(rows).sqrt()
+    dead = std <= 1e-8 * (mean.abs() + 1e-8)
+    scale = torch.where(dead, torch.zeros_like(std), 1 / torch.where(dead, torch.ones_like(std), std))
+    scale[0] = 1.0
+    penalty = torch.full_like(std, ridge)
+    penalty[0] = 1e-9
+    penalty[1:][dead[1:]] = 1.0
+    factor = torch.linalg.cholesky(scale[:, None] * (weighted.T @ features) * scale + torch.diag(penalty))
+    return lambda targets: scale[:, None] * torch.cholesky_solve(scale[:, None] * (weighted.T @ targets), factor)
+
+
+def fitted_q(data: Regression, greedy: GreedyOf, ridge: float, start: Tensor | None = None) -> Fit:
+    """The weights of `later` by component.
+
+    Args:
+        data: the transitions.
+        greedy: the maximum over what could be shown.
+        ridge: see `RIDGES`.
+        start: theta to begin with; None = 0, with which a* is myopic.
+    """
+    solve = ridge_solver(data.features, data.counted, ridge)
+    theta = data.features.new_zeros(data.features.shape[1], data.reward.shape[1]) if start is None else start
+    change, improvements = float("inf"), 0
+    while improvements < IMPROVEMENTS and change >= SETTLED:
+        best, before = greedy(theta), theta
+        discount = data.discount[:, None]
+        fixed, moved = solve(data.reward + discount * best.now), solve(discount * best.features)
+        for _ in range(SWEEPS):
+            theta = fixed + moved @ theta
+        size = (data.features @ theta).std().clamp(min=1e-12)
+        change, improvements = float((data.features @ (theta - before)).std() / size), improvements + 1
+        if not math.isfinite(change):
+            break
+    return Fit(theta, improvements, change)
+
+
+def targets(data: Regression, best: Greedy, theta: Tensor) -> Tensor:
+    """What `later` is regressed on, [T], summed over the components."""
+    return (data.reward + data.discount[:, None] * (best.now + best.features @ theta)).sum(1)
+
+
+def held_out_errors(data: Regression, held: Regression, best: Greedy, best_held: Greedy, theta: Tensor, ridges: Sequence[float]) -> Tensor:
+    """Squared errors on held-out transitions of ridge regressions on the targets that `theta` gives, [counted rows, penalties].
+
+    All of them predict the same targets, so that they can be compared; errors against their own targets could not.
+    """
+    y, there = targets(data, best, theta)[:, None], held.counted > 0
+    fits = torch.cat([ridge_solver(data.features, data.counted, ridge)(y) for ridge in ridges], dim=1)
+    return ((held.features @ fits)[there] - targets(held, best_held, theta)[there, None]).square()
+
+
+def strongest_as_good(errors: Tensor) -> int:
+    """Which column: the last whose mean error is within one standard error of the least (Breiman et al. 1984, sec. 3.4.3).
+
+    The columns are ordered from the weakest penalty to the strongest. Where few rows cannot tell two apart, the stronger one is
+    the safer: what the maximum over a catalogue does with a weight that is only noise, no held-out error shows.
+
+    Args:
+        errors: [rows, penalties], paired by row.
+    """
+    best = int(errors.mean(0).argmin())
+    worse = errors - errors[:, best : best + 1]
+    standard_error = worse.std(0) / len(errors) ** 0.5
+    return int(torch.nonzero(worse.mean(0) <= standard_error)[-1])

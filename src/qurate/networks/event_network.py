@@ -1,0 +1,84 @@
+"""Rewards of the next step as expected events: `now` from models of what a customer does.
+
+A component that only ever follows another one (a cart a click, a purchase a cart) is modelled given it:
+
+    now_i(s, a) = amount_i(s, a) * P(i | parent of i, s, a) * P(parent of i | its parent, s, a) * ...
+
+Each factor is a logistic regression on the same encoder (`algorithms/event_models.py` has the loss and finds the parents). A rare
+event then borrows what is known of the frequent ones before it (entire-space models, Ma et al. 2018, arXiv:1804.07931);
+regressed on its own by squared error it is mostly noise.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.catalogue_values import CatalogueValues
+from qurate.networks.dense_network import best_of
+from qurate.networks.values import StateTensors
+from qurate.types import OpenActions
+
+CELLS = 1 << 20
+"""Items times states whose heads are all held at a time."""
+
+
+class EventNetwork(nn.Module):
+    """A catalogue network whose heads are R logits of events and R amounts, in units of each amount's own spread.
+
+    Args:
+        heads: single form, 2 R heads, without a behaviour head.
+
+    The buffers come from the log: `chain` [R, R] is 1 where component j is i itself or happens before it, `amount` and `spread`
+    [R] are mean and standard deviation of the weighted reward where the event happened.
+    """
+
+    form = "single"
+
+    def __init__(self, heads: CatalogueNetwork) -> None:
+        super().__init__()
+        self.heads, self.n_components = heads, heads.n_heads // 2
+        self.register_buffer("chain", torch.eye(self.n_components))
+        self.register_buffer("amount", torch.ones(self.n_components))
+        self.register_buffer("spread", torch.zeros(self.n_components))
+
+    def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], "EventValues"]:
+        """See `ValueNetwork.bind`."""
+        bound = self.heads.bind(rng)
+        return lambda state: EventValues(bound(state), self)
+
+
+class EventValues:
+    """`ActionValues` of B states: the expected weighted reward of the next step, one head per component.
+
+    Args:
+        raw: logits and amounts.
+        network: whose `chain`, `amount` and `spread` make rewards of them.
+    """
+
+    def __init__(self, raw: CatalogueValues, network: EventNetwork) -> None:
+        self.raw, self.network, self.n_items = raw, network, raw.n_items
+
+    def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """float32 [B, K, R] for items [B, K]; [B, N, R] for N items that all states share, int64 [N]."""
+        heads = self.raw.by_head(actions) if actions.dim() == 2 else self.raw.by_head_of(actions)
+        chain, amount, spread = (self.network.get_buffer(name) for name in ("chain", "amount", "spread"))
+        logits, sizes = torch.split_with_sizes(heads, [self.network.n_components] * 2, 2)
+        chance = torch.exp(nn.functional.logsigmoid(logits) @ chain.T)
+        return chance * (amount + spread * sizes if bool(spread.any()) else amount)
+
+    def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """The sum over the components, float32 [B, K]."""
+        return self.by_head(actions).sum(2)
+
+    def all(self) -> Tensor:
+        """The sum over the components of every item, float32 [B, N + 1]."""
+        items = torch.arange(self.n_items + 1, device=self.raw.heads.value.device)
+        rows, at_once = len(self.raw.heads.value), max(1, CELLS // len(items))
+        parts = [EventValues(self.raw.rows(slice(i, i + at_once)), self.network) for i in range(0, rows, at_once)]
+        return torch.cat([part.by_head(items).sum(2) for part in parts]) if parts else self.raw.heads.value.new_zeros(0, len(items))
+
+    def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """See `ActionValues.best`; there is no behaviour head."""
+        return best_of(self.all(), open_actions)

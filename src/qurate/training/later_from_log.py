@@ -1,0 +1,220 @@
+"""The linear form from a log: `now` stops where held-out events are predicted best, then `later` by fitted Q iteration."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from qurate.algorithms.event_models import event_losses, event_shape
+from qurate.errors import Code, UserError
+from qurate.learning.fitted_q import (
+    FIRST_RIDGE,
+    RIDGES,
+    Fit,
+    Greedy,
+    Regression,
+    fitted_q,
+    held_out_errors,
+    strongest_as_good,
+)
+from qurate.learning.learner import Learner
+from qurate.learning.loops import Progress
+from qurate.networks.event_network import EventNetwork
+from qurate.networks.linear_later import LinearLaterNetwork, LinearLaterValues
+from qurate.networks.values import ValueNetwork, to_tensors
+from qurate.replay.event_store import Store
+from qurate.settings import Settings, replace
+from qurate.types import FloatArray, IntArray, OpenActions
+
+log = logging.getLogger(__name__)
+
+LEAST_HELD_OUT = 200
+"""Held-out decisions below which nothing is chosen by them."""
+MOST_HELD_OUT, MOST_ROWS = 20_000, 150_000
+"""Decisions that are scored at each check of `now`, and transitions that `later` is fitted to; drawn without replacement."""
+CELLS, LEAST_ROWS = 50_000_000, 5_000
+"""`now` of the catalogue is kept for the successors: rows times items, but at least so many rows."""
+CHECKS_PER_PASS, CHECK_EVERY = 2, (20, 500)
+"""How often held-out events are looked at: so often per pass over the training transitions, within these numbers of updates."""
+CHUNK = 4_096
+LINEAR, N_STEP, PASSES = ("dqn", "myopic"), 4, 5.0
+"""Algorithms that have the linear form; the decisions whose rewards its targets sum, and the passes of `now`, where nothing else is
+asked for. Passes may be many: what is kept is chosen by held-out events."""
+
+
+def form_for_log(settings: Settings, algorithm: str, given: Mapping[str, Any], kind: str) -> Settings:
+    """The settings with the form that measures best for this kind of log, where none was asked for (docs/from_logs.md).
+
+    Args:
+        given: what was set explicitly. kind: of the log.
+
+    Raises:
+        UserError: the linear form of another algorithm, or from a log that does not say what was shown.
+    """
+    if settings.network.form == "linear_later" and (algorithm not in LINEAR or kind == "organic"):
+        got = f"{algorithm} on an {kind} log" if kind == "organic" else algorithm
+        hint = "form=now_later; event models need decisions that show what was not chosen"
+        expected = f"{' or '.join(LINEAR)} on a log of what was shown"
+        raise UserError(expected, got, where="--set form=linear_later", hint=hint, code=Code.BAD_SETTING)
+    if algorithm not in LINEAR or "form" in given or kind != "logged":
+        return settings
+    own = replace(settings, form="linear_later")
+    return replace(own, **{name: value for name, value in (("n_step", N_STEP), ("passes", PASSES)) if name not in given})
+
+
+class Checks:
+    """Keeps the averaged network of the update after which held-out events were predicted best.
+
+    Args:
+        learner: of an `EventNetwork`.
+        store: of the log.
+        index: held-out transitions; too few: the last network is kept.
+        per_pass: updates in one pass over the training transitions.
+    """
+
+    def __init__(self, learner: Learner, store: Store, index: IntArray, per_pass: int) -> None:
+        self.learner, self.store, self.index = learner, store, index[:MOST_HELD_OUT]
+        self.every = int(np.clip(per_pass // CHECKS_PER_PASS, *CHECK_EVERY))
+        self.best, self.loss, self.updates = copy.deepcopy(learner.ema), np.inf, 0
+
+    @property
+    def used(self) -> bool:
+        """Whether there is enough to choose by."""
+        return len(self.index) >= LEAST_HELD_OUT
+
+    def watch(self, loop: Iterator[Progress]) -> Iterator[Progress]:
+        """The loop, with a look at the held-out events now and then."""
+        for step in loop:
+            if self.used and self.learner.updates % self.every == 0:
+                self._look()
+            yield step
+
+    def _look(self) -> None:
+        loss = held_out_loss(cast(EventNetwork, self.learner.ema), self.store, self.index)
+        if loss < self.loss:
+            self.best, self.loss, self.updates = copy.deepcopy(self.learner.ema), loss, self.learner.updates
+
+    def network(self) -> EventNetwork:
+        """The best one; the last one where nothing was held out, or no check was made."""
+        return cast(EventNetwork, self.best if np.isfinite(self.loss) else self.learner.ema)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint."""
+        arrays: dict[str, NDArray[Any]] = {name: value.numpy() for name, value in self.best.state_dict().items()}
+        return arrays | {"loss": np.array(self.loss), "updates": np.array(self.updates)}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Goes on from what `state` returned."""
+        weights = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name not in ("loss", "updates")}
+        self.best.load_state_dict(weights)
+        self.loss, self.updates = float(state["loss"]), int(state["updates"])
+
+
+@torch.no_grad()
+def held_out_loss(network: EventNetwork, store: Store, index: IntArray) -> float:
+    """Mean loss of the event models on transitions `index`."""
+    network.eval()
+    bound, total = network.bind(), 0.0
+    for part in _chunks(index):
+        batch = to_tensors(store.batch(part))
+        heads = bound(batch.state).raw.by_head(batch.action[:, None])[:, 0]
+        total += float(event_losses(heads, batch.reward, network).sum())
+    return total / len(index)
+
+
+def set_shape(network: EventNetwork, reward: FloatArray) -> None:
+    """Which event follows which and what they are worth, from the weighted rewards [T, R] of training."""
+    for name, value in event_shape(reward)._asdict().items():
+        network.get_buffer(name).copy_(torch.from_numpy(value))
+
+
+def with_later(
+    network: LinearLaterNetwork, checks: Checks, store: Store, train: IntArray, settings: Settings, seed: int
+) -> tuple[ValueNetwork, dict[str, Any]]:
+    """The network with the `now` that predicts held-out events best, and `later` fitted to it; figures of both."""
+    network = copy.deepcopy(network)  # the learner goes on with its own
+    network.now.load_state_dict(checks.network().state_dict())
+    if not checks.used:
+        log.warning("note: %d held-out decisions are too few to choose by: now is that of the last update, the penalty of later %g",
+                    len(checks.index), FIRST_RIDGE)  # fmt: skip
+    figures: dict[str, Any] = {"held_out": {"loss": checks.loss, "updates": checks.updates}} if np.isfinite(checks.loss) else {}
+    if settings.learning.gamma > 0:
+        figures["later"] = fit_later(network, store, train, checks.index, settings.learning.n_step, seed)
+    return network, figures
+
+
+class LogPart(NamedTuple):
+    """Some transitions of a log as a regression, and the values of their successors."""
+
+    data: Regression
+    values: list[LinearLaterValues]
+    open_actions: list[OpenActions[Any]]
+
+
+@torch.no_grad()
+def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: IntArray, n_step: int, seed: int) -> dict[str, Any]:
+    """Fits `theta` of the network in place; figures of the fit.
+
+    Args:
+        network: whose `now` is trained.
+        train: transitions it is fitted to. held: those by which the penalty is chosen.
+        n_step: decisions whose rewards a target sums before it bootstraps.
+        seed: of the sample, where there are more than can be used.
+    """
+    cast(nn.Module, network).eval()
+    rng = np.random.default_rng([seed, 11])
+    rows = min(MOST_ROWS, max(CELLS // network.get_buffer("numbers").shape[0], LEAST_ROWS))
+    part = log_part(network, store, _some(train, rows, rng), n_step)
+    ridge, first = FIRST_RIDGE, _fit(network, part, FIRST_RIDGE)
+    if len(held) >= LEAST_HELD_OUT:
+        check = log_part(network, store, _some(held, rows // 8, rng), n_step)
+        best, best_held = greedy(network, part, first.theta), greedy(network, check, first.theta)
+        errors = held_out_errors(part.data, check.data, best, best_held, first.theta, RIDGES)
+        ridge = RIDGES[strongest_as_good(errors)]
+    fit = first if ridge == FIRST_RIDGE else _fit(network, part, ridge)
+    network.get_buffer("theta").copy_(fit.theta)
+    return {"ridge": ridge, "rows": len(part.data.discount), "improvements": fit.improvements, "change": fit.change}
+
+
+def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> Fit:
+    return fitted_q(part.data, lambda theta: greedy(network, part, theta), ridge)
+
+
+def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step: int) -> LogPart:
+    """Transitions `index` with n-step returns, seen by the network."""
+    bound = network.bind()
+    features, reward, discount, counted, values, open_actions = [], [], [], [], [], []
+    for chunk in _chunks(index):
+        batch = to_tensors(store.batch(chunk, n_step))
+        features.append(bound(batch.state).features(batch.action).double())
+        reward.append(batch.later_reward.double())
+        discount.append(batch.discount.double())
+        counted.append(batch.bootstrap.double())
+        values.append(bound(batch.next_state))
+        open_actions.append(batch.next_actions)
+    return LogPart(Regression(torch.cat(features), torch.cat(reward), torch.cat(discount), torch.cat(counted)), values, open_actions)
+
+
+def greedy(network: LinearLaterNetwork, part: LogPart, theta: torch.Tensor) -> Greedy:
+    """The best open item of each successor under theta."""
+    network.get_buffer("theta").copy_(theta)
+    features, now = [], []
+    for values, open_actions in zip(part.values, part.open_actions):
+        best = values.best(open_actions)
+        there = (best > 0)[:, None]
+        features.append((values.features(best) * there).double())
+        now.append((values.now.by_head(best[:, None])[:, 0] * there).double())
+    return Greedy(torch.cat(features), torch.cat(now))
+
+
+def _some(index: IntArray, n: int, rng: np.random.Generator) -> IntArray:
+    return index if len(index) <= n else np.sort(rng.choice(index, n, replace=False))
+
+
+def _chunks(index: IntArray) -> list[IntArray]:
+    return [index[i : i + CHUNK] for i in range(0, len(index), CHUNK)]

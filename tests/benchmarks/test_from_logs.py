@@ -1,0 +1,21 @@
+"""The table of benchmarks/from_logs.py: means and paired differences of what the lines hold."""
+
+from pathlib import Path
+
+import from_logs
+
+
+def line(seed: int, dqn: float, static: float) -> dict[str, object]:
+    means = {"dqn": dqn, "static": static, "myopic": 10.0, "popularity": 5.0}
+    return {"study": "shop", "customers": 600, "seed": seed, "means": means, "code": "x"}
+
+
+def test_the_table_pairs_by_seed() -> None:
+    row = from_logs.table([line(1, 30.0, 20.0), line(2, 50.0, 38.0)]).splitlines()[-1]
+    assert row.startswith("| shop | 600 | 1, 2 | 40.0 [") and "| 29.0 | 10.0 | 5.0 |" in row
+    assert "+11.0 [-1.7, 23.7]" in row, "t of one degree of freedom, 12.7, times the standard error of 10 and 12"
+
+
+def test_seeds_and_lines_are_read(tmp_path: Path) -> None:
+    assert from_logs.seeds_of("20-22") == [20, 21, 22] and from_logs.seeds_of("5,7") == [5, 7]
+    assert from_logs.read(tmp_path / "none") == []

@@ -1,0 +1,151 @@
+"""The linear form from a log: when it is the default, what it may look at, and logs from which little can be learnt."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mdp_logs import event, make_log
+
+from qurate.baselines.registry import random_policy
+from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine, references
+from qurate.errors import UserError
+from qurate.evaluation.rollouts import rollout
+from qurate.events.readers import read_events
+from qurate.experiments.policies import as_policy, present_recommender, rewards_of
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
+from qurate.models.model import Model
+from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.training.in_environment import train_in_engine
+from qurate.training.train import train
+from qurate.types import TEST, TRAIN, VALID
+
+SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "steps": 60, "id_embedding": False}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A small shop's log with propensities."""
+    out, engine = tmp_path_factory.mktemp("logged"), make_engine("shop")
+    simulate(engine, present_recommender(engine, 0, 50), 200, 30, 0, out / "log" / "events.csv")
+    return build_dataset(read_events(out / "log"), rewards=rewards_of(engine), episode="user", out=out / "dataset")
+
+
+def organic() -> Dataset:
+    rows = [event(f"u{i // 20}", f"i{i % 7}", 1.7e9 + i * 60, "click" if i % 3 else "purchase") for i in range(800)]
+    return build_dataset(make_log(rows), {"click": 1, "purchase": 5}, episode="session")  # type: ignore[arg-type]
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return dict(model.network.state_dict())
+
+
+def same(a: Model, b: Model) -> bool:
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+def with_rewards(dataset: Dataset, split: int, factor: float) -> Dataset:
+    """The same log, but for the rewards of one split."""
+    t = dataset.transitions
+    reward = np.where((t.split[t.state] == split)[:, None], t.reward * np.float32(factor), t.reward)
+    return replace(dataset, transitions=replace(t, reward=reward))
+
+
+def test_it_is_the_default_where_probabilities_are_logged_and_nowhere_else(dataset: Dataset) -> None:
+    assert dataset.kind == "logged"
+    for algorithm in ("dqn", "myopic"):
+        model = train(dataset, algorithm=algorithm, **SMALL)
+        assert isinstance(model.network, LinearLaterNetwork) and model.settings.network.form == "linear_later"
+        assert model.settings.learning.n_step == 4
+        assert bool(weights(model)["theta"].any()) is (algorithm == "dqn"), "myopic has no later"
+    myopic, dqn = (train(dataset, algorithm=name, **SMALL).network.now.state_dict() for name in ("myopic", "dqn"))
+    assert all(torch.equal(value, dqn[name]) for name, value in myopic.items()), "both know the same of the next step"
+    assert isinstance(train(dataset, form="now_later", **SMALL).network, CatalogueNetwork)
+    assert isinstance(train(dataset, algorithm="double_dqn", **SMALL).network, CatalogueNetwork)
+    assert train(dataset, n_step=3, **SMALL).settings.learning.n_step == 3
+    assert isinstance(train(organic(), **SMALL).network, CatalogueNetwork)
+
+
+def test_the_test_split_is_never_looked_at_and_the_validation_split_is(dataset: Dataset) -> None:
+    model = train(dataset, **SMALL)
+    assert same(model, train(with_rewards(dataset, TEST, 100.0), **SMALL))
+    assert not same(model, train(with_rewards(dataset, TRAIN, 0.5), **SMALL))
+    other = train(with_rewards(dataset, VALID, 0.0), **SMALL)
+    assert other.metrics["held_out"]["loss"] != model.metrics["held_out"]["loss"]
+
+
+def test_now_is_that_of_the_check_that_predicted_held_out_events_best(dataset: Dataset) -> None:
+    """Long after the best check the training loss still falls; what is kept stays."""
+    short, long = (train(dataset, **SMALL | {"steps": steps, "lr": 0.05, "ema": 0.0}) for steps in (400, 800))
+    assert short.metrics["held_out"]["updates"] == long.metrics["held_out"]["updates"] < 400
+    assert same(short, long)
+
+
+def test_a_resumed_run_is_the_one_that_was_not_interrupted(dataset: Dataset, tmp_path: Path) -> None:
+    whole = train(dataset, **SMALL | {"steps": 120})
+    train(dataset, **SMALL).save(tmp_path / "half")
+    resumed = train(dataset, resume=tmp_path / "half", steps=120)
+    assert same(whole, resumed) and whole.metrics["later"] == resumed.metrics["later"]
+
+
+def test_few_held_out_rows_fall_back_with_a_note(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    t = dataset.transitions
+    split = t.split.copy()
+    split[np.flatnonzero(split == VALID)[3:]] = TEST
+    with caplog.at_level(logging.WARNING):
+        model = train(replace(dataset, transitions=replace(t, split=split)), **SMALL)
+    assert "3 held-out decisions are too few" in caplog.text
+    assert "held_out" not in model.metrics and model.metrics["later"]["ridge"] == 1_000.0
+
+
+def test_no_item_features_are_no_obstacle(dataset: Dataset) -> None:
+    bare = replace(dataset, item_features=np.zeros((len(dataset.item_features), 0), np.float32))
+    model = train(bare, **SMALL)
+    assert np.isfinite(weights(model)["theta"].numpy()).all()
+
+
+def test_all_rewards_equal_or_a_single_item(dataset: Dataset) -> None:
+    t = dataset.transitions
+    nothing = replace(dataset, transitions=replace(t, reward=np.zeros_like(t.reward)))
+    with pytest.raises(UserError, match="rewards from which something can be learnt"):
+        train(nothing, **SMALL)
+    always = np.zeros_like(t.reward)
+    always[:, 0] = 1
+    model = train(replace(dataset, transitions=replace(t, reward=always)), **SMALL)  # visits of different length differ in value
+    assert np.isfinite(weights(model)["theta"].numpy()).all()
+    one = replace(dataset, transitions=replace(t, action=np.ones_like(t.action)))
+    assert np.isfinite(weights(train(one, **SMALL))["theta"].numpy()).all()
+
+
+@pytest.mark.parametrize("algorithm", ["double_dqn", "nstep_dqn"])
+def test_other_algorithms_do_not_have_it(dataset: Dataset, algorithm: str) -> None:
+    with pytest.raises(UserError, match="dqn or myopic on a log of what was shown"):
+        train(dataset, algorithm=algorithm, form="linear_later", **SMALL)
+
+
+def test_organic_logs_and_environments_do_not_have_it(dataset: Dataset) -> None:
+    with pytest.raises(UserError, match="organic"):
+        train(organic(), form="linear_later", **SMALL)
+    with pytest.raises(UserError, match="a network that learns online"):
+        train(env="shop", form="linear_later", **SMALL)
+    with pytest.raises(UserError, match="form=now_later"):
+        train_in_engine(train(dataset, **SMALL), make_engine("shop", window=6), 0, 100)
+
+
+def test_it_sees_what_a_trap_costs(tmp_path: Path) -> None:
+    """toy_clickbait, a log of random items: what is clicked most drives customers away, and no feature says so."""
+    engine = make_engine("toy_clickbait")
+    simulate(engine, random_policy(), 1_500, engine.max_steps, 0, tmp_path / "events.csv")
+    data = build_dataset(read_events(tmp_path / "events.csv"), rewards=rewards_of(engine), episode="user", churn_after="1h")
+    returns = {}
+    for algorithm, gamma in (("dqn", 0.95), ("myopic", 0.0)):
+        model = train(data, algorithm=algorithm, **SMALL | {"steps": 300, "window": 20, "gamma": gamma})
+        returns[algorithm] = rollout(engine, as_policy(model, engine, algorithm), 1, 500).returns.mean()
+    best = rollout(engine, references("toy_clickbait")["optimal"](engine), 1, 500, every_lane=True).returns.mean()
+    assert returns["myopic"] < 0.5 * best and returns["dqn"] > 0.9 * best, (returns, best)
