@@ -32,12 +32,13 @@ from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
 from qurate.experiments.evaluate import ranking_baselines
+from qurate.mdp.candidate_features import PLACE
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.training.run import intra_op_threads
 from qurate.training.train import train
-from qurate.types import HISTORY, TEST, TRAIN, Scorer
+from qurate.types import HISTORY, TEST, TRAIN, FloatArray, Observation, Scorer
 
 K = 20
 LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/ranker.py")
@@ -135,9 +136,26 @@ def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], 
         baselines["popularity_1d"] = fit_popularity(dataset, half_life_days=1.0)
     if shown:
         baselines |= listed_baselines(dataset)
+        scores["q_without_place"] = [WithoutPlace(models["dqn", s].ranked_by("q")) for s in range(seeds)]
     main = first.by if first.by == "behaviour_times_q" else "q"
     result = evaluate_ranking("dqn", log.name, dataset, scores, baselines, main, k=K, window=first.window, visits=log.visits)
     return {"ranking": result, "orders_of_all_lists": orders_of_all_lists(dataset) if shown else None}
+
+
+class WithoutPlace:
+    """A model that is not given the place at which the site shows a candidate; to it every place is the mean one."""
+
+    def __init__(self, model: Scorer) -> None:
+        self.model, self.name = model, f"{model.name} without place"
+
+    def scores(self, observation: Observation[Any]) -> FloatArray:
+        """float32 [B, K] of the candidates."""
+        actions = observation.actions
+        if actions.values is None or PLACE not in actions.columns:
+            return self.model.scores(observation)
+        values = actions.values.copy()
+        values[:, :, actions.columns.index(PLACE)] = np.nan
+        return self.model.scores(observation._replace(actions=actions._replace(values=values)))
 
 
 def listed_baselines(dataset: Dataset) -> dict[str, Scorer]:

@@ -7,6 +7,7 @@ from results_logs import SHARED, TRIED
 
 LABELS = {
     "q": "DQN, ranked by Q",
+    "q_without_place": "DQN, ranked by Q, the place in the list not known",
     "q_in_support": "DQN, Q within the support of the behaviour head",
     "behaviour_times_q": "DQN, log pi_b + log Q",
     "behaviour": "DQN's behaviour head (cross-entropy, not Q-learning)",
@@ -19,7 +20,7 @@ LABELS = {
     "site_order": "the site's own order",
     "last_touched": "last touched first, else the site's order",
 }
-LEARNED_BY_TD = ("q", "q_in_support", "behaviour_times_q")
+LEARNED_BY_TD = ("q", "q_without_place", "q_in_support", "behaviour_times_q")
 KINDS = {
     "organic": "organic: it says what customers chose, not what was shown",
     "exposure": "exposure: it says what was shown, without probabilities",

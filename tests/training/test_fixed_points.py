@@ -71,10 +71,13 @@ def test_a_table_reaches_its_fixed_point(name: str, epsilon: float) -> None:
     check(name, "toy_chain", epsilon, **TABLE | ({"replay_capacity": 8_000, "lr": 0.02} if name == "sarsa" else {}))
 
 
-DEEP_NAMES = ["c51"]
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dqn", "double_dqn", "dueling_dqn", "myopic"])
+def test_a_network_reaches_its_fixed_point(name: str) -> None:
+    """Actions are drawn uniformly: a policy that follows its own early values never sees the end of the chain."""
+    check(name, "toy_chain", 1.0, **DEEP | ({"gamma": 0.0} if name == "myopic" else {}))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DEEP_NAMES)
-def test_a_network_reaches_its_fixed_point(name: str) -> None:
-    check(name, "toy_chain", 0.3, **DEEP, v_min=-5.0, v_max=40.0, atoms=91)
+def test_a_distribution_reaches_its_fixed_point() -> None:
+    check("c51", "toy_chain", 0.3, **DEEP, v_min=-5.0, v_max=40.0, atoms=91)

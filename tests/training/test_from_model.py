@@ -209,7 +209,7 @@ def test_features_of_candidates_are_read_in_the_new_scale() -> None:
         assert network.candidate is not None
         network.candidate.standardise(torch.from_numpy(features))
     old, new = (Names([], ["click"], ["click"], {}, {}, one) for one in names)
-    matrix, shift = _columns("candidate.layers.0.weight", 3, 3, old, new, networks)
+    matrix, shift = _columns("candidate.kinds.0.0.weight", 3, 3, old, new, networks)
     asked = {"price": 2.0, "place": 5.0, "new": 1.0}  # `touched` is not there any more: it counts as the mean
     scaled = [
         np.array(

@@ -1,25 +1,26 @@
 """What features of a candidate in this decision add to its value (mdp/candidate_features.py)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
 class CandidateLayers(nn.Module):
-    """Two layers over the features, standardised; the last one begins at zero, so that at first they add nothing.
+    """Two layers over the features, standardised, for each kind of head; the last one begins at zero: at first they add nothing.
 
     Args:
         width: F.
         hidden: units of each layer.
-        n_heads: H.
+        heads: of each kind (`now`, then `later`, whose errors are many times larger and would drown `now` on shared layers); their
+            sum is H.
     """
 
-    def __init__(self, width: int, hidden: int, n_heads: int) -> None:
+    def __init__(self, width: int, hidden: int, heads: Sequence[int]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, n_heads))
-        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+        self.kinds = nn.ModuleList(_layers(width, hidden, n) for n in heads)
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
@@ -35,4 +36,11 @@ class CandidateLayers(nn.Module):
         """float32 [..., H] from [..., F], NaN = not known; None: [H] of the mean candidate."""
         mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
         x = torch.zeros_like(mean) if features is None else torch.nan_to_num((features - mean) * scale).clamp(-10, 10)
-        return self.layers(x)  # type: ignore[no-any-return]
+        return torch.cat([kind(x) for kind in self.kinds], dim=-1)
+
+
+def _layers(width: int, hidden: int, n_heads: int) -> nn.Sequential:
+    last = nn.Linear(hidden, n_heads)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)

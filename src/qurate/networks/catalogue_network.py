@@ -65,7 +65,8 @@ class CatalogueNetwork(nn.Module):
         self.n_matched = self.n_heads + int(behaviour)
         self.match = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
         self.repeat = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
-        self.candidate = CandidateLayers(candidate_features, hidden, self.n_heads) if candidate_features else None
+        kinds = [n_components] * (self.n_heads // n_components)  # now, later
+        self.candidate = CandidateLayers(candidate_features, hidden, kinds) if candidate_features else None
         if (
             self.later_direction is not None and self.later_value is not None
         ):  # the correction starts at zero: at first Q is the myopic policy

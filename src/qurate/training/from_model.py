@@ -216,8 +216,8 @@ def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Label
     components = _components(names, network)
     if name in ("match", "repeat"):
         return _heads(components, network)
-    if name.startswith("candidate.layers.4."):
-        return [one for one in _heads(components, network) if one != "behaviour"]
+    if name.startswith("candidate.kinds.") and ".4." in name:
+        return components
     if name.startswith("tower.from_features.2."):
         heads = _heads(components, network)
         return [*range(size - len(heads)), *heads]
@@ -243,7 +243,7 @@ def _columns(
     """A, float32 [n_old, n_new] (None: the identity), and c [n_old] of what a layer reads: x = A x' + c."""
     if name == "tower.from_features.0.weight":
         return features_as_before(old.item_spec, new.item_spec)
-    if name == "candidate.layers.0.weight":
+    if name.startswith("candidate.kinds.") and name.endswith(".0.weight"):
         return _candidates_as_before(old, new, networks)
     part, nothing = name.removeprefix("later_"), np.zeros(n_old, np.float32)
     if name in ("match", "repeat"):

@@ -51,8 +51,9 @@ def _of_lists(dataset: Dataset) -> dict[str, Any]:
     shown = int((t.split[t.state] == TRAIN).sum())
     often = shown >= SHOWN_OFTEN * len(np.unique(t.action))
     return {
-        "aux_weight": float(often), "negatives": 0, "id_embedding": often, "lr_schedule": "cosine", "lr": 3e-3, "ema": 0.99, "window": 20,
-        "batch_size": 1_024 if shown >= LARGE else 256, "passes": float(np.clip(round(TARGETS / max(shown, 1)), *LIST_PASSES)),
+        "gamma": 0.5, "aux_weight": float(often), "negatives": 0, "id_embedding": often, "lr_schedule": "cosine", "lr": 3e-3,
+        "ema": 0.99, "window": 20, "batch_size": 1_024 if shown >= LARGE else 256,
+        "passes": float(np.clip(round(TARGETS / max(shown, 1)), *LIST_PASSES)),
     }  # fmt: skip
 
 
