@@ -278,13 +278,13 @@ def test_serve_answers_and_stops_with_0(model: Path, dataset: Path, tmp_path: Pa
     command = [*QURATE, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live"), "--exclude", "purchased"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
-        url = process.stderr.readline().split()[-1]
-        assert process.stderr.readline().startswith("note: not shown again: purchased; ")
+        note, url = process.stderr.readline(), process.stderr.readline().split()[-1]
         answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 3}, timeout=20)
         ghosts = {"user_id": "u1", "k": 1, "candidates": [*(f"ghost{n}" for n in range(50)), "i1"]}
         assert httpx.post(f"{url}/v1/recommend", json=ghosts, timeout=20).status_code == 200
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
+    assert note.startswith("note: not shown again: purchased; ")
     assert answer.status_code == 200 and len(answer.json()["items"]) == 3
     left = load_model(model).recommend("u1", 9, exclude=["purchased"]).items
     assert 3 <= len(left) < 9 and {item["item_id"] for item in answer.json()["items"]} <= {item.item_id for item in left}

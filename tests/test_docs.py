@@ -1,5 +1,6 @@
 """The documents: commands in blocks marked `bash run` are run; links, names and both READMEs must agree."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -131,3 +132,23 @@ def test_every_algorithm_has_a_page_with_a_command_that_runs_and_every_page_an_a
         assert len(shown) == 1 and f"--algorithm {name} " in shown[0], page
         headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert headings == ["Use", "What it fits", "Differences from the paper", "Settings", "Figures of a run", "Results"]
+
+
+CHINESE = sorted([*ROOT.glob("*.zh-CN.md"), *(ROOT / "docs").glob("*.zh-CN.md")])
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda p: p.name)
+def test_no_line_breaks_inside_a_sentence_of_a_chinese_page(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "\n", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = prose.split("\n")
+    own = re.compile(r"(\||#|<!--|    |\* |- |\d+\. )")
+    broken = [b for a, b in itertools.pairwise(lines) if a.strip() and b.strip() and not own.match(b) and not re.match(r"\||#|<!--", a)]
+    assert broken == []
+
+
+def test_chinese_pages_use_one_word_for_each_thing() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in CHINESE)
+    assert {"离策略评估", "置信区间", "兜底推荐", "远视参考策略", "物品"} <= set(
+        re.findall("离策略评估|置信区间|兜底推荐|远视参考策略|物品", text)
+    )
+    assert re.findall("离线策略评估|信赖区间|回退推荐|远见参考|商品(?!\\d)|条目|(?<!置信)区间", text) == []

@@ -50,3 +50,25 @@ def test_an_error_takes_its_code_by_keyword_only() -> None:
         UserError("a", "b", "c")  # type: ignore[call-arg, misc]
     assert MachineError("a", "b", code=Code.IO).exit_code == 1
     assert UserError("a", "b", code=Code.BAD_K).to_dict()["code"] == "bad_k"
+
+
+@pytest.mark.parametrize(
+    ("typed", "python"),
+    [
+        ("--algorithm", "algorithm"),
+        ("a dataset or --env", "a dataset or env"),
+        ("--set lr", "lr"),
+        ("say --encoding gbk", 'say encoding="gbk"'),
+        ("leave --encoding out: the file is UTF-8", "leave encoding out: the file is UTF-8"),
+        ("say --map log.csv:user_id=who --map item_id=sku", 'say map={"log.csv:user_id": "who", "item_id": "sku"}'),
+        ("say --type views.csv=view, please", 'say type={"views.csv": "view"}, please'),
+        ("such as --columns a,b or --time-form D/M/Y", 'such as columns=["a", "b"] or time_form="D/M/Y"'),
+        ("repair them, or raise --max-bad", "repair them, or raise max_bad"),
+        ("choose another --data", "choose another --data"),
+        ("my--map.csv and --mapped", "my--map.csv and --mapped"),
+    ],
+)
+def test_from_python_an_error_names_arguments_and_on_the_command_line_options(typed: str, python: str) -> None:
+    error = UserError("x", "y", hint=typed, code=Code.BAD_OPTION)
+    assert str(error).endswith(f"; {python}")
+    assert error.typed.endswith(f"; {typed}") and error.to_dict()["message"] == error.typed

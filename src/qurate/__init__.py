@@ -16,6 +16,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from qurate.client import Client as Client
+    from qurate.decision import Decision as Decision
     from qurate.environments.registry import make_engine as make_engine
     from qurate.environments.registry import make_env as make_env
     from qurate.errors import MachineError as MachineError
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from qurate.errors import UserError as UserError
     from qurate.evaluation.report import Report as Report
     from qurate.events.readers import read_events as read_events
+    from qurate.events.schema import EventLog as EventLog
     from qurate.experiments.compare import compare as compare
     from qurate.experiments.evaluate import evaluate as evaluate
+    from qurate.experiments.generations import evaluate_many as evaluate_many
     from qurate.mdp.dataset import build_dataset as build_dataset
     from qurate.mdp.storage import Dataset as Dataset
     from qurate.models.model import Model as Model
@@ -32,11 +35,13 @@ if TYPE_CHECKING:
     from qurate.training.train import train as train
 
 _PLACES = {
-    "train": "training.train", "Client": "client", "MachineError": "errors", "QurateError": "errors", "UserError": "errors",
-    "Report": "evaluation.report", "read_events": "events.readers", "compare": "experiments.compare", "evaluate": "experiments.evaluate",
-    "build_dataset": "mdp.dataset", "Dataset": "mdp.storage", "Model": "models.model", "load": "models.model",
-    "make_engine": "environments.registry", "make_env": "environments.registry",
+    "read_events": "events.readers", "build_dataset": "mdp.dataset", "train": "training.train", "load": "models.model",
+    "evaluate": "experiments.evaluate", "evaluate_many": "experiments.generations", "compare": "experiments.compare",
+    "make_env": "environments.registry", "make_engine": "environments.registry",
+    "EventLog": "events.schema", "Dataset": "mdp.storage", "Model": "models.model", "Decision": "decision", "Report": "evaluation.report",
+    "Client": "client", "QurateError": "errors", "UserError": "errors", "MachineError": "errors",
 }  # fmt: skip
+"""Public name -> its module, in the order of docs/api.md."""
 
 __all__ = ["__version__", *_PLACES]
 
@@ -45,6 +50,10 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'qurate' has no attribute {name!r}")
     return getattr(import_module(f"qurate.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 class _AfterGymnasium(MetaPathFinder):

@@ -47,6 +47,12 @@ class Client:
 
     Raises:
         UserError: not an http or https address.
+
+    >>> client = qurate.Client("http://127.0.0.1:8000")
+    >>> client.recommend("u1", k=3)  # doctest: +SKIP
+    Decision(user 'u1': i4, i0, i2; policy dqn/greedy, model 5c1e...)
+    >>> client.send([{"type": "click", "user_id": "u1", "item_id": "i4"}])  # doctest: +SKIP
+    >>> client.close()
     """
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 10.0, retries: int = 4) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
+from qurate.facts import shortened
 from qurate.types import FloatArray
 
 Source = Literal["q", "explore", "rule", "fallback"]
@@ -49,7 +50,12 @@ class DecisionItem(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """One answer: the items in order, who answered, and why it fell short (`degraded`, null when it did not)."""
+    """One answer: the items in order, who answered, and why it fell short (`degraded`, null when it did not).
+
+    >>> decision = qurate.train(log, algorithm="popularity").recommend(user="nobody", k=2)
+    >>> decision.degraded, len(decision.items)
+    ('unknown_user', 2)
+    """
 
     decision_id: str
     user_id: str | None
@@ -57,3 +63,8 @@ class Decision(msgspec.Struct, frozen=True):
     policy: str
     model_version: str
     degraded: Degraded | None = None
+
+    def __repr__(self) -> str:
+        shown = shortened([one.item_id for one in self.items], 5) or "nothing"
+        degraded = f", degraded {self.degraded}" if self.degraded else ""
+        return f"Decision(user {self.user_id!r}: {shown}; policy {self.policy}, model {self.model_version}{degraded})"

@@ -1,8 +1,13 @@
 """The exception tree: one line says what was expected, what came, where, and what to do.
 
 Exit codes (contract): a `UserError` ends a command with 2, a `MachineError` with 1.
+
+Errors are written once, with the options of the command line. `str(error)`, which a caller from Python sees, names the
+arguments in their place (`in_arguments`); the command line prints `error.typed`.
 """
 
+import json
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
@@ -166,6 +171,50 @@ class Code(StrEnum):
     WOULD_OVERWRITE = "would_overwrite"
 
 
+ARGUMENTS = {
+    **{name: name.replace("-", "_") for name in (
+        "map", "type", "items", "users", "decisions", "layout", "max-bad", "value", "header", "columns", "encoding", "time-form", "order",
+        "episode", "churn-after", "rewards", "env", "algorithm", "seed", "steps", "budget", "resume", "seeds", "customers", "visits",
+        "exclude", "candidates", "threads",
+    )},
+    "sep": "separator", "from": "start", "no-histories": "histories=False", "keep-diverged": "keep_diverged=True",
+    "keep-duplicates": "keep_duplicates=True", "force": "force=True",
+}  # fmt: skip
+"""Option of the command line -> argument in Python, where there is one."""
+_MAPS = re.compile(r"--map [^\s,;=]+=[^\s,;]+(?: --map [^\s,;=]+=[^\s,;]+)*")
+_SETTING = re.compile(r"--set ([a-z]\w*)")
+_VALUE = re.compile(
+    r"\b(say|give|or|with|as) --(encoding|sep|time-form|type|order|value|columns) (?!with\b|for\b|or\b|and\b|out\b)"
+    r"(\"[^\"]*\"|'[^']*'|[^\s;)]*[^\s;),:])"
+)
+_OPTION = re.compile(r"(?<![\w-])--(" + "|".join(sorted(ARGUMENTS, key=len, reverse=True)) + r"|set)\b(?!-)")
+
+
+def in_arguments(line: str) -> str:
+    """A line that names options of the command line, with the arguments of Python in their place.
+
+    >>> in_arguments("say --encoding gbk, or --map user_id=who")
+    'say encoding="gbk", or map={"user_id": "who"}'
+    """
+
+    def mapped(match: re.Match[str]) -> str:
+        pairs = [part.partition("=") for part in match[0].split() if part != "--map"]
+        return f"map={_written({name: column for name, _, column in pairs})}"
+
+    def valued(match: re.Match[str]) -> str:
+        said, option, value = match[1], match[2], match[3].strip("\"'")
+        file, equals, name = value.rpartition("=")
+        of_file = {file: name} if option == "type" and equals else value
+        return f"{said} {ARGUMENTS[option]}={_written(value.split(',') if option == 'columns' else of_file)}"
+
+    line = _VALUE.sub(valued, _SETTING.sub(r"\1", _MAPS.sub(mapped, line)))
+    return _OPTION.sub(lambda match: ARGUMENTS.get(match[1], "settings"), line)
+
+
+def _written(value: str | list[str] | dict[str, str]) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 class QurateError(Exception):
     """Base of all errors qurate raises on purpose.
 
@@ -175,6 +224,14 @@ class QurateError(Exception):
         where: file, row, field or option.
         hint: what the reader can do about it.
         code: its short name, exit code and HTTP status.
+
+    Attributes: all of these, and `typed`, the line with the options of the command line. `str(error)` names arguments of Python.
+
+    >>> try:
+    ...     qurate.train(log, algorithm="dqnn")
+    ... except qurate.QurateError as error:
+    ...     print(error)
+    expected a known algorithm, got dqnn, at algorithm; did you mean dqn?
     """
 
     def __init__(self, expected: str, got: str, *, code: Code, where: str = "", hint: str = "") -> None:
@@ -182,7 +239,8 @@ class QurateError(Exception):
         line = f"internal error: {got}" if code is Code.INTERNAL else f"expected {expected}, got {got}"
         line += f", at {where}" if where else ""
         line += f"; {hint}" if hint else ""
-        super().__init__(" ".join(line.split()))
+        self.typed = " ".join(line.split())
+        super().__init__(in_arguments(self.typed))
 
     @property
     def exit_code(self) -> int:
@@ -191,15 +249,26 @@ class QurateError(Exception):
 
     def to_dict(self) -> dict[str, str]:
         """The `error` object of `--json`: {"code", "message", "where", "hint"}."""
-        return {"code": self.code, "message": str(self), "where": self.where, "hint": self.hint}
+        return {"code": self.code, "message": self.typed, "where": self.where, "hint": self.hint}
 
 
 class UserError(QurateError):
-    """The user's mistake: exit code 2."""
+    """The user's mistake: exit code 2.
+
+    >>> try:
+    ...     qurate.read_events("no-such-file.csv")
+    ... except qurate.UserError as error:
+    ...     print(error.exit_code, error)
+    2 expected an existing file or directory, got nothing, at no-such-file.csv; check the path
+    """
 
 
 class MachineError(QurateError):
-    """The machine failed (disk full, unreadable file, port taken): exit code 1."""
+    """The machine failed (disk full, unreadable file, port taken): exit code 1.
+
+    >>> issubclass(qurate.MachineError, qurate.QurateError), issubclass(qurate.MachineError, qurate.UserError)
+    (True, False)
+    """
 
 
 NAMED, COMPARED = 40, 20_000

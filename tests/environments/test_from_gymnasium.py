@@ -323,7 +323,7 @@ def test_a_module_in_the_present_directory(tmp_path: Any, monkeypatch: pytest.Mo
         ("CartPole-v2", "did you mean CartPole-v", Code.UNKNOWN_ENVIRONMENT),
         ("nonsense", "known: shop", Code.UNKNOWN_ENVIRONMENT),
         ("no_such_module_here:make", "the module no_such_module_here, got ModuleNotFoundError", Code.UNKNOWN_ENVIRONMENT),
-        ("counting:countin", "a callable in counting, got countin, at --env; did you mean counting?", Code.UNKNOWN_ENVIRONMENT),
+        ("counting:countin", "a callable in counting, got countin, at env; did you mean counting?", Code.UNKNOWN_ENVIRONMENT),
         ("counting:not_callable", "a callable in counting, got not_callable, a int", Code.UNKNOWN_ENVIRONMENT),
         ("counting:fails", "an environment that runs, got OSError: the robot is unplugged, at counting:fails, step 0", Code.BAD_ENV),
         ("counting:gives_text", "a factory that returns a gymnasium.Env, got str", Code.BAD_ENV),

@@ -66,7 +66,7 @@ def test_what_is_no_text_is_named(tmp_path: Path, name: str) -> None:
     assert "decompress it" in str(refused(write(tmp_path / name, lzma.compress(text.encode()))))
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         path = write(tmp_path / name, text.encode(encoding))
-        assert "got UTF-16" in str(refused(path)) and f"--encoding {encoding}" in str(refused(path))
+        assert "got UTF-16" in refused(path).typed and f"--encoding {encoding}" in refused(path).typed
     assert r"expected line ends \n or \r\n" in str(refused(write(tmp_path / name, text.replace("\n", "\r"))))
 
 

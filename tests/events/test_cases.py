@@ -248,7 +248,7 @@ def test_an_unread_path_is_named(tmp_path: Path) -> None:
 )
 def test_a_value_is_arithmetic_and_nothing_else(text: str, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(rows("user_id,item_id,quantity,timestamp", lambda i: f"{who(i)},2,{at(i)}"))
-    with pytest.raises(UserError, match="--value"):
+    with pytest.raises(UserError, match="value"):
         read_events(tmp_path / "log.csv", value=text)
 
 

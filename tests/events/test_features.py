@@ -17,7 +17,7 @@ from qurate.events.side_tables import read_features
 def refused(path: Path) -> str:
     with pytest.raises(UserError) as caught:
         read_features(path, "item_id").collect()
-    return str(caught.value)
+    return caught.value.typed
 
 
 @pytest.mark.parametrize(

@@ -108,16 +108,16 @@ def test_an_encoding_that_the_user_names(tmp_path: Path, encoding: str, zipped: 
 def test_bytes_that_are_not_utf_8_are_named_with_the_encoding_they_look_like(tmp_path: Path, encoding: str, name: str) -> None:
     letters = "café à Orléans" if encoding == "latin-1" else "商品推薦系統" if encoding == "big5" else "商品推荐系统手机数码"
     head = write(tmp_path / "head.csv", text(names=(f"user_id{letters}", *NAMES[1:])).encode(encoding))
-    assert f"say --encoding {name}" in str(refused(head))
+    assert f"say --encoding {name}" in refused(head).typed
     titled = "user_id,item_id,timestamp,title\n" + "".join(f"u{i % 3},i{i},{T0 + i},{letters}\n" for i in range(9))
     log = read_events(write(tmp_path / "log.csv", titled.encode(encoding)))
     assert any(f"--encoding {name}" in note for note in log.notes)
-    assert f"--encoding {name}" in str(refused(write(tmp_path / "ids.csv", text().replace("kund", letters).encode(encoding))))
+    assert f"--encoding {name}" in refused(write(tmp_path / "ids.csv", text().replace("kund", letters).encode(encoding))).typed
 
 
 def test_an_encoding_that_is_none_or_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", text().replace("kund0", "商").encode())
-    assert "a text encoding, got utf-99, at --encoding" in str(refused(path, encoding="utf-99"))
+    assert "a text encoding, got utf-99, at --encoding" in refused(path, encoding="utf-99").typed
     assert "text in ascii" in str(refused(path, encoding="ascii"))
 
 
@@ -201,7 +201,7 @@ def test_a_first_line_of_values_is_a_row(tmp_path: Path, separator: str, ids: st
     rows = [(f"{sign}{i % 6}", f"{sign}0{i % 8}", "view" if ids == "text" else "3", str(T0 + i)) for i in range(60)]
     path = write(tmp_path / "log.tsv", text(separator, rows, None))
     if separator != "::":
-        error = str(refused(path))
+        error = refused(path).typed
         assert "it is no header" in error and "--columns user_id,item_id," in error
     for header in (None, False):
         log = read_events(path, columns=["user_id", "item_id", "type", "timestamp"], header=header)
@@ -285,7 +285,7 @@ def test_an_order_instead_of_a_time(tmp_path: Path) -> None:
     start = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
     shuffled = [(*row[:3], str(100 + 7 * i)) for i, row in reversed(list(enumerate(ROWS)))]
     path = write(tmp_path / "log.csv", text(rows=shuffled))
-    assert "--order timestamp" in str(refused(path))
+    assert "--order timestamp" in refused(path).typed
     log = read_events(path, order="timestamp")
     assert as_rows(log) == [(*row[:3], start + i * 1_000_000) for i, row in enumerate(ROWS)]
     assert log.time_unit == "order" and any("no real times" in note for note in log.notes)

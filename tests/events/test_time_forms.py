@@ -41,7 +41,7 @@ def test_the_same_moments_in_every_form(tmp_path_factory: pytest.TempPathFactory
 
 def test_day_and_month_that_cannot_be_told_apart_are_asked_for(tmp_path):  # type: ignore[no-untyped-def]
     path = write(tmp_path / "log.csv", "user_id,item_id,timestamp\nu,a,01/06/2024\nu,b,02/06/2024\n")
-    assert "--time-form D/M/Y or --time-form M/D/Y" in str(refused(path))
+    assert "--time-form D/M/Y or --time-form M/D/Y" in refused(path).typed
     for form, month in (("D/M/Y", 6), ("d.m.y", 6), ("M/D/Y", 1), ("%d/%m/%Y", 6)):
         assert read_events(path, time_form=form).events.collect()["timestamp"][0].month == month
     mixed = write(tmp_path / "mixed.csv", "user_id,item_id,timestamp\nu,a,13/06/2024\nu,b,06/13/2024\n")

@@ -157,8 +157,8 @@ def test_the_command_line_trains_and_recommends(folder: Path, tmp_path: Path, ca
         ({"algorithm": "popularity", "window": 4}, "setting_of_another_algorithm", "window"),
         ({"algorithm": "item_knn", "hidden": 4}, "setting_of_another_algorithm", "item_knn"),
         ({"algorithm": "item_knn", "windw": 4}, "unknown_setting", "did you mean window"),
-        ({"algorithm": "popularity", "steps": 4}, "bad_options", "--steps"),
-        ({"algorithm": "popularity", "budget": 4.0}, "bad_options", "--budget"),
+        ({"algorithm": "popularity", "steps": 4}, "bad_options", "no steps"),
+        ({"algorithm": "popularity", "budget": 4.0}, "bad_options", "no budget"),
         ({"algorithm": "poplarity"}, "unknown_algorithm", "did you mean popularity"),
     ],
 )

@@ -304,7 +304,7 @@ def summary(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def print_error(error: QurateError, as_json: bool) -> int:
     """One line on stderr (with `--json` a second one, the error object); returns the exit code."""
-    print(f"error: {clean(error)}", file=sys.stderr)
+    print(f"error: {clean(error.typed)}", file=sys.stderr)
     if as_json:
         import msgspec
 

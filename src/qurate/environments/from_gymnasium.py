@@ -246,7 +246,11 @@ def make_task(name: str, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP
     spec = None if make is not None else _registered(name.rpartition(":")[2])
     if spec is not None and spec.entry_point is None:
         return GymnasiumEngine(lambda n: gymnasium.make_vec(spec, n, vectorization_mode="vector_entry_point"), name)
-    make_one: MakeEnv = make if make is not None else lambda: gymnasium.make(name, disable_env_checker=True)
+    return task_engine(make if make is not None else lambda: gymnasium.make(name, disable_env_checker=True), name, autoreset_mode)
+
+
+def task_engine(make_one: MakeEnv, name: str, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP) -> GymnasiumEngine:
+    """The engine of the environments that a function makes, one for each lane; arguments and errors as for `make_task`."""
 
     def vector(n: int) -> VectorEnv[Any, Any, Any]:
         envs = [_checked(make_one(), name) for _ in range(n)]

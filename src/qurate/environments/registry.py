@@ -149,6 +149,10 @@ def make_engine(
 
     Raises:
         UserError: unknown name or option, an argument out of range, or a package that is not installed.
+
+    >>> engine = qurate.make_engine("shop", n_items=50)
+    >>> engine.reset(seed=0, n=4).actions.candidates.shape
+    (4, 50)
     """
     short = environment_name(name)
     record = WORLDS[short]
@@ -167,7 +171,12 @@ def make_engine(
 
 
 def make_env(name: str, **options: Any) -> "RecommenderEnv":
-    """One customer after the other as a `gymnasium.Env`; options as in `make_engine`."""
+    """One customer after the other as a `gymnasium.Env`; options as in `make_engine`.
+
+    >>> observation, info = qurate.make_env("toy_chain").reset(seed=0)
+    >>> sorted(info)
+    ['available', 'components', 'item_ids', 'time']
+    """
     from qurate.environments.to_gymnasium import RecommenderEnv
 
     return RecommenderEnv(make_engine(name, **options))

@@ -22,7 +22,7 @@ Curve = Mapping[int, Sequence[tuple[float, float]]]
 MAX_LINES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A comparison or an evaluation, for people and for programs.
 
@@ -33,6 +33,11 @@ class Report:
         curves: policy name to its learning curve.
         runs: the rollouts behind a comparison, for "what customers did".
         sections: gives more of the page, ready HTML.
+
+    >>> report = qurate.evaluate(qurate.train(log, algorithm="popularity"), log)
+    >>> report.save_html("report.html")
+    >>> report.to_dict()["model"]
+    'popularity'
     """
 
     result: dict[str, Any]
@@ -41,6 +46,14 @@ class Report:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     runs: Sequence[Runs] = ()
     sections: Callable[[], Sequence[str]] = tuple
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {figure(entry['mean'], 4)}" for name, entry in list(self.result.get("metrics", {}).items())[:3])
+        return f"Report({clean(self.title)}: {clean(self.result.get('sentence') or figures)})"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, so that its styles and the notebook's do not meet."""
+        return f'<iframe sandbox srcdoc="{escape(self.html())}" style="width:100%;height:42rem;border:0"></iframe>'
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's JSON object, without NaN."""

@@ -2,11 +2,17 @@
 
 from typing import Any
 
+import polars as pl
+
 from qurate.errors import UserError
 from qurate.events.fields import EMIT_VALUE, EMITS, Layout, unchanged
+from qurate.events.listed import number_list
 from qurate.events.nearest_role import nearest_role
-from qurate.events.roles import MAPPABLE, Asked, Roles
+from qurate.events.roles import Asked, Roles, contract_names, sample_of
+from qurate.events.schema import CANDIDATE
 from qurate.events.sources import Table
+
+SAMPLE_ROWS = 1_000
 
 
 def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -> dict[str, Any]:
@@ -17,10 +23,13 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
     named = {} if roles is None else roles.source
     by_column = _own_roles(table, roles) if roles is not None else _layout_roles(layout, table)
     assumed = set() if roles is None else {named[name] for name in roles.assumed}
-    columns = []
+    columns, lists = (
+        [],
+        [] if roles is None else _lists_beside_shown(table, roles, [name for name in table.columns if name not in by_column]),
+    )
     for column in [*table.columns, *(source for source in by_column if source not in table.columns)]:
         role = by_column.get(column)
-        nearest = None if role is not None else nearest_role(column)
+        nearest = None if role is not None else f"{CANDIDATE}{column}" if column in lists else nearest_role(column)
         columns.append({"column": column, "role": role, "nearest": nearest, "assumed": column in assumed})
     given = asked.type_of(table)
     by_name = roles is not None and roles.type_from.startswith("the name of the file")
@@ -29,9 +38,28 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
         "layout": layout.name,
         "type_from": roles.type_from if roles is not None else f"--type: {given}" if given else _type_from(by_column, layout),
         "columns": columns,
-        "map": {name: source for name, source in named.items() if name in MAPPABLE and _can_be_mapped(source, table)},
+        "map": {name: source for name, source in named.items() if name in contract_names(named) and _can_be_mapped(source, table)},
         "type": roles.type_from.rpartition(": ")[2] if by_name and roles is not None else given,
     }
+
+
+def _lists_beside_shown(table: Table, roles: Roles, unread: list[str]) -> list[str]:
+    """Columns that nothing reads and that hold as many numbers as items were shown: they may say something of each candidate."""
+    if "shown" not in roles.source or not unread:
+        return []
+    rows = roles.apply(sample_of(table, SAMPLE_ROWS).lazy()).collect()
+    rows = rows.filter(pl.col("shown").list.len() > 0)
+    found = []
+    for column in (name for name in unread if name in rows.columns):
+        dtype = getattr(rows[column].dtype, "inner", rows[column].dtype)
+        if not (dtype.is_numeric() or dtype == pl.String):
+            continue
+        numbers = rows.select(number_list(rows.schema, column)).to_series()
+        sizes = numbers.list.len() == rows["shown"].list.len()
+        known = numbers.list.eval(pl.element().is_finite()).list.all()
+        if rows.height and sizes.fill_null(False).all() and known.all() and (numbers.list.len() > 1).any():
+            found.append(column)
+    return found
 
 
 def _can_be_mapped(source: str, table: Table) -> bool:

@@ -10,7 +10,7 @@ from qurate.events.fields import Columns, key_of
 from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, STRUCTURED, TRUTH, Listed, items_of, vector_of
 from qurate.events.paths import lookup, value_at
 from qurate.events.role_rows import joined_by_id, nobody
-from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles
+from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles, contract_names
 from qurate.events.sources import Table
 
 TYPE_KEYS = (
@@ -50,7 +50,7 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
 def _check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, where: str) -> None:
     seen: dict[str, str] = {}
     for target, source in mapped.items():
-        if target not in MAPPABLE:
+        if target not in contract_names(mapped):
             raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
         for part in _parts(target, source, columns):
             try:
@@ -93,7 +93,7 @@ class _Finder:
         self.roles = Roles({}, paths)
         self.used: set[str] = set()
         sources = set(mapped.values())
-        for name in MAPPABLE:
+        for name in contract_names([*mapped, *columns]):
             if name in mapped:
                 self._take(name, mapped[name])
                 for part in _parts(name, mapped[name], columns):

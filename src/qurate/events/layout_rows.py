@@ -98,7 +98,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
         *([digest_of(columns).alias(DIGEST)] if layout.dedupe else []),
         *(column.alias(name) for name, column in made.items()),
     )
-    if all(table.cut or table.plain.stat().st_size <= SMALL_BYTES for table in tables):
+    if all(table.cut or table.kind == "frame" or table.plain.stat().st_size <= SMALL_BYTES for table in tables):
         rows = rows.collect(engine="streaming").lazy()
     event_id = "event_id" in fields
     wanted = ["row", "_problem", *([DIGEST] if layout.dedupe else []), *(["event_id"] if event_id else [])]

@@ -8,7 +8,7 @@ from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, Fields, Layout, LogTables, emit, first, flag, ident, number, optional, renamed
 from qurate.events.layouts_own import expand_own, own_fields
 from qurate.events.layouts_shown import SHOWN_LAYOUTS, expand_emitted, recorded
-from qurate.events.listed import text_list
+from qurate.events.listed import candidate_lists, text_list
 from qurate.events.nearest_role import guesses
 from qurate.events.roles import Roles
 from qurate.events.side_tables import Owner, features_beside, read_features
@@ -192,7 +192,7 @@ def _decision_fields(c: Columns) -> Fields:
         fields["_propensity_list"] = text_list(c, "propensity").cast(pl.List(pl.Float64), strict=False)
     if "candidates" in c:
         fields["_candidates"] = text_list(c, "candidates")
-    return fields | optional(c, {name: name for name in ("session_id", "policy", "split")})
+    return fields | candidate_lists(c) | optional(c, {name: name for name in ("session_id", "policy", "split")})
 
 
 DECISIONS = Layout(

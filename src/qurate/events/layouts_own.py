@@ -4,7 +4,7 @@ import polars as pl
 
 from qurate.events.fields import EMITS, Columns, Fields, LogTables, emit, explode_emitted, ident, json_text, number, optional
 from qurate.events.layouts_shown import recorded
-from qurate.events.listed import text_list
+from qurate.events.listed import candidate_lists, text_list
 from qurate.events.roles import RETURN, REWARD
 
 SHOWINGS = ("shown", "impression", "none")
@@ -39,6 +39,7 @@ def own_fields(c: Columns) -> Fields:
     if "_shown" in fields:
         if "candidates" in c:
             fields["_candidates"] = text_list(c, "candidates")
+        fields |= candidate_lists(c)
         shown, own = fields["_shown"].is_not_null(), fields.get("decision_id", pl.lit(None, pl.String))
         fields["decision_id"] = pl.coalesce(own, pl.when(shown).then(pl.format("d{}", "row")))
         fields["type"] = pl.coalesce(fields["type"], pl.when(shown).then(pl.lit("shown")))

@@ -14,6 +14,7 @@ import msgspec
 import polars as pl
 
 from qurate.events.fields import Columns, flat, key_of, plain_list, plain_lists, tidy
+from qurate.events.schema import CANDIDATE
 
 ID_KEYS = (
     "itemid",
@@ -309,6 +310,11 @@ def number_list(columns: Columns, name: str) -> pl.Expr:
         return raw.cast(pl.List(pl.Float64), strict=False).list.eval(pl.element().fill_null(float("nan")))
     listed = raw.cast(pl.String).str.strip_chars("[](){} ").str.extract_all(r"[^\s,;|]+")
     return pl.when(listed.list.len() > 0).then(listed.list.eval(pl.element().cast(pl.Float64, strict=False).fill_null(float("nan"))))
+
+
+def candidate_lists(columns: Columns) -> dict[str, pl.Expr]:
+    """The columns `candidate.NAME`, lists of numbers."""
+    return {name: number_list(columns, name) for name in columns if name.startswith(CANDIDATE)}
 
 
 def _lists_of(texts: pl.Series) -> pl.Series:

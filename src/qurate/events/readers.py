@@ -14,6 +14,7 @@ from qurate.events.assemble import assemble
 from qurate.events.described import described
 from qurate.events.fields import Layout, conform_decisions
 from qurate.events.find_roles import roles_of
+from qurate.events.frames import Frame, frames_of, is_frame, table_of
 from qurate.events.grouping import group_by_layout
 from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
@@ -26,14 +27,16 @@ from qurate.events.set_aside import refuse_if_bad
 from qurate.events.sources import STORE, Table, beside, open_table, open_tables, with_joined
 
 DEFAULT_MAX_BAD = 0.01
+DECISIONS_FRAME = "decisions"
+"""The name of a decisions table that is a DataFrame."""
 
 
 def read_events(
-    path: Paths,
+    path: Paths | Frame,
     map: dict[str, str] | None = None,
     layout: str | None = None,
     max_bad: float = DEFAULT_MAX_BAD,
-    decisions: str | Path | None = None,
+    decisions: str | Path | Frame | None = None,
     *,
     type: str | Mapping[str, str] | None = None,
     value: str | None = None,
@@ -46,48 +49,57 @@ def read_events(
     time_form: str | None = None,
     order: str | None = None,
 ) -> EventLog:
-    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), or a directory of `qurate serve --data`.
+    """An event log from text tables, JSON, Parquet, RecBole files (gzip and zip too), a DataFrame, or a directory of
+    `qurate serve --data`.
 
     Args:
-        path: a file, several, or a directory with its subfolders; a service's data directory alone, or after the log that was
-            there before it.
+        path: a file, several, or a directory with its subfolders; a DataFrame or LazyFrame of polars, or a DataFrame of pandas; a
+            service's data directory alone, or after the log that was there before it.
         map: contract's column -> the log's own column, a path into one (`properties.product_id`), or two for a time
-            (`date+time`); `FILE:column` is for one file.
+            (`date+time`); `FILE:column` is for one file (a decisions table that is a DataFrame is named `decisions`).
         layout: read as this one instead of recognising it by the columns.
         max_bad: largest share of bad rows, 0..1; duplicates are dropped and not counted.
         decisions: the decisions table; default `decisions.*` beside the events, where there is one.
-        type: event type of every row, or of each file by its name.
-        value: arithmetic over columns that gives the value, such as `quantity*price`.
-        keep_duplicates: rows that stand twice are two events.
-        rows: read only so many of each file, for a plan.
+        type: event type of every row, or of each file by its name. value: arithmetic over columns, such as `quantity*price`.
+        keep_duplicates: rows that stand twice are two events. rows: read only so many of each file, for a plan.
         separator, header, columns, encoding, time_form, order: as for `open_tables`; None: found by looking.
 
     Raises:
         UserError: nothing readable there, unknown columns or layout, no rows, more bad rows than `max_bad`.
         MachineError: the machine could not read a file.
+
+    >>> qurate.read_events(log)
+    EventLog(organic, layout qurate, 240 rows, 0 bad, from DataFrame)
+    >>> qurate.read_events(log.rename({"user_id": "customer"}), map={"user_id": "customer"}).rows
+    240
     """
+    framed, path = frames_of(path, time_form=time_form, order=order)
     path, served = _service_in(path, decisions)
-    if served is not None and not path:
+    if served is not None and not path and not framed:
         return served
     _check_share(max_bad)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
-    tables, unread = open_tables(path, **forms, time_form=time_form, order=order)
-    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in tables]
+    tables, unread = ([], []) if framed and not path else open_tables(path, **forms, time_form=time_form, order=order)
+    tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
-    asked.check(tables, decisions)
+    asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
-    reading = Reading(files, asked, keep_duplicates)
-    first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
-    read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
-    main = groups[0][0]
-    notes = [*unread, *(note for part in read for note in part.notes)]
-    notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
-    log = assemble(main, groups[0][1][0].path, read, notes, whole=not any(table.cut for table in tables))
-    log = _with_files(log, groups, files, asked)
-    if main.name == OWN or decisions is not None:
+    log = _assembled(groups, ignored, Reading(files, asked, keep_duplicates), unread)
+    if groups[0][0].name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
     return log if served is None else join_logs(log, served)
+
+
+def _assembled(groups: list[tuple[Layout, list[Table]]], ignored: list[Path], reading: Reading, unread: list[str]) -> EventLog:
+    """The log of the files of each layout, without its decisions table."""
+    first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
+    read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
+    notes = [*unread, *(note for part in read for note in part.notes)]
+    notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
+    whole = not any(table.cut for _, members in groups for table in members)
+    log = assemble(groups[0][0], groups[0][1][0].path, read, notes, whole=whole)
+    return _with_files(log, groups, reading.roles, reading.asked)
 
 
 def _check_share(max_bad: object) -> None:
@@ -145,9 +157,12 @@ def _with_files(log: EventLog, groups: list[tuple[Layout, list[Table]]], roles: 
     )
 
 
-def _with_decisions(log: EventLog, path: Path, decisions: str | Path | None, asked: Asked, rows: int | None) -> EventLog:
+def _with_decisions(log: EventLog, path: Path, decisions: str | Path | Frame | None, asked: Asked, rows: int | None) -> EventLog:
     """The log with its decisions table: the one given, else `decisions.*` beside the events."""
-    table = open_table(find_places(decisions)[0][0]) if decisions is not None else beside(path, "decisions")
+    if decisions is None:
+        table = beside(path, "decisions")
+    else:
+        table = table_of(decisions, DECISIONS_FRAME) if is_frame(decisions) else open_table(find_places(decisions)[0][0])
     if table is None:
         return log
     table = _first_rows(table, rows)

@@ -4,7 +4,7 @@ Lists of shown items become `shown` and `_taken`, 0/1 columns `_answer_TYPE`, ba
 an event.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,16 @@ from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.lines import read_by_line
-from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS
+from qurate.events.schema import CANDIDATE, DECISION_COLUMNS, EVENT_COLUMNS
 from qurate.events.sources import BROKEN, EXTRA, Table, unreadable
 
 MAPPABLE = tuple(name for name in dict.fromkeys((*EVENT_COLUMNS, *DECISION_COLUMNS)) if name not in ("row", "as_of"))
+
+
+def contract_names(known: Iterable[str]) -> list[str]:
+    """The contract's columns that a log may have: all named ones, and `candidate.NAME` for the names among `known`."""
+    return [*MAPPABLE, *dict.fromkeys(name for name in known if name.startswith(CANDIDATE) and name != CANDIDATE)]
+
 
 SAMPLE_ROWS = 10_000
 DIGEST = "_digest"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import polars as pl
 
 from qurate.events.reasons import Reason
+from qurate.facts import shortened
 
 Kind = Literal["organic", "exposure", "logged"]
 
@@ -87,12 +88,15 @@ def empty_rejects() -> pl.DataFrame:
     return pl.DataFrame(schema=REJECT_COLUMNS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EventLog:
     """An event log in the contract's form, still lazy.
 
     Rows keep the order of the source; several events of one source row share `row` and stand in the order in which
     they happened, so sort stably (`maintain_order=True`) by user and time.
+
+    >>> qurate.read_events(log).events.collect()["type"].unique().sort().to_list()
+    ['click', 'purchase']
     """
 
     events: pl.LazyFrame  # EVENT_COLUMNS
@@ -111,6 +115,12 @@ class EventLog:
     beside: dict[str, str] = field(default_factory=dict)  # "items", "users" -> the file beside the log that was read as that table
     rewards: dict[str, Any] | None = None  # of the model that the service answers with; None: not known
     whole: bool = True  # False: some file has more rows than were read
+
+    def __repr__(self) -> str:
+        tables = [name for name in ("decisions", "items", "users") if getattr(self, name) is not None]
+        beside = f", with {' and '.join(tables)}" if tables else ""
+        source = shortened(self.source, 2) or "memory"
+        return f"EventLog({self.kind}, layout {self.layout}, {self.rows:,} rows, {self.bad_rows:,} bad, from {source}{beside})"
 
     @property
     def bad_rows(self) -> int:

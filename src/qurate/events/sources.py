@@ -45,7 +45,7 @@ SAMPLE_LINES = 1_000
 SAMPLE_PLACES, LINES_PER_PLACE = 50, 20
 """JSONL columns are looked for in the first lines and at places spread over the file: a rare field may come late."""
 
-Kind = Literal["text", "json", "parquet"]
+Kind = Literal["text", "json", "parquet", "frame"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Table:
 
     @property
     def is_text(self) -> bool:
-        """Whether the file has lines, rather than Parquet rows."""
-        return self.kind != "parquet"
+        """Whether the file has lines, rather than rows of Parquet or of a DataFrame."""
+        return self.kind in ("text", "json")
 
     @property
     def stem(self) -> str:
@@ -145,7 +145,7 @@ def open_table(
     separator, encoding = known_separator(separator), known_encoding(encoding)
     try:
         if bare(shown).suffix.lower() in PARQUET_SUFFIXES and not place.member:
-            table = _open_parquet(shown)
+            table = as_table(pl.scan_parquet(shown, hive_partitioning=False), shown)
         else:
             table = _open_text(place, shown, encoding, {"separator": separator, "header": header, "columns": columns})
     except PolarsError as error:
@@ -203,13 +203,13 @@ def with_order(table: Table, order: str) -> Table:
     return _with_added(own, {"timestamp": number}, pl.Float64())
 
 
-def _open_parquet(path: Path) -> Table:
-    frame = pl.scan_parquet(path, hive_partitioning=False)
+def as_table(frame: pl.LazyFrame, path: Path, kind: Kind = "parquet") -> Table:
+    """A frame with columns of types as an open table; a column of its own named `row` becomes `row_2`."""
     if "row" in frame.collect_schema():
         frame = frame.rename({"row": "row_2"})
     schema = dict(frame.collect_schema())
     frame = frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64), *_stripped(schema))
-    return Table(path, frame, schema, plain=path, kind="parquet")
+    return Table(path, frame, schema, plain=path, kind=kind)
 
 
 def _stripped(schema: dict[str, pl.DataType]) -> tuple[pl.Expr, ...]:
@@ -390,9 +390,9 @@ def json_type(values: list[Any]) -> pl.DataType:
 
 
 def beside(path: Path, name: str) -> Table | None:
-    """The file `STEM.name.*`, `STEM_name.*` or `name.*` in the directory of `path`, if there is one."""
-    stem = bare(path).stem
-    for one in (f"{stem}.{name}", f"{stem}_{name}", name):
+    """The file `STEM.name.*`, `STEM_name.*` or `name.*` in the directory of `path`, if there is one; none beside a DataFrame."""
+    stem = bare(path).stem if path.exists() else ""
+    for one in (f"{stem}.{name}", f"{stem}_{name}", name) if stem else ():
         for suffix in (*SUFFIXES, *(suffix + ".gz" for suffix in SUFFIXES)):
             candidate = path.with_name(one + suffix)
             if candidate != path and candidate.is_file() and candidate.stat().st_size > 0:

@@ -8,7 +8,7 @@ from typing import Any
 from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import FITTED
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.registry import make_engine
+from qurate.environments.given import Environment, name_of, world_of
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
@@ -26,8 +26,8 @@ NAMED = (*FITTED, "myopic")
 
 
 def compare(
-    policies: Sequence[str | Path],
-    env: str,
+    policies: Sequence[str | Path | Model | Policy],
+    env: Environment,
     seeds: int = 5,
     *,
     customers: int = 2_000,
@@ -38,30 +38,56 @@ def compare(
     """The contract's compare JSON: all policies of a seed meet the same customers.
 
     Args:
-        policies: names (`NAMED`) or model directories; the first model directory is the one judged.
-        env: a simulated world.
+        policies: names (`NAMED`), model directories, models, or objects with a `name` and `act` (`qurate.types.Policy`); the first
+            that is no name is the one judged.
+        env: a simulated world, by name or as an object, as for `train`.
         exclude: what a customer saw or bought and no policy is offered again, as `seen` or `purchased:30d`.
         seeds: how many, from `seed` on; baselines are fitted or trained anew for each.
 
     Raises:
-        UserError: a name that is neither, or no policy.
+        UserError: what is none of these, a name twice, or no policy.
+
+    >>> result = qurate.compare(["random", "popularity"], "toy_chain", seeds=2, customers=20)
+    >>> [row["name"] for row in result["policies"]]
+    ['random', 'popularity', 'true_myopic', 'optimal']
     """
-    if not policies:
-        hint = f"known: {', '.join(NAMED)}, or a model directory"
-        raise UserError("at least one policy", "none", where="compare", hint=hint, code=Code.BAD_COMPARE)
-    names = list(dict.fromkeys(str(p) for p in policies))
-    for name in names:
-        if name not in NAMED and not Path(name).is_dir():
-            hint = nearest(name, NAMED)
-            raise UserError("a policy's name or a model directory", name, where="compare", hint=hint, code=Code.UNKNOWN_POLICY)
-    models = {name: load(name) for name in names if name not in NAMED}
-    world = make_engine(env, window=max((model.window for model in models.values()), default=20))
-    rows = [_model_row(name, model, world) for name, model in models.items()]
-    rows += _baseline_rows([name for name in names if name in NAMED], env, world, list(models.values()))
+    given = _by_name(policies)
+    models = {name: policy for name, policy in given.items() if isinstance(policy, Model)}
+    world = world_of(env, max((model.window for model in models.values()), default=20))
+    rows = [_row(name, policy, world) for name, policy in given.items() if policy is not None]
+    rows += _baseline_rows([name for name, policy in given.items() if policy is None], env, world, list(models.values()))
     rows += references(env, world)
     rows = all_excluding(rows, exclude, world)
     every = range(seed, seed + seeds)
-    return summarise(env, list(every), play_all(rows, world, every, customers, progress))
+    return summarise(name_of(env), list(every), play_all(rows, world, every, customers, progress))
+
+
+def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model | Policy | None]:
+    """Each policy by the name of its row: None for those known by name, models for directories.
+
+    Raises:
+        UserError: see `compare`.
+    """
+    if isinstance(policies, str | Path) or not policies:
+        hint = f"known: {', '.join(NAMED)}, or a model directory"
+        raise UserError("a list of at least one policy", repr(policies), where="compare", hint=hint, code=Code.BAD_COMPARE)
+    out: dict[str, Model | Policy | None] = {}
+    for policy in policies:
+        if isinstance(policy, str | Path):
+            name = str(policy)
+            if name not in NAMED and not Path(name).is_dir():
+                hint = nearest(name, NAMED)
+                raise UserError("a policy's name or a model directory", name, where="compare", hint=hint, code=Code.UNKNOWN_POLICY)
+            out[name] = None if name in NAMED else load(name)
+            continue
+        if not (isinstance(policy, Model) or _acts(policy)):
+            got, hint = f"{policy!r:.100}", "qurate.testing.check_policy(it) says what is missing"
+            raise UserError("a name, a model, or a policy with name and act", got, where="compare", hint=hint, code=Code.UNKNOWN_POLICY)
+        name = policy.algorithm if isinstance(policy, Model) else str(policy.name)
+        if name in out or name in NAMED:
+            name = next(f"{name} {i}" for i in range(2, len(policies) + 3) if f"{name} {i}" not in out)
+        out[name] = policy
+    return out
 
 
 def play_all(rows: Sequence[Contender], world: Engine, seeds: Sequence[int], customers: int, progress: Progress | None) -> list[Runs]:
@@ -76,9 +102,15 @@ def play_all(rows: Sequence[Contender], world: Engine, seeds: Sequence[int], cus
     return collect(rows, reported())
 
 
-def _model_row(path: str, model: Model, world: BatchedEngine) -> Contender:
-    steps = int(model.metrics.get("decisions", model.metrics.get("steps", 0)))
-    return Contender(path, lambda seed: as_policy(model, world, path), "candidate", steps)
+def _acts(policy: object) -> bool:
+    return callable(getattr(policy, "act", None)) and bool(getattr(policy, "name", ""))
+
+
+def _row(name: str, policy: Model | Policy, world: BatchedEngine) -> Contender:
+    if not isinstance(policy, Model):
+        return Contender(name, lambda seed: policy, "candidate")
+    steps = int(policy.metrics.get("decisions", policy.metrics.get("steps", 0)))
+    return Contender(name, lambda seed: as_policy(policy, world, name), "candidate", steps)
 
 
 def _is_deep(model: Model) -> bool:
@@ -86,7 +118,7 @@ def _is_deep(model: Model) -> bool:
     return isinstance(model.ranker, NetworkRanker) and model.settings.algorithm is None
 
 
-def _baseline_rows(names: Sequence[str], env: str, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
+def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
     """Baselines by name. The myopic learner gets settings and steps of the first model of its kind trained in an environment."""
     judged = next((model for model in models if model.environment is not None and _is_deep(model)), None)
     settings = {"window": 20} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings

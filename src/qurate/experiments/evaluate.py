@@ -7,16 +7,18 @@ from qurate.baselines.clock_rules import CLOCK_RULES, ColumnScorer
 from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.choosing.seen import parse_exclude
-from qurate.environments.from_gymnasium import make_task
-from qurate.environments.registry import is_world, make_engine
+from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
+from qurate.events.frames import Frame
+from qurate.events.schema import EventLog
 from qurate.experiments.compare import play_all
 from qurate.experiments.five_users import five_users
 from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
+from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.task_ranker import TaskRanker
@@ -31,8 +33,8 @@ WORLD_BASELINES = ("random", "popularity", "static")
 
 def evaluate(
     model: Model | str | Path,
-    data: Dataset | str | Path | None = None,
-    env: str | None = None,
+    data: Dataset | EventLog | str | Path | Frame | None = None,
+    env: Environment | None = None,
     seeds: int = 5,
     *,
     visits: int | None = 20_000,
@@ -44,7 +46,8 @@ def evaluate(
 
     Args:
         model: a model or its directory.
-        data: a dataset or its directory. env: a simulated world instead.
+        data: a dataset or its directory, a log, or a DataFrame that is one. env: a simulated world or a Gymnasium task instead, by
+            name or as an object, as for `train`.
         seeds: of the world's customers.
         visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
         customers: per seed in a world.
@@ -53,6 +56,10 @@ def evaluate(
 
     Raises:
         UserError: both or neither of data and env, or names that are not known.
+
+    >>> report = qurate.evaluate(qurate.train(log, algorithm="popularity"), log)
+    >>> sorted(report.to_dict()["metrics"])
+    ['HR@20', 'MRR', 'MRR@20', 'NDCG@20', 'coverage@20', 'value@20']
     """
     if (data is None) == (env is None):
         got = "both" if data is not None else "neither"
@@ -61,11 +68,11 @@ def evaluate(
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
         return _in_world(loaded, name, env, seeds, customers, exclude=exclude, progress=progress)
-    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data))
+    dataset = dataset_of(data)
+    on = str(data) if isinstance(data, str | Path) else "dataset"
     if loaded.vocabulary.items != dataset.vocabulary.items:
         expected, hint = "the catalogue the model was trained on", "evaluate on its own dataset"
-        raise UserError(expected, "another one", where=str(data), hint=hint, code=Code.OTHER_DATASET)
-    on = "dataset" if isinstance(data, Dataset) else str(data)
+        raise UserError(expected, "another one", where=on, hint=hint, code=Code.OTHER_DATASET)
     dataset = with_clocks(dataset, loaded.settings)
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
     masked = exclusion_on(loaded, exclude, dataset)
@@ -91,34 +98,36 @@ def exclusion_on(model: Model | None, exclude: Sequence[str], dataset: Dataset) 
 
 
 def _in_world(
-    model: Model, name: str, env: str, seeds: int, customers: int, *, exclude: Sequence[str], progress: Progress | None
+    model: Model, name: str, env: Environment, seeds: int, customers: int, *, exclude: Sequence[str], progress: Progress | None
 ) -> Report:
-    if model.kind == "task" or not is_world(env):
+    where = name_of(env)
+    if model.kind == "task" or not is_recommender(env):
         if exclude:
             hint = "its actions are no items; leave --exclude out"
-            raise UserError("no --exclude in a Gymnasium task", ",".join(exclude), where=env, hint=hint, code=Code.BAD_OPTIONS)
+            raise UserError("no --exclude in a Gymnasium task", ",".join(exclude), where=where, hint=hint, code=Code.BAD_OPTIONS)
         return _in_task(model, name, env, seeds, customers, progress)
-    world = make_engine(env, window=model.window)
+    world = world_of(env, model.window)
     log = random_logs(world)
     rows = [Contender("model", lambda seed: as_policy(model, world, "model"), "candidate")]
     rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
     rows = all_excluding([*rows, *references(env, world)], exclude, world)
     runs = play_all(rows, world, range(seeds), customers, progress)
-    return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
+    return Report(evaluate_world(where, runs, "model") | {"model": name}, f"{name} in {where}", runs=runs)
 
 
-def _in_task(model: Model, name: str, env: str, seeds: int, episodes: int, progress: Progress | None) -> Report:
+def _in_task(model: Model, name: str, env: Environment, seeds: int, episodes: int, progress: Progress | None) -> Report:
     """Greedy episodes of a Gymnasium task, beside uniformly random actions."""
-    engine = None if is_world(env) else make_task(env)
+    where = name_of(env)
+    engine = None if is_recommender(env) else task_of(env)
     if engine is None or not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
-        expected, got = f"a model for {env}", f"one for {model.environment or 'a catalogue'}"
-        raise UserError(expected, got, where=name, hint=f"train one with --env {env}", code=Code.OTHER_ENVIRONMENT)
+        expected, got = f"a model for {where}", f"one for {model.environment or 'a catalogue'}"
+        raise UserError(expected, got, where=name, hint=f"train one with --env {where}", code=Code.OTHER_ENVIRONMENT)
     rows = [
         Contender("model", lambda seed: ScoredPolicy(model, name="model"), "candidate"),
         Contender("random", lambda seed: random_policy(), "baseline"),
     ]
     runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress)
-    return Report(evaluate_world(env, runs, "model") | {"model": name}, f"{name} in {env}", runs=runs)
+    return Report(evaluate_world(where, runs, "model") | {"model": name}, f"{name} in {where}", runs=runs)
 
 
 def ranking_baselines(dataset: Dataset) -> dict[str, Scorer]:

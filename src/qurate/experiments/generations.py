@@ -13,7 +13,10 @@ from qurate.evaluation.contest import contest
 from qurate.evaluation.ranking import Ranked, draw_visits, rank_all, ranking_targets
 from qurate.evaluation.report import Report
 from qurate.events.features import feature_matrix
+from qurate.events.frames import Frame
+from qurate.events.schema import EventLog
 from qurate.experiments.evaluate import exclusion_on
+from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.training.clocked import with_clocks
@@ -51,25 +54,32 @@ class ScorerById:
 
 
 def evaluate_many(
-    contenders: Sequence[str | Path], data: Dataset | str | Path, *, exclude: Sequence[str] = (), visits: int | None = 20_000
+    contenders: Sequence[str | Path | Model],
+    data: Dataset | EventLog | str | Path | Frame,
+    *,
+    exclude: Sequence[str] = (),
+    visits: int | None = 20_000,
 ) -> Report:
     """Several models and baselines rank the same held-out decisions; the report ends in the one to use, if one can be told.
 
     Where catalogues differ, all rank the items that all of them know; how many items and decisions that leaves out is said.
 
     Args:
-        contenders: model directories, or baselines by name, which are fitted on the dataset; the first is the subject.
-        data: a dataset or its directory; its test split is ranked.
+        contenders: models or their directories, or baselines by name, which are fitted on the dataset; the first is the subject.
+        data: a dataset or its directory, a log, or a DataFrame that is one; its test split is ranked.
         exclude: what is not shown again; by default as the first model recommends.
         visits: held-out visits ranked, drawn with seed 0 where there are more; None = all.
 
     Raises:
         UserError: fewer than two contenders, one of them twice, a name that is neither, or no common item that was chosen.
+
+    >>> qurate.evaluate_many([qurate.train(log, algorithm="item_knn"), "popularity"], log).to_dict()["verdict"]
+    'insufficient'
     """
-    names = [str(one) for one in contenders]
-    _check(names)
-    dataset, on = (data, "dataset") if isinstance(data, Dataset) else (Dataset.read(str(data)), str(data))
-    models = {name: load(name) for name in names if name not in FITTED}
+    given = _by_name(contenders)
+    names = list(given)
+    dataset, on = dataset_of(data), str(data) if isinstance(data, str | Path) else "dataset"
+    models = {name: model for name, model in given.items() if model is not None}
     if (clocked := next((model for model in models.values() if model.lists is not None), None)) is not None:
         dataset = with_clocks(dataset, clocked.settings)  # and every contender ranks its shortlists
     rule = exclusion_on(next(iter(models.values()), None), exclude, dataset)
@@ -97,13 +107,29 @@ def evaluate_many(
     return Report(result_json | more, f"{', '.join(names)} on {on}", notes=[result_json["sentence"], *notes])
 
 
-def _check(names: Sequence[str]) -> None:
-    if len(names) < 2 or len(set(names)) < len(names):
-        got = "one" if len(names) < 2 else "one of them twice"
+def _by_name(contenders: Sequence[str | Path | Model]) -> dict[str, Model | None]:
+    """Each contender by its name: None for baselines; models that are objects have the name of their algorithm, with a number
+    where it is taken.
+
+    Raises:
+        UserError: see `evaluate_many`.
+    """
+    names = [one for one in contenders if not isinstance(one, Model)]
+    if len(contenders) < 2 or len(set(map(str, names))) < len(names):
+        got = "one" if len(contenders) < 2 else "one of them twice"
         raise UserError("two or more models or baselines", got, where="evaluate", hint="name others", code=Code.BAD_EVALUATE)
-    for name in names:
+    for name in map(str, names):
         if name not in FITTED and not Path(name).is_dir():
             raise UserError("a model directory or a baseline", name, where="evaluate", hint=nearest(name, FITTED), code=Code.UNKNOWN_POLICY)
+    out: dict[str, Model | None] = {}
+    for one in contenders:
+        if isinstance(one, Model):
+            free = (f"{one.algorithm} {i}" for i in range(2, len(contenders) + 3))
+            taken = {*out, *FITTED, *map(str, names)}
+            out[one.algorithm if one.algorithm not in taken else next(name for name in free if name not in out)] = one
+        else:
+            out[str(one)] = None if str(one) in FITTED else load(one)
+    return out
 
 
 def _numbers(theirs: Sequence[str], ours: Sequence[str]) -> IntArray:

@@ -97,8 +97,10 @@ def rewards_of(engine: BatchedEngine) -> dict[str, float]:
     return {name: float(weight) for name, weight in zip(engine.component_names, engine.component_weights)}
 
 
-def references(env: str, world: BatchedEngine) -> list[Contender]:
-    """Policies that read the latent state of `world`, the very engine that is played; none where a world has none."""
+def references(env: object, world: BatchedEngine) -> list[Contender]:
+    """Policies that read the latent state of `world`, the very engine that is played; none where a world has none, or has no name."""
+    if not isinstance(env, str):
+        return []
     return [Contender(name, lambda seed, make=make: make(world), "reference") for name, make in registry.references(env).items()]  # type: ignore[misc]
 
 

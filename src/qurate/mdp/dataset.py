@@ -12,7 +12,11 @@ import polars as pl
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.features import feature_matrix
+from qurate.events.frames import Frame, is_frame, lazy_frame
+from qurate.events.places import Paths
+from qurate.events.readers import read_events
 from qurate.events.schema import EventLog
+from qurate.events.side_tables import Owner, read_features
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
@@ -29,14 +33,14 @@ SHORT_LOG_US = 7 * 86_400_000_000
 
 Duration = str | float | int
 
-__all__ = ["Dataset", "build_dataset", "parse_duration"]
+__all__ = ["Dataset", "build_dataset", "dataset_of", "parse_duration"]
 
 
 def build_dataset(
-    log: EventLog,
+    log: EventLog | Paths | Frame,
     rewards: str | Mapping[str, Any] | None = None,
-    items: pl.DataFrame | None = None,
-    users: pl.DataFrame | None = None,
+    items: str | Path | Frame | None = None,
+    users: str | Path | Frame | None = None,
     *,
     episode: Literal["session", "user"] | None = None,
     split: Literal["time", "column"] = "time",
@@ -49,10 +53,11 @@ def build_dataset(
     """A dataset from a log.
 
     Args:
-        log: what `read_events` gave.
+        log: what `read_events` gave; or what it takes (a DataFrame, a path), read without options.
         rewards: `click=1,purchase=10`, `{type: weight}` or `{type: {weight, per: value, cap}}`; None: those of the model that a
             service answered with, else the defaults.
-        items: declared items (`item_id`, features, optional `available_from` and `available_until`); None: the log's own table.
+        items: declared items (`item_id`, features, optional `available_from` and `available_until`), as a DataFrame or a file;
+            None: the log's own table.
         users: `user_id` and features; None: the log's own table.
         episode: session | user; None: session without user ids or where the log spans under 7 days, else user.
         split: by time; a log that brings its own split column is split by that.
@@ -65,6 +70,9 @@ def build_dataset(
     Raises:
         UserError: the log cannot train anything (no decision, one item, no reward), or an argument is wrong.
         MachineError: the directory cannot be written.
+
+    >>> qurate.build_dataset(log, rewards={"click": 1, "purchase": 10})
+    Dataset(organic, 240 events, 0 decisions, 6 users, 7 items, path=None)
     """
     if split not in ("time", "column"):
         raise UserError("time or column", str(split), where="split", hint="leave it out for time", code=Code.BAD_SPLIT)
@@ -72,6 +80,7 @@ def build_dataset(
         raise UserError("session or user", str(episode), where="--episode", hint="leave it out for the default", code=Code.BAD_EPISODE)
     churn_us = None if churn_after is None else parse_duration(churn_after, "--churn-after")
     tau_us = parse_duration(tau, "tau")
+    log = log if isinstance(log, EventLog) else read_events(log)
     items = _declared(log.items if items is None else items, "item_id", "items")
     users = _declared(log.users if users is None else users, "user_id", "users")
     _refuse_unknown_title(title_column, items)
@@ -79,17 +88,21 @@ def build_dataset(
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
     decisions = extract_decisions(encoded, log.kind, session_gap_us)
     _refuse_untrainable(decisions, encoded, log)
-    if rewards is None:
-        rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn_us is not None)
-    for name in () if rewards is None else parse_rewards(rewards):
-        if name not in encoded.types and name not in DERIVED:
-            warnings.warn(unrewarded(name, encoded.types), stacklevel=2)
-    components = resolve_rewards(rewards, encoded.types, log.kind, churn_us is not None)
+    components = _components(rewards, log, encoded, churn_us is not None)
     ends = _Ends(episode or _default_episode(log, decisions), session_gap_us, churn_us, tau_us)
     dataset = _assemble(log, encoded, decisions, _split(decisions, split), components, ends, items, users)
     if title_column is not None:
         dataset.item_spec["title"] = title_column  # models keep the spec
     return dataset if out is None else dataset.write(out)
+
+
+def _components(rewards: str | Mapping[str, Any] | None, log: EventLog, encoded: Encoded, churn: bool) -> dict[str, Reward]:
+    if rewards is None:
+        rewards = rewards_of_log(log.rewards, encoded.types, log.kind, churn)
+    for name in () if rewards is None else parse_rewards(rewards):
+        if name not in encoded.types and name not in DERIVED:
+            warnings.warn(unrewarded(name, encoded.types), stacklevel=3)
+    return resolve_rewards(rewards, encoded.types, log.kind, churn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +184,17 @@ def _entities(
     }
 
 
+def dataset_of(data: Dataset | EventLog | str | Path | Frame) -> Dataset:
+    """A dataset: as it is, of its directory, or built with the defaults from a log or a DataFrame.
+
+    Raises:
+        UserError: no dataset there, or a log that cannot train anything.
+    """
+    if isinstance(data, Dataset):
+        return data
+    return build_dataset(data) if isinstance(data, EventLog) or is_frame(data) else Dataset.read(str(data))
+
+
 def parse_duration(given: Duration, where: str) -> int:
     """Microseconds from `90s`, `30m`, `12h`, `30d`, `2w`, or from a number (not text) of seconds.
 
@@ -189,11 +213,11 @@ def parse_duration(given: Duration, where: str) -> int:
     return round(seconds * 1e6)
 
 
-def _declared(table: pl.DataFrame | pl.LazyFrame | None, key: str, where: str) -> pl.DataFrame | None:
+def _declared(table: str | Path | Frame | None, key: Owner, where: str) -> pl.DataFrame | None:
     """The declared table with a text key, one row per id."""
     if table is None:
         return None
-    frame = table.lazy().collect()
+    frame = (lazy_frame(table) if is_frame(table) else read_features(table, key)).collect()
     if key not in frame.columns:
         raise UserError(
             f"a column {key}", ", ".join(frame.columns), where=where, hint=f"rename the id column to {key}", code=Code.MISSING_COLUMN

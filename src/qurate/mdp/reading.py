@@ -150,7 +150,7 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
                 warnings.simplefilter("ignore", UserWarning)  # the plan says it
                 dataset = build_dataset(log, items=items, users=users, **request.build)
         except UserError as error:
-            checks.append({"name": "can be trained", "ok": False, "count": 0, "rows": [], "message": str(error)})
+            checks.append({"name": "can be trained", "ok": False, "count": 0, "rows": [], "message": error.typed})
             return Checked(log, checks, None, said, error)
         checks.append({"name": "can be trained", "ok": True, "count": 0, "rows": [], "message": "decisions, items and rewards are there"})
         notes = [*said, *plausibility(dataset)]

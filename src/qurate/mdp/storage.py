@@ -16,6 +16,7 @@ from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import Spec, feature_matrix
 from qurate.events.schema import CANDIDATE
 from qurate.events.vocabulary import Vocabulary
+from qurate.facts import facts_table, shortened
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
 from qurate.mdp.shortlists import Shortlists
@@ -35,6 +36,10 @@ class Dataset:
     """What training and evaluation read, made by `build_dataset` and kept in a directory.
 
     `items` and `users` are tables with one row per index (item i in row i - 1), in which the raw features stand.
+
+    >>> dataset = qurate.build_dataset(log).write("dataset")
+    >>> qurate.Dataset.read("dataset").kind
+    'organic'
     """
 
     arrays: EventArrays
@@ -58,6 +63,12 @@ class Dataset:
     def __repr__(self) -> str:
         counts = {name: self.manifest["counts"][name] for name in ("events", "decisions", "users", "items")}
         return f"Dataset({self.kind}, {', '.join(f'{n} {name}' for name, n in counts.items())}, path={self.path!r})"
+
+    def _repr_html_(self) -> str:
+        counts = {name: int(n) for name, n in self.manifest["counts"].items()}
+        rewards = shortened([f"{name} {weight:g}" for name, weight in zip(self.components, self.weights)], 8)
+        more = {"rewards": rewards, "item features": int(self.item_features.shape[1]), "path": self.path}
+        return facts_table("Dataset", {"kind": self.kind, **counts, **more})
 
     @property
     def user_ids(self) -> list[str]:

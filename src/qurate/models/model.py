@@ -11,9 +11,13 @@ from qurate.models.parts import ModelParts
 from qurate.models.recommend import recommend
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model(ModelParts):
-    """All that answers a request (`ModelParts`), with saving and answering."""
+    """All that answers a request (`ModelParts`), with saving and answering. `qurate.train` makes one, `qurate.load` reads one.
+
+    >>> qurate.train(log, algorithm="popularity")
+    Model(popularity, 7 items, trained from a dataset in memory, version unsaved)
+    """
 
     def save(self, path: str | Path, *, force: bool = False, page: str | None = None) -> "Model":
         """Writes the model directory and returns the model with its version.
@@ -56,6 +60,10 @@ class Model(ModelParts):
 
         Raises:
             UserError: k below 1, one text in place of a list of ids, or a history that cannot be read.
+
+        >>> model = qurate.train(log, algorithm="popularity")
+        >>> [item.item_id for item in model.recommend(user="u1", k=2, exclude=["i5", "none"]).items]
+        ['i0', 'i1']
         """
         return recommend(
             self, user, k, candidates=candidates, exclude=exclude, context=context, history=history, explain=explain, seed=seed
@@ -67,6 +75,10 @@ def load(path: str | Path) -> Model:
 
     Raises:
         UserError: missing, of another format, altered, truncated, or giving other answers than when it was saved.
+
+    >>> saved = qurate.train(log, algorithm="popularity").save("model")
+    >>> qurate.load("model").version == saved.version
+    True
     """
     parts = read_model(path)
     return Model(**{field.name: getattr(parts, field.name) for field in fields(parts)})

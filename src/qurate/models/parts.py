@@ -8,6 +8,7 @@ from torch import nn
 
 from qurate.events.features import Spec
 from qurate.events.vocabulary import Vocabulary
+from qurate.facts import facts_table, shortened
 from qurate.mdp.live_lists import LiveLists
 from qurate.models.histories import Histories
 from qurate.models.ranker import NetworkRanker, Ranker, RankingScore
@@ -71,7 +72,7 @@ class Answering:
     exclude_reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ModelParts:
     """All that answers a request. `Model` adds saving and answering.
 
@@ -90,6 +91,17 @@ class ModelParts:
     histories: Histories | None = field(default=None, repr=False)
     lists: LiveLists | None = field(default=None, repr=False)
     checkpoint: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        source = f"in {self.environment}" if self.environment else f"from {self.dataset or 'a dataset in memory'}"
+        return f"Model({self.algorithm}, {self.vocabulary.n_items:,} items, trained {source}, version {self.version})"
+
+    def _repr_html_(self) -> str:
+        weights = shortened([f"{name} {weight:g}" for name, weight in zip(self.components, self.weights)], 8)
+        facts = {"trained": self.environment or self.dataset or "from a dataset in memory", "kind": self.kind, "rewards": weights}
+        figures = {name: value for name, value in self.metrics.items() if isinstance(value, int | float | str)}
+        known = {"items": self.vocabulary.n_items, "users": None if self.histories is None else self.histories.users.height}
+        return facts_table(f"Model {self.algorithm}", {**facts, **known, **figures, "version": self.version})
 
     def with_provenance(self, **changes: Any) -> Self:
         """The same model with some fields of its provenance changed."""

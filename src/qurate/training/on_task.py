@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 from qurate.algorithms.table import make_objective
-from qurate.environments.from_gymnasium import GymnasiumEngine, make_task
+from qurate.environments.from_gymnasium import GymnasiumEngine
+from qurate.environments.given import Environment, name_of, task_of
 from qurate.errors import Code, UserError
 from qurate.events.vocabulary import Vocabulary
 from qurate.learning import checkpoint
@@ -37,7 +38,7 @@ UNBOUNDED = 1e6
 
 
 def train_on_task(
-    env: str, settings: Settings, algorithm: str, *, seed: int, limits: Limits, saved: Mapping[str, bytes] | None = None,
+    env: Environment, settings: Settings, algorithm: str, *, seed: int, limits: Limits, saved: Mapping[str, bytes] | None = None,
     report: StepCallback | None = None,
 ) -> Model:  # fmt: skip
     """A Q-network trained online in a Gymnasium task, with a checkpoint.
@@ -50,9 +51,9 @@ def train_on_task(
     Raises:
         UserError: the task cannot be made, or its observations do not fit the algorithm.
     """
-    engine = make_task(env)
+    engine = task_of(env)
     try:
-        return _train(engine, env, settings, algorithm, seed, limits, saved, report)
+        return _train(engine, name_of(env), settings, algorithm, seed, limits, saved, report)
     finally:
         engine.close()
 

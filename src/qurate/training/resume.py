@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qurate.environments.registry import make_engine
+from qurate.environments.given import OBJECT, Environment, name_of, world_of
 from qurate.errors import Code, UserError
+from qurate.events.frames import Frame
+from qurate.events.schema import EventLog
 from qurate.learning import checkpoint
+from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.directory import read_checked, read_manifest
 from qurate.models.model import Model, load
@@ -19,7 +22,7 @@ from qurate.training.run import Limits, StepCallback
 
 def resume_training(
     path: Path,
-    data: Dataset | str | Path | None,
+    data: Dataset | EventLog | str | Path | Frame | None,
     given: Mapping[str, Any],
     *,
     seed: int | None,
@@ -39,8 +42,9 @@ def resume_training(
     """
     model, manifest, where = load(path), read_manifest(path), f"--resume {path}"
     same = {"--algorithm": model.algorithm, "--env": model.environment}
+    env: Environment | None = given["--env"] or model.environment
     for option, value in given.items():
-        if value and value != same.get(option):
+        if value and (name_of(value) if option == "--env" else value) != same.get(option):
             hint = f"the saved run's is {same[option]}" if same.get(option) else "the rest is the model's"
             raise UserError("--resume with --steps and --budget only", option, where=where, hint=hint, code=Code.BAD_RESUME)
     saved = _checkpoint(path, manifest, model, where)
@@ -48,29 +52,30 @@ def resume_training(
     wanted, began = limits.steps or int(state["wanted"]), int(state["seed"])
     if seed not in (None, began):
         raise UserError(f"the saved run's seed, {began}", str(seed), where=where, hint="leave --seed out", code=Code.BAD_RESUME)
-    if model.environment is not None:
+    if env is not None:
         if data is not None:
             hint = f"it was trained in {model.environment}"
             raise UserError("no dataset", str(data), where=where, hint=hint, code=Code.BAD_RESUME)
+        if isinstance(env, str) and env.endswith(OBJECT):
+            got, hint = "its name alone", "give it again: train(resume=..., env=the_object)"
+            raise UserError(f"the {env} that the model was trained in", got, where=where, hint=hint, code=Code.BAD_RESUME)
         if model.kind == "task":
             limits = Limits(steps=wanted, budget=limits.budget)
-            args = (model.environment, model.settings, model.algorithm)
-            return train_on_task(*args, seed=began, limits=limits, saved=saved, report=report)
-        engine = make_engine(model.environment, window=model.window)
+            return train_on_task(env, model.settings, model.algorithm, seed=began, limits=limits, saved=saved, report=report)
+        engine = world_of(env, model.window)
         return train_in_engine(model, engine, began, wanted, budget=limits.budget, resumable=True, saved=saved, report=report)
     dataset = _same_dataset(model, data, where)
     weights = reweighted(dataset.components, dict(zip(model.components, state["weights"])), "the dataset")
     trained = train_on_log(
-        dataset, model.settings, model.algorithm, where=dataset_place(data) or model.dataset, weights=weights, seed=began,
+        dataset, model.settings, model.algorithm, where=dataset_place(dataset) or model.dataset, weights=weights, seed=began,
         limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report,
     )  # fmt: skip
     return with_histories(trained, dataset, histories)
 
 
-def dataset_place(data: Dataset | str | Path | None) -> str | None:
+def dataset_place(data: Dataset) -> str | None:
     """The absolute directory of a dataset, None where it was never written."""
-    path = data.path if isinstance(data, Dataset) else data
-    return None if path is None else str(Path(path).absolute())
+    return None if data.path is None else str(Path(data.path).absolute())
 
 
 def _checkpoint(path: Path, manifest: dict[str, Any], model: Model, where: str) -> dict[str, bytes]:
@@ -81,15 +86,15 @@ def _checkpoint(path: Path, manifest: dict[str, Any], model: Model, where: str) 
     return {name: read_checked(path, name, manifest) for name in names}
 
 
-def _same_dataset(model: Model, data: Dataset | str | Path | None, where: str) -> Dataset:
+def _same_dataset(model: Model, data: Dataset | EventLog | str | Path | Frame | None, where: str) -> Dataset:
     """The dataset the model was trained from, at its old place or at the one given."""
     expected = "the dataset the model was trained from"
     if data is None and model.dataset is None:
         raise UserError(expected, "none", where=where, hint="give its directory", code=Code.NO_DATASET)
-    dataset = data if isinstance(data, Dataset) else Dataset.read(str(data or model.dataset))
+    dataset = dataset_of(str(model.dataset) if data is None else data)
     digest = model.provenance.dataset_sha256
     changed = digest is not None and dataset.sha256 != digest
     if changed or (dataset.vocabulary, dataset.components) != (model.vocabulary, model.components):
-        place = dataset_place(data) or str(model.dataset)
+        place = dataset_place(dataset) or str(model.dataset)
         raise UserError(expected, "another one", where=place, hint=where, code=Code.OTHER_DATASET)
     return dataset

@@ -7,8 +7,11 @@ from typing import Any
 
 from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
 from qurate.baselines.registry import FITTED, READS_HISTORY
-from qurate.environments.registry import is_world, make_engine
+from qurate.environments.given import Environment, is_recommender, name_of, world_of
 from qurate.errors import Code, UserError, nearest
+from qurate.events.frames import Frame
+from qurate.events.schema import EventLog
+from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.settings import Settings, from_flat, parse_leaves
@@ -27,8 +30,8 @@ SEEDS = 2**63
 
 
 def train(
-    data: Dataset | str | Path | None = None,
-    env: str | None = None,
+    data: Dataset | EventLog | str | Path | Frame | None = None,
+    env: Environment | None = None,
     algorithm: str | None = None,
     seed: int | None = None,
     steps: int | None = None,
@@ -45,8 +48,10 @@ def train(
     """Trains on a dataset or in one of our environments.
 
     Args:
-        data: a dataset or its directory. env: the name of one of our worlds, a Gymnasium id, or
-            `package.module:factory`, instead.
+        data: a dataset or its directory; or a log as `read_events` gives it, or a DataFrame that is one, from which a dataset is
+            built with the defaults.
+        env: instead, the name of one of our worlds, a Gymnasium id, or `package.module:factory`; a Gymnasium environment or an
+            engine, of which copies are played; or a function without arguments that returns a new environment.
         algorithm: a row of `algorithms/table.py`, or a baseline (`baselines/registry.py`). None = dqn, or the saved run's
             with `resume`.
         seed: of first weights, batches, exploration and simulated customers. None = 0, or the saved run's with `resume`.
@@ -65,6 +70,11 @@ def train(
     Raises:
         UserError: unknown names, an option or setting that the algorithm does not have, a dataset from which nothing can be
             learnt, a checkpoint that does not fit, a run that diverged.
+
+    >>> qurate.train(log, steps=5, hidden=8)
+    Model(dqn, 7 items, trained from a dataset in memory, version unsaved)
+    >>> qurate.train(env="toy_chain", algorithm="q_learning", steps=64).environment
+    'toy_chain'
     """
     limits = _check(data, env, resume, seed, steps, budget)
     if resume is not None:
@@ -74,7 +84,7 @@ def train(
         model = _on_dataset(data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, report=progress)
     else:
         if start is not None:
-            raise UserError("a dataset", f"--env {env}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
+            raise UserError("a dataset", f"--env {name_of(env)}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
         model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, report=progress)
     if not keep_diverged:
         refuse_divergence(model.metrics, model.settings, model.weights)
@@ -82,7 +92,7 @@ def train(
 
 
 def _in_environment(
-    env: str,
+    env: Environment,
     algorithm: str,
     given: dict[str, Any],
     rewards: str | Mapping[str, Any] | None,
@@ -92,21 +102,21 @@ def _in_environment(
     report: StepCallback | None,
 ) -> Model:
     """See `train`."""
-    task = not is_world(env)
+    task = not is_recommender(env)
     chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
-    _refuse_for_environment(env, algorithm, rewards, task)
-    refuse_linear(chosen, env)
+    _refuse_for_environment(name_of(env), algorithm, rewards, task)
+    refuse_linear(chosen, name_of(env))
     if task:
         return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
-    engine = make_engine(env, window=chosen.window)
-    model = fresh_model(engine, chosen, algorithm, seed, env)
+    engine = world_of(env, chosen.window)
+    model = fresh_model(engine, chosen, algorithm, seed, name_of(env))
     if rewards is not None:
-        model = model.with_answering(weights=reweighted(model.components, rewards, env))
+        model = model.with_answering(weights=reweighted(model.components, rewards, name_of(env)))
     return train_in_engine(model, engine, seed, limits.steps or ONLINE_STEPS, budget=limits.budget, resumable=True, report=report)
 
 
 def _on_dataset(
-    data: Dataset | str | Path | None,
+    data: Dataset | EventLog | str | Path | Frame,
     algorithm: str | None,
     given: dict[str, Any],
     start: Model | str | Path | None,
@@ -123,7 +133,8 @@ def _on_dataset(
     _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
-    dataset, where = data if isinstance(data, Dataset) else Dataset.read(str(data)), dataset_place(data)
+    dataset = dataset_of(data)
+    where = dataset_place(dataset)
     kept: dict[str, Any] = {}
     if begun is not None:
         names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
@@ -152,9 +163,7 @@ def _on_dataset(
     return with_histories(model, dataset, wanted if histories is None else histories)
 
 
-def _check(
-    data: Dataset | str | Path | None, env: str | None, resume: str | Path | None, seed: int | None, steps: int | None, budget: float | None
-) -> Limits:
+def _check(data: object, env: object, resume: str | Path | None, seed: int | None, steps: int | None, budget: float | None) -> Limits:
     if (data is None) == (env is None) and resume is None:
         got = "both" if data is not None else "neither"
         raise UserError("a dataset or --env", got, where="train", hint="give one of them", code=Code.BAD_TRAIN)

@@ -1,0 +1,68 @@
+"""DataFrames where a file may stand: those of polars as they are, those of pandas turned into them. pandas is no dependency."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from qurate.errors import Code, UserError
+from qurate.events.sources import Table, as_table, with_order
+from qurate.events.time_forms import known_form
+
+Frame = Any
+"""A DataFrame or LazyFrame of polars, or a DataFrame of pandas."""
+NAME = "DataFrame"
+"""Where errors and the plan say a row stands; a second frame is `DataFrame2`."""
+
+
+def is_frame(given: object) -> bool:
+    """Whether it is a DataFrame or LazyFrame of polars, or a DataFrame of pandas."""
+    return isinstance(given, pl.DataFrame | pl.LazyFrame) or _is_pandas(given)
+
+
+def _is_pandas(given: object) -> bool:
+    return type(given).__name__ == "DataFrame" and type(given).__module__.partition(".")[0] == "pandas"
+
+
+def lazy_frame(given: Frame) -> pl.LazyFrame:
+    """A frame (`is_frame`) as polars has it, lazy; the missing values of pandas are null.
+
+    Raises:
+        UserError: pandas cannot be converted, because pyarrow is not installed or a column mixes types.
+    """
+    if not _is_pandas(given):
+        frame: pl.LazyFrame = given.lazy()
+        return frame
+    try:
+        return pl.from_pandas(given).lazy()
+    except Exception as error:
+        hint = "install pyarrow, or convert it with polars.DataFrame(...)"
+        got = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise UserError("a DataFrame that polars can read", got, where="DataFrame", hint=hint, code=Code.UNREADABLE_FILE) from error
+
+
+def table_of(given: Frame, name: str) -> Table:
+    """A frame as an open table, as if it stood in a Parquet file of that name; categories are text."""
+    frame = lazy_frame(given)
+    named = [column for column, dtype in frame.collect_schema().items() if dtype in (pl.Categorical, pl.Enum)]
+    return as_table(frame.with_columns(pl.col(named).cast(pl.String)), Path(name), "frame")
+
+
+def frames_of(path: Any, *, time_form: str | None, order: str | None) -> tuple[list[Table], Any]:
+    """The tables of the frames in `path`, and the path or paths that remain; None where frames are all there is.
+
+    Args:
+        path: a frame, a path, or several of them.
+        time_form, order: as for `open_tables`.
+    """
+    if not is_frame(path) and (isinstance(path, str | Path) or not isinstance(path, Iterable)):
+        return [], path
+    parts = [path] if is_frame(path) else list(path)
+    frames, rest = [one for one in parts if is_frame(one)], [one for one in parts if not is_frame(one)]
+    if not frames:
+        return [], parts
+    form = known_form(time_form)
+    tables = [replace(table_of(one, NAME if i == 1 else f"{NAME}{i}"), time_form=form) for i, one in enumerate(frames, 1)]
+    return tables if order is None else [with_order(table, order) for table in tables], rest or None
