@@ -71,15 +71,20 @@ Value is measured on simulated customers (README) or estimated from a log with p
 def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
     """One line per log: the learner beside the best row."""
     metric = f"NDCG@{k}"
-    out = ["## In short", "", "| log | kind | DQN (Q) | Q in support | myopic | best row | in words |", "|---|---|---|---|---|---|---|"]
+    out = [
+        "## In short",
+        "",
+        "| log | kind | DQN (Q) | Q in support | log pi_b + log Q | myopic | best row | in words |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for name, entry in results.items():
         metric = headline(entry, k)
         rows = _rows(entry)
         best = _best(rows, metric)
         words = verdict(rows, metric, entry["ranking"]["lift"])
         figure = f"{rows[best][metric]['mean']:.4f} {LABELS[best]}"
-        mine, inside, myopic = (rows[row][metric]["mean"] for row in ("q", "q_in_support", "myopic"))
-        out.append(f"| {name} | {entry['kind']} | {metric} {mine:.4f} | {inside:.4f} | {myopic:.4f} | {figure} | {words} |")
+        row = [f"{rows[by][metric]['mean']:.4f}" if by in rows else "" for by in ("q", "q_in_support", "behaviour_times_q", "myopic")]
+        out.append(f"| {name} | {entry['kind']} | {metric} {' | '.join(row)} | {figure} | {words} |")
     return [*out, ""]
 
 

@@ -59,7 +59,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def model(shop: Dataset) -> Model:
-    return train(shop, steps=3, window=10, hidden=8, embedding_dim=4, batch_size=32)
+    return train(shop, steps=3, window=10, hidden=8, embedding_dim=4, batch_size=32, form="now_later")
 
 
 def customers(model: Model, shop: Dataset) -> Observation:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qurate.errors import UserError
+from qurate.errors import MachineError, UserError
 from qurate.evaluation.intervals import Interval
 from qurate.evaluation.page import clean, escape, figure, name_cell, picture, span, table, whole_page
 from qurate.events.features import Spec, described_features
@@ -127,7 +127,7 @@ def _verdict(model: Model, dataset: Dataset, name: str) -> tuple[str, str]:
         return f'<p class="lead">{escape(said)}</p>', ""
     try:
         result = evaluate(model, dataset, visits=VISITS).to_dict()
-    except UserError as error:
+    except (UserError, MachineError) as error:  # nothing held out, or the scores of a run that diverged
         return f'<p class="lead">{escape(f"No verdict: {error}.")}</p>', ""
     from qurate.evaluation import charts
 
