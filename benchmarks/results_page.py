@@ -139,7 +139,7 @@ def _section(entry: Entry, k: int) -> list[str]:
         f"Targets: {ranking['n']:,} of {ranking['users']:,} users ({visits}), {ranking['candidates']:,.0f} candidates on average, "
         f"{ranking['missed']:.1%} missed.",
         f"Training: {runs[0]['steps']:,} updates, {entry['seeds']} seeds{', ' + own if own else ''}{newest}; "
-        f"{min(seconds):.0f} to {max(seconds):.0f} s each.",
+        f"{min(seconds):.0f} to {max(seconds):.0f} s each. Measured with version {entry['qurate']}.",
         "",
         f"Caption: {ranking['caption']}.",
         "",

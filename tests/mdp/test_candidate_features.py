@@ -67,6 +67,24 @@ def test_what_is_not_known_is_nan_and_padding_counts_for_nothing() -> None:
     assert f["touched"][3] == 0, "the search names no item, so it touched none"
 
 
+def test_a_search_after_the_last_item_and_a_list_whose_first_candidate_was_never_met() -> None:
+    """The newest row that names an item counts as last; where nothing in the list was met, no distance is known."""
+    seen = state([[4, 0]], [[1, 2]], [[20, 30]])
+    two = np.array([[9, 4]])
+    values = np.array([[[0.0, 5.0], [1.0, 5.0]]], np.float32)
+    f = named(candidate_features(seen, two, values, COLUMNS, 2))
+    assert f["is_last"].tolist() == [0, 1] and f["steps_below_last"] == pytest.approx([-0.1, 0])
+    unmet = named(candidate_features(seen, np.array([[9, 8]]), values, COLUMNS, 2))
+    assert unmet["last_known"].tolist() == [0, 0] and unmet["steps_below_last"].tolist() == [0, 0]
+    assert unmet["recency_rank"].tolist() == [0, 0] and unmet["nearness_below_last"].tolist() == [0, 0]
+
+
+def test_padding_does_not_move_the_mean_of_a_column() -> None:
+    values = np.array([[[0.0, 10.0], [1.0, 30.0], [2.0, 900.0]]], np.float32)
+    padded = named(candidate_features(SEEN, np.array([[5, 7, 0]]), values, COLUMNS, 2))
+    assert padded["price_in_list"][:2] == pytest.approx([-1, 1], rel=1e-3) and np.isnan(padded["price_log"][2])
+
+
 def test_long_lists_and_many_rows_give_what_short_ones_give(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     seen = state(rng.integers(0, 60, (9, 8)).tolist(), rng.integers(1, 3, (9, 8)).tolist(), rng.integers(1, 99, (9, 8)).tolist())
