@@ -3,9 +3,9 @@
 import errno
 import io
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -51,9 +51,10 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_is_fast_and_loads_nothing_heavy() -> None:
     best = 9.0
     for _ in range(3):
-        start = time.perf_counter()
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = subprocess.run([*QURATE, "--help"], capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: other tests run beside this one
+        best = min(best, end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
     assert best < 0.5
     for name in ("demo", "simulate", "validate", "ingest", "inspect", "train", "evaluate", "compare", "recommend", "serve"):
         assert f"\n  {name} " in result.stdout
