@@ -1,7 +1,6 @@
 """The public names: their docstrings' examples run, docs/api.md is made from them, `dir` shows them."""
 
 import doctest
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -10,21 +9,14 @@ import pytest
 
 import qurate
 from qurate import errors, facts
+from scripts import load_script
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "make_api.py"
 NAMES = [name for name in qurate.__all__ if not name.startswith("_")]
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_api", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def table_of_the_page() -> pl.DataFrame:
-    code = script().HEAD.split("```python\n")[1].split("```")[0]
+    code = load_script(SCRIPT).HEAD.split("```python\n")[1].split("```")[0]
     names: dict[str, pl.DataFrame] = {}
     exec(code, names)
     return names["log"]
@@ -48,7 +40,7 @@ def test_examples_of_helpers_run(module: ModuleType) -> None:
 
 
 def test_the_page_is_made_from_the_docstrings() -> None:
-    module = script()
+    module = load_script(SCRIPT)
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python docs/make_api.py"
 
 

@@ -1,31 +1,23 @@
 """The closed loop by commands: what a service logged teaches the next model, and the next model is better."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
+
+from scripts import load_script
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "closed_loop.py"
 LANES, ROUNDS = 100, 55
 
 
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("closed_loop", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
     """The slice: 5,500 decisions over HTTP. The lift is paired over 5 seeds of 300 fresh customers each."""
-    found = example().closed_loop(tmp_path, LANES, ROUNDS, updates=300, customers=300)
+    found = load_script(EXAMPLE).closed_loop(tmp_path, LANES, ROUNDS, updates=300, customers=300)
     assert found["lift_ci"][0] > 0, found
     log = found["log"]
     assert (log["kind"], log["decisions"], log["items"], log["rejected"]) == ("logged", LANES * ROUNDS, 300, 0)

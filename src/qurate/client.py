@@ -156,14 +156,21 @@ class Client:
 
     def _repeated(self, method: str, path: str, body: Any) -> bytes:
         for attempt in range(self.retries):
-            try:
-                return self._once(method, path, body)
-            except _Unavailable as error:
-                time.sleep(min(max(error.pause, FIRST_PAUSE * 2**attempt), LONGEST_PAUSE))
+            answer = self._asked(method, path, body)
+            if isinstance(answer, bytes):
+                return answer
+            time.sleep(min(max(answer.pause, FIRST_PAUSE * 2**attempt), LONGEST_PAUSE))
         return self._once(method, path, body)
 
     def _once(self, method: str, path: str, body: Any) -> bytes:
         """The body of a 200 answer."""
+        answer = self._asked(method, path, body)
+        if isinstance(answer, _Unavailable):
+            raise answer.error
+        return answer
+
+    def _asked(self, method: str, path: str, body: Any) -> "bytes | _Unavailable":
+        """The body of a 200 answer, or why there is none for now; what trying again does not help is raised."""
         content = None if body is None else _encoded(body)
         connection, opened = self._take()
         try:
@@ -175,13 +182,15 @@ class Client:
             if not isinstance(error, OSError | http.client.HTTPException):
                 raise
             reason = str(error) or type(error).__name__
-            raise _Unavailable(
-                "an answer of the service", reason, where=self.url, hint="see whether it runs, then try again", code=Code.NO_ANSWER
-            ) from None
+            hint = "see whether it runs, then try again"
+            return _Unavailable(MachineError("an answer of the service", reason, where=self.url, hint=hint, code=Code.NO_ANSWER))
         self._put_back(connection, opened)
         if response.status == 200:
             return data
-        raise _refusal(response.status, data, response.getheader("retry-after"), self.url + path)
+        refusal, pause = _refusal(response.status, data, self.url + path), response.getheader("retry-after")
+        if response.status in RETRY_STATUS and isinstance(refusal, MachineError):
+            return _Unavailable(refusal, float(pause) if pause is not None and pause.isdigit() else 0.0)
+        raise refusal
 
     def _take(self) -> tuple[http.client.HTTPConnection, int]:
         """A connection for one exchange, and how often the client had been closed when it was taken."""
@@ -235,13 +244,14 @@ def _time(value: Any) -> str:
     raise TypeError(f"a {type(value).__name__}")
 
 
-class _Unavailable(MachineError):
-    """No answer for now; `pause`: seconds the service asks to wait."""
+class _Unavailable(NamedTuple):
+    """No answer for now."""
 
-    pause = 0.0
+    error: MachineError
+    pause: float = 0.0  # seconds that the service asks to wait
 
 
-def _refusal(status: int, data: bytes, retry_after: str | None, where: str) -> UserError | MachineError:
+def _refusal(status: int, data: bytes, where: str) -> UserError | MachineError:
     """The error that an answer other than 200 stands for."""
     try:
         problem = json.loads(data)
@@ -250,11 +260,7 @@ def _refusal(status: int, data: bytes, retry_after: str | None, where: str) -> U
         code, detail = Code.BAD_ANSWER, f"status {status}"
     if 400 <= status < 500 and status != 429:
         return UserError("a request that the service takes", f"status {status} ({detail})", where=where, code=code)
-    kind = _Unavailable if status in RETRY_STATUS else MachineError
-    error = kind("a working service", f"status {status} ({detail})", where=where, hint="send it again later", code=code)
-    if isinstance(error, _Unavailable) and retry_after is not None and retry_after.isdigit():
-        error.pause = float(retry_after)
-    return error
+    return MachineError("a working service", f"status {status} ({detail})", where=where, hint="send it again later", code=code)
 
 
 def _complete(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def members(path: Path) -> list[tuple[str, int]]:
 def _damage(path: Path, container: str) -> Iterator[None]:
     try:
         yield
+    # zipfile says an encrypted member by RuntimeError and a compression it does not know by NotImplementedError
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         raise UserError(
             f"a readable {container} file", str(error)[:120], where=str(path), hint="the file is damaged", code=Code.UNREADABLE_FILE
