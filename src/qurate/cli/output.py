@@ -276,7 +276,10 @@ def print_decision(terminal: Terminal, decision: Any, k: int, model: Any) -> Non
         terminal.note(f"note: {len(payload['items'])} items can be shown, {k} were asked for")
     extra = ["now", "later"] if payload["items"] and payload["items"][0].get("now") is not None else []
     columns = ["score", "propensity", "source", *extra]
-    note_order(terminal, model, any(later["score"] > earlier["score"] for earlier, later in pairwise(payload["items"])))
+    rising = any(later["score"] > earlier["score"] for earlier, later in pairwise(payload["items"]))
+    note_order(terminal, model, rising)
+    if model.by == "behaviour_times_q" and rising:
+        terminal.note("note: items stand by how likely they are to be chosen times their score, which is the reward expected from them")
     named = titles_of(model)
     title = ["title"] if named else []
 

@@ -16,7 +16,7 @@ import vl_convert
 from qurate.evaluation.intervals import Interval
 
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
-SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05")
+SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06", "#0a0a07")
 """Colour tokens of lines and marks; never more than five lines in a chart."""
 
 _COLOURS = {
@@ -28,6 +28,8 @@ _COLOURS = {
     SERIES[2]: ("#13855c", "#2fb287"),
     SERIES[3]: ("#6a52b8", "#a795ee"),
     SERIES[4]: ("#7a7973", "#96958e"),
+    SERIES[5]: ("#b23a63", "#e27c9d"),
+    SERIES[6]: ("#8a6d1f", "#c3a552"),
 }
 
 ROLE_COLOURS = {"candidate": SERIES[0], "baseline": SERIES[4], "reference": SERIES[3]}
@@ -102,13 +104,18 @@ def dots(bars: Sequence[Bar], axis: str, colours: Mapping[str, str], digits: int
     return keys + _svg(chart)
 
 
-def lines(series: Sequence[Line], x_title: str, y_title: str, percent: bool = False) -> str:
-    """Up to five lines over a number, with bands where given. HTML text."""
+def lines(series: Sequence[Line], x_title: str, y_title: str, percent: bool = False, *, names: Sequence[str] = ()) -> str:
+    """Up to five lines over a number, with bands where given. HTML text.
+
+    Args:
+        names: of all lines of the page, so that each has the same colour in every chart (from the eighth on again); none = those of `series`.
+    """
     rows: list[dict[str, Any]] = []
     for line in series:
         low, high = line.low or line.y, line.high or line.y
         rows += [{"name": line.name, "x": x, "y": y, "lo": lo, "hi": hi} for x, y, lo, hi in zip(line.x, line.y, low, high, strict=True)]
-    colours = dict(zip([line.name for line in series], SERIES, strict=False))
+    token = {name: SERIES[i % len(SERIES)] for i, name in enumerate(names or [line.name for line in series])}
+    colours = {line.name: token[line.name] for line in series}
     colour = alt.Color("name:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=None)
     axis = alt.Axis(format="%" if percent else ",~r", tickCount=5)
     x = alt.X("x:Q", title=x_title, axis=alt.Axis(grid=False, format=",~r", tickCount=7), scale=alt.Scale(nice=False))

@@ -81,7 +81,13 @@ SCORE_WORDS = {
     "q": "by the reward expected from now on",
     "q_in_support": "the same, first among the items that the log often has in such a situation",
     "behaviour": "by what the log's customers (or its policy) most likely chose there, whatever it is worth",
+    "behaviour_times_q": "by how likely the item is to be chosen there times the reward expected from it (log pi_b + log Q)",
 }
+BAND = "Line: mean over the seeds. Band: lowest to highest seed."
+PER_DECISION = (
+    "It counts single decisions, some of them random: a policy that keeps customers longer can earn less per decision and more per "
+    "customer, which is what the figures above count."
+)
 ROLE_WORDS = {"candidate": "candidate", "baseline": "baseline", "reference": "reference (sees hidden state)"}
 
 
@@ -100,13 +106,14 @@ def _compare_page(report: Report) -> str:
         picture(charts.dots(bars, "reward per customer", colours, mark=value.get(best)), _dots_caption(best)),
         _compare_table(r),
     ]
+    names = list(dict.fromkeys([run.contender.name for run in _shown_runs(report)] + list(report.curves)))
     if report.curves:
         parts += [
             "<h2>While they learned</h2>",
-            picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed."),
+            picture(_curves(report.curves, names), f"{BAND} {PER_DECISION}"),
         ]
     if report.runs:
-        parts += ["<h2>What customers did</h2>", *_behaviour(report)]
+        parts += ["<h2>What customers did</h2>", *_behaviour(report, names)]
     return "".join(parts)
 
 
@@ -160,7 +167,8 @@ def _compare_table(r: Mapping[str, Any]) -> str:
     )
 
 
-def _curves(curves: Mapping[str, Curve]) -> str:
+def _curves(curves: Mapping[str, Curve], names: Sequence[str] = ()) -> str:
+    """`names`: all policies of the page, each of which has one colour."""
     from qurate.evaluation import charts
 
     drawn = []
@@ -176,7 +184,7 @@ def _curves(curves: Mapping[str, Curve]) -> str:
                 clean(name), steps, [float(np.mean(at[s])) for s in steps], [min(at[s]) for s in steps], [max(at[s]) for s in steps]
             )
         )
-    return charts.lines(drawn, "decisions trained on", "reward per decision, while exploring")
+    return charts.lines(drawn, "decisions trained on", "reward per decision, while exploring", names=[clean(name) for name in names])
 
 
 def _shown_runs(report: Report) -> list[Runs]:
@@ -191,10 +199,10 @@ def _shown_runs(report: Report) -> list[Runs]:
     return sorted(report.runs, key=key)[:MAX_LINES]
 
 
-def _behaviour(report: Report) -> list[str]:
+def _behaviour(report: Report, names: Sequence[str]) -> list[str]:
     from qurate.evaluation import charts
 
-    shown = _shown_runs(report)
+    shown, named = _shown_runs(report), [clean(name) for name in names]
     present, earned = [], []
     for run in shown:
         longest = max(r.present.size for r in run.rollouts)
@@ -207,10 +215,12 @@ def _behaviour(report: Report) -> list[str]:
         earned.append(charts.Line(name, steps, reward.cumsum(axis=1).mean(axis=0).tolist()))
     return [
         picture(
-            charts.lines(present, "decision", "customers still there", percent=True), "Share of all customers who are served once more."
+            charts.lines(present, "decision", "customers still there", percent=True, names=named),
+            "Share of all customers who are served once more.",
         ),
         picture(
-            charts.lines(earned, "decision", "reward so far, per customer"), "What all customers together brought up to this decision."
+            charts.lines(earned, "decision", "reward so far, per customer", names=named),
+            "What all customers together brought up to this decision.",
         ),
         _behaviour_table(report.runs),
         *_journeys(shown[:2]),
@@ -294,7 +304,7 @@ def _evaluate_page(report: Report) -> str:
         ]
         parts += ["<h2>By what the customer did</h2>", table(["type", "targets", *columns], by_type)]
     if report.curves:
-        parts += ["<h2>While it learned</h2>", picture(_curves(report.curves), "Line: mean over the seeds. Band: lowest to highest seed.")]
+        parts += ["<h2>While it learned</h2>", picture(_curves(report.curves), BAND)]
     return "".join(parts)
 
 

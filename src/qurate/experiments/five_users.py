@@ -40,10 +40,10 @@ def five_users(model: Model, exclude: Sequence[str] = ()) -> list[str]:
 def _score_words(model: Model) -> str:
     if model.ranker.ranking_scores == ["score"]:
         return "the baseline's own; only its order has a meaning"
-    ordered = ", first among the items that the log often has in such a situation" if model.by == "q_in_support" else ""
-    return (
-        f"the reward that the model expects from now on if it shows the item, in the units of the weights above; items stand by it{ordered}"
-    )
+    order = {"q_in_support": "items stand by it, first those that the log often has in such a situation"}
+    order["behaviour_times_q"] = "items stand by it times how likely they are to be chosen"
+    ordered = order.get(model.by, "items stand by it")
+    return f"the reward that the model expects from now on if it shows the item, in the units of the reward weights; {ordered}"
 
 
 def _columns(past: Histories, model: Model) -> dict[str, str]:

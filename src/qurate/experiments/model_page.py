@@ -110,7 +110,7 @@ def _curve(model: Model) -> str:
     unit = "updates" if model.environment is None else "decisions"
     said = {
         "loss": "Loss: how far the predictions were off in each batch. It falls, then stays: what is left is chance.",
-        "q": "Mean value of what was shown or chosen: it rises from 0 and levels off where the values fit the rewards.",
+        "q": "Mean value of what was shown or chosen: it rises from 0; where it still rises at the end, more updates would move it.",
         "reward": "Reward per decision while exploring.",
     }
     out = ["<h2>While it learned</h2>"]
