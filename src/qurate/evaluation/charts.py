@@ -108,7 +108,8 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, percent: bool = Fa
     """Up to five lines over a number, with bands where given. HTML text.
 
     Args:
-        names: of all lines of the page, so that each has the same colour in every chart (from the eighth on again); none = those of `series`.
+        names: of all lines of the page, so that each has the same colour in every chart (from the eighth on again);
+            none = those of `series`.
     """
     rows: list[dict[str, Any]] = []
     for line in series:
