@@ -1,5 +1,6 @@
 """One answer of a policy, the same struct for command line, Python and HTTP, and the history it was made from."""
 
+import secrets
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -14,6 +15,12 @@ Source = Literal["q", "explore", "rule", "fallback"]
 """Why an item stands where it stands: its value, exploration, a rule of the shop, or a fallback."""
 
 Degraded = Literal["unknown_user", "no_model", "no_candidates", "empty_catalogue", "all_masked", "store_unavailable"]
+
+
+def new_ids(n: int) -> list[str]:
+    """Random ids of 32 hexadecimal digits, by one call of the system."""
+    digits = secrets.token_hex(16 * n)
+    return [digits[i : i + 32] for i in range(0, 32 * n, 32)]
 
 
 class HistoryRows(NamedTuple):

@@ -122,3 +122,12 @@ def test_two_services_are_refused(both: tuple[Path, Path], tmp_path: Path, capsy
     make_store(tmp_path / "other").close()
     assert cli.main(["ingest", str(both[1]), str(tmp_path / "other"), "-o", str(tmp_path / "d")]) == 2
     assert "the store of one service" in capsys.readouterr().err
+
+
+def test_the_same_item_a_few_seconds_apart_is_two_events(tmp_path: Path) -> None:
+    folder = tmp_path / "live"
+    folder.mkdir()
+    make_store(folder).close()
+    later = f"u0,b,click,{(T0 + 9) // SECOND + 20}"
+    events = read_events([write_log(tmp_path / "old.csv", [*old_rows(), later]), folder]).events.collect()
+    assert events.filter((pl.col("user_id") == "u0") & (pl.col("item_id") == "b")).height == 2

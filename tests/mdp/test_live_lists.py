@@ -60,3 +60,14 @@ def test_an_item_is_a_candidate_from_its_first_event_on():
     listed = live.candidates(history, clock)
     values = live.values(listed, history, clock)[0, np.flatnonzero(listed[0] == new)[0]]
     assert values[0] == pytest.approx(20 * 0.5 ** (2 / 15)) and values[4] == values[0] and values[-1] == pytest.approx(2 / 60)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_end_of_a_log_without_any_further_event(seed):
+    """Also within the minute of its last event, for which the lists of that minute are not closed yet."""
+    arrays, visit, n = events(seed)
+    whole = Shortlists.of(arrays, visit, n)
+    for seconds in (0, 1, 61):
+        clock = np.full(5, arrays.time.max() + 1 + seconds * 1_000_000)
+        history = np.random.default_rng(seed).integers(0, n + 1, (5, 4))
+        np.testing.assert_array_equal(LiveLists.at_end(whole).candidates(history, clock), whole.candidates(history, clock))

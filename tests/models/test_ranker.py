@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mdp_logs import event, make_log
 
 from qurate.baselines.registry import ItemScorer
 from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.policy import FirstThen
 from qurate.environments.registry import make_engine
+from qurate.evaluation.ranking import observations
+from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model
 from qurate.models.ranker import NetworkRanker, Sizes
 from qurate.settings import from_flat
@@ -74,3 +77,14 @@ def test_scorers_inside_scorers_are_kept() -> None:
     assert isinstance(again, FirstThen) and isinstance(again.first, FirstThen) and (again.name, again.first.name) == ("outer", "inner")
     found = [again.first.first, again.first.then, again.then]
     assert [(t.name, t.table.tolist()) for t in found] == [(t.name, t.table.tolist()) for t in tables]  # type: ignore[attr-defined]
+
+
+def test_log_q_has_a_floor_in_proportion_to_the_rewards_of_the_log() -> None:
+    """Where all values lie below a hundredth of the mean reward, the behaviour head alone decides the order."""
+    data = build_dataset(make_log([event(f"u{i // 6}", f"i{i % 9}", 1.7e9 + i * 60) for i in range(240)]), episode="session")
+    own = ranker(train(data, steps=5, **SMALL))
+    _, observation = next(observations(data, np.arange(20), 4))
+    head = replace(own, by="behaviour", calibration=None).scores(observation)
+    for mean in (1e4, 1e6):
+        scores = replace(own, by="behaviour_times_q", calibration=None, mean_reward=mean).scores(observation)
+        np.testing.assert_allclose(scores, head + np.log(mean / 100), rtol=1e-4)

@@ -73,3 +73,19 @@ def test_events_are_counted_once_and_again_after_a_restart(trained: Path, tmp_pa
     restarted.close()
     for one, other in zip(after, state(again)):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_visit_that_began_in_the_training_log_goes_on(trained: Path, tmp_path: Path) -> None:
+    """The newest item of the training log is where a customer's first event in the service comes from."""
+    model = load(trained)
+    assert model.lists is not None and model.histories is not None
+    rows = model.histories.rows(int(model.histories.index["u499"]))
+    service = served(model, tmp_path)
+    try:
+        service.accept([click(1, "u499", "a7", 60)])
+    finally:
+        service.close()
+    before, a7 = int(rows.items[-1]), int(model.vocabulary.item_index(["a7"])[0])
+    row = model.lists.moves.row.get(before * len(model.lists.first_seen) + a7)
+    assert row is not None
+    assert model.lists.moves.arrays()[2][row] == (END + 60) * 1_000_000, "the newest such move is the live one"

@@ -14,9 +14,9 @@ from qurate.mdp.storage import Dataset
 from qurate.models.calibration import ChoiceCalibration
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
-from qurate.training.calibrate import FEWEST, NUMBERS, SHARE, Choices, _scores, fit, held_out, quality, without_users
+from qurate.training.calibrate import FEWEST, NUMBERS, SHARE, Choices, _sampled, _scores, fit, held_out, quality, without_users
 from qurate.training.train import train
-from qurate.types import TRAIN, VALID
+from qurate.types import TRAIN, VALID, Actions, Observation, State
 
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 64}
 
@@ -125,3 +125,18 @@ def test_without_a_validation_split_some_users_do_not_train(dataset: Dataset) ->
     t = bare.transitions
     assert np.isin(t.user[t.state[held.rows]], held.users).all()
     assert not len(held_out(dataset, dataset.weights, 0).users), "the validation split is there"
+
+
+def test_the_sample_stands_for_all_that_was_open() -> None:
+    """Items that count one by one, and the drawn ones with their weights, add up to the open items of each decision."""
+    rng, n, items = np.random.default_rng(0), 6, 2_000
+    zeros = np.zeros((n, 4), np.float32)
+    history = rng.integers(0, items + 1, (n, 4))
+    state = State(history, (history > 0).astype(np.int64), zeros, zeros, zeros[:, :0], zeros[:, :2])
+    mask = (rng.random((n, items)) < 0.7).astype(np.int8)
+    chosen = rng.integers(1, items + 1, n)
+    mask[np.arange(n), chosen - 1] = 1
+    candidates = np.broadcast_to(np.arange(1, items + 1), (n, items))
+    scores = (rng.normal(size=(n, items)).astype(np.float32) for _ in range(2))
+    sampled = _sampled(Observation(state, Actions(candidates, mask)), *scores, chosen, rng)
+    assert np.exp(sampled[1].astype(np.float64)).sum(1) == pytest.approx(mask.sum(1), rel=1e-4)

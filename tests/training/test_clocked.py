@@ -128,3 +128,11 @@ def test_logs_that_cannot_have_clocks_are_refused(news: Dataset) -> None:
     for data, algorithm in ((timeless, "dqn"), (replace(news, manifest=news.manifest | {"kind": "logged"}), "dqn"), (news, "c51")):
         with pytest.raises(UserError, match="clocks=on"):
             train(data, algorithm=algorithm, steps=1, clocks="on", **SMALL)
+
+
+def test_only_the_newest_decisions_train(news: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocked, "NEWEST", 50)
+    t = news.transitions
+    kept = clocked.of_clocks(t, news.row_visit).split == 0
+    assert 50 <= kept.sum() < 60, "those of the same microsecond stay together"
+    assert t.clock[kept].min() >= np.sort(t.clock[t.split == 0])[-60] and not kept[t.split != 0].any()

@@ -23,6 +23,7 @@ from qurate.models.model import Model
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.training.in_environment import train_in_engine
+from qurate.training.later_from_log import LogPart, greedy
 from qurate.training.train import train
 from qurate.types import TEST, TRAIN, VALID
 
@@ -149,3 +150,25 @@ def test_it_sees_what_a_trap_costs(tmp_path: Path) -> None:
         returns[algorithm] = rollout(engine, as_policy(model, engine, algorithm), 1, 500).returns.mean()
     best = rollout(engine, references("toy_clickbait")["optimal"](engine), 1, 500, every_lane=True).returns.mean()
     assert returns["myopic"] < 0.5 * best and returns["dqn"] > 0.9 * best, (returns, best)
+
+
+def test_where_nothing_is_open_the_future_is_worth_nothing() -> None:
+    class Values:
+        """Two successors, in the first of which nothing can be shown."""
+
+        now: Any = property(lambda self: self)
+
+        def best(self, open_actions: Any) -> torch.Tensor:
+            return torch.tensor([0, 2])
+
+        def features(self, best: torch.Tensor) -> torch.Tensor:
+            return torch.ones(2, 3)
+
+        def by_head(self, actions: torch.Tensor) -> torch.Tensor:
+            return torch.ones(2, 1, 1)
+
+    network = torch.nn.Module()
+    network.register_buffer("theta", torch.zeros(3, 1))
+    part: Any = LogPart(None, [Values()], [None])  # type: ignore[arg-type,list-item]
+    found = greedy(network, part, torch.ones(3, 1))  # type: ignore[arg-type]
+    assert found.features.tolist() == [[0, 0, 0], [1, 1, 1]] and found.now.tolist() == [[0], [1]]

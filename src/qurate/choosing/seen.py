@@ -38,15 +38,17 @@ class SeenRule:
 
     def seconds(self, types: Sequence[str]) -> FloatArray:
         """float32 [M + 1]: how long an event of each type counts, -1 where it does not; entry 0 is padding."""
-        every = self.within.get(SEEN, -1.0)
-        return np.array([-1.0, *(max(every, self.within.get(name, -1.0)) for name in types)], np.float32)
+        return np.array([-1.0, *map(self._seconds_of, types)], np.float32)
+
+    def _seconds_of(self, kind: str) -> float:
+        return max(self.within.get(SEEN, -1.0), self.within.get(kind, -1.0))
 
     def closed_until(self, kind: str, time_us: int) -> int | None:
         """Until when an event of type `kind` at `time_us` keeps its item from being shown again, microseconds, inclusive.
 
         NEVER = for good, None = events of this type do not count.
         """
-        seconds = max(self.within.get(SEEN, -1.0), self.within.get(kind, -1.0))
+        seconds = self._seconds_of(kind)
         if seconds < 0:
             return None
         return NEVER if seconds == np.inf else time_us + int(seconds * 1e6)

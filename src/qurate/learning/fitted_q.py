@@ -51,7 +51,7 @@ GreedyOf = Callable[[Tensor], Greedy]
 
 
 class Fit(NamedTuple):
-    """What came of it."""
+    """What the iteration ended with."""
 
     theta: Tensor  # float64 [D, R]
     improvements: int
@@ -77,17 +77,16 @@ def ridge_solver(features: Tensor, counted: Tensor, ridge: float) -> Callable[[T
     return lambda targets: scale[:, None] * torch.cholesky_solve(scale[:, None] * (weighted.T @ targets), factor)
 
 
-def fitted_q(data: Regression, greedy: GreedyOf, ridge: float, start: Tensor | None = None) -> Fit:
+def fitted_q(data: Regression, greedy: GreedyOf, ridge: float) -> Fit:
     """The weights of `later` by component.
 
     Args:
         data: the transitions.
         greedy: the maximum over what could be shown.
-        ridge: see `RIDGES`.
-        start: theta to begin with; None = 0, with which a* is myopic.
+        ridge: see `RIDGES`. It begins at theta = 0, with which a* is myopic.
     """
     solve = ridge_solver(data.features, data.counted, ridge)
-    theta = data.features.new_zeros(data.features.shape[1], data.reward.shape[1]) if start is None else start
+    theta = data.features.new_zeros(data.features.shape[1], data.reward.shape[1])
     change, improvements = float("inf"), 0
     while improvements < IMPROVEMENTS and change >= SETTLED:
         best, before = greedy(theta), theta

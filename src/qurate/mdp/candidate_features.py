@@ -37,6 +37,11 @@ def feature_names(columns: Sequence[str], types: Sequence[str]) -> list[str]:
     return [*OF_HISTORY, *OF_STATE, *by_type, *of_place, *own]
 
 
+def feature_count(columns: Sequence[str] | None, n_types: int) -> int:
+    """F; 0 where `columns` is None: no features of candidates are used."""
+    return 0 if columns is None else len(feature_names(columns, [""] * n_types))
+
+
 def candidate_features(
     state: State, candidates: NDArray[np.integer], values: FloatArray, columns: Sequence[str], n_types: int
 ) -> FloatArray:
@@ -96,17 +101,12 @@ def _of_history(state: State, candidates: NDArray[np.integer], n_types: int, out
         np.log1p(visit),
     ]
     listed = (candidates > 0).astype(np.float32)
-    of_state = (gaps[:, -1:], (flags * listed).sum(1, keepdims=True), listed.sum(1, keepdims=True), visit_rows(in_visit, types))
+    rows_of_visit = (in_visit & (types > 0)).sum(1, keepdims=True).astype(np.float32)
+    of_state = (gaps[:, -1:], (flags * listed).sum(1, keepdims=True), listed.sum(1, keepdims=True), rows_of_visit)
     out += [np.broadcast_to(np.log1p(one), flags.shape) for one in of_state]
     last_is = (types[:, -1:] == np.arange(1, n_types + 1)).astype(np.float32)
     out += [np.log1p(counts[:, :, :n_types]), np.broadcast_to(last_is[:, None], (*flags.shape, n_types))]
     return newest
-
-
-def visit_rows(in_visit: NDArray[np.bool_], types: NDArray[np.integer]) -> FloatArray:
-    """Rows of the present visit, float32 [B, 1]."""
-    rows: FloatArray = (in_visit & (types > 0)).sum(1, keepdims=True).astype(np.float32)
-    return rows
 
 
 def _later_distinct(newest: NDArray[np.int64]) -> NDArray[np.int64]:

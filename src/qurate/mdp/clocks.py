@@ -8,6 +8,9 @@ so that the counts after each event are all that is kept, and a question at any 
 holds for moves: pairs of an item and the one that the same visit chose next ("co-clicks"). Only what happened strictly before the
 clock counts, so nothing later than a decision enters it, and neither does anything of the same microsecond.
 
+Counts with exponential decay are those of Cormode et al. 2009 ("Forward decay", doi:10.1109/ICDE.2009.65); pairs of neighbouring
+choices are item-to-item co-visitation (Linden et al. 2003, doi:10.1109/MIC.2003.1167344).
+
 `Counters` is the same recurrence one event at a time, for a service; both call `step`, and agree bit for bit.
 """
 

@@ -1,6 +1,5 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
-import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.choosing.epsilon_greedy import Slate, epsilon_greedy_slates
-from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth
+from qurate.decision import Decision, DecisionItem, Degraded, HistoryRows, Source, Worth, new_ids
 from qurate.mdp.clocks import COLUMNS
 from qurate.mdp.states import gather_state
 from qurate.models.parts import ModelParts
@@ -110,12 +109,6 @@ def decide_all(model: ModelParts, requests: Sequence[AnswerRequest], epsilon: fl
         Decision(ident, request.user_id, answers.get(i, []), f"{algorithm[case.fallback]}/{rule}", model.version, case.degraded)
         for i, (ident, request, case) in enumerate(zip(new_ids(len(requests)), requests, cases))
     ]
-
-
-def new_ids(n: int) -> list[str]:
-    """Random ids of 32 hexadecimal digits, by one call of the system."""
-    digits = secrets.token_hex(16 * n)
-    return [digits[i : i + 32] for i in range(0, 32 * n, 32)]
 
 
 def _catalogues(model: ModelParts, clocks: Collection[int]) -> dict[int, IntArray]:

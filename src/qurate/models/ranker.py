@@ -16,7 +16,7 @@ from torch import nn
 from qurate.baselines.registry import FITTED
 from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.slate_sampling import is_shared
-from qurate.mdp.candidate_features import candidate_features, feature_names
+from qurate.mdp.candidate_features import candidate_features, feature_count
 from qurate.models.calibration import ChoiceCalibration
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
@@ -258,7 +258,7 @@ class NetworkRanker:
     @property
     def _width(self) -> int:
         """F."""
-        return 0 if self.columns is None else len(feature_names(self.columns, [""] * self.n_types))
+        return feature_count(self.columns, self.n_types)
 
     def trainable_copy(self, settings: Settings, sizes: Sizes, seed: int) -> ValueNetwork:
         """A copy of the network that can be trained further."""
@@ -314,7 +314,7 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
     if algorithm in FITTED:
         return BaselineRanker(scorer_from_saved(config, arrays))
     columns = None if config.get("columns") is None else tuple(config["columns"])
-    width = 0 if columns is None else len(feature_names(columns, [""] * sizes.n_types))
+    width = feature_count(columns, sizes.n_types)
     network = build_network(
         arrays["item_features"], settings, behaviour=config["behaviour"], seed=0, candidate_features=width, **sizes._asdict()
     )

@@ -12,7 +12,7 @@ class CandidateLayers(nn.Module):
     Args:
         width: F.
         hidden: units of each layer.
-        heads: of each kind (`now`, then `later`, whose errors are many times larger and would drown `now` on shared layers); their
+        heads: of each kind (`now`, then `later`, whose errors are many times larger and would decide alone on shared layers); their
             sum is H.
         behaviour: layers of their own for the behaviour head too.
     """

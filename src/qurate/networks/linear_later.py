@@ -136,7 +136,10 @@ def few_items(n: int) -> Tensor:
 
 
 def principal(numbers: Tensor) -> Tensor:
-    """[N + 1, n] numbers of items as they are, or their first components (row 0 stays zero), each of standard deviation 1."""
+    """[N + 1, n] numbers of items as they are; more than MAX_NUMBERS as their first principal components, each of standard deviation 1.
+
+    Row 0 stays zero.
+    """
     if numbers.shape[1] <= MAX_NUMBERS:
         return numbers.contiguous()
     real = numbers[1:] - numbers[1:].mean(0)

@@ -9,7 +9,6 @@ Windows are read here too, so that no store is read on the event loop.
 import asyncio
 import contextlib
 import logging
-import secrets
 import threading
 import time
 import uuid
@@ -21,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from qurate.decision import Decision, DecisionItem
+from qurate.decision import Decision, DecisionItem, new_ids
 from qurate.errors import MachineError
 from qurate.serving.deployments import DecisionRequest, Deployment
 from qurate.serving.messages import RecommendRequest
@@ -137,9 +136,7 @@ class Decider:
         decisions = self._made(requests)
         self._metrics.decide_seconds.observe(time.perf_counter() - start)
         self._metrics.decided_together.observe(len(batch))
-        digits = secrets.token_hex(16 * len(batch))  # one call of the system for all ids
-        for i, (pending, request, made) in enumerate(zip(batch, requests, decisions)):
-            ident = digits[32 * i : 32 * i + 32]
+        for i, (pending, request, made, ident) in enumerate(zip(batch, requests, decisions, new_ids(len(batch)))):
             pending.decision = Decision(ident, request.user_id, made.items, made.policy, made.model_version, made.degraded)
             pending.error = unread[i]
             self._submit(pending, request, as_of[i])

@@ -18,7 +18,7 @@ from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_from_log
 from qurate.learning.schedule import cosine_rate
-from qurate.mdp.candidate_features import feature_names
+from qurate.mdp.candidate_features import feature_count
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.live_lists import LiveLists
 from qurate.mdp.storage import Dataset
@@ -224,7 +224,7 @@ def _network(dataset: Dataset, store: Store, settings: Settings, reward: FloatAr
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
         n_components=reward.shape[1], behaviour=settings.offline.aux_weight > 0, seed=seed,
-        candidate_features=0 if store.columns is None else len(feature_names(store.columns, dataset.vocabulary.types)),
+        candidate_features=feature_count(store.columns, dataset.vocabulary.n_types),
     )  # fmt: skip
     if isinstance(network, CatalogueNetwork) and network.candidate is not None:
         network.candidate.standardise(_some_features(store, dataset))
@@ -266,7 +266,7 @@ def _some_features(store: Store, dataset: Dataset) -> torch.Tensor:
     listed = np.flatnonzero((t.split == TRAIN) & (np.diff(t.candidates_start) > 0))[:: max(1, len(t.user) // SAMPLED_LISTS)]
     candidates = store.listed(listed)
     if candidates is None:
-        return torch.zeros((1, len(feature_names(store.columns or (), dataset.vocabulary.types))))
+        return torch.zeros((1, feature_count(store.columns or (), dataset.vocabulary.n_types)))
     features = store.candidate_features(listed, store.states(listed), candidates)
     return torch.from_numpy(features[candidates > 0])
 

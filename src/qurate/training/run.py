@@ -73,7 +73,8 @@ def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | Non
 
 
 def refuse_divergence(metrics: Mapping[str, Any], settings: Settings, weights: FloatArray) -> None:
-    """
+    """Refuses a run whose losses or gradients were not finite, and names the likely cause.
+
     Args:
         metrics: what `consume` gave. settings: of the run. weights: float32 [R] of the reward components.
 
