@@ -115,3 +115,13 @@ def test_a_stronger_penalty_that_is_as_good_is_taken() -> None:
     least = torch.ones(400, dtype=torch.float64)
     errors = torch.stack([least + 0.5, least, least + 0.01 + noise, least + 1 + 0.1 * noise], dim=1)
     assert strongest_as_good(errors) == 2
+
+
+def test_what_grows_without_end_is_no_fit() -> None:
+    """A successor that is worth twice its predecessor, undiscounted: every regression doubles theta."""
+    x = torch.tensor([[1.0, -1.0], [1.0, 1.0], [1.0, -2.0], [1.0, 2.0]], dtype=torch.float64)
+    one = torch.ones(4, dtype=torch.float64)
+    data = Regression(x, x[:, 1:], one, one)
+    assert fitted_q(data, lambda theta: Greedy(2 * x, x[:, 1:]), 0.0).diverged
+    assert fitted_q(data, lambda theta: Greedy(x, x[:, 1:] * torch.inf), 0.0).diverged
+    assert not solved()[0].diverged

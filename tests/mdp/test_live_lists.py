@@ -30,10 +30,11 @@ def test_events_one_by_one_give_the_lists_of_the_whole_log(seconds):
     live = replay(LiveLists.at_end(Shortlists.of(*cut(arrays, visit, half), n)), arrays, visit, half)
     clock = np.full(50, arrays.time.max() + 1 + round(seconds * 1e6))
     history = np.random.default_rng(0).integers(0, n + 1, (50, 4))
-    mine, theirs = live.actions(history, clock), whole.candidates(history, clock)
-    np.testing.assert_array_equal(mine.candidates, theirs)
-    np.testing.assert_array_equal(mine.values, whole.values(theirs, history, clock))
-    assert (mine.values[:, :, 4:8] > 0).any()
+    listed = whole.candidates(history, clock)
+    np.testing.assert_array_equal(live.candidates(history, clock), listed)
+    values = live.values(listed, history, clock)
+    np.testing.assert_array_equal(values, whole.values(listed, history, clock))
+    assert (values[:, :, 4:8] > 0).any()
 
 
 def test_saved_and_loaded_it_goes_on_alike():
@@ -43,8 +44,9 @@ def test_saved_and_loaded_it_goes_on_alike():
     for one in (live, again):
         replay(one, arrays, visit, 1_500 * MINUTE)
     history, clock = np.array([[1, 2], [0, 9]]), np.full(2, 4_000 * MINUTE)
-    for a, b in zip(live.actions(history, clock)[:3], again.actions(history, clock)[:3]):
-        np.testing.assert_array_equal(a, b)
+    listed = live.candidates(history, clock)
+    np.testing.assert_array_equal(listed, again.candidates(history, clock))
+    np.testing.assert_array_equal(live.values(listed, history, clock), again.values(listed, history, clock))
     with pytest.raises(ValueError, match="another catalogue"):
         LiveLists.from_saved(live.saved(), n + 1)
 
@@ -71,3 +73,39 @@ def test_the_end_of_a_log_without_any_further_event(seed):
         clock = np.full(5, arrays.time.max() + 1 + seconds * 1_000_000)
         history = np.random.default_rng(seed).integers(0, n + 1, (5, 4))
         np.testing.assert_array_equal(LiveLists.at_end(whole).candidates(history, clock), whole.candidates(history, clock))
+
+
+@pytest.mark.parametrize("late", [0, 45 * MINUTE])
+def test_late_counters_after_a_log_are_those_within_it(late):
+    """Events that come `late` and requests at a later clock: the lists and values of the log at that clock."""
+    arrays, visit, n = events(4)
+    whole, known = Shortlists.of(arrays, visit, n, late), 2_000 * MINUTE
+    live = replay(LiveLists.at_end(Shortlists.of(*cut(arrays, visit, 1_500 * MINUTE), n, late)), *cut(arrays, visit, known), 1_500 * MINUTE)
+    history, clock = np.random.default_rng(0).integers(0, n + 1, (5, 4)), np.full(5, known + late)
+    listed = whole.candidates(history, clock)
+    np.testing.assert_array_equal(live.candidates(history, clock), listed)
+    np.testing.assert_array_equal(live.values(listed, history, clock), whole.values(listed, history, clock))
+    again = LiveLists.from_saved(live.saved(), n)
+    np.testing.assert_array_equal(again.values(listed, history, clock), whole.values(listed, history, clock))
+
+
+def test_the_most_popular_items_change_with_the_minute_of_an_event():
+    """An event in a new minute closes the one before; one of the same minute does not."""
+    arrays, visit, n = events(5)
+    live = LiveLists.at_end(Shortlists.of(arrays, visit, n))
+    end, before = int(live.minute[1]), live.top.copy()
+    live.add(n, end - 1, 0)
+    np.testing.assert_array_equal(live.top, before)
+    for _ in range(50):
+        live.add(n, end, 0)
+    live.add(n, end + MINUTE, 0)
+    assert live.top[0, 0] == n and live.minute[1] == end + 2 * MINUTE
+
+
+def test_a_repeat_is_no_move():
+    arrays, visit, n = events(6)
+    live = LiveLists.at_end(Shortlists.of(arrays, visit, n))
+    partners, moves = live.partners.copy(), len(live.moves.row)
+    live.add(3, int(arrays.time.max()) + 1, 3)
+    np.testing.assert_array_equal(live.partners, partners)
+    assert len(live.moves.row) == moves

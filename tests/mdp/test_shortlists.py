@@ -2,7 +2,7 @@ import numpy as np
 
 from qurate.mdp import shortlists
 from qurate.mdp.clocks import COLUMNS, SECONDS
-from qurate.mdp.shortlists import Shortlists, distinct, last_item
+from qurate.mdp.shortlists import Shortlists, asked_at, distinct, last_item
 from qurate.types import EventArrays
 
 MINUTE = 60_000_000
@@ -86,3 +86,12 @@ def test_late_lists_are_those_of_earlier():
 def test_distinct_and_last():
     np.testing.assert_array_equal(distinct(np.array([[3, 0, 1, 3], [0, 0, 0, 0]])), [[1, 3], [0, 0]])
     np.testing.assert_array_equal(last_item(np.array([[0, 4, 0], [0, 0, 0], [1, 2, 3]])), [4, 0, 3])
+
+
+def test_a_decision_asks_right_after_the_last_event_of_its_customer():
+    """So that this event counts, as it does in a service; where the next one bears the same time, neither counts."""
+    time = np.array([100, 200, 200, 300, 50], np.int64)
+    arrays = EventArrays(np.ones(5, np.int32), np.ones(5, np.uint8), time, np.zeros(5, np.float32), np.array([0, 4, 5]))
+    end, user = np.array([1, 2, 3, 4, 5]), np.array([0, 0, 0, 0, 1])
+    asked = asked_at(time[end - 1], end, user, arrays)
+    np.testing.assert_array_equal(asked, [101, 200, 201, 301, 51])

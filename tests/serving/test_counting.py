@@ -1,5 +1,7 @@
 """A served model with counters: what is stored now decides what is shown next, also after a restart."""
 
+import json
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -9,10 +11,11 @@ from mdp_logs import event, make_log
 
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model, load
-from qurate.serving.messages import Event
+from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
+from qurate.serving.stores.sqlite_file import connect
 from qurate.training.train import train
 
 END = 1_700_030_000
@@ -41,9 +44,8 @@ def served(model: Model, directory: Path) -> Service:
 def state(model: Model) -> tuple[np.ndarray, np.ndarray]:
     assert model.lists is not None
     clock, history = np.array([(END + 2_000) * 1_000_000]), np.array([[0, 3]])
-    actions = model.lists.actions(history, clock)
-    assert actions.values is not None
-    return actions.candidates, actions.values
+    listed = model.lists.candidates(history, clock)
+    return listed, model.lists.values(listed, history, clock)
 
 
 def test_events_are_counted_once_and_again_after_a_restart(trained: Path, tmp_path: Path) -> None:
@@ -89,3 +91,46 @@ def test_a_visit_that_began_in_the_training_log_goes_on(trained: Path, tmp_path:
     row = model.lists.moves.row.get(before * len(model.lists.first_seen) + a7)
     assert row is not None
     assert model.lists.moves.arrays()[2][row] == (END + 60) * 1_000_000, "the newest such move is the live one"
+
+
+def test_what_comes_late_leads_nowhere_and_does_not_become_the_newest(trained: Path, tmp_path: Path) -> None:
+    model = load(trained)
+    assert model.lists is not None
+    index = {name: int(model.vocabulary.item_index([name])[0]) for name in ("quiet", "a7", "a9")}
+    size = len(model.lists.first_seen)
+    before = {key: model.lists.moves.counts[row, 3] for key, row in model.lists.moves.row.items()}
+    service = served(model, tmp_path)
+    try:
+        service.accept([click(1, "v", "quiet", 600), click(2, "v", "a7", 300), click(3, "v", "a9", 660)])
+    finally:
+        service.close()
+    moved = {key for key, row in model.lists.moves.row.items() if model.lists.moves.time[row] > END * 1_000_000}
+    assert moved == {index["quiet"] * size + index["a9"]} and len(before) <= len(model.lists.moves.row)
+
+
+def test_a_last_event_without_an_item_is_no_beginning_of_a_visit() -> None:
+    """The newest item of training is that of the last row that names one."""
+    rows = [event(f"u{v}", f"a{v % 7}", 1_700_000_000 + 60 * v + 5 * step) for v in range(300) for step in range(3)]
+    rows.append({**event("u299", "a1", END - 20), "item_id": None})
+    model = train(build_dataset(make_log(rows), episode="session"), steps=5, clocks="on", hidden=8, embedding_dim=4, window=4)
+    item, at = ServedModel(model, 0.0)._newest_in_training("u299")
+    assert model.vocabulary.items[item - 1] == "a5" and at == (1_700_000_000 + 60 * 299 + 10) * 1_000_000
+
+
+def test_the_log_keeps_the_shortlist_of_an_answer(trained: Path, tmp_path: Path) -> None:
+    """Only these could be chosen, with these probabilities."""
+    model = load(trained)
+    service = Service(ServedModel(model, 0.5), partial(SqliteStore, tmp_path), seed=0, clock=lambda: (END + 1_000) * 1_000_000)
+    try:
+        decision = service.recommend(RecommendRequest(user_id="u3", k=2))
+        named = service.recommend(RecommendRequest(user_id="u4", k=1, candidates=["quiet", "a7"]))
+    finally:
+        service.close()
+    with closing(connect(tmp_path / "events.sqlite")) as db:
+        rows = dict(db.execute("SELECT decision_id, candidates FROM decisions"))
+    listed = json.loads(rows[decision.decision_id])
+    assert {item.item_id for item in decision.items} <= set(listed) and 2 < len(listed) < len(model.vocabulary.items)
+    assert json.loads(rows[named.decision_id]) == ["quiet", "a7"]
+    second = decision.items[1].propensity
+    assert decision.items[0].propensity in (pytest.approx(0.5 / len(listed)), pytest.approx(0.5 + 0.5 / len(listed)))
+    assert second > 0

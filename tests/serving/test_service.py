@@ -19,6 +19,7 @@ from qurate.decision import Decision
 from qurate.errors import Code, MachineError
 from qurate.events.schema import OTHER
 from qurate.serving import decisions
+from qurate.serving.decisions import Pending
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel, encode_windows
 from qurate.serving.service import Service
@@ -482,3 +483,32 @@ def test_windows_are_encoded_together_as_each_alone() -> None:
     assert [len(part) for part in empty] == [0, 0, 0, 0]
     assert [part.tolist() for part in last] == [[2], [1], [8], [3.0]], "a type the model does not know leaves no row"
     assert [part.dtype for part in first] == [np.int64, np.int64, np.int64, np.float32]
+
+
+def test_after_closing_nobody_waits(start: Any) -> None:
+    service, _ = start()
+    service.close()
+    with pytest.raises(MachineError, match="stopping"):
+        service.recommend(RecommendRequest(user_id="anna"))
+    service.close()
+
+
+def test_a_fault_after_some_were_handed_to_the_store_leaves_their_answers_alone(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of requests that are decided together those are answered that the store has; the others get the error."""
+    service, _ = start(shown_in_history=True)
+    show = service._windows.show
+
+    def break_for_bert(row: Any) -> None:
+        if row.user_id == "bert":
+            raise RuntimeError("out of memory")
+        show(row)
+
+    monkeypatch.setattr(service._windows, "show", break_for_bert)
+    pending = [Pending(RecommendRequest(user_id=user, k=1), threading.Event()) for user in ("anna", "bert", "carl")]
+    service._decider._decide_each(pending)
+    for one in pending:
+        assert one.waiter is not None and one.waiter.wait(5)  # type: ignore[union-attr]
+    anna, bert, carl = pending
+    assert anna.decision is not None and anna.error is None
+    assert bert.decision is None and isinstance(bert.error, RuntimeError) and isinstance(carl.error, RuntimeError)
+    assert [row[0] for row in table(service, "SELECT user_id FROM decisions")] == ["anna"]

@@ -14,9 +14,21 @@ from qurate.mdp.storage import Dataset
 from qurate.models.calibration import ChoiceCalibration
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
-from qurate.training.calibrate import FEWEST, NUMBERS, SHARE, Choices, _sampled, _scores, fit, held_out, quality, without_users
+from qurate.training import calibrate
+from qurate.training.calibrate import (
+    FEWEST,
+    FEWEST_USERS,
+    NUMBERS,
+    Choices,
+    _sampled,
+    _scores,
+    fit,
+    held_out,
+    quality,
+    without_users,
+)
 from qurate.training.train import train
-from qurate.types import TRAIN, VALID, Actions, Observation, State
+from qurate.types import HISTORY, TRAIN, VALID, Actions, Observation, State
 
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 64}
 
@@ -113,18 +125,29 @@ def test_too_few_held_out_decisions_are_said_and_nothing_is_fitted() -> None:
     assert ranker(model).calibration is None and "no calibration" in model.metrics["calibration"]["note"]
 
 
-def test_without_a_validation_split_some_users_do_not_train(dataset: Dataset) -> None:
+def test_without_a_validation_split_some_users_do_not_train(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "SHARE", 0.1)  # visits of five decisions: 3 % of 1,080 users would be too few
     split = np.where(dataset.transitions.split == VALID, TRAIN, dataset.transitions.split).astype(np.uint8)
     bare = replace(dataset, transitions=replace(dataset.transitions, split=split))
     held = held_out(bare, bare.weights, 0)
     users = np.unique(bare.transitions.user[split == TRAIN])
-    assert len(held.users) == int(SHARE * len(users)) or len(users) < 1_000
+    assert len(held.users) == int(0.1 * len(users)) > 100
     assert not np.intersect1d(
         held.users, np.unique(without_users(bare.transitions, held.users).user[without_users(bare.transitions, held.users).split == TRAIN])
     ).size
     t = bare.transitions
     assert np.isin(t.user[t.state[held.rows]], held.users).all()
     assert not len(held_out(dataset, dataset.weights, 0).users), "the validation split is there"
+
+
+def test_nobody_is_held_out_where_it_would_not_be_enough(dataset: Dataset) -> None:
+    """3 % of the users, of whom each made one decision only: too few to calibrate by, so all of them train."""
+    t = dataset.transitions
+    first = np.unique(t.user, return_index=True)[1]
+    split = np.full(len(t.split), HISTORY, np.uint8)
+    split[first] = TRAIN
+    held = held_out(replace(dataset, transitions=replace(t, split=split)), dataset.weights, 0)
+    assert len(first) >= FEWEST_USERS and not len(held.users) and len(held.rows) < FEWEST
 
 
 def test_the_sample_stands_for_all_that_was_open() -> None:
@@ -140,3 +163,5 @@ def test_the_sample_stands_for_all_that_was_open() -> None:
     scores = (rng.normal(size=(n, items)).astype(np.float32) for _ in range(2))
     sampled = _sampled(Observation(state, Actions(candidates, mask)), *scores, chosen, rng)
     assert np.exp(sampled[1].astype(np.float64)).sum(1) == pytest.approx(mask.sum(1), rel=1e-4)
+    for logit, weight in zip(sampled[0], sampled[1]):
+        assert (weight > 0).any() and not np.isin(logit[weight > 0], logit[weight == 0]).any(), "none counts both ways"

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.training import later_from_log
 from qurate.training.in_environment import train_in_engine
-from qurate.training.later_from_log import LogPart, greedy
+from qurate.training.later_from_log import RIDGES, LogPart, greedy
 from qurate.training.train import train
 from qurate.types import TEST, TRAIN, VALID
 
@@ -172,3 +174,31 @@ def test_where_nothing_is_open_the_future_is_worth_nothing() -> None:
     part: Any = LogPart(None, [Values()], [None])  # type: ignore[arg-type,list-item]
     found = greedy(network, part, torch.ones(3, 1))  # type: ignore[arg-type]
     assert found.features.tolist() == [[0, 0, 0], [1, 1, 1]] and found.now.tolist() == [[0], [1]]
+
+
+def test_a_penalty_with_which_it_diverges_gives_way_to_the_next(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, asked = later_from_log.fitted_q, list[float]()
+
+    def diverges(data: Any, best: Any, ridge: float) -> Any:
+        asked.append(ridge)
+        fit = real(data, best, ridge)
+        return fit._replace(change=float("nan")) if ridge < RIDGES[2] else fit
+
+    monkeypatch.setattr(later_from_log, "fitted_q", diverges)
+    with caplog.at_level(logging.WARNING):
+        model = train(dataset, **SMALL)
+    assert model.metrics["later"]["ridge"] >= RIDGES[2] and asked[:3] == list(RIDGES[:3])
+    assert "diverged with the penalty 1000" in caplog.text
+    monkeypatch.setattr(later_from_log, "fitted_q", lambda *given: real(*given)._replace(change=2.0))
+    with pytest.raises(UserError, match="converges"):
+        train(dataset, **SMALL)
+
+
+def test_held_out_transitions_are_drawn_where_there_are_very_many(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones are those of a few customers."""
+    monkeypatch.setattr(later_from_log, "MOST_HELD_OUT", 40)
+    index = np.arange(1_000)
+    checks = [later_from_log.Checks(SimpleNamespace(ema=torch.nn.Linear(1, 1)), None, index, 10, seed).index for seed in (0, 0, 1)]  # type: ignore[arg-type]
+    assert len(checks[0]) == 40 and checks[0].max() > 500 and (checks[0] == checks[1]).all() and (checks[0] != checks[2]).any()

@@ -169,7 +169,7 @@ def _shortlisted(data: RankingData, lists: Shortlists, states: IntArray, window:
         part = np.arange(first, min(first + LISTS, states.size))
         clock, nothing = data.transitions.clock[states[part]], np.zeros((part.size, 1), np.int64)
         state = _observe(data, states[part], window, nothing, nothing.astype(np.int8)).state
-        actions = lists.actions(state, clock)
+        actions = lists.actions(state, lists.asked[states[part]])
         open_ = actions.mask * (clock[:, None] < data.availability.until[actions.candidates])
         yield part, Observation(state, actions._replace(mask=open_.astype(np.int8)))
 

@@ -26,8 +26,9 @@ more from 120,000 rows and less from 12,000 (docs/from_logs.md)."""
 FIRST_RIDGE = 1_000.0
 IMPROVEMENTS, SWEEPS = 12, 15
 """New a* at most, and regressions with each. Sixty steps of discount .97 are left of an error after four of them."""
-SETTLED = 1e-3
-"""It ends where no weight, in units of the targets' standard deviation, moves by more than this any more."""
+SETTLED, DIVERGED = 1e-3, 0.5
+"""It ends where `later` changes by less than the first, in units of its own standard deviation. Where the last change of all is not
+finite, or larger than the second, it has diverged; in between, a* of some successors goes back and forth between items of like value."""
 
 
 class Regression(NamedTuple):
@@ -55,7 +56,12 @@ class Fit(NamedTuple):
 
     theta: Tensor  # float64 [D, R]
     improvements: int
-    change: float  # of the last one, in units of the targets' standard deviation
+    change: float  # of the last one, in units of the standard deviation of `later`
+
+    @property
+    def diverged(self) -> bool:
+        """Whether theta means nothing."""
+        return not self.change < DIVERGED or not bool(torch.isfinite(self.theta).all())
 
 
 def ridge_solver(features: Tensor, counted: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:

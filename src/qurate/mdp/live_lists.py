@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from qurate.mdp.clocks import COLUMNS, SECONDS, Counters, moves_key, seconds_between
 from qurate.mdp.shortlists import GRID_US, PARTNERS, TOP, Shortlists, distinct, last_item
-from qurate.types import Actions, FloatArray, IntArray
+from qurate.types import FloatArray, IntArray
 
 UNSEEN = int(np.iinfo(np.int64).max)
-ARRAYS = ("items", "item_counts", "item_time", "pairs", "pair_counts", "pair_time", "first_seen", "partners", "top", "minute")
+ARRAYS = ("items", "item_counts", "item_time", "pairs", "pair_counts", "pair_time", "first_seen", "partners", "top", "minute", "late")
 
 
 class LiveLists:
@@ -26,6 +26,8 @@ class LiveLists:
         partners: int32 [N + 1, PARTNERS] where the newest moves away from each item led, newest last, 0 = none.
         top: int32 [H, TOP] the most popular items at the start of the minute of the newest event.
         minute: int64 [2]: the time from which minutes count, and the end of the minute of the newest event.
+        late_us: what is asked at t is answered as of t - late_us, as in the log that trained the model. Events are counted when they
+            come: where they come so late, the counters are those of training.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class LiveLists:
         partners: NDArray[np.int32],
         top: NDArray[np.int32],
         minute: IntArray,
+        late_us: int = 0,
     ) -> None:
         self.items, self.moves = items, moves
-        self.first_seen, self.partners, self.top, self.minute = first_seen, partners, top, minute
+        self.first_seen, self.partners, self.top, self.minute, self.late_us = first_seen, partners, top, minute, late_us
         self._now: NDArray[np.int32] | None = None
 
     @classmethod
@@ -59,8 +62,9 @@ class LiveLists:
         minute = np.array([first, lists.grid[-1] if len(lists.grid) else first], np.int64)
         moves = (clocks.pairs[moves[0]], *moves[1:])
         return cls(
-            Counters(*items), Counters(*moves), first_seen=clocks.first_seen.copy(), partners=partners, top=top.copy(), minute=minute
-        )
+            Counters(*items), Counters(*moves), first_seen=clocks.first_seen.copy(), partners=partners, top=top.copy(), minute=minute,
+            late_us=clocks.late_us,
+        )  # fmt: skip
 
     @property
     def newest(self) -> int:
@@ -85,14 +89,9 @@ class LiveLists:
             self.partners[previous, :-1] = self.partners[previous, 1:]
             self.partners[previous, -1] = item
 
-    def actions(self, history: NDArray[np.integer], clock: IntArray) -> Actions:
-        """The lists of customers with windows [B, L] at clocks [B] microseconds, all open."""
-        candidates = self.candidates(history, clock)
-        return Actions(candidates, (candidates > 0).astype(np.int8), self.values(candidates, history, clock), COLUMNS)
-
     def candidates(self, history: NDArray[np.integer], clock: IntArray) -> IntArray:
         """Lists int64 [B, K] padded with 0, items ascending."""
-        now = np.asarray(clock) >= self.minute[1]
+        now = np.asarray(clock) - self.late_us >= self.minute[1]
         if self._now is None and now.any():
             self._now = self._popular()
         top = np.repeat(self.top.reshape(1, -1), len(now), axis=0)
@@ -104,7 +103,7 @@ class LiveLists:
     def values(self, candidates: IntArray, history: NDArray[np.integer], clock: IntArray) -> FloatArray:
         """What is known of candidates [B, K], float32 [B, K, G]; see `Clocks.values`. A clock before an event reads as its moment."""
         row, column = np.nonzero(candidates)
-        key, at = candidates[row, column].astype(np.int64), np.asarray(clock, np.int64)[row]
+        key, at = candidates[row, column].astype(np.int64), np.asarray(clock, np.int64)[row] - self.late_us
         source = last_item(history)[row]
         first = self.first_seen[key]
         age = np.where(first < UNSEEN, np.maximum(seconds_between(at, np.where(first < UNSEEN, first, at)), 0) / 3_600, np.nan)
@@ -128,7 +127,7 @@ class LiveLists:
     def saved(self) -> dict[str, NDArray[np.generic]]:
         """Arrays by name."""
         a, b = self.items.arrays(), self.moves.arrays()
-        return dict(zip(ARRAYS, (*a, *b, self.first_seen, self.partners, self.top, self.minute)))
+        return dict(zip(ARRAYS, (*a, *b, self.first_seen, self.partners, self.top, self.minute, np.array([self.late_us]))))
 
     @classmethod
     def from_saved(cls, arrays: dict[str, NDArray[np.generic]], n_items: int) -> Self:
@@ -140,5 +139,6 @@ class LiveLists:
         given = [np.array(arrays[name]) for name in ARRAYS]
         if len(given[6]) != n_items + 1 or given[7].shape != (n_items + 1, PARTNERS) or given[1].shape != (len(given[0]), len(SECONDS)):
             raise ValueError("counters of another catalogue")
-        first_seen, partners, top, minute = given[6:]
-        return cls(Counters(*given[:3]), Counters(*given[3:6]), first_seen=first_seen, partners=partners, top=top, minute=minute)
+        first_seen, partners, top, minute, late = given[6:]
+        a, b = Counters(*given[:3]), Counters(*given[3:6])
+        return cls(a, b, first_seen=first_seen, partners=partners, top=top, minute=minute, late_us=int(late[0]))

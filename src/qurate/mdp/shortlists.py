@@ -4,7 +4,7 @@ On a list are the items of the customer's window, what others chose after the it
 items of the moment by each half-life (mdp/clocks.py). An item is on lists as soon as it has one event; what is on no list ranks last.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Shortlists:
     Attributes:
         clocks: of the log.
         move_place, move_target: of each move its item and time as one number (`Replayed.place`), ascending, and where it led.
+        asked: [S] microseconds: when each decision of the log asks (`asked_at`).
         grid: [T] microseconds, ascending. top: int32 [T, H, n], the most popular items just before each of these times, 0 = none.
     """
 
@@ -36,6 +37,7 @@ class Shortlists:
     move_target: NDArray[np.int32]
     grid: IntArray
     top: NDArray[np.int32]
+    asked: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -85,6 +87,21 @@ class Shortlists:
         candidates = self.candidates(state.history_items, clock)
         values = self.values(candidates, state.history_items, clock)
         return Actions(candidates, (candidates > 0).astype(np.int8), values, COLUMNS)
+
+
+def asked_at(clock: IntArray, history_end: IntArray, user: IntArray, events: EventArrays) -> IntArray:
+    """When decisions of a log ask for their lists, int64 [S] microseconds: right after the customer's last event, as a service does.
+
+    Its clock is the time of that event, and what happened at the clock itself is not counted. Where the next event of the same customer
+    has that very time it may be what was chosen: there the list stays as it was before both.
+
+    Args:
+        clock, history_end, user: of the decisions (`Transitions`).
+    """
+    following = np.minimum(history_end, len(events.time) - 1)
+    at_once = (history_end < events.user_start[user + 1]) & (events.time[following] <= clock) if len(events.time) else np.zeros(0, np.bool_)
+    out: IntArray = clock + ~at_once
+    return out
 
 
 def last_item(history: NDArray[np.integer]) -> IntArray:

@@ -19,7 +19,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.facts import facts_table, shortened
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
-from qurate.mdp.shortlists import Shortlists
+from qurate.mdp.shortlists import Shortlists, asked_at
 from qurate.outputs import DATASET, check_directory
 from qurate.types import Availability, EventArrays, FloatArray, Transitions
 
@@ -85,7 +85,9 @@ class Dataset:
         late_us = round(late_s * 1e6)
         if self.lists is not None:
             return replace(self, lists=self.lists.late(late_us))
-        return replace(self, lists=Shortlists.of(self.arrays, self.row_visit, self.vocabulary.n_items, late_us))
+        t, lists = self.transitions, Shortlists.of(self.arrays, self.row_visit, self.vocabulary.n_items, late_us)
+        asked = asked_at(t.clock, t.history_end, t.user.astype(np.int64), self.arrays)
+        return replace(self, lists=replace(lists, asked=asked))
 
     @property
     def sha256(self) -> str:

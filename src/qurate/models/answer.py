@@ -186,14 +186,21 @@ def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) 
     if len(catalogue) == 0:
         return catalogue, "empty_catalogue"
     if request.candidates is None and model.lists is not None:
-        items = model.lists.candidates(_window(request.history, model.window), np.array([request.clock_us]))[0]
-        items = items[model.availability.is_open(items, np.asarray(request.clock_us, np.int64))]
+        items = shortlist(model, request.history, request.clock_us)
         return items, None if len(items) else "no_candidates"
     if request.candidates is None:
         return catalogue, None
     index = model.vocabulary.item_index(list(dict.fromkeys(request.candidates))).astype(np.int64)
     items = index[model.availability.is_open(index, np.asarray(request.clock_us, np.int64))]
     return items, None if len(items) else "no_candidates"
+
+
+def shortlist(model: ModelParts, history: HistoryRows, clock_us: int) -> IntArray:
+    """The items int64 [K], ascending, that a model with clocks chooses among for this customer at this time."""
+    assert model.lists is not None
+    items = model.lists.candidates(_window(history, model.window), np.array([clock_us]))[0]
+    open_: IntArray = items[model.availability.is_open(items, np.asarray(clock_us, np.int64))]
+    return open_
 
 
 def _decide_group(

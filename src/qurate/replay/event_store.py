@@ -142,7 +142,7 @@ class Store:
     def offered(self, state: NDArray[np.int64], seen: State) -> tuple[NDArray[np.int64], FloatArray]:
         """The shortlists [B, K] of decisions [B], whose states are `seen`, and their features, float32 [B, K, F]."""
         assert self.lists is not None
-        actions = self.lists.actions(seen, self.tables.clock[state])
+        actions = self.lists.actions(seen, self.lists.asked[state])
         assert actions.values is not None
         return actions.candidates, candidate_features(seen, actions.candidates, actions.values, actions.columns, self.n_types)
 

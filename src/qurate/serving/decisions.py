@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from qurate.decision import Decision, DecisionItem, new_ids
-from qurate.errors import MachineError
+from qurate.errors import Code, MachineError
 from qurate.serving.deployments import DecisionRequest, Deployment
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.metrics import Metrics
@@ -48,6 +48,7 @@ class Pending:
     user_id: str = ""
     decision: Decision | None = None
     error: BaseException | None = None
+    submitted: bool = False  # the store has it: its commit wakes who asked
 
 
 class Decider:
@@ -75,16 +76,27 @@ class Decider:
         self._rng = np.random.default_rng(seed)
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
         self._last_size, self._unsettled, self._settled = 1, 0, threading.Condition()
+        self._closing, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._run, name="qurate-decide", daemon=True)
         self._thread.start()
 
     def submit(self, pending: Pending) -> None:
-        """Takes a request; its waiter is set when it is answered."""
-        self._queue.put(pending)
+        """Takes a request; its waiter is set when it is answered.
+
+        Raises:
+            MachineError: `close` was called.
+        """
+        with self._closing:
+            if self._closed:
+                raise MachineError("a running service", "it is stopping", hint="ask another one, or again later", code=Code.NOT_READY)
+            self._queue.put(pending)
 
     def close(self) -> None:
-        """Decides what waits, then ends the thread."""
-        self._queue.put(None)
+        """Decides what waits, then ends the thread. A second call does nothing."""
+        with self._closing:
+            if not self._closed:
+                self._queue.put(None)
+            self._closed = True
         self._thread.join()
 
     def settled(self, count: int) -> None:
@@ -116,20 +128,24 @@ class Decider:
         while going:
             waiting = self._gathered()
             going = None not in waiting
-            for batch in once_each([pending for pending in waiting if pending is not None]):
-                try:
-                    self._decide(batch)
-                except Exception as error:  # a fault of ours must not leave anybody waiting
-                    for pending in batch:
-                        pending.error = error
-                    wake(pending.waiter for pending in batch)
+            self._decide_each([pending for pending in waiting if pending is not None])
+
+    def _decide_each(self, waiting: Sequence[Pending]) -> None:
+        for batch in once_each(waiting):
+            try:
+                self._decide(batch)
+            except Exception as error:  # a fault of ours must not leave anybody waiting
+                left = [pending for pending in batch if not pending.submitted]
+                for pending in left:
+                    pending.error, pending.decision = error, None
+                wake(pending.waiter for pending in left)
 
     def _decide(self, batch: Sequence[Pending]) -> None:
         requests, as_of, unread = [], [], []
         now = self._clock()
         for pending in batch:
             known, error = self._known(pending.user_id)
-            requests.append(decision_request(pending, known, now))
+            requests.append(self._with_shortlist(decision_request(pending, known, now)))
             as_of.append(known.as_of)
             unread.append(error)
         start = time.perf_counter()
@@ -149,6 +165,12 @@ class Decider:
             log.error("%s", error)
             past = self._deployment.user_history(user_id) or UserWindow()
             return Known(past.last(self._deployment.window), closed_in(past, self._deployment.exclude), 0), error
+
+    def _with_shortlist(self, request: DecisionRequest) -> DecisionRequest:
+        """The request with the items that the model chooses among, so that the log keeps them: nobody could find them again later."""
+        if request.candidates is not None or not self._deployment.counts_events:
+            return request
+        return replace(request, candidates=self._deployment.shortlist(request))
 
     def _made(self, requests: Sequence[DecisionRequest]) -> list[Decision]:
         """The model's answers; where it fails on a request, that one is answered at random."""
@@ -173,11 +195,13 @@ class Decider:
             with self._settled:
                 self._unsettled += 1
             try:
+                pending.submitted = True
                 self._store.submit(Write(decision=row, waiter=pending.waiter, request=pending))
                 return
             except MachineError as error:
                 pending.error = error
                 self.settled(1)
+        pending.submitted = True
         wake([pending.waiter])
 
 

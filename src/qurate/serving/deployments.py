@@ -85,6 +85,10 @@ class Deployment(Protocol):
         """Whether what everybody does now decides what is shown: the service then passes every stored event to `count`."""
         ...
 
+    def shortlist(self, request: DecisionRequest) -> tuple[str, ...]:
+        """The items among which a request without candidates chooses at its time; asked only where `counts_events`."""
+        ...
+
     def count(self, events: Sequence[EventRow]) -> None:
         """Counts events, each once, in the order of their arrival; called from one thread at a time, perhaps during `decide`."""
         ...

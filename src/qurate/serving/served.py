@@ -19,7 +19,7 @@ from qurate.events.schema import OTHER
 from qurate.events.service_log import REWARDS
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import replacing_file
-from qurate.models.answer import AnswerRequest, decide_all
+from qurate.models.answer import AnswerRequest, decide_all, shortlist
 from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
 from qurate.models.recommend import exclusion, histories_of, nobody_known
@@ -127,18 +127,27 @@ class ServedModel:
                 if item and lists is not None:
                     known = self._newest_of.pop(row.user_id) if row.user_id in self._newest_of else self._newest_in_training(row.user_id)
                     last, at = known
-                    lists.add(item, row.timestamp_us, last if row.timestamp_us - at < SESSION_GAP_US else 0)
-                    self._newest_of[row.user_id] = item, row.timestamp_us
+                    lists.add(item, row.timestamp_us, last if 0 <= row.timestamp_us - at < SESSION_GAP_US else 0)
+                    self._newest_of[row.user_id] = known if row.timestamp_us < at else (item, row.timestamp_us)
             while len(self._newest_of) > MAX_ENCODED:
                 del self._newest_of[next(iter(self._newest_of))]
+
+    def shortlist(self, request: DecisionRequest) -> tuple[str, ...]:
+        """See `Deployment`."""
+        [history] = self._histories([request])
+        with self._counting:
+            items = shortlist(self.model, history, request.clock_us)
+        names = self.model.vocabulary.items
+        return tuple(names[item - 1] for item in items.tolist())
 
     def _newest_in_training(self, user_id: str) -> tuple[int, int]:
         """The last item of a customer in the training log and its time, 0 and 0 where there is none."""
         user = None if self._past is None else self._past.index.get(user_id)
         if user is None or self._past is None:
             return 0, 0
-        rows = self._past.rows(user, 1)
-        return (int(rows.items[-1]), int(rows.times[-1])) if len(rows.items) else (0, 0)
+        rows = self._past.rows(user)
+        named = np.flatnonzero(rows.items)
+        return (int(rows.items[named[-1]]), int(rows.times[named[-1]])) if len(named) else (0, 0)
 
     def _histories(self, requests: Sequence[DecisionRequest]) -> list[HistoryRows]:
         """The encoded windows; those of customers who have done nothing since their last request are not encoded again."""

@@ -55,8 +55,10 @@ def held_out(dataset: Dataset, weights: FloatArray, seed: int) -> Held:
     if len(rows) < FEWEST:
         everybody = np.unique(t.user[t.split == TRAIN])
         if len(everybody) >= FEWEST_USERS:
-            users = np.sort(rng.choice(everybody, int(SHARE * len(everybody)), replace=False)).astype(np.int64)
-            rows = np.flatnonzero((split == TRAIN) & wanted & np.isin(t.user[t.state], users))
+            some = np.sort(rng.choice(everybody, int(SHARE * len(everybody)), replace=False)).astype(np.int64)
+            theirs = np.flatnonzero((split == TRAIN) & wanted & np.isin(t.user[t.state], some))
+            if len(theirs) >= FEWEST:  # else nobody is kept out of training in vain
+                rows, users = theirs, some
     if len(rows) > MOST:
         rows = np.sort(rng.choice(rows, MOST, replace=False))
     return Held(rows, users)

@@ -1,5 +1,6 @@
 """Training on a dataset: a Q-network by an algorithm of the table, or a baseline."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -42,7 +43,7 @@ from qurate.training.later_from_log import Checks, set_shape, with_later
 from qurate.training.log_defaults import updates_of
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
-from qurate.types import ALWAYS, NEVER, TRAIN, VALID, Availability, FloatArray
+from qurate.types import ALWAYS, NEVER, TRAIN, VALID, Availability, FloatArray, IntArray
 
 SAMPLED_LISTS = 5_000
 """Training decisions from which the scale of candidate features is taken."""
@@ -82,13 +83,13 @@ def train_on_log(
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
-    network = _network(dataset, store, settings, store.tables.reward[sampler.index], seed, start)
+    network = _network(dataset, store, settings, sampler.index, seed, start)
     learner = _learner(dataset, store, settings, algorithm, network, seed=seed, horizon=horizon)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
     wanted, loop = limits.steps or horizon, train_from_log(learner, store, drawn, rng, settings)
     parts: dict[str, Any] = {"sampler": drawn}
     if isinstance(network, LinearLaterNetwork):
-        checks = Checks(learner, store, LogSampler(t, VALID).index, len(sampler.index) // settings.learning.batch_size)
+        checks = Checks(learner, store, LogSampler(t, VALID).index, len(sampler.index) // settings.learning.batch_size, seed)
         loop, parts = checks.watch(loop), parts | {"checks": checks}
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
@@ -112,6 +113,7 @@ def train_on_log(
 
 def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
     if dataset.lists is not None:
+        network = copy.deepcopy(network)  # the run goes on with its own
         forget_unseen(cast(torch.nn.Module, network), dataset)
     return NetworkRanker(
         network,
@@ -157,7 +159,7 @@ def assemble(
     return Model(
         ranker=ranker,
         availability=from_log_end(dataset.availability, dataset.log_end) if dataset.lists is None else all_seen(dataset),
-        lists=None if dataset.lists is None else LiveLists.at_end(dataset.lists.late(0)),
+        lists=None if dataset.lists is None else LiveLists.at_end(dataset.lists),
         provenance=Provenance(
             algorithm=algorithm,
             settings=settings,
@@ -219,15 +221,16 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSam
     return sampler
 
 
-def _network(dataset: Dataset, store: Store, settings: Settings, reward: FloatArray, seed: int, start: Model | None) -> ValueNetwork:
-    """A fresh network; event models know from the rewards [T, R] of training which event follows which."""
+def _network(dataset: Dataset, store: Store, settings: Settings, index: IntArray, seed: int, start: Model | None) -> ValueNetwork:
+    """A fresh network; event models know from the rewards of training, those of transitions `index`, which event follows which."""
+    reward = store.tables.reward[index]
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
         n_components=reward.shape[1], behaviour=settings.offline.aux_weight > 0, seed=seed,
         candidate_features=feature_count(store.columns, dataset.vocabulary.n_types),
     )  # fmt: skip
     if isinstance(network, CatalogueNetwork) and network.candidate is not None:
-        network.candidate.standardise(_some_features(store, dataset))
+        network.candidate.standardise(_some_features(store, dataset, index))
     if isinstance(network, LinearLaterNetwork):
         set_shape(network.now, reward)
     if start is not None:
@@ -255,11 +258,11 @@ def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] |
     return dataset.candidate_columns if listed and settings.offline.candidate_features else None
 
 
-def _some_features(store: Store, dataset: Dataset) -> torch.Tensor:
-    """Features of the candidates of up to so many training decisions with lists, [M, F]."""
+def _some_features(store: Store, dataset: Dataset, index: IntArray) -> torch.Tensor:
+    """Features of the candidates of up to so many of the decisions with lists that train, those of transitions `index`: [M, F]."""
     t = dataset.transitions
     if store.lists is not None:
-        some = np.flatnonzero(t.split == TRAIN)
+        some = np.unique(t.state[index]).astype(np.int64)
         some = some[:: max(1, len(some) // SAMPLED_LISTS)]
         offered, seen = store.offered(some, store.states(some))
         return torch.from_numpy(seen[offered > 0])

@@ -75,10 +75,11 @@ class Checks:
         store: of the log.
         index: held-out transitions; too few: the last network is kept.
         per_pass: updates in one pass over the training transitions.
+        seed: draws the held-out transitions where there are very many.
     """
 
-    def __init__(self, learner: Learner, store: Store, index: IntArray, per_pass: int) -> None:
-        self.learner, self.store, self.index = learner, store, index[:MOST_HELD_OUT]
+    def __init__(self, learner: Learner, store: Store, index: IntArray, per_pass: int, seed: int) -> None:
+        self.learner, self.store, self.index = learner, store, _some(index, MOST_HELD_OUT, np.random.default_rng([seed, 13]))
         self.every = int(np.clip(per_pass // CHECKS_PER_PASS, *CHECK_EVERY))
         self.best, self.loss, self.updates = copy.deepcopy(learner.ema), np.inf, 0
 
@@ -170,19 +171,31 @@ def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: 
     rng = np.random.default_rng([seed, 11])
     rows = min(MOST_ROWS, max(CELLS // network.get_buffer("numbers").shape[0], LEAST_ROWS))
     part = log_part(network, store, _some(train, rows, rng), n_step)
-    ridge, first = FIRST_RIDGE, _fit(network, part, FIRST_RIDGE)
+    ridge, first = _fit(network, part, FIRST_RIDGE)
     if len(held) >= LEAST_HELD_OUT:
         check = log_part(network, store, _some(held, rows // 8, rng), n_step)
         best, best_held = greedy(network, part, first.theta), greedy(network, check, first.theta)
         errors = held_out_errors(part.data, check.data, best, best_held, first.theta, RIDGES)
-        ridge = RIDGES[strongest_as_good(errors)]
-    fit = first if ridge == FIRST_RIDGE else _fit(network, part, ridge)
+        wanted = RIDGES[strongest_as_good(errors)]
+        ridge, first = (ridge, first) if wanted <= ridge else _fit(network, part, wanted)
+    fit = first
     network.get_buffer("theta").copy_(fit.theta)
     return {"ridge": ridge, "rows": len(part.data.discount), "improvements": fit.improvements, "change": fit.change}
 
 
-def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> Fit:
-    return fitted_q(part.data, lambda theta: greedy(network, part, theta), ridge)
+def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[float, Fit]:
+    """The fit with this penalty, or with the next stronger one where the iteration diverges: that penalty, and the fit.
+
+    Raises:
+        UserError: it diverges with the strongest one too.
+    """
+    for stronger in [one for one in RIDGES if one >= ridge]:
+        fit = fitted_q(part.data, lambda theta: greedy(network, part, theta), stronger)
+        if not fit.diverged:
+            return stronger, fit
+        log.warning("note: fitted Q iteration diverged with the penalty %g", stronger)
+    got, hint = f"weights that grow without end, also with the penalty {RIDGES[-1]:g}", "use a smaller gamma, or form=now_later"
+    raise UserError("a fitted Q iteration that converges", got, where="--set form=linear_later", hint=hint, code=Code.DIVERGED)
 
 
 def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step: int) -> LogPart:

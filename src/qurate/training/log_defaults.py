@@ -11,7 +11,7 @@ from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import FITTED
 from qurate.mdp.storage import Dataset
 from qurate.settings import CategoricalSettings, NetworkSettings, Settings
-from qurate.training.clocked import NEWEST, turns_over
+from qurate.training.clocked import of_clocks, turns_over
 from qurate.types import TRAIN
 
 LARGE = 100_000
@@ -43,7 +43,7 @@ def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict
     decisions = _train_decisions(dataset)
     scalar = CategoricalSettings not in find_algorithm(algorithm).parts
     if clocks == "on" or (clocks == "auto" and scalar and turns_over(dataset)):
-        return _of_clocks(decisions)
+        return _of_clocks(int((of_clocks(dataset.transitions, dataset.row_visit).split == TRAIN).sum()))
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
         "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,
@@ -53,8 +53,9 @@ def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict
 
 
 def _of_clocks(decisions: int) -> dict[str, Any]:
-    """Where the catalogue turns over: a small network over features of the candidates, for ids of yesterday say nothing today."""
-    passes = min(CLOCK_TARGETS / max(min(decisions, NEWEST), 1), LIST_PASSES[1])
+    """Where the catalogue turns over, for so many decisions that train: a small network over features of the candidates, for ids of
+    yesterday say nothing today."""
+    passes = min(CLOCK_TARGETS / max(decisions, 1), LIST_PASSES[1])
     return {
         "clocks": "on", "negatives": 0, "id_embedding": False, "lr_schedule": "cosine", "ema": 0.99, "window": 20, "lr": 3e-3,
         "batch_size": 256, "passes": passes, "double": True, "target_period": 10, "target_tau": 0.1,
