@@ -22,8 +22,11 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     window: Annotated[int, Meta(ge=1, le=1000, description="events of history a state holds")] = 50
     embedding_dim: Annotated[int, Meta(ge=2, le=1024, description="dimensions of an item vector")] = 32
     head: Annotated[
-        Literal["q", "dueling", "c51"],
-        Meta(description="q: values; dueling: state value and advantages in streams of their own; c51: a distribution of returns"),
+        Literal["q", "dueling", "c51", "qr"],
+        Meta(
+            description="q: values; c51, qr: a distribution of returns (of algorithms that learn one); dueling: state value and "
+            "advantages in streams of their own, of any of them"
+        ),
     ] = "q"
     form: Annotated[
         Literal["now_later", "single", "linear_later"],
@@ -32,6 +35,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "by least squares: from logs of what was shown only, and the default of dqn and myopic where its probabilities are logged"
         ),
     ] = "now_later"
+    noisy: Annotated[bool, Meta(description="the last layers explore by learned noise; epsilon is then 0 unless it is set")] = False
+    noisy_sigma: Annotated[float, Meta(gt=0.0, le=10.0, description="deviation of that noise at the start, times sqrt(inputs)")] = 0.5
     id_embedding: Annotated[bool, Meta(description="learn a free vector per item beside its features")] = True
     id_dropout: Annotated[
         float, Meta(ge=0.0, lt=1.0, description="share of ids hidden in training, so that features must carry new items")
@@ -111,6 +116,28 @@ class CategoricalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     v_max: Annotated[float, Meta(description="largest return of the support, reward units")] = 10.0
 
 
+class QuantileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="quantile"):
+    """Quantiles of the return: at fixed fractions (QR-DQN), or at fractions that are drawn (IQN)."""
+
+    quantiles: Annotated[int, Meta(ge=1, le=501, description="quantiles of the return per action in the loss")] = 51
+    kappa: Annotated[
+        float, Meta(ge=0.0, description="errors below it count as squares in the quantile loss, reward units; 0 = exact quantiles")
+    ] = 1.0
+    target_quantiles: Annotated[int, Meta(ge=1, le=501, description="IQN: quantiles drawn for each target")] = 32
+    policy_quantiles: Annotated[int, Meta(ge=1, le=501, description="IQN: quantiles whose mean is Q, at equally spaced fractions")] = 32
+    cosines: Annotated[int, Meta(ge=0, le=1024, description="IQN: cosines that describe a fraction; 0 = fixed fractions")] = 0
+
+
+class MunchausenSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="munchausen"):
+    """Entropy and the scaled log-policy in the target."""
+
+    munchausen_alpha: Annotated[float, Meta(ge=0.0, le=1.0, description="share of the log-policy that is added to the reward")] = 0.9
+    munchausen_tau: Annotated[
+        float, Meta(gt=0.0, description="temperature of the policy softmax(Q / tau), reward units; its entropy counts as much")
+    ] = 0.03
+    munchausen_clip: Annotated[float, Meta(lt=0.0, description="least value of tau times the log-policy, reward units")] = -1.0
+
+
 class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="table"):
     """How a state becomes a row of a table."""
 
@@ -118,7 +145,9 @@ class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     table_history: Annotated[int, Meta(ge=0, le=50, description="newest events that decide the row, beside the customer's features")] = 3
 
 
-Extra = CategoricalSettings | TableSettings | None
+Extra = CategoricalSettings | QuantileSettings | MunchausenSettings | TableSettings | None
+OWN = (CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings)
+"""Parts that only some algorithms have, each at most one of them."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,13 +161,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     algorithm: Extra = None
 
     @property
+    def distributional(self) -> bool:
+        """Whether a distribution of returns is learned."""
+        return isinstance(self.algorithm, CategoricalSettings | QuantileSettings)
+
+    @property
     def window(self) -> int:
         """L, history rows in a state."""
         return self.network.window
 
 
 PARTS: tuple[type[msgspec.Struct], ...] = (
-    NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings, CategoricalSettings, TableSettings,
+    NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings, *OWN,
 )  # fmt: skip
 OWNER: dict[str, type[msgspec.Struct]] = {field.name: part for part in PARTS for field in msgspec.structs.fields(part)}
 """Which part a flat name belongs to; names are unique."""
@@ -155,7 +189,7 @@ def from_flat(values: Mapping[str, Any]) -> Settings:
     given: dict[type[msgspec.Struct], dict[str, Any]] = {}
     for name, value in values.items():
         given.setdefault(OWNER[name], {})[name] = value
-    extra = next((kind(**given[kind]) for kind in (CategoricalSettings, TableSettings) if kind in given), None)
+    extra = next((kind(**given[kind]) for kind in OWN if kind in given), None)
     own: dict[str, type[msgspec.Struct]] = {
         "network": NetworkSettings, "learning": LearningSettings, "offline": OfflineSettings, "replay": ReplaySettings,
         "exploration": ExplorationSettings,

@@ -6,67 +6,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
+from objective_cases import ACTIONS, ROWS, STATES, TABLES, Array, first_best, measured
 from qurate.algorithms.distributional import categorical_projection
-from qurate.algorithms.objective import Loss, Networks, TensorBatch
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, make_objective
+from qurate.algorithms.objective import Networks
+from qurate.algorithms.table import ALGORITHMS, algorithm_settings, make_objective
 from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.build import build_task_network
 from qurate.networks.dense_network import best_of
 from qurate.networks.values import to_tensors
 from qurate.settings import CategoricalSettings
 from qurate.training.on_task import TASK_DEFAULTS
-from qurate.types import Batch, DenseState, OpenActions
+from qurate.types import DenseState, OpenActions
 
-ROWS, ACTIONS, STATES = 12, 3, 4
-TABLES, DEEP = ["q_learning", "sarsa"], ["dqn", "double_dqn", "nstep_dqn", "dueling_dqn", "per_dqn", "c51", "myopic"]
-Array = NDArray[Any]
-
-
-def a_batch(seed: int = 0) -> Batch[DenseState]:
-    """Transitions of every kind: going on, terminated (row 0), of unknown successor (row 1), with illegal actions."""
-    rng = np.random.default_rng(seed)
-    mask = np.ones((ROWS, ACTIONS + 1), np.bool_)
-    mask[:, 0] = False
-    mask[np.arange(ROWS), rng.integers(1, ACTIONS + 1, ROWS)] = False
-    discount, bootstrap = np.full(ROWS, 0.9, np.float32), np.ones(ROWS, np.float32)
-    discount[0] = bootstrap[1] = 0
-    taken = rng.integers(1, ACTIONS + 1, ROWS)
-    taken[2] = 0  # not known
-    states = [DenseState(np.zeros((ROWS, 0), np.float32), rng.integers(0, STATES, (ROWS, 1))) for _ in range(2)]
-    reward, later = (rng.normal(size=(ROWS, 1)).astype(np.float32) for _ in range(2))
-    action = rng.integers(1, ACTIONS + 1, ROWS)
-    opened = OpenActions(None, None, None, None, mask)
-    return Batch(states[0], action, reward, later, discount, bootstrap, states[1], opened, taken, np.arange(ROWS))
-
-
-def measured(name: str, **given: Any) -> tuple[Loss, Batch[DenseState], list[Array], Any]:
-    """The loss of `name`, the batch, and what the networks say: heads [B, N + 1, H] of (online now, online then, target then)."""
-    settings = algorithm_settings(name, given, TASK_DEFAULTS, CATALOGUE_ONLY)
-    spec = TaskSpec((0,), np.dtype(np.float32), (STATES,), ACTIONS)
-    online, target = (build_task_network(spec, settings, seed=seed) for seed in (1, 2))
-    if name in TABLES:
-        with torch.no_grad():
-            for i, network in enumerate((online, target)):
-                network.q.copy_(torch.as_tensor(np.random.default_rng(i).normal(size=(STATES, ACTIONS))))  # type: ignore[attr-defined]
-    batch = a_batch()
-    tensors: TensorBatch = to_tensors(batch)
-    loss = make_objective(name, settings)(Networks(online, target.bind()), tensors, torch.Generator())
-    every = torch.arange(ACTIONS + 1).expand(ROWS, -1)
-    bound, later = online.bind(), target.bind()
-    with torch.no_grad():
-        heads = [values.by_head(every).numpy() for values in (bound(tensors.state), bound(tensors.next_state), later(tensors.next_state))]
-    return loss, batch, heads, settings
-
-
-def first_best(q: Array, mask: Array) -> int:
-    """The best of the legal actions of one state; the first of equal ones."""
-    return int(max((a for a in range(1, ACTIONS + 1) if mask[a]), key=lambda a: (q[a], -a)))
+DEEP = ["dqn", "double_dqn", "nstep_dqn", "dueling_dqn", "per_dqn", "noisy_dqn", "c51", "rainbow", "myopic"]
+ELSEWHERE = ["qr_dqn", "iqn", "munchausen"]  # test_quantiles.py, test_munchausen.py
 
 
 @pytest.mark.parametrize("given", [{}, {"loss": "huber"}])
-@pytest.mark.parametrize("name", ["dqn", "double_dqn", "nstep_dqn", "dueling_dqn", "per_dqn", "myopic"])
+@pytest.mark.parametrize("name", ["dqn", "double_dqn", "nstep_dqn", "dueling_dqn", "per_dqn", "noisy_dqn", "myopic"])
 def test_deep_q_learning_and_its_relatives_equal_the_reference(name: str, given: dict[str, Any]) -> None:
     loss, batch, (now, online, target), settings = measured(name, **given)
     mask, errors, terms = batch.next_actions.mask, [], []
@@ -159,9 +117,9 @@ def test_the_projection_keeps_the_mean_of_returns_inside_the_support() -> None:
     assert float(categorical_projection(place, chance, z)[0] @ z) == pytest.approx(float((place * chance).sum()), rel=1e-5)
 
 
-@pytest.mark.parametrize("given", [{}, {"double": True}])
-def test_c51_equals_the_reference(given: dict[str, Any]) -> None:
-    loss, batch, (now, online, target), settings = measured("c51", v_min=-3.0, v_max=3.0, atoms=7, **given)
+@pytest.mark.parametrize("name,given", [("c51", {}), ("c51", {"double": True}), ("c51", {"head": "dueling"}), ("rainbow", {})])
+def test_c51_equals_the_reference(name: str, given: dict[str, Any]) -> None:
+    loss, batch, (now, online, target), settings = measured(name, v_min=-3.0, v_max=3.0, atoms=7, **given)
     kind, mask = settings.algorithm, batch.next_actions.mask
     assert isinstance(kind, CategoricalSettings) and mask is not None
     atoms = np.linspace(-3, 3, 7)
@@ -172,7 +130,7 @@ def test_c51_equals_the_reference(given: dict[str, Any]) -> None:
 
     terms, errors = [], []
     for i in range(ROWS):
-        picker = online if given else target
+        picker = online if settings.learning.double else target
         q = np.array([chances(picker[i, a]) @ atoms for a in range(ACTIONS + 1)])
         p = chances(target[i, first_best(q, mask[i])])
         z = batch.reward[i, 0] + batch.later_reward[i, 0] + batch.discount[i] * atoms
@@ -211,4 +169,4 @@ def test_the_best_open_action_obeys_mask_list_and_clock() -> None:
 
 
 def test_each_algorithm_is_checked_here() -> None:
-    assert sorted([*TABLES, *DEEP]) == sorted(ALGORITHMS)
+    assert sorted([*TABLES, *DEEP, *ELSEWHERE]) == sorted(ALGORITHMS)

@@ -37,7 +37,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.network = self.module = Constant()
-        self.device = torch.device("cpu")
+        self.device, self.generator = torch.device("cpu"), torch.Generator()
         self.lanes, self.weights, self.store = LANES, np.array([1.0, 10.0], np.float32), self
         self.given: list[tuple[str, Any]] = []
 

@@ -32,15 +32,15 @@ from qurate.training.train import train
 
 SMALL: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 16}
 TABLES, EVERY = ("q_learning", "sarsa"), [*FITTED, *ALGORITHMS]
-NOW_AND_LATER = ("dqn", "double_dqn", "nstep_dqn", "per_dqn", "myopic")
+NOW_AND_LATER = ("dqn", "double_dqn", "nstep_dqn", "noisy_dqn", "per_dqn", "myopic")
 
 
 def small(name: str) -> dict[str, Any]:
     """Settings with which it is trained at once."""
     if name in FITTED:
         return {}
-    if name == "c51":
-        return SMALL | {"v_min": -1.0, "v_max": 50.0}
+    if name in ("c51", "rainbow"):
+        return SMALL | {"v_min": -1.0, "v_max": 50.0, "seed": 1}
     return {"steps": 5, "batch_size": 16} if name in TABLES else SMALL
 
 

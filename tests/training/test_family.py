@@ -35,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_of(name: str) -> dict[str, Any]:
     small: dict[str, Any] = {"batch_size": 16}
     small |= {} if name in TABLES else {"hidden": 8, "embedding_dim": 4, "window": 5}
-    return small | ({"v_min": -1.0, "v_max": 60.0, "atoms": 21} if name == "c51" else {})
+    return small | ({"v_min": -1.0, "v_max": 60.0, "atoms": 21} if name in ("c51", "rainbow") else {})
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
@@ -43,7 +43,7 @@ def test_it_trains_answers_is_evaluated_and_goes_on_bit_for_bit(name: str, datas
     whole = train(dataset, algorithm=name, steps=60, seed=3, **settings_of(name))
     train(dataset, algorithm=name, steps=30, seed=3, **settings_of(name)).save(tmp_path / "half")
     resumed = train(resume=tmp_path / "half", steps=60)
-    parts = [TENSORS, *([REPLAY] if name == "per_dqn" else [])]
+    parts = [TENSORS, *([REPLAY] if name in ("per_dqn", "rainbow") else [])]
     for part in parts:
         mine, other = load_tensors(whole.checkpoint[part]), load_tensors(resumed.checkpoint[part])
         assert mine.keys() == other.keys() and [key for key in mine if not torch.equal(mine[key], other[key])] == []

@@ -44,7 +44,7 @@ def test_every_kind_of_observation_is_learnt_saved_and_evaluated(kind: str, tmp_
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_every_algorithm_trains_saves_and_goes_on(name: str, tmp_path: Path) -> None:
     env = "toy_tasks:chain"
-    some: dict[str, Any] = {"v_min": -1.0, "v_max": 60.0} if name == "c51" else {}
+    some: dict[str, Any] = {"v_min": -1.0, "v_max": 120.0} if name in ("c51", "rainbow") else {}
     deep: dict[str, Any] = {"hidden": 8} if name not in ("q_learning", "sarsa") else {}
     model = train(env=env, algorithm=name, steps=1_600, seed=4, **some, **deep)
     model.save(tmp_path / "m")

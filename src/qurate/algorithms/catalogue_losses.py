@@ -5,12 +5,25 @@ import math
 import torch
 from torch import Tensor
 
+from qurate.algorithms.objective import TensorBatch
 from qurate.networks.catalogue_max import MASKED_VALUE
 from qurate.networks.catalogue_values import CatalogueValues, repeat_bonus
 
 FULL_SOFTMAX_ITEMS = 5_000
 """Above this catalogue size the behaviour head's softmax is sampled, with log-q correction."""
 SOFTMAX_SAMPLES = 1_024
+
+
+def behaviour_terms(values: object, batch: TensorBatch, rng: torch.Generator, weight: float) -> list[Tensor]:
+    """The behaviour head's loss, one float32 [B] of `weight` times -log pi_b of what was chosen; none without such a head.
+
+    Over the shortlist where the decision has one, else over the catalogue.
+    """
+    if weight == 0 or not isinstance(values, CatalogueValues) or values.heads.behaviour is None:
+        return []
+    if batch.offered is None:
+        return [weight * behaviour_cross_entropy(values, batch.action, rng)]
+    return [weight * listed_cross_entropy(values, batch.action, batch.offered, batch.offered_features)]
 
 
 def behaviour_cross_entropy(values: CatalogueValues, action: Tensor, rng: torch.Generator) -> Tensor:

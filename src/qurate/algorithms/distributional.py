@@ -1,11 +1,13 @@
-"""Categorical distributional reinforcement learning (C51, Bellemare et al. 2017, arXiv:1707.06887)."""
+"""Distributions of returns: on fixed returns (C51, Bellemare et al. 2017, arXiv:1707.06887), or by quantiles (QR-DQN and IQN)."""
 
 import torch
 from torch import Tensor
 
+from qurate.algorithms.catalogue_losses import behaviour_terms
 from qurate.algorithms.objective import Loss, Networks, TensorBatch
-from qurate.networks.distributional_values import DistributionalValues
-from qurate.settings import Settings
+from qurate.networks.distributional_values import DistributionalValues, QuantileValues
+from qurate.networks.implicit_quantiles import ImplicitValues
+from qurate.settings import QuantileSettings, Settings
 
 
 def categorical_projection(z_p: Tensor, p: Tensor, z_q: Tensor) -> Tensor:
@@ -29,12 +31,14 @@ def c51(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setting
 
     Reward components are summed: a distribution of returns has no parts. TD errors are differences of means.
     """
-    values = networks.online.bind(rng)(batch.state)
+    online = networks.online.bind(rng)
+    values = online(batch.state)
+    assert isinstance(values, DistributionalValues)
     logits = values.by_head(batch.action[:, None])[:, 0]  # [B, Z]
     with torch.no_grad():
         target = networks.target(batch.next_state)
         assert isinstance(target, DistributionalValues)
-        picker = networks.online.bind()(batch.next_state) if settings.learning.double else target
+        picker = online(batch.next_state) if settings.learning.double else target
         best = picker.best(batch.next_actions, settings.offline.support_threshold)
         p_t = target.by_head(best[:, None])[:, 0].softmax(1)
         discount = batch.discount * (best > 0)
@@ -43,4 +47,52 @@ def c51(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setting
         q_tm1, q_target = logits.softmax(1) @ target.atoms, (p_t * z_t).sum(1)
         stats = {"q": q_tm1.mean(), "q_max": (p_t @ target.atoms).abs().max()}
     cross_entropy = -(projected * logits.log_softmax(1)).sum(1) * batch.bootstrap
-    return Loss((cross_entropy,), (q_target - q_tm1) * batch.bootstrap, stats)
+    terms = [cross_entropy, *behaviour_terms(values.logits, batch, rng, settings.offline.aux_weight)]
+    return Loss(tuple(terms), (q_target - q_tm1) * batch.bootstrap, stats)
+
+
+def quantile_loss(theta: Tensor, fractions: Tensor, target: Tensor, kappa: float) -> Tensor:
+    """Quantile regression (Dabney et al. 2018, arXiv:1710.10044, eq. 8 and 10), float32 [B]: the mean over quantiles and targets of
+
+    |tau - 1{u < 0}| L_kappa(u) / kappa, u = target - theta, with Huber's L_kappa; |tau - 1{u < 0}| |u| for kappa 0.
+
+    Args:
+        theta: [B, M] quantiles.
+        fractions: [B or 1, M] tau, in (0, 1).
+        target: [B, M'] returns, each as likely as the others.
+        kappa: at least 0; errors below it count as squares.
+    """
+    error = target[:, None] - theta[:, :, None]  # [B, M, M']
+    size = error.abs()
+    if kappa > 0:
+        size = torch.where(size <= kappa, size.square() / (2 * kappa), size - kappa / 2)
+    return ((fractions[:, :, None] - (error < 0).float()).abs() * size).mean((1, 2))
+
+
+def quantile_regression(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, settings: Settings, organic: bool = False) -> Loss:
+    """QR-DQN and IQN: quantiles of the return fitted to r + discount * quantiles of the successor's best action.
+
+    Reward components are summed: a distribution of returns has no parts. TD errors are differences of means.
+    """
+    kind = settings.algorithm
+    assert isinstance(kind, QuantileSettings)
+    online = networks.online.bind(rng)
+    values = online(batch.state)
+    assert isinstance(values, QuantileValues | ImplicitValues)
+    theta, fractions = values.quantiles(batch.action, kind.quantiles, rng)
+    with torch.no_grad():
+        target = networks.target(batch.next_state)
+        assert isinstance(target, QuantileValues | ImplicitValues)
+        picker = online(batch.next_state) if settings.learning.double else target
+        best = picker.best(batch.next_actions, settings.offline.support_threshold)
+        ahead, _ = target.quantiles(best, kind.target_quantiles, rng)
+        discount = batch.discount * (best > 0)
+        z_t = (batch.reward + batch.later_reward).sum(1, keepdim=True) + discount[:, None] * ahead
+        q_tm1, q_target = theta.mean(1), z_t.mean(1)
+        stats = {"q": q_tm1.mean(), "q_max": ahead.mean(1).abs().max()}
+    loss = quantile_loss(theta, fractions, z_t, kind.kappa) * batch.bootstrap
+    weight = settings.offline.aux_weight
+    if weight > 0:  # else the mean over the quantiles is not needed
+        inner = values.sums if isinstance(values, QuantileValues) else values.mean
+        return Loss((loss, *behaviour_terms(inner, batch, rng, weight)), (q_target - q_tm1) * batch.bootstrap, stats)
+    return Loss((loss,), (q_target - q_tm1) * batch.bootstrap, stats)

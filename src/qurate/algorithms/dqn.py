@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qurate.algorithms import value_learning as td
-from qurate.algorithms.catalogue_losses import behaviour_cross_entropy, listed_cross_entropy, unchosen_squared
+from qurate.algorithms.catalogue_losses import behaviour_terms, unchosen_squared
 from qurate.algorithms.objective import Loss, Networks, TensorBatch, first_transitions, of_action
 from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.values import ActionValues, BoundNetwork
@@ -39,17 +39,9 @@ def dqn(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setting
         target = stay_target(networks, online, batch, settings, organic)
         unchosen = unchosen_errors(cast(CatalogueValues, values), batch, q_tm1, target, rng, settings)
         terms.append(offline.negatives * (unchosen * weight).sum(1))
-    if offline.aux_weight > 0 and isinstance(values, CatalogueValues) and values.heads.behaviour is not None:
-        terms.append(offline.aux_weight * chosen_cross_entropy(values, batch, rng))
+    terms += behaviour_terms(values, batch, rng, offline.aux_weight)
     stats = {"q": q_tm1.detach().sum(1).mean(), "q_max": q_t.abs().max()}
     return Loss(tuple(terms), error.detach().sum(1), stats)
-
-
-def chosen_cross_entropy(values: CatalogueValues, batch: TensorBatch, rng: torch.Generator) -> Tensor:
-    """-log pi_b of what was chosen, float32 [B]: over the shortlist where the decision has one, else over the catalogue."""
-    if batch.offered is None:
-        return behaviour_cross_entropy(values, batch.action, rng)
-    return listed_cross_entropy(values, batch.action, batch.offered, batch.offered_features)
 
 
 def head_weights(batch: TensorBatch, components: int, form: str, later_weight: float, organic: bool) -> Tensor:

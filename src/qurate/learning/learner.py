@@ -33,7 +33,7 @@ class Learner:
         objective: see `algorithms.objective`.
         settings: of optimisation; the objective has its own.
         q_bound: largest |Q| that rewards allow, for the alarm; infinite = unknown.
-        seed: of the objective's random numbers (id dropout, negatives).
+        seed: of the objective's random numbers (id dropout, negatives, noise).
         optimiser: "adam" for networks; "sgd" for tables, whose entries move by lr times their own error.
         device: where networks and batches are.
         rate: number of updates made -> factor of the step size of the next one; None = always 1.
@@ -79,10 +79,10 @@ class Learner:
         return Update(float(total.detach()), loss.td_errors.detach(), stats)
 
     def bound_target(self) -> BoundNetwork:
-        """The target network; what does not depend on the state is kept until the target changes."""
+        """The target network; what does not depend on the state is kept until the target changes. Noisy layers draw noise."""
         if self._bound_target is None:
             with torch.no_grad():
-                self._bound_target = cast(ValueNetwork, self.target).bind()
+                self._bound_target = cast(ValueNetwork, self.target).bind(self.generator)
         return self._bound_target
 
     def _step(self, loss: Tensor) -> bool:

@@ -69,10 +69,15 @@ def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Gen
     return update
 
 
-def q_values(network: ValueNetwork, observation: Observation[Any], device: torch.device | str = "cpu") -> FloatArray:
-    """Q of the candidates, float32 [B, K]; candidates that all rows share (stride 0) cost one product."""
+def q_values(
+    network: ValueNetwork, observation: Observation[Any], device: torch.device | str = "cpu", noise: torch.Generator | None = None
+) -> FloatArray:
+    """Q of the candidates, float32 [B, K]; candidates that all rows share (stride 0) cost one product.
+
+    `noise` draws that of noisy layers, of each row its own; None = their means.
+    """
     with torch.no_grad():
-        values = network.bind()(to_tensors(observation.state, device))
+        values = network.bind(noise)(to_tensors(observation.state, device))
         candidates = observation.actions.candidates
         if len(candidates) > 1 and candidates.strides[0] == 0:
             return values.all()[:, to_tensors(candidates[0], device)].cpu().numpy()
@@ -110,6 +115,9 @@ def train_online(
 ) -> Iterator[Progress]:
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
+    Noisy layers draw new noise at every step, for each customer their own. What the noise chose counts as the policy's own action:
+    n-step returns go on over it, as in Rainbow.
+
     Between two of its items the run is what learner, engine, writer, sampler and `rng` hold: restored, it goes on bit for bit.
 
     Args:
@@ -128,7 +136,8 @@ def train_online(
     lanes, unused = np.arange(writer.lanes), warmup // writer.lanes * writer.lanes
     while True:
         learner.module.eval()
-        scores, mask = q_values(learner.network, observation, learner.device), observation.actions.mask
+        scores = q_values(learner.network, observation, learner.device, learner.generator)
+        mask = observation.actions.mask
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
         random, _ = epsilon_greedy(scores, mask, 1.0, rng)
         best, _ = epsilon_greedy(scores, mask, 0.0, rng)

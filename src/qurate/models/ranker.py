@@ -18,10 +18,11 @@ from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.slate_sampling import is_shared
 from qurate.mdp.candidate_features import candidate_features, feature_count
 from qurate.models.calibration import ChoiceCalibration
-from qurate.networks.build import build_network
+from qurate.networks.build import build_network, inner_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
-from qurate.networks.distributional_values import DistributionalNetwork, DistributionalValues
+from qurate.networks.distributional_values import DistributionalValues, QuantileValues
+from qurate.networks.implicit_quantiles import ImplicitValues
 from qurate.networks.linear_later import LinearLaterValues
 from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import Settings
@@ -139,7 +140,7 @@ class NetworkRanker:
     @property
     def has_behaviour(self) -> bool:
         """Whether it has a behaviour head."""
-        inner = self.module.logits if isinstance(self.module, DistributionalNetwork) else self.module
+        inner = inner_network(self.module)
         return isinstance(inner, CatalogueNetwork) and inner.behaviour is not None
 
     @property
@@ -334,7 +335,8 @@ def _behaviour_logits(values: ActionValues, items: torch.Tensor | None) -> Float
     Raises:
         ValueError: the network has no behaviour head.
     """
-    inner = values.logits if isinstance(values, DistributionalValues) else values
+    inner: object = values.logits if isinstance(values, DistributionalValues) else values
+    inner = values.sums if isinstance(values, QuantileValues) else values.mean if isinstance(values, ImplicitValues) else inner
     if not isinstance(inner, CatalogueValues):
         raise ValueError("this network has no behaviour head")
     return cast(FloatArray, inner.behaviour_logits(items).numpy())

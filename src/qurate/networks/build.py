@@ -1,16 +1,18 @@
 """From settings to a fresh network."""
 
 import torch
+from torch import nn
 
 from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.dense_network import DenseNetwork
-from qurate.networks.distributional_values import DistributionalNetwork, atoms_of
+from qurate.networks.distributional_values import DistributionalNetwork, QuantileNetwork, atoms_of
 from qurate.networks.event_network import EventNetwork
+from qurate.networks.implicit_quantiles import ImplicitNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
-from qurate.settings import CategoricalSettings, Settings, TableSettings
+from qurate.settings import CategoricalSettings, Extra, MunchausenSettings, QuantileSettings, Settings, TableSettings
 from qurate.types import FloatArray
 
 
@@ -29,21 +31,21 @@ def build_network(
     s, kind = settings.network, settings.algorithm
     if isinstance(kind, TableSettings):
         return TableNetwork(len(item_features) - 1, kind.table_states, kind.table_history)
-    atoms = kind.atoms if isinstance(kind, CategoricalSettings) else 0
     linear = s.form == "linear_later"
     features = torch.as_tensor(item_features)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = CatalogueNetwork(
-            features, n_types=n_types, user_dim=user_dim, context_dim=2, n_components=2 * n_components if linear else atoms or n_components,
+            features, n_types=n_types, user_dim=user_dim, context_dim=2,
+            n_components=2 * n_components if linear else _heads_of(kind) or n_components,
             dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form="single" if linear else s.form, id_embedding=s.id_embedding,
             id_dropout=s.id_dropout, behaviour=behaviour and not linear, dueling=s.head == "dueling",
             candidate_features=0 if linear else candidate_features,
-            attention=s.window if s.behaviour_head == "attention" and not linear else 0,
+            attention=s.window if s.behaviour_head == "attention" and not linear else 0, sigma0=s.noisy_sigma if s.noisy else 0.0,
         )  # fmt: skip
-    if linear:
-        return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
-    return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
+        if linear:
+            return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
+        return _as_distribution(network, settings)
 
 
 def build_task_network(spec: TaskSpec, settings: Settings, *, seed: int) -> ValueNetwork:
@@ -51,8 +53,37 @@ def build_task_network(spec: TaskSpec, settings: Settings, *, seed: int) -> Valu
     s, kind = settings.network, settings.algorithm
     if isinstance(kind, TableSettings):
         return TableNetwork(spec.n_actions, spec.categories[0])
-    atoms = kind.atoms if isinstance(kind, CategoricalSettings) else 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = DenseNetwork(spec, hidden=s.hidden, n_heads=atoms, dueling=s.head == "dueling")
-    return DistributionalNetwork(network, atoms_of(kind)) if isinstance(kind, CategoricalSettings) else network
+        sigma0, dueling = s.noisy_sigma if s.noisy else 0.0, s.head == "dueling"
+        network = DenseNetwork(spec, hidden=s.hidden, n_heads=_heads_of(kind) or 1, dueling=dueling, sigma0=sigma0)
+        return _as_distribution(network, settings)
+
+
+def _heads_of(kind: Extra) -> int:
+    """Heads per action where they are not the reward components; else 0."""
+    if isinstance(kind, CategoricalSettings):
+        return kind.atoms
+    if isinstance(kind, QuantileSettings):
+        return 1 if kind.cosines else kind.quantiles
+    return int(isinstance(kind, MunchausenSettings))
+
+
+def _as_distribution(network: CatalogueNetwork | DenseNetwork, settings: Settings) -> ValueNetwork:
+    """The network, its heads read as what the algorithm learns of the return's distribution."""
+    kind = settings.algorithm
+    if isinstance(kind, CategoricalSettings):
+        return DistributionalNetwork(network, atoms_of(kind))
+    if not isinstance(kind, QuantileSettings):
+        return network
+    if not kind.cosines:
+        return QuantileNetwork(network, kind.quantiles)
+    hidden = settings.network.hidden
+    return ImplicitNetwork(network, hidden=hidden, cosines=kind.cosines, policy_quantiles=kind.policy_quantiles)
+
+
+def inner_network(module: nn.Module) -> nn.Module:
+    """The network below what reads its heads as a distribution."""
+    if isinstance(module, DistributionalNetwork):
+        return module.logits
+    return module.inner if isinstance(module, QuantileNetwork | ImplicitNetwork) else module

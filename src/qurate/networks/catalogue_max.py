@@ -47,31 +47,13 @@ def best_item(
         clock: int64 [B] microseconds, where items end.
         until: int64 [N + 1] when each item stops being available; None = none does.
     """
-    most = int(begun.max())
-    if most == 0:
+    if not int(begun.max()):
         return torch.zeros_like(begun)
-    n = max(ROWS, SCORES // most)
-    if len(begun) > n:
-        cuts = [slice(i, i + n) for i in range(0, len(begun), n)]
-        supports = [None if behaviour is None else behaviour.rows(c) for c in cuts]
-        clocks = [None if clock is None else clock[c] for c in cuts]
-        parts = zip(cuts, supports, clocks)
-        return torch.cat([best_item(q.rows(c), rows, begun[c], b, threshold, at, until) for c, b, at in parts])
-    open_ = _OpenAt(begun, clock, until)
-    ends = [(1 + i * BLOCK, 1 + min((i + 1) * BLOCK, most)) for i in range(-(-most // BLOCK))]
-    support: list[Tensor] = []
-    if behaviour is not None and threshold > 0:
-        support = [_block(behaviour, rows, first, last, open_) for first, last in ends]
-        peak = torch.stack([block.amax(1) for block in support]).amax(0)
-        limit = peak[:, None] + math.log(threshold)
-    scores, peaks = [], []
-    for i, (first, last) in enumerate(ends):
-        block = _block(q, rows, first, last, open_)
-        if support:
-            block.add_(support[i].lt_(limit), alpha=MASKED_VALUE)
-        scores.append(block)
-        peaks.append(block.amax(1))  # many times faster than max(1), which also finds the place
-    if len(ends) == 1:
+    cuts = _cuts(begun)
+    if len(cuts) > 1:
+        return torch.cat([best_item(*_part(cut, q, rows, begun, behaviour), threshold, _rows(clock, cut), until) for cut in cuts])
+    scores, peaks = _open_scores(q, rows, begun, behaviour, threshold, _OpenAt(begun, clock, until))
+    if len(scores) == 1:
         return torch.where(peaks[0] > MASKED_VALUE, _first_of(scores[0], peaks[0]) + 1, 0)
     highest = torch.stack(peaks)
     where = highest.argmax(0)
@@ -80,6 +62,69 @@ def best_item(
         at = torch.nonzero(where == i)[:, 0]
         best[at] = _first_of(scores[i][at], highest[i, at]) + i * BLOCK + 1
     return torch.where(highest.amax(0) > MASKED_VALUE, best, 0)
+
+
+@torch.no_grad()
+def soft_maximum(
+    q: FactoredScores, rows: Tensor, begun: Tensor, temperature: float, behaviour: FactoredScores | None = None, threshold: float = 0.0,
+    clock: Tensor | None = None, until: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """temperature * log sum exp(q / temperature) over the items among which `best_item` looks, float32 [B].
+
+    MASKED_VALUE where nothing is open.
+
+    Args:
+        temperature: above 0, in the units of q. The rest as in `best_item`.
+    """
+    if not int(begun.max()):
+        return torch.full(begun.shape, MASKED_VALUE, device=begun.device)
+    cuts = _cuts(begun)
+    if len(cuts) > 1:
+        parts = [(_part(cut, q, rows, begun, behaviour), _rows(clock, cut)) for cut in cuts]
+        return torch.cat([soft_maximum(*part[:3], temperature, part[3], threshold, at, until) for part, at in parts])
+    scores, peaks = _open_scores(q, rows, begun, behaviour, threshold, _OpenAt(begun, clock, until))
+    peak = torch.stack(peaks).amax(0)
+    total = torch.stack([block.sub_(peak[:, None]).div_(temperature).exp_().sum(1) for block in scores]).sum(0)
+    return torch.where(peak > MASKED_VALUE, peak + temperature * total.log(), MASKED_VALUE)
+
+
+def _cuts(begun: Tensor) -> list[slice]:
+    """The states whose scores are held at a time."""
+    n = max(ROWS, SCORES // int(begun.max()))
+    return [slice(i, i + n) for i in range(0, len(begun), n)]
+
+
+def _rows(part: Tensor | None, cut: slice) -> Tensor | None:
+    return None if part is None else part[cut]
+
+
+def _part(
+    cut: slice, q: FactoredScores, rows: Tensor, begun: Tensor, behaviour: FactoredScores | None
+) -> tuple[FactoredScores, Tensor, Tensor, FactoredScores | None]:
+    return q.rows(cut), rows, begun[cut], None if behaviour is None else behaviour.rows(cut)
+
+
+def _open_scores(
+    q: FactoredScores, rows: Tensor, begun: Tensor, behaviour: FactoredScores | None, threshold: float, open_: "_OpenAt"
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Scores of all items, a block [B, <= BLOCK] each, and the largest of each block, [B].
+
+    What is not open, or outside the support, has about MASKED_VALUE.
+    """
+    most = int(begun.max())
+    ends = [(1 + i * BLOCK, 1 + min((i + 1) * BLOCK, most)) for i in range(-(-most // BLOCK))]
+    support: list[Tensor] = []
+    if behaviour is not None and threshold > 0:
+        support = [_block(behaviour, rows, first, last, open_) for first, last in ends]
+        limit = torch.stack([block.amax(1) for block in support]).amax(0)[:, None] + math.log(threshold)
+    scores, peaks = [], []
+    for i, (first, last) in enumerate(ends):
+        block = _block(q, rows, first, last, open_)
+        if support:
+            block.add_(support[i].lt_(limit), alpha=MASKED_VALUE)
+        scores.append(block)
+        peaks.append(block.amax(1))  # many times faster than max(1), which also finds the place
+    return scores, peaks
 
 
 def _first_of(scores: Tensor, highest: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from qurate.networks.catalogue_values import CatalogueValues, Heads
 from qurate.networks.choice_head import ChoiceHead
 from qurate.networks.encoders import ENCODERS, HistoryViews
 from qurate.networks.item_tower import ItemTable, ItemTower
+from qurate.networks.noisy import linear, run
 from qurate.networks.values import StateTensors
 
 REPEAT_LR_SCALE = 10.0
@@ -34,12 +35,13 @@ class CatalogueNetwork(nn.Module):
         attention: L, where the behaviour head also attends to the single events of a window (`choice_head.py`); 0 = it does not.
         behaviour: add the head pi_b(a | s) that says what the log's policy (or customer) chose.
         candidate_features: F, features of a candidate at its decision (mdp/candidate_features.py); 0 = none.
+        sigma0: noise of the layers that read values and directions (`noisy.py`); 0 = none.
     """
 
     def __init__(
         self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
         encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False, attention: int = 0,
-        candidate_features: int = 0,
+        candidate_features: int = 0, sigma0: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_components, self.form, self.dim = n_components, form, dim
@@ -52,12 +54,12 @@ class CatalogueNetwork(nn.Module):
         # `later` errors are many times larger than those of `now`; on shared layers they would drown it
         self.later_encoder = ENCODERS[encoder](*sizes) if form == "now_later" else None
         # two streams (Wang et al. 2016): the state's value and the items' advantages have a layer of their own each
-        self.streams = nn.ModuleList(nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()) for _ in range(2)) if dueling else None
-        self.value = nn.Linear(hidden, n_components)
-        self.later_value = nn.Linear(hidden, n_components) if form == "now_later" else None
+        self.streams = nn.ModuleList(nn.Sequential(linear(hidden, hidden, sigma0), nn.ReLU()) for _ in range(2)) if dueling else None
+        self.value = linear(hidden, n_components, sigma0)
+        self.later_value = linear(hidden, n_components, sigma0) if form == "now_later" else None
         known = hidden + user_dim + context_dim  # who the customer is also reaches the items straight, past the layers
-        self.direction = nn.Linear(known, n_components * dim)
-        self.later_direction = nn.Linear(known, n_components * dim) if form == "now_later" else None
+        self.direction = linear(known, n_components * dim, sigma0)
+        self.later_direction = linear(known, n_components * dim, sigma0) if form == "now_later" else None
         self.behaviour = nn.Linear(known, dim) if behaviour else None
         self.choice = ChoiceHead(dim, n_types, known, attention) if behaviour and attention else None
         # an item compared with what was seen before, straight: by likeness (e_a . scaled e_j) and by being the same one again
@@ -80,22 +82,31 @@ class CatalogueNetwork(nn.Module):
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], CatalogueValues]:
         """See `ValueNetwork.bind`: the item table is computed once."""
         table: ItemTable = self.tower(rng)
-        return lambda state: CatalogueValues(self.heads(state, table), table, self.candidate)
+        return lambda state: CatalogueValues(self.heads(state, table, rng), table, self.candidate)
 
-    def heads(self, state: StateTensors, table: ItemTable) -> Heads:
-        """Per-state head outputs, from tensors."""
+    def heads(self, state: StateTensors, table: ItemTable, rng: torch.Generator | None = None, modulation: Tensor | None = None) -> Heads:
+        """Per-state head outputs, from tensors.
+
+        Args:
+            rng: draws the noise of noisy layers; None = their means.
+            modulation: float32 [B, M, hidden], factors of what the encoder gives (`implicit_quantiles.py`), for networks with one
+                head: the M products are read in its place, as M heads.
+        """
         sums, weights = self.views(state, table.vectors)
-        counts, known, rows = weights.sum(2), (state.user, state.context), len(sums)
+        counts, rows = weights.sum(2), len(sums)
+        known = torch.cat([state.user, state.context], dim=1)
         matched, matched_log = self._mixed(self.match, sums)  # [B, H, d]
         repeat, repeat_log = self._mixed(self.repeat * REPEAT_LR_SCALE, weights)  # [B, H, L]
         hidden = self.encoder(state, table.vectors, sums, counts)
-        of_value, of_items = (hidden, hidden) if self.streams is None else (stream(hidden) for stream in self.streams)
-        z, value = torch.cat([of_items, *known], dim=1), self.value(of_value)
-        direction = self.direction(z).view(rows, -1, self.dim)
+        z, value, direction = self._read(hidden, known, rng)
+        if modulation is not None:
+            _, value, direction = self._read(hidden[:, None] * modulation, known[:, None].expand(-1, modulation.shape[1], -1), rng)
+            value, repeat = value[:, :, 0], repeat.expand(-1, modulation.shape[1], -1)
+        direction = direction.reshape(rows, -1, self.dim)
         if self.later_encoder and self.later_direction and self.later_value:
             hidden = self.later_encoder(state, table.vectors, sums, counts)
-            value = torch.cat([value, self.later_value(hidden)], dim=1)
-            later = self.later_direction(torch.cat([hidden, *known], dim=1)).view(rows, -1, self.dim)
+            value = torch.cat([value, run(self.later_value, hidden, rng)], dim=1)
+            later = run(self.later_direction, torch.cat([hidden, known], dim=1), rng).view(rows, -1, self.dim)
             direction = torch.cat([direction, later], dim=1)
         behaviour = self.behaviour(z) + matched_log[:, 0] if self.behaviour is not None else None
         of_log = repeat_log[:, 0] if behaviour is not None else None
@@ -103,6 +114,12 @@ class CatalogueNetwork(nn.Module):
             attended, gate = self.choice(state, table.vectors, z)
             behaviour, of_log = behaviour + attended, of_log + gate
         return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log)
+
+    def _read(self, hidden: Tensor, known: Tensor, rng: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What the behaviour head sees [B, ..., h + U + C], values [B, ..., R] and directions [B, ..., R d] of `hidden` [B, ..., h]."""
+        of_value, of_items = (hidden, hidden) if self.streams is None else (run(stream, hidden, rng) for stream in self.streams)
+        z = torch.cat([of_items, known], dim=-1)
+        return z, run(self.value, of_value, rng), run(self.direction, z, rng)
 
     def _mixed(self, mix: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Mixes [B, H, .] and [B, 0 or 1, .] of the views [B, G, .], whose memory has G first: one product for all rows."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qurate.networks.candidate_layers import CandidateLayers
-from qurate.networks.catalogue_max import MASKED_VALUE, best_item
+from qurate.networks.catalogue_max import MASKED_VALUE, best_item, soft_maximum
 from qurate.networks.item_tower import ItemTable
 from qurate.types import OpenActions
 
@@ -63,6 +63,12 @@ def inner_products(left: Tensor, right: Tensor) -> Tensor:
     if left.shape[1] == 1:  # the gradient of a batched product with a single row takes many times as long
         return (left * right).sum(2)[:, None]
     return torch.bmm(left, right.transpose(1, 2))
+
+
+def _of_rows(open_actions: OpenActions[Tensor], rows: Tensor) -> OpenActions[Tensor]:
+    """What is open in some of the states, all of which choose from the catalogue."""
+    clock, excluded = (None if part is None else part[rows] for part in (open_actions.clock, open_actions.excluded))
+    return open_actions._replace(candidates=None, features=None, clock=clock, excluded=excluded)
 
 
 class CatalogueValues:
@@ -144,23 +150,44 @@ class CatalogueValues:
         best = listed.gather(1, q.argmax(1, keepdim=True))[:, 0]
         without = torch.nonzero((listed > 0).sum(1) == 0)[:, 0]
         if len(without):
-            clock, excluded = (None if part is None else part[without] for part in (open_actions.clock, open_actions.excluded))
-            opened = open_actions._replace(clock=clock, excluded=excluded)
-            best[without] = self.rows(without)._best_in_catalogue(opened, support)
+            best[without] = self.rows(without)._best_in_catalogue(_of_rows(open_actions, without), support)
         return best
 
+    def soft_maximum(self, open_actions: OpenActions[Tensor], temperature: float, support: float = 0.0) -> Tensor:
+        """temperature * log sum exp(Q / temperature) over the actions among which `best` looks, float32 [B]; 0 where there are none."""
+        listed = open_actions.candidates
+        if listed is None:
+            value = self.heads.value.sum(1)
+            scores, rows, begun = self._catalogue_scores(open_actions)
+            behaviour = self._behaviour_inside(open_actions, support)
+            soft = soft_maximum(scores, rows, begun, temperature, behaviour, support, open_actions.clock, open_actions.until)
+            return torch.where(soft > MASKED_VALUE, soft + value, 0)
+        q = self.of(listed, open_actions.features).masked_fill(listed == 0, MASKED_VALUE)
+        out = temperature * torch.logsumexp(q / temperature, 1)
+        without = torch.nonzero((listed > 0).sum(1) == 0)[:, 0]
+        if len(without):
+            out[without] = self.rows(without).soft_maximum(_of_rows(open_actions, without), temperature, support)
+        return out
+
     def _best_in_catalogue(self, open_actions: OpenActions[Tensor], support: float) -> Tensor:
+        scores, rows, begun = self._catalogue_scores(open_actions)
+        behaviour = self._behaviour_inside(open_actions, support)
+        return best_item(scores, rows, begun, behaviour, support, open_actions.clock, open_actions.until)
+
+    def _catalogue_scores(self, open_actions: OpenActions[Tensor]) -> tuple[Scores, Tensor, Tensor]:
+        """Scores of what is not excluded, the item rows, and how many items have begun, int64 [B]."""
         clock, since = open_actions.clock, open_actions.since
         rows = len(self.heads.value)
         if clock is None or since is None:
             begun = torch.full((rows,), self.n_items, device=self.heads.value.device)
         else:
             begun = torch.searchsorted(since[1:], clock, right=True)
+        return self.scores().without(open_actions.excluded), self.table.centred, begun
+
+    def _behaviour_inside(self, open_actions: OpenActions[Tensor], support: float) -> Scores | None:
+        """Logits of the behaviour head of what is not excluded; None without a support or such a head."""
         behaviour = self.behaviour_scores() if support > 0 else None
-        if behaviour is not None:
-            behaviour = behaviour.without(open_actions.excluded)
-        scores = self.scores().without(open_actions.excluded)
-        return best_item(scores, self.table.centred, begun, behaviour, support, clock, open_actions.until)
+        return None if behaviour is None else behaviour.without(open_actions.excluded)
 
     def open_mask(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """bool [B, N + 1]: which items are open and inside the support; for callers that need every item's value anyway."""

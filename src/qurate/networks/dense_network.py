@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.catalogue_max import MASKED_VALUE
+from qurate.networks.noisy import linear, run
 from qurate.networks.values import StateTensors
 from qurate.types import OpenActions
 
@@ -37,9 +38,21 @@ class DenseValues:
         """See `ActionValues.best`."""
         return best_of(self.all(), open_actions)
 
+    def soft_maximum(self, open_actions: OpenActions[Tensor], temperature: float, support: float = 0.0) -> Tensor:
+        """temperature * log sum exp(Q / temperature) over the open actions, float32 [B]; 0 where none is open."""
+        q = masked_q(self.all(), open_actions)
+        soft = temperature * torch.logsumexp(q / temperature, 1)
+        return torch.where(q.amax(1) > MASKED_VALUE, soft, 0)
+
 
 def best_of(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
     """argmax over the open actions, int64 [B], of q [B, N + 1]; 0 where none is open."""
+    peak, best = masked_q(q, open_actions).max(1)
+    return torch.where(peak > MASKED_VALUE, best, 0)
+
+
+def masked_q(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
+    """q [B, N + 1] with MASKED_VALUE for what is not open, and for column 0."""
     q = torch.cat([torch.full_like(q[:, :1], MASKED_VALUE), q[:, 1:]], dim=1)
     if open_actions.mask is not None:
         q = q.masked_fill(~open_actions.mask, MASKED_VALUE)
@@ -55,9 +68,7 @@ def best_of(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
         listed = open_actions.candidates
         outside = torch.ones_like(closed).scatter_(1, listed, False)
         closed = torch.where((listed > 0).any(1, keepdim=True), outside, closed)
-    q = q.masked_fill(closed, MASKED_VALUE)
-    peak, best = q.max(1)
-    return torch.where(peak > MASKED_VALUE, best, 0)
+    return q.masked_fill(closed, MASKED_VALUE)
 
 
 class DenseNetwork(nn.Module):
@@ -68,11 +79,12 @@ class DenseNetwork(nn.Module):
         hidden: units of each of the two layers.
         n_heads: H outputs per action: 1 value, or the logits of a distribution.
         dueling: value and advantages in streams of their own, Q = V + A - mean A (Wang et al. 2016, arXiv:1511.06581, eq. 9).
+        sigma0: noise of the layers behind the torso (`noisy.py`); 0 = none.
     """
 
     n_components, form = 1, "single"
 
-    def __init__(self, spec: TaskSpec, *, hidden: int, n_heads: int = 1, dueling: bool = False) -> None:
+    def __init__(self, spec: TaskSpec, *, hidden: int, n_heads: int = 1, dueling: bool = False, sigma0: float = 0.0) -> None:
         super().__init__()
         self.spec, self.n_heads = spec, n_heads
         self.embeddings = nn.ModuleList(nn.Embedding(count, CATEGORY_DIM) for count in spec.categories)
@@ -82,28 +94,34 @@ class DenseNetwork(nn.Module):
         self.torso = nn.Sequential(
             nn.Linear(width + CATEGORY_DIM * len(spec.categories), hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.advantage = (
-            nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, spec.n_actions * n_heads)) if dueling else None
-        )
-        self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, n_heads)) if dueling else None
-        self.q = None if dueling else nn.Linear(hidden, spec.n_actions * n_heads)
+        outputs = spec.n_actions * n_heads
+        self.advantage, self.value = (_stream(hidden, n, sigma0) if dueling else None for n in (outputs, n_heads))
+        self.q = None if dueling else linear(hidden, outputs, sigma0)
 
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], DenseValues]:
         """See `ValueNetwork.bind`; nothing here is common to all states."""
-        return lambda state: DenseValues(self.action_heads(state))
+        return lambda state: DenseValues(nn.functional.pad(self.action_heads(state, rng), (0, 0, 1, 0)))
 
-    def action_heads(self, state: StateTensors) -> Tensor:
-        """float32 [B, N + 1, H], row 0 zeros."""
+    def action_heads(self, state: StateTensors, rng: torch.Generator | None = None, modulation: Tensor | None = None) -> Tensor:
+        """float32 [B, N, H] of the N actions.
+
+        Args:
+            modulation: float32 [B, M, hidden], factors of what the torso gives (`implicit_quantiles.py`): then [B, M, N, H].
+        """
         numbers = state.numbers if self.pixels is None else self.pixels(state.numbers.float() / 255)
         parts = [numbers.flatten(1).float(), *(embed(state.categories[:, i]) for i, embed in enumerate(self.embeddings))]
         z = self.torso(torch.cat(parts, dim=1))
+        z = z if modulation is None else z[:, None] * modulation
+        shape = (*z.shape[:-1], self.spec.n_actions, self.n_heads)
         if self.q is not None:
-            heads = self.q(z).view(len(z), self.spec.n_actions, self.n_heads)
-        else:
-            assert self.value is not None and self.advantage is not None
-            advantage = self.advantage(z).view(len(z), self.spec.n_actions, self.n_heads)
-            heads = self.value(z)[:, None] + advantage - advantage.mean(1, keepdim=True)
-        return nn.functional.pad(heads, (0, 0, 1, 0))
+            return run(self.q, z, rng).view(shape)
+        assert self.value is not None and self.advantage is not None
+        advantage = run(self.advantage, z, rng).view(shape)
+        return run(self.value, z, rng).unsqueeze(-2) + advantage - advantage.mean(-2, keepdim=True)
+
+
+def _stream(hidden: int, outputs: int, sigma0: float) -> nn.Sequential:
+    return nn.Sequential(linear(hidden, hidden, sigma0), nn.ReLU(), linear(hidden, outputs, sigma0))
 
 
 def layer_sizes(shape: Sequence[int]) -> tuple[tuple[int, int, int], ...]:

@@ -1,4 +1,4 @@
-"""Values of networks whose heads are logits of a distribution over returns: Q is its mean."""
+"""Values of networks whose heads describe a distribution of returns, by logits or by quantiles: Q is its mean."""
 
 from typing import cast
 
@@ -56,6 +56,68 @@ class DistributionalValues:
         if listed is not None:  # a list stands in place of what the clock says
             mask = mask | (listed > 0).any(1, keepdim=True)
         return best_of(self.all(), OpenActions(listed, None, None, None, mask))
+
+
+class QuantileValues:
+    """`ActionValues` whose Q is the mean of the quantiles of the return at fixed fractions (Dabney et al. 2018, arXiv:1710.10044).
+
+    Args:
+        sums: values whose `by_head` are quantiles, [B, K, M]; their Q is M times as large.
+        count: M.
+    """
+
+    def __init__(self, sums: CatalogueValues | DenseValues, count: int) -> None:
+        self.sums, self.count = sums, count
+
+    def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """Quantiles, float32 [B, K, M]."""
+        return self.sums.by_head(actions, features)
+
+    def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """Q, float32 [B, K]."""
+        return self.sums.of(actions, features) / self.count
+
+    def all(self) -> Tensor:
+        """Q, float32 [B, N + 1]."""
+        return self.sums.all() / self.count
+
+    def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
+        """See `ActionValues.best`: the largest sum is the largest mean."""
+        return self.sums.best(open_actions, support)
+
+    def quantiles(self, actions: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The quantiles of one action per state, int64 [B], and their fractions: float32 [B, M] and [1, M]; always the same M."""
+        theta = self.sums.by_head(actions[:, None])[:, 0]
+        return theta, midpoints(self.count, theta.device)[None]
+
+
+def midpoints(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """The fractions (2 i - 1) / 2 M, float32 [M]: quantiles there have the least 1-Wasserstein distance (Dabney et al. 2018, lemma 2)."""
+    return (torch.arange(count, device=device) + 0.5) / count
+
+
+class QuantileNetwork(nn.Module):
+    """A network whose heads are read as quantiles of the return.
+
+    Args:
+        network: with one head per quantile.
+        count: M quantiles.
+    """
+
+    n_components, form = 1, "single"
+
+    def __init__(self, network: ValueNetwork, count: int) -> None:
+        super().__init__()
+        self.inner, self.count = cast(nn.Module, network), count
+
+    def bind(self, rng: torch.Generator | None = None) -> BoundNetwork:
+        """See `ValueNetwork.bind`."""
+        bound = cast(ValueNetwork, self.inner).bind(rng)
+
+        def values(state: StateTensors) -> QuantileValues:
+            return QuantileValues(bound(state), self.count)  # type: ignore[arg-type]
+
+        return values
 
 
 class DistributionalNetwork(nn.Module):

@@ -90,6 +90,7 @@ class DenseRing:
             take_rows(self.states, index), self.action[index].astype(np.int64), reward, later, discount,
             np.ones(len(index), np.float32), take_rows(self.states, following),
             OpenActions(None, None, None, None, self.mask[following]), taken, index,
+            actions=OpenActions(None, None, None, None, self.mask[index]),
         )  # fmt: skip
 
     def _next(self, index: IntArray, lane: IntArray) -> IntArray:

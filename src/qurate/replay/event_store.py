@@ -134,9 +134,13 @@ class Store:
             if candidates is not None:
                 open_actions = open_actions._replace(features=self.candidate_features(reached, last, candidates))
         open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
+        at_decision = OpenActions(
+            self.listed(state) if len(t.candidates) else None, t.clock[state], self.availability.since, self._until,
+            excluded=padded(t.excluded, t.excluded_start, state),
+        )  # fmt: skip
         return Batch(
             first, action, t.reward[index], later, discount, bootstrap,
-            last, open_actions, self._next_action(reached), index, of_action,
+            last, open_actions, self._next_action(reached), index, of_action, actions=at_decision,
         )  # fmt: skip
 
     def offered(self, state: NDArray[np.int64], seen: State) -> tuple[NDArray[np.int64], FloatArray]:

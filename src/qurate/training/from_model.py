@@ -23,7 +23,8 @@ from qurate.mdp.rewards import DEFAULT_REWARDS
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.models.ranker import NetworkRanker
-from qurate.networks.distributional_values import DistributionalNetwork
+from qurate.networks.build import inner_network
+from qurate.networks.implicit_quantiles import ImplicitNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
@@ -135,7 +136,7 @@ def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset, columns
     if not isinstance(ranker, NetworkRanker) or isinstance(module, WITHOUT_CARRYING) or isinstance(ranker.module, WITHOUT_CARRYING):
         log.warning("note: %s has no network whose weights fit another catalogue: only its settings and rewards are kept", model.algorithm)
         return
-    source, target = _inner(ranker.module), _inner(module)
+    source, target = inner_network(ranker.module), inner_network(module)
     state = source.state_dict()
     biases: dict[str, torch.Tensor] = {}
     with torch.no_grad():
@@ -147,7 +148,7 @@ def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset, columns
             array = state[name].numpy()
             if array.ndim == 2:
                 matrix, shift = _columns(name, array.shape[1], value.shape[1], old, new, (source, target))
-                if shift.any():
+                if shift.any() and name.endswith("weight"):  # noise has no shift
                     biases[name.removesuffix("weight") + "bias"] = torch.as_tensor(array @ shift)
                 array = array if matrix is None else array @ matrix
             found = _rows(name, array, value.shape[0], old, new, (source, target), value.detach().numpy())
@@ -159,6 +160,12 @@ def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset, columns
             bias = target.get_parameter(name)
             moved = _rows(name, shift_of_bias.numpy(), bias.shape[0], old, new, (source, target), np.zeros(bias.shape, np.float32))
             bias.add_(torch.as_tensor(moved))
+        if isinstance(module, ImplicitNetwork) and isinstance(ranker.module, ImplicitNetwork):
+            for mine, theirs in zip(module.embedding.parameters(), ranker.module.embedding.parameters(), strict=True):
+                if mine.shape != theirs.shape:
+                    got, hint = f"{tuple(theirs.shape)} for {tuple(mine.shape)}", "keep the model's cosines, or train without --from"
+                    raise UserError("an embedding of the same shape", got, where="--from", hint=hint, code=Code.BAD_SETTING)
+                mine.copy_(theirs)
     _say(old, new)
 
 
@@ -180,11 +187,6 @@ def _say(old: Names, new: Names) -> None:
             log.warning("note: features of %s that are new to the model count nothing at first: %s", what, ", ".join(extra))
     if new_types := [name for name in new.types if name not in old.types]:
         log.warning("note: event types that are new to the model count nothing at first: %s", ", ".join(new_types))
-
-
-def _inner(module: nn.Module) -> nn.Module:
-    """The network over the catalogue, below what reads its heads as a distribution."""
-    return module.logits if isinstance(module, DistributionalNetwork) else module
 
 
 def _rows(
@@ -245,7 +247,7 @@ def _columns(
         return features_as_before(old.item_spec, new.item_spec)
     if name.startswith(("candidate.kinds.", "candidate.choice.")) and name.endswith(".0.weight"):
         return _candidates_as_before(old, new, networks)
-    part, nothing = name.removeprefix("later_"), np.zeros(n_old, np.float32)
+    part, nothing = name.removeprefix("later_").removesuffix("_sigma"), np.zeros(n_old, np.float32)
     if name in ("match", "repeat"):
         return _selected(old.views, new.views), nothing
     if name == "tower.id_bias":
