@@ -5,7 +5,10 @@ Each seed is a shop of its own customers: its present recommender (popularity, w
 appended per seed and study, so that an interrupted run goes on where it stopped; `--table` prints the table of a file of lines.
 
     python benchmarks/from_logs.py --study shop --customers 6000 --seeds 20-29 -o from-logs.jsonl
+    python benchmarks/from_logs.py --algorithms bcq,cql --seeds 20-22 -o from-logs.jsonl
     python benchmarks/from_logs.py --table from-logs.jsonl
+
+`--algorithms` trains others on the same logs; `--set KEY=VALUE` tries settings, on seeds that nothing is claimed on (100 and up).
 """
 
 import argparse
@@ -21,6 +24,7 @@ from typing import Any, cast
 
 from digest import code_digest
 
+from qurate.algorithms.table import setting_names
 from qurate.baselines.registry import random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.registry import make_engine
@@ -40,6 +44,13 @@ STUDIES: dict[str, dict[str, float]] = {
     "strength 0": {"strength": 0.0},
 }
 """Other worlds, by the options of `shop`."""
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dqn single": ("dqn", {"form": "single"}),
+    "dqn now_later": ("dqn", {"form": "now_later"}),
+}
+"""Names of rows that are not an algorithm of their own with the settings of all; what was chosen on trial seeds stands here."""
+TRIAL_SEEDS = 100
+"""Seeds from here on are for choices."""
 STATIC_SEED = 0
 """Of the customers on whom the static list of a catalogue is searched, once."""
 
@@ -66,10 +77,55 @@ def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str,
     return {"study": study, "customers": customers, "seed": seed, "means": means, "train_seconds": round(seconds), **figures}
 
 
+def other_forms(
+    study: str, customers: int, seed: int, names: list[str], given: dict[str, str], done: set[str], out: Path, code: str
+) -> None:
+    """Appends a line for each algorithm that has none yet, all from one log."""
+    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    present, size = present_recommender(engine, seed, customers), demo.PROOF._replace(log_customers=customers)
+    wanted = [name for name in names if name not in done]
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = demo.log_of_today(engine, present, seed, Path(folder), size) if wanted else None
+        for name in wanted:
+            algorithm, own = OTHERS.get(name, (name, {}))
+            known = setting_names(algorithm)
+            settings = {key: value for key, value in (demo.SETTINGS | own | given).items() if key in known}
+            began = time.monotonic()
+            model = train(dataset, algorithm=algorithm, seed=seed, **settings)
+            seconds = round(time.monotonic() - began)
+            met = demo.measure(engine, {name: as_policy(model, engine, name)}, {name: "baseline"}, seed, size.customers)[name]
+            line = {
+                "study": study,
+                "customers": customers,
+                "seed": seed,
+                "algorithm": name,
+                "set": given,
+                "mean": float(met.returns.mean()),
+            }
+            line |= {"train_seconds": seconds, "updates": model.metrics["steps"], "code": code}
+            with out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(name, given, round(line["mean"], 1), study, customers, seed, f"{seconds} s", file=sys.stderr, flush=True)
+
+
+def run_others(study: str, customers: int, seeds: list[int], out: Path, names: list[str], given: dict[str, str]) -> None:
+    """Appends what is not in the file yet."""
+    code = digest()
+    for seed in seeds:
+        same = {"study": study, "customers": customers, "seed": seed, "set": given, "code": code}
+        done = {r["algorithm"] for r in read(out) if "algorithm" in r and same.items() <= r.items()}
+        other_forms(study, customers, seed, names, given, done, out, code)
+
+
+def digest() -> str:
+    """Of the code that the figures come from."""
+    return code_digest(("settings.py", "networks", "algorithms", "learning", "training", "environments", "replay", "mdp"))
+
+
 def run(study: str, customers: int, seeds: list[int], out: Path) -> None:
     """Appends the seeds that are not in the file yet."""
-    code = code_digest(("settings.py", "networks", "algorithms", "learning", "training", "environments", "replay", "mdp"))
-    done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code}
+    code = digest()
+    done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code and "means" in r}
     engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
     static = best_static(engine, random_policy(), customers_seed(STATIC_SEED, "bounds"))
     for seed in seeds:
@@ -88,7 +144,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: means over the seeds, and the paired differences of dqn, with Student t intervals."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for result in results:
+    for result in (r for r in results if "means" in r):
         groups[result["study"], result["customers"]].append(result)
     names = ("dqn", "static", "myopic", "popularity")
     lines = ["| world | logged customers | seeds | dqn | static | myopic | popularity | dqn - static | dqn - myopic |", "|---" * 9 + "|"]
@@ -101,6 +157,25 @@ def table(results: list[dict[str, Any]]) -> str:
         cells += [f"{g.mean:+.1f}{interval(g)}" for g in gaps]
         seeds = ", ".join(str(r["seed"]) for r in rows)
         lines.append(f"| {study} | {customers:,} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def others_table(results: list[dict[str, Any]]) -> str:
+    """Markdown: what other algorithms earn from the same logs, and the paired differences to dqn and the static list of the same seeds."""
+    known = {(r["study"], r["customers"], r["seed"]): r["means"] for r in results if "means" in r}
+    groups: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    for r in (r for r in results if "algorithm" in r):
+        given = ", ".join(f"{name}={value}" for name, value in r["set"].items())
+        groups[r["seed"] >= TRIAL_SEEDS, r["study"], r["customers"], r["algorithm"], given][r["seed"]] = r["mean"]
+    lines = ["| world | logged customers | algorithm | besides | seeds | per customer | - dqn | - static |", "|---" * 8 + "|"]
+    for (_, study, customers, name, given), of in sorted(groups.items(), key=lambda entry: entry[0]):
+        cells = [f"{sum(of.values()) / len(of):.1f}{interval(student_t(list(of.values())))}"]
+        for rival in ("dqn", "static"):
+            both = [(mean, known[study, customers, seed][rival]) for seed, mean in of.items() if (study, customers, seed) in known]
+            gap = paired_t([a for a, _ in both], [b for _, b in both]) if both else None
+            cells.append("" if gap is None else f"{gap.mean:+.1f}{interval(gap)}")
+        seeds = ", ".join(str(seed) for seed in sorted(of))
+        lines.append(f"| {study} | {customers:,} | {name} | {given} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -122,9 +197,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=seeds_of, default="20-29")
     parser.add_argument("-o", "--out", type=Path, default=Path("from-logs.jsonl"))
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--algorithms", type=lambda text: text.split(","), help="others, from the same logs")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings to try, with --algorithms")
     options = parser.parse_args()
     if options.table:
-        print(table(read(options.table)))
+        results = read(options.table)
+        print(table(results), *([others_table(results)] if any("algorithm" in r for r in results) else []), sep="\n\n")
+    elif options.algorithms:
+        given = dict(pair.split("=", 1) for pair in options.set)
+        run_others(options.study, options.customers, options.seeds, options.out, options.algorithms, given)
     else:
         run(options.study, options.customers, options.seeds, options.out)
 

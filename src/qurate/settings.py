@@ -118,7 +118,26 @@ class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     table_history: Annotated[int, Meta(ge=0, le=50, description="newest events that decide the row, beside the customer's features")] = 3
 
 
-Extra = CategoricalSettings | TableSettings | None
+class ConservativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="conservative"):
+    """Conservative Q-learning (CQL)."""
+
+    cql_alpha: Annotated[
+        float, Meta(ge=0.0, le=1_000.0, description="weight of log-sum-exp Q - Q of what was shown, reward units; 0 = plain DQN")
+    ] = 1.0
+
+
+class ImplicitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="implicit"):
+    """Implicit Q-learning (IQL)."""
+
+    expectile: Annotated[
+        float, Meta(gt=0.0, lt=1.0, description="of Q over what the log shows in a state: .5 = its mean, towards 1 the best of it")
+    ] = 0.7
+    inverse_temperature: Annotated[
+        float, Meta(ge=0.0, le=1_000.0, description="per reward unit: the policy weighs a row by exp(this times its advantage)")
+    ] = 1.0
+
+
+Extra = CategoricalSettings | TableSettings | ConservativeSettings | ImplicitSettings | None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +151,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     algorithm: Extra = None
 
     @property
+    def values_are_numbers(self) -> bool:
+        """Whether a network over the catalogue gives Q itself: no distribution, no table."""
+        return not isinstance(self.algorithm, CategoricalSettings | TableSettings)
+
+    @property
     def window(self) -> int:
         """L, history rows in a state."""
         return self.network.window
@@ -139,7 +163,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 PARTS: tuple[type[msgspec.Struct], ...] = (
     NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings, CategoricalSettings, TableSettings,
+    ConservativeSettings, ImplicitSettings,
 )  # fmt: skip
+EXTRAS = (CategoricalSettings, TableSettings, ConservativeSettings, ImplicitSettings)
+"""Parts that only some algorithms have; settings have at most one of them."""
 OWNER: dict[str, type[msgspec.Struct]] = {field.name: part for part in PARTS for field in msgspec.structs.fields(part)}
 """Which part a flat name belongs to; names are unique."""
 
@@ -155,7 +182,7 @@ def from_flat(values: Mapping[str, Any]) -> Settings:
     given: dict[type[msgspec.Struct], dict[str, Any]] = {}
     for name, value in values.items():
         given.setdefault(OWNER[name], {})[name] = value
-    extra = next((kind(**given[kind]) for kind in (CategoricalSettings, TableSettings) if kind in given), None)
+    extra = next((kind(**given[kind]) for kind in EXTRAS if kind in given), None)
     own: dict[str, type[msgspec.Struct]] = {
         "network": NetworkSettings, "learning": LearningSettings, "offline": OfflineSettings, "replay": ReplaySettings,
         "exploration": ExplorationSettings,

@@ -10,12 +10,16 @@ import msgspec
 
 from qurate.algorithms.distributional import c51
 from qurate.algorithms.dqn import dqn
+from qurate.algorithms.iql import behaviour_cloning, iql
 from qurate.algorithms.objective import Objective
 from qurate.algorithms.tabular import q_learning, sarsa
 from qurate.errors import Code, UserError, nearest
 from qurate.settings import (
+    EXTRAS,
     CategoricalSettings,
+    ConservativeSettings,
     ExplorationSettings,
+    ImplicitSettings,
     LearningSettings,
     NetworkSettings,
     OfflineSettings,
@@ -28,6 +32,9 @@ from qurate.settings import (
 
 DEEP = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings)
 TABULAR = (LearningSettings, ReplaySettings, ExplorationSettings, TableSettings)
+FROM_LOGS = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings)
+ONLINE_ONLY = ("replay_capacity", "update_every")
+"""Settings of the replay that a log does not have."""
 TABLE: dict[str, Any] = {
     "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
 }  # fmt: skip
@@ -50,6 +57,10 @@ class Algorithm:
         unused: leaves of those parts that it does not read, so that nobody sets them in vain.
         needs_next_action: it learns from the action taken in the successor, which a log of lists does not have.
         source: the paper.
+        from_logs: it learns from a log only.
+        ranks_by: the score that decides what is shown (`models.ranker.RankingScore`); None = by the kind of log.
+        rankings: the scores that its network has; empty = all that its heads give.
+        needs_behaviour: it means nothing without the behaviour head.
     """
 
     objective: Callable[..., Any]
@@ -58,6 +69,10 @@ class Algorithm:
     unused: tuple[str, ...] = ()
     needs_next_action: bool = False
     source: str = ""
+    from_logs: bool = False
+    ranks_by: str | None = None
+    rankings: tuple[str, ...] = ()
+    needs_behaviour: bool = False
 
 
 # fmt: off
@@ -78,6 +93,37 @@ ALGORITHMS: dict[str, Algorithm] = {
     "sarsa": Algorithm(
         sarsa, TABLE | {"replay_capacity": 2_000}, TABULAR, unused=("loss", "later_weight", "double"), needs_next_action=True,
         source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166",
+    ),
+    "bc": Algorithm(
+        behaviour_cloning, {"form": "single", "gamma": 0.0, "support_threshold": 0.0, "aux_weight": 1.0, "negatives": 0}, FROM_LOGS,
+        unused=(
+            *ONLINE_ONLY, "head", "form", "gamma", "n_step", "target_period", "target_tau", "loss", "later_weight", "double",
+            "support_threshold", "aux_weight", "negatives", "prioritised", "priority_alpha", "priority_beta",
+        ),
+        from_logs=True, ranks_by="behaviour", rankings=("behaviour",), needs_behaviour=True,
+        source="Pomerleau 1991, doi:10.1162/neco.1991.3.1.88",
+    ),
+    "bcq": Algorithm(
+        dqn, {"double": True, "negatives": 0, "aux_weight": 1.0, "form": "single"}, FROM_LOGS,
+        unused=(*ONLINE_ONLY, "double", "negatives"),
+        from_logs=True, ranks_by="q_in_support", needs_behaviour=True, source="Fujimoto et al. 2019, arXiv:1910.01708",
+    ),
+    "sqn": Algorithm(
+        dqn, {"double": True, "negatives": 0, "aux_weight": 1.0, "support_threshold": 0.0, "form": "single"}, FROM_LOGS,
+        unused=(*ONLINE_ONLY, "negatives"),
+        from_logs=True, ranks_by="behaviour", needs_behaviour=True, source="Xin et al. 2020, arXiv:2006.05779",
+    ),
+    "cql": Algorithm(
+        dqn, {"negatives": 0, "aux_weight": 0.0, "support_threshold": 0.0, "calibrate": False, "form": "single"},
+        (*FROM_LOGS, ConservativeSettings),
+        unused=(*ONLINE_ONLY, "negatives", "aux_weight", "support_threshold", "behaviour_head", "calibrate"),
+        from_logs=True, ranks_by="q", source="Kumar et al. 2020, arXiv:2006.04779",
+    ),
+    "iql": Algorithm(
+        iql, {"negatives": 0, "aux_weight": 1.0, "support_threshold": 0.0, "calibrate": False, "form": "single"},
+        (*FROM_LOGS, ImplicitSettings),
+        unused=(*ONLINE_ONLY, "negatives", "support_threshold", "double", "calibrate"),
+        from_logs=True, ranks_by="policy", rankings=("q", "policy"), needs_behaviour=True, source="Kostrikov et al. 2021, arXiv:2110.06169",
     ),
     "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
 }
@@ -114,19 +160,31 @@ def algorithm_settings(
     """
     row = find_algorithm(name)
     leaves = setting_names(name) - set(without)
-    extra = {leaf: field.default for part in row.parts if part in (CategoricalSettings, TableSettings) for leaf, field in _fields(part)}
+    extra = {leaf: field.default for part in row.parts if part in EXTRAS for leaf, field in _fields(part)}
     settings = from_flat(extra | dict(defaults) | row.settings | parse_leaves(given, leaves, name))
     kind = settings.algorithm
     if isinstance(kind, CategoricalSettings) and kind.v_min >= kind.v_max:
         got, hint = f"{kind.v_min:g} and {kind.v_max:g}", "they are the smallest and the largest return"
         raise UserError("v_min below v_max", got, where="--set v_min", hint=hint, code=Code.BAD_SETTING)
-    if settings.network.head == "c51" and kind is None:
+    if row.needs_behaviour and settings.offline.aux_weight == 0:
+        hint = f"{name} learns what the log shows by that head"
+        raise UserError(f"a behaviour head for {name}", "aux_weight=0", where="--set aux_weight", hint=hint, code=Code.BAD_SETTING)
+    if row.ranks_by == "q_in_support" and settings.offline.support_threshold == 0:
+        hint = "without it, it would be double_dqn"
+        raise UserError(f"a support for {name}", "support_threshold=0", where="--set support_threshold", hint=hint, code=Code.BAD_SETTING)
+    if settings.network.head == "c51" and settings.values_are_numbers:
         raise UserError(f"head=q or head=dueling with {name}", "c51", where="--set head", hint="--algorithm c51", code=Code.BAD_SETTING)
     return settings
 
 
 def _fields(part: type) -> list[tuple[str, Any]]:
     return [(field.name, field) for field in msgspec.structs.fields(part)]
+
+
+def learns_values(name: str) -> bool:
+    """Whether it learns from rewards at all."""
+    rankings = find_algorithm(name).rankings
+    return not rankings or "q" in rankings
 
 
 def make_objective(name: str, settings: Settings, organic: bool = False) -> Objective:

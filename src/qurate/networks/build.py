@@ -10,7 +10,7 @@ from qurate.networks.event_network import EventNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
-from qurate.settings import CategoricalSettings, Settings, TableSettings
+from qurate.settings import CategoricalSettings, ImplicitSettings, Settings, TableSettings
 from qurate.types import FloatArray
 
 
@@ -39,7 +39,7 @@ def build_network(
             dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form="single" if linear else s.form, id_embedding=s.id_embedding,
             id_dropout=s.id_dropout, behaviour=behaviour and not linear, dueling=s.head == "dueling",
             candidate_features=0 if linear else candidate_features,
-            attention=s.window if s.behaviour_head == "attention" and not linear else 0,
+            attention=s.window if s.behaviour_head == "attention" and not linear else 0, state_value=isinstance(kind, ImplicitSettings),
         )  # fmt: skip
     if linear:
         return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)

@@ -51,6 +51,7 @@ def store_from_log(
     n_types: int = 0,
     lists: Shortlists | None = None,
     successors: int | None = None,
+    open_now: bool = False,
 ) -> Store:
     """A store over a dataset's arrays.
 
@@ -60,7 +61,7 @@ def store_from_log(
         gamma: discount per decision, in [0, 1].
         tau_s: seconds over which the value of a later visit falls to 1/e.
         availability: of items 1..N.
-        columns, n_types, lists, successors: see `Store`.
+        columns, n_types, lists, successors, open_now: see `Store`.
     """
     t = transitions
     rows = np.zeros((window + len(events.item), 4), np.int32)
@@ -88,7 +89,7 @@ def store_from_log(
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.candidate_values,
         t.excluded, t.excluded_start,
     )  # fmt: skip
-    return Store(tables, window, availability, columns=columns, n_types=n_types, lists=lists, successors=successors)
+    return Store(tables, window, availability, columns=columns, n_types=n_types, lists=lists, successors=successors, open_now=open_now)
 
 
 def _successor_actions(feedback: Feedback) -> Actions:
