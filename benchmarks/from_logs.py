@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from qurate.evaluation.rollouts import customers_seed
 from qurate.evaluation.static_list import best_static
 from qurate.experiments import demo
 from qurate.experiments.policies import as_policy, present_recommender
+from qurate.mdp.storage import Dataset
 from qurate.models.ranker import NetworkRanker
 from qurate.training.train import train
 from qurate.types import Policy
@@ -77,44 +79,39 @@ def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str,
     return {"study": study, "customers": customers, "seed": seed, "means": means, "train_seconds": round(seconds), **figures}
 
 
-def other_forms(
-    study: str, customers: int, seed: int, names: list[str], given: dict[str, str], done: set[str], out: Path, code: str
-) -> None:
-    """Appends a line for each algorithm that has none yet, all from one log."""
+def the_log(study: str, customers: int, seed: int, logs: Path) -> Dataset:
+    """The log of one seed as a dataset, kept in `logs`."""
+    folder = logs / f"{study}-{customers}-{seed}"
+    if (folder / "dataset" / "dataset.json").is_file():
+        return Dataset.read(folder / "dataset")
     engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
-    present, size = present_recommender(engine, seed, customers), demo.PROOF._replace(log_customers=customers)
-    wanted = [name for name in names if name not in done]
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = demo.log_of_today(engine, present, seed, Path(folder), size) if wanted else None
-        for name in wanted:
-            algorithm, own = OTHERS.get(name, (name, {}))
-            known = setting_names(algorithm)
-            settings = {key: value for key, value in (demo.SETTINGS | own | given).items() if key in known}
-            began = time.monotonic()
-            model = train(dataset, algorithm=algorithm, seed=seed, **settings)
-            seconds = round(time.monotonic() - began)
-            met = demo.measure(engine, {name: as_policy(model, engine, name)}, {name: "baseline"}, seed, size.customers)[name]
-            line = {
-                "study": study,
-                "customers": customers,
-                "seed": seed,
-                "algorithm": name,
-                "set": given,
-                "mean": float(met.returns.mean()),
-            }
-            line |= {"train_seconds": seconds, "updates": model.metrics["steps"], "code": code}
-            with out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(name, given, round(line["mean"], 1), study, customers, seed, f"{seconds} s", file=sys.stderr, flush=True)
+    size = demo.PROOF._replace(log_customers=customers)
+    return demo.log_of_today(engine, present_recommender(engine, seed, customers), seed, folder, size)
 
 
-def run_others(study: str, customers: int, seeds: list[int], out: Path, names: list[str], given: dict[str, str]) -> None:
+def one_other(study: str, customers: int, seed: int, name: str, given: dict[str, str], logs: Path) -> dict[str, Any]:
+    """What a policy of another algorithm earns from the same log, with the settings of all and `given`."""
+    engine, dataset = make_engine("shop", window=demo.WINDOW, **STUDIES[study]), the_log(study, customers, seed, logs)  # type: ignore[arg-type]
+    algorithm, own = OTHERS.get(name, (name, {}))
+    settings = {key: value for key, value in (demo.SETTINGS | own | given).items() if key in setting_names(algorithm)}
+    began = time.monotonic()
+    model = train(dataset, algorithm=algorithm, seed=seed, **settings)
+    seconds = round(time.monotonic() - began)
+    met = demo.measure(engine, {name: as_policy(model, engine, name)}, {name: "baseline"}, seed, demo.PROOF.customers)[name]
+    line = {"study": study, "customers": customers, "seed": seed, "algorithm": name, "set": given, "mean": float(met.returns.mean())}
+    return line | {"train_seconds": seconds, "updates": model.metrics["steps"]}
+
+
+def run_others(study: str, customers: int, seeds: list[int], out: Path, names: list[str], given: dict[str, str], logs: Path) -> None:
     """Appends what is not in the file yet."""
     code = digest()
-    for seed in seeds:
-        same = {"study": study, "customers": customers, "seed": seed, "set": given, "code": code}
-        done = {r["algorithm"] for r in read(out) if "algorithm" in r and same.items() <= r.items()}
-        other_forms(study, customers, seed, names, given, done, out, code)
+    for seed, name in product(seeds, names):
+        line: dict[str, Any] = {"study": study, "customers": customers, "seed": seed, "algorithm": name, "set": given, "code": code}
+        if not any(line.items() <= r.items() for r in read(out)):
+            line |= one_other(study, customers, seed, name, given, logs)
+            with out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(name, given, round(line["mean"], 1), study, customers, seed, f"{line['train_seconds']} s", file=sys.stderr, flush=True)
 
 
 def digest() -> str:
@@ -199,13 +196,16 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--algorithms", type=lambda text: text.split(","), help="others, from the same logs")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings to try, with --algorithms")
+    parser.add_argument("--logs", type=Path, help="keep the logs there, with --algorithms")
     options = parser.parse_args()
     if options.table:
         results = read(options.table)
         print(table(results), *([others_table(results)] if any("algorithm" in r for r in results) else []), sep="\n\n")
     elif options.algorithms:
         given = dict(pair.split("=", 1) for pair in options.set)
-        run_others(options.study, options.customers, options.seeds, options.out, options.algorithms, given)
+        with tempfile.TemporaryDirectory() as folder:
+            logs = options.logs or Path(folder)
+            run_others(options.study, options.customers, options.seeds, options.out, options.algorithms, given, logs)
     else:
         run(options.study, options.customers, options.seeds, options.out)
 

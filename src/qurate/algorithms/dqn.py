@@ -1,7 +1,7 @@
 """Deep Q-learning and its close relatives: double, n-step, dueling and prioritised DQN, the myopic baseline, BCQ, SQN and CQL.
 
-"""Deep Q-learning and its close relatives: double, n-step, dueling and prioritised DQN, the myopic baseline; BCQ, SQN and CQL.
-`later` to the discounted rest; `single` networks fit the classical target.
+They differ in settings and in the score that ranks (`algorithms/table.py`), not in this objective. `now_later` networks fit
+`now` to the reward and `later` to the discounted rest; `single` networks fit the classical target.
 """
 
 from typing import cast
