@@ -5,7 +5,10 @@ Each seed is a shop of its own customers: its present recommender (popularity, w
 appended per seed and study, so that an interrupted run goes on where it stopped; `--table` prints the table of a file of lines.
 
     python benchmarks/from_logs.py --study shop --customers 6000 --seeds 20-29 -o from-logs.jsonl
+    python benchmarks/from_logs.py --algorithms bcq,cql --seeds 20-22 -o from-logs.jsonl
     python benchmarks/from_logs.py --table from-logs.jsonl
+
+`--algorithms` trains others on the same logs; `--set KEY=VALUE` tries settings, on seeds that nothing is claimed on (100 and up).
 """
 
 import argparse
@@ -16,11 +19,13 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 from digest import code_digest
 
+from qurate.algorithms.table import setting_names
 from qurate.baselines.registry import random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.registry import make_engine
@@ -29,6 +34,7 @@ from qurate.evaluation.rollouts import customers_seed
 from qurate.evaluation.static_list import best_static
 from qurate.experiments import demo
 from qurate.experiments.policies import as_policy, present_recommender
+from qurate.mdp.storage import Dataset
 from qurate.models.ranker import NetworkRanker
 from qurate.training.train import train
 from qurate.types import Policy
@@ -40,6 +46,13 @@ STUDIES: dict[str, dict[str, float]] = {
     "strength 0": {"strength": 0.0},
 }
 """Other worlds, by the options of `shop`."""
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dqn single": ("dqn", {"form": "single"}),
+    "dqn now_later": ("dqn", {"form": "now_later"}),
+}
+"""Names of rows that are not an algorithm of their own with the settings of all; what was chosen on trial seeds stands here."""
+TRIAL_SEEDS = 100
+"""Seeds from here on are for choices."""
 STATIC_SEED = 0
 """Of the customers on whom the static list of a catalogue is searched, once."""
 
@@ -66,10 +79,50 @@ def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str,
     return {"study": study, "customers": customers, "seed": seed, "means": means, "train_seconds": round(seconds), **figures}
 
 
+def the_log(study: str, customers: int, seed: int, logs: Path) -> Dataset:
+    """The log of one seed as a dataset, kept in `logs`."""
+    folder = logs / f"{study}-{customers}-{seed}"
+    if (folder / "dataset" / "dataset.json").is_file():
+        return Dataset.read(folder / "dataset")
+    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    size = demo.PROOF._replace(log_customers=customers)
+    return demo.log_of_today(engine, present_recommender(engine, seed, customers), seed, folder, size)
+
+
+def one_other(study: str, customers: int, seed: int, name: str, given: dict[str, str], logs: Path) -> dict[str, Any]:
+    """What a policy of another algorithm earns from the same log, with the settings of all and `given`."""
+    engine, dataset = make_engine("shop", window=demo.WINDOW, **STUDIES[study]), the_log(study, customers, seed, logs)  # type: ignore[arg-type]
+    algorithm, own = OTHERS.get(name, (name, {}))
+    settings = {key: value for key, value in (demo.SETTINGS | own | given).items() if key in setting_names(algorithm)}
+    began = time.monotonic()
+    model = train(dataset, algorithm=algorithm, seed=seed, **settings)
+    seconds = round(time.monotonic() - began)
+    met = demo.measure(engine, {name: as_policy(model, engine, name)}, {name: "baseline"}, seed, demo.PROOF.customers)[name]
+    line = {"study": study, "customers": customers, "seed": seed, "algorithm": name, "set": given, "mean": float(met.returns.mean())}
+    return line | {"train_seconds": seconds, "updates": model.metrics["steps"]}
+
+
+def run_others(study: str, customers: int, seeds: list[int], out: Path, names: list[str], given: dict[str, str], logs: Path) -> None:
+    """Appends what is not in the file yet."""
+    code = digest()
+    for seed, name in product(seeds, names):
+        line: dict[str, Any] = {"study": study, "customers": customers, "seed": seed, "algorithm": name, "set": given, "code": code}
+        if not any(line.items() <= r.items() for r in read(out)):
+            line |= one_other(study, customers, seed, name, given, logs)
+            with out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(name, given, round(line["mean"], 1), study, customers, seed, f"{line['train_seconds']} s", file=sys.stderr, flush=True)
+
+
+def digest() -> str:
+    """Of the code that the figures come from."""
+    return code_digest(("settings.py", "networks", "algorithms", "learning", "training", "environments", "replay", "mdp"))
+
+
 def run(study: str, customers: int, seeds: list[int], out: Path) -> None:
     """Appends the seeds that are not in the file yet."""
-    code = code_digest(("settings.py", "networks", "algorithms", "learning", "training", "environments", "replay", "mdp"))
-    done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code}
+    code = digest()
+    done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code and "means" in r}
     engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
     static = best_static(engine, random_policy(), customers_seed(STATIC_SEED, "bounds"))
     for seed in seeds:
@@ -88,7 +141,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: means over the seeds, and the paired differences of dqn, with Student t intervals."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for result in results:
+    for result in (r for r in results if "means" in r):
         groups[result["study"], result["customers"]].append(result)
     names = ("dqn", "static", "myopic", "popularity")
     lines = ["| world | logged customers | seeds | dqn | static | myopic | popularity | dqn - static | dqn - myopic |", "|---" * 9 + "|"]
@@ -101,6 +154,25 @@ def table(results: list[dict[str, Any]]) -> str:
         cells += [f"{g.mean:+.1f}{interval(g)}" for g in gaps]
         seeds = ", ".join(str(r["seed"]) for r in rows)
         lines.append(f"| {study} | {customers:,} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def others_table(results: list[dict[str, Any]]) -> str:
+    """Markdown: what other algorithms earn from the same logs, and the paired differences to dqn and the static list of the same seeds."""
+    known = {(r["study"], r["customers"], r["seed"]): r["means"] for r in results if "means" in r}
+    groups: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    for r in (r for r in results if "algorithm" in r):
+        given = ", ".join(f"{name}={value}" for name, value in r["set"].items())
+        groups[r["seed"] >= TRIAL_SEEDS, r["study"], r["customers"], r["algorithm"], given][r["seed"]] = r["mean"]
+    lines = ["| world | logged customers | algorithm | besides | seeds | per customer | - dqn | - static |", "|---" * 8 + "|"]
+    for (_, study, customers, name, given), of in sorted(groups.items(), key=lambda entry: entry[0]):
+        cells = [f"{sum(of.values()) / len(of):.1f}{interval(student_t(list(of.values())))}"]
+        for rival in ("dqn", "static"):
+            both = [(mean, known[study, customers, seed][rival]) for seed, mean in of.items() if (study, customers, seed) in known]
+            gap = paired_t([a for a, _ in both], [b for _, b in both]) if both else None
+            cells.append("" if gap is None else f"{gap.mean:+.1f}{interval(gap)}")
+        seeds = ", ".join(str(seed) for seed in sorted(of))
+        lines.append(f"| {study} | {customers:,} | {name} | {given} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -122,9 +194,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=seeds_of, default="20-29")
     parser.add_argument("-o", "--out", type=Path, default=Path("from-logs.jsonl"))
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--algorithms", type=lambda text: text.split(","), help="others, from the same logs")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings to try, with --algorithms")
+    parser.add_argument("--logs", type=Path, help="keep the logs there, with --algorithms")
     options = parser.parse_args()
     if options.table:
-        print(table(read(options.table)))
+        results = read(options.table)
+        print(table(results), *([others_table(results)] if any("algorithm" in r for r in results) else []), sep="\n\n")
+    elif options.algorithms:
+        given = dict(pair.split("=", 1) for pair in options.set)
+        with tempfile.TemporaryDirectory() as folder:
+            logs = options.logs or Path(folder)
+            run_others(options.study, options.customers, options.seeds, options.out, options.algorithms, given, logs)
     else:
         run(options.study, options.customers, options.seeds, options.out)
 

@@ -145,9 +145,28 @@ class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     table_history: Annotated[int, Meta(ge=0, le=50, description="newest events that decide the row, beside the customer's features")] = 3
 
 
-Extra = CategoricalSettings | QuantileSettings | MunchausenSettings | TableSettings | None
-OWN = (CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings)
-"""Parts that only some algorithms have, each at most one of them."""
+class ConservativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="conservative"):
+    """Conservative Q-learning (CQL)."""
+
+    cql_alpha: Annotated[
+        float, Meta(ge=0.0, le=1_000.0, description="weight of log-sum-exp Q - Q of what was shown, reward units; 0 = plain DQN")
+    ] = 1.0
+
+
+class ImplicitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="implicit"):
+    """Implicit Q-learning (IQL)."""
+
+    expectile: Annotated[
+        float, Meta(gt=0.0, lt=1.0, description="of Q over what the log shows in a state: .5 = its mean, towards 1 the best of it")
+    ] = 0.7
+    inverse_temperature: Annotated[
+        float, Meta(ge=0.0, le=1_000.0, description="per reward unit: the policy weighs a row by exp(this times its advantage)")
+    ] = 1.0
+
+
+Extra = CategoricalSettings | QuantileSettings | MunchausenSettings | TableSettings | ConservativeSettings | ImplicitSettings | None
+EXTRAS = (CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings, ConservativeSettings, ImplicitSettings)
+"""Parts that only some algorithms have; settings have at most one of them."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,13 +185,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return isinstance(self.algorithm, CategoricalSettings | QuantileSettings)
 
     @property
+    def needs_actions(self) -> bool:
+        """Whether the loss needs all that could be chosen at the decision itself, not at its successor alone."""
+        return isinstance(self.algorithm, ConservativeSettings | MunchausenSettings)
+
+    @property
+    def uses_candidate_features(self) -> bool:
+        """Whether its network can use what is known of each candidate at its decision."""
+        return self.algorithm is None or isinstance(self.algorithm, ConservativeSettings | ImplicitSettings)
+
+    @property
     def window(self) -> int:
         """L, history rows in a state."""
         return self.network.window
 
 
 PARTS: tuple[type[msgspec.Struct], ...] = (
-    NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings, *OWN,
+    NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings, *EXTRAS,
 )  # fmt: skip
 OWNER: dict[str, type[msgspec.Struct]] = {field.name: part for part in PARTS for field in msgspec.structs.fields(part)}
 """Which part a flat name belongs to; names are unique."""
@@ -189,7 +218,7 @@ def from_flat(values: Mapping[str, Any]) -> Settings:
     given: dict[type[msgspec.Struct], dict[str, Any]] = {}
     for name, value in values.items():
         given.setdefault(OWNER[name], {})[name] = value
-    extra = next((kind(**given[kind]) for kind in OWN if kind in given), None)
+    extra = next((kind(**given[kind]) for kind in EXTRAS if kind in given), None)
     own: dict[str, type[msgspec.Struct]] = {
         "network": NetworkSettings, "learning": LearningSettings, "offline": OfflineSettings, "replay": ReplaySettings,
         "exploration": ExplorationSettings,

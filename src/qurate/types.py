@@ -224,7 +224,7 @@ class Batch(NamedTuple, Generic[StateT, ArrayT]):
     action_features: ArrayT | None = None  # float32 [B, F] of the action at its decision; None where candidates have none
     offered: ArrayT | None = None  # int64 [B, K] the shortlist of the decision, padded with 0; None where there is none
     offered_features: ArrayT | None = None  # float32 [B, K, F]
-    actions: OpenActions[ArrayT] | None = None  # what could be chosen at the decision itself; None where it has a shortlist
+    actions: OpenActions[ArrayT] | None = None  # what could be chosen at the decision itself; None where nobody asks
 
 
 class Policy(Protocol):

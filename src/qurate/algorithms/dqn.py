@@ -1,7 +1,7 @@
-"""Deep Q-learning and its close relatives: double, n-step, dueling and prioritised DQN, and the myopic baseline.
+"""Deep Q-learning and its close relatives: double, n-step, dueling and prioritised DQN, the myopic baseline, BCQ, SQN and CQL.
 
-They differ in settings (`algorithms/table.py`), not in this objective. `now_later` networks fit `now` to the reward and
-`later` to the discounted rest; `single` networks fit the classical target.
+They differ in settings and in the score that ranks (`algorithms/table.py`), not in this objective. `now_later` networks fit
+`now` to the reward and `later` to the discounted rest; `single` networks fit the classical target.
 """
 
 from typing import cast
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from qurate.algorithms import value_learning as td
-from qurate.algorithms.catalogue_losses import behaviour_terms, unchosen_squared
+from qurate.algorithms.catalogue_losses import behaviour_terms, log_sum_exp_gap, unchosen_squared
 from qurate.algorithms.objective import Loss, Networks, TensorBatch, first_transitions, of_action
 from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.values import ActionValues, BoundNetwork
-from qurate.settings import Settings
+from qurate.settings import ConservativeSettings, Settings
 from qurate.types import OpenActions
 
 LATER_SHARE, LATER_ROWS = 8, 32
@@ -40,6 +40,8 @@ def dqn(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setting
         unchosen = unchosen_errors(cast(CatalogueValues, values), batch, q_tm1, target, rng, settings)
         terms.append(offline.negatives * (unchosen * weight).sum(1))
     terms += behaviour_terms(values, batch, rng, offline.aux_weight)
+    if isinstance(settings.algorithm, ConservativeSettings) and settings.algorithm.cql_alpha > 0:
+        terms.append(settings.algorithm.cql_alpha * log_sum_exp_gap(cast(CatalogueValues, values), batch, rng))
     stats = {"q": q_tm1.detach().sum(1).mean(), "q_max": q_t.abs().max()}
     return Loss(tuple(terms), error.detach().sum(1), stats)
 

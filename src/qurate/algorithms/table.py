@@ -10,14 +10,17 @@ import msgspec
 
 from qurate.algorithms.distributional import c51, quantile_regression
 from qurate.algorithms.dqn import dqn
+from qurate.algorithms.iql import behaviour_cloning, iql
 from qurate.algorithms.munchausen import munchausen
 from qurate.algorithms.objective import Objective
 from qurate.algorithms.tabular import q_learning, sarsa
 from qurate.errors import Code, UserError, nearest
 from qurate.settings import (
-    OWN,
+    EXTRAS,
     CategoricalSettings,
+    ConservativeSettings,
     ExplorationSettings,
+    ImplicitSettings,
     LearningSettings,
     MunchausenSettings,
     NetworkSettings,
@@ -32,6 +35,9 @@ from qurate.settings import (
 
 DEEP = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings, ExplorationSettings)
 TABULAR = (LearningSettings, ReplaySettings, ExplorationSettings, TableSettings)
+FROM_LOGS = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings)
+ONLINE_ONLY = ("replay_capacity", "update_every")
+"""Settings of the replay that a log does not have."""
 TABLE: dict[str, Any] = {
     "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
 }  # fmt: skip
@@ -56,6 +62,10 @@ class Algorithm:
         unused: leaves of those parts that it does not read, so that nobody sets them in vain.
         needs_next_action: it learns from the action taken in the successor, which a log of lists does not have.
         source: the paper.
+        from_logs: it learns from a log only.
+        ranks_by: the score that decides what is shown (`models.ranker.RankingScore`); None = by the kind of log.
+        rankings: the scores that its network has; empty = all that its heads give.
+        needs_behaviour: it means nothing without the behaviour head.
     """
 
     objective: Callable[..., Any]
@@ -64,6 +74,10 @@ class Algorithm:
     unused: tuple[str, ...] = ()
     needs_next_action: bool = False
     source: str = ""
+    from_logs: bool = False
+    ranks_by: str | None = None
+    rankings: tuple[str, ...] = ()
+    needs_behaviour: bool = False
 
 
 # fmt: off
@@ -102,6 +116,37 @@ ALGORITHMS: dict[str, Algorithm] = {
         sarsa, TABLE | {"replay_capacity": 2_000}, TABULAR, unused=("loss", "later_weight", "double"), needs_next_action=True,
         source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166",
     ),
+    "bc": Algorithm(
+        behaviour_cloning, {"form": "single", "gamma": 0.0, "support_threshold": 0.0, "aux_weight": 1.0, "negatives": 0}, FROM_LOGS,
+        unused=(
+            *ONLINE_ONLY, "head", "form", "gamma", "n_step", "target_period", "target_tau", "loss", "later_weight", "double",
+            "support_threshold", "aux_weight", "negatives", "prioritised", "priority_alpha", "priority_beta",
+        ),
+        from_logs=True, ranks_by="behaviour", rankings=("behaviour",), needs_behaviour=True,
+        source="Pomerleau 1991, doi:10.1162/neco.1991.3.1.88",
+    ),
+    "bcq": Algorithm(
+        dqn, {"double": True, "negatives": 0, "aux_weight": 1.0, "form": "single"}, FROM_LOGS,
+        unused=(*ONLINE_ONLY, "double", "negatives"),
+        from_logs=True, ranks_by="q_in_support", needs_behaviour=True, source="Fujimoto et al. 2019, arXiv:1910.01708",
+    ),
+    "sqn": Algorithm(
+        dqn, {"double": True, "negatives": 0, "aux_weight": 1.0, "support_threshold": 0.0, "form": "single"}, FROM_LOGS,
+        unused=(*ONLINE_ONLY, "negatives"),
+        from_logs=True, ranks_by="behaviour", needs_behaviour=True, source="Xin et al. 2020, arXiv:2006.05779",
+    ),
+    "cql": Algorithm(
+        dqn, {"negatives": 0, "aux_weight": 0.0, "support_threshold": 0.0, "calibrate": False, "form": "single"},
+        (*FROM_LOGS, ConservativeSettings),
+        unused=(*ONLINE_ONLY, "negatives", "aux_weight", "support_threshold", "behaviour_head", "calibrate"),
+        from_logs=True, ranks_by="q", source="Kumar et al. 2020, arXiv:2006.04779",
+    ),
+    "iql": Algorithm(
+        iql, {"negatives": 0, "aux_weight": 1.0, "support_threshold": 0.0, "calibrate": False, "form": "single"},
+        (*FROM_LOGS, ImplicitSettings),
+        unused=(*ONLINE_ONLY, "negatives", "support_threshold", "double", "calibrate"),
+        from_logs=True, ranks_by="policy", rankings=("q", "policy"), needs_behaviour=True, source="Kostrikov et al. 2021, arXiv:2110.06169",
+    ),
     "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
 }
 # fmt: on
@@ -137,7 +182,7 @@ def algorithm_settings(
     """
     row = find_algorithm(name)
     leaves = setting_names(name) - set(without)
-    extra = {leaf: field.default for part in row.parts if part in OWN for leaf, field in _fields(part)}
+    extra = {leaf: field.default for part in row.parts if part in EXTRAS for leaf, field in _fields(part)}
     own = parse_leaves(given, leaves, name)
     noise = own.get("noisy", row.settings.get("noisy", False))
     quiet = {leaf: 0.0 for leaf in ("epsilon_start", "epsilon_end") if noise}  # the noise explores
@@ -150,6 +195,12 @@ def algorithm_settings(
     if settings.network.noisy and settings.network.form == "linear_later":
         hint = "its values are no layers that noise could move: leave one of them out"
         raise UserError("no noisy=true with form=linear_later", name, where="--set noisy", hint=hint, code=Code.BAD_SETTING)
+    if row.needs_behaviour and settings.offline.aux_weight == 0:
+        hint = f"{name} learns what the log shows by that head"
+        raise UserError(f"a behaviour head for {name}", "aux_weight=0", where="--set aux_weight", hint=hint, code=Code.BAD_SETTING)
+    if row.ranks_by == "q_in_support" and settings.offline.support_threshold == 0:
+        hint = "without it, it would be double_dqn"
+        raise UserError(f"a support for {name}", "support_threshold=0", where="--set support_threshold", hint=hint, code=Code.BAD_SETTING)
     return settings
 
 
@@ -167,6 +218,12 @@ def _check_head(name: str, settings: Settings) -> None:
 
 def _fields(part: type) -> list[tuple[str, Any]]:
     return [(field.name, field) for field in msgspec.structs.fields(part)]
+
+
+def learns_values(name: str) -> bool:
+    """Whether it learns from rewards at all."""
+    rankings = find_algorithm(name).rankings
+    return not rankings or "q" in rankings
 
 
 def make_objective(name: str, settings: Settings, organic: bool = False) -> Objective:

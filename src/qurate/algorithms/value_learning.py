@@ -39,6 +39,17 @@ def error_loss(error: Tensor, kind: str) -> Tensor:
     return 0.5 * error.square()
 
 
+def expectile_loss(error: Tensor, expectile: float, of: Tensor) -> Tensor:
+    """|expectile - 1(of < 0)| times half the square, elementwise (Kostrikov et al. 2021, arXiv:2110.06169, eq. 5).
+
+    Args:
+        error: target minus prediction.
+        of: whose sign decides the side: the error itself, or where errors are parts of a sum, the sum; it broadcasts. Then the
+            predictions' sum is the expectile of the targets' sum, and each part has its share of it.
+    """
+    return torch.where(of < 0, 1 - expectile, expectile) * 0.5 * error.square()
+
+
 def now_later_targets(r_t: Tensor, later_r_t: Tensor, discount_t: Tensor, q_t: Tensor, bootstrap: Tensor) -> tuple[Tensor, Tensor]:
     """Targets of `now` and `later`, [B, 2R], and which of them count, [B, 2R].
 

@@ -81,6 +81,7 @@ SCORE_WORDS = {
     "q": "by the reward expected from now on",
     "q_in_support": "the same, first among the items that the log often has in such a situation",
     "behaviour": "by what the log's customers (or its policy) most likely chose there, whatever it is worth",
+    "policy": "by the policy extracted with the advantages: what the log often shows there, more so where it earned more than usual",
     "behaviour_times_q": "by how likely the item is to be chosen there times the reward expected from it (log pi_b + log Q)",
 }
 BAND = "Line: mean over the seeds. Band: lowest to highest seed."

@@ -40,6 +40,9 @@ def five_users(model: Model, exclude: Sequence[str] = ()) -> list[str]:
 def _score_words(model: Model) -> str:
     if model.ranker.ranking_scores == ["score"]:
         return "the baseline's own; only its order has a meaning"
+    if model.by in ("behaviour", "policy"):
+        of = "what the log shows" if model.by == "behaviour" else "the policy that was extracted from the log"
+        return f"the logarithm of how likely {of} makes the item in such a situation, up to a constant"
     order = {"q_in_support": "items stand by it, first those that the log often has in such a situation"}
     order["behaviour_times_q"] = "items stand by it times how likely they are to be chosen"
     ordered = order.get(model.by, "items stand by it")

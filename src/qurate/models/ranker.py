@@ -31,9 +31,9 @@ from qurate.types import FloatArray, IntArray, Observation, Scorer, State
 FEATURE_ROWS = 2_000_000
 """Candidates whose features go through the network at a time."""
 
-RankingScore = Literal["q", "q_in_support", "behaviour", "behaviour_times_q", "score"]
-"""Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; log pi_b + log Q; a
-baseline's own."""
+RankingScore = Literal["q", "q_in_support", "behaviour", "behaviour_times_q", "policy", "score"]
+"""Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; log pi_b + log Q; the
+same head where it was trained as a policy of its own (IQL); a baseline's own."""
 
 LEAST_VALUE = 0.01
 """log Q is taken of no less than this share of the mean reward of the log, so that what seems to be worth nothing still has an order."""
@@ -114,6 +114,7 @@ class NetworkRanker:
         columns: what it was trained to use of each candidate at its decision, beside what the history says; None = nothing of both.
         n_types: M, for those features.
         calibration: of the behaviour head, None = as trained.
+        rankings: the scores by which it may rank, None = all that its heads give: an algorithm may leave some untrained.
         mean_reward: of the training decisions that earned something, in weighted reward units: the scale of `LEAST_VALUE`.
     """
 
@@ -126,6 +127,7 @@ class NetworkRanker:
     n_types: int = 0
     calibration: ChoiceCalibration | None = None
     mean_reward: float = 1.0
+    rankings: tuple[RankingScore, ...] | None = None
 
     def __post_init__(self) -> None:
         for parameter in self.module.parameters():
@@ -146,6 +148,8 @@ class NetworkRanker:
     @property
     def ranking_scores(self) -> list[RankingScore]:
         """See `Ranker`."""
+        if self.rankings is not None:
+            return list(self.rankings)
         return ["q", "q_in_support", "behaviour", "behaviour_times_q"] if self.has_behaviour else ["q"]
 
     def ranked_by(self, by: RankingScore) -> "NetworkRanker":
@@ -180,7 +184,7 @@ class NetworkRanker:
         added = self._of_features(observation)
         if added is not None and isinstance(values, CatalogueValues):
             values = CatalogueValues(values.heads, values.table)  # what features add comes per candidate of this decision
-        if self.by == "behaviour":
+        if self.by in ("behaviour", "policy"):
             worth = self._behaviour(values, items, shared, observation, added)
             return worth, worth
         worth = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
@@ -230,9 +234,9 @@ class NetworkRanker:
 
     @torch.no_grad()
     def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
-        """See `Ranker`: Q by head. In the single-head form everything is `later`; None where heads are no components."""
+        """See `Ranker`: Q by head. In the single form everything is `later`; None where heads are no components or Q was not learnt."""
         values = self.action_values(state)
-        if not isinstance(values, CatalogueValues | LinearLaterValues):
+        if not isinstance(values, CatalogueValues | LinearLaterValues) or "q" not in self.ranking_scores:
             return None
         by_head = values.by_head(to_tensors(items), to_tensors(features)).numpy()
         if self.network.form == "single":
@@ -249,6 +253,7 @@ class NetworkRanker:
             "columns": None if self.columns is None else list(self.columns),
             "mean_reward": self.mean_reward,
             "calibrated": self.calibration is not None,
+            "rankings": None if self.rankings is None else list(self.rankings),
         }
         arrays = {f"network.{name}": value.contiguous().numpy() for name, value in self.module.state_dict().items()}
         if self.calibration is not None:
@@ -326,6 +331,7 @@ def load_ranker(algorithm: str, saved: SavedRanker, settings: Settings, sizes: S
         network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"],
         calibration=ChoiceCalibration.from_saved(config["neighbours"], own) if config.get("calibrated") else None,
         columns=columns, n_types=sizes.n_types, mean_reward=config.get("mean_reward", 1.0),
+        rankings=None if config.get("rankings") is None else tuple(config["rankings"]),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from qurate.networks.implicit_quantiles import ImplicitNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
-from qurate.settings import CategoricalSettings, Extra, MunchausenSettings, QuantileSettings, Settings, TableSettings
+from qurate.settings import CategoricalSettings, Extra, ImplicitSettings, MunchausenSettings, QuantileSettings, Settings, TableSettings
 from qurate.types import FloatArray
 
 
@@ -42,6 +42,7 @@ def build_network(
             id_dropout=s.id_dropout, behaviour=behaviour and not linear, dueling=s.head == "dueling",
             candidate_features=0 if linear else candidate_features,
             attention=s.window if s.behaviour_head == "attention" and not linear else 0, sigma0=s.noisy_sigma if s.noisy else 0.0,
+            state_value=isinstance(kind, ImplicitSettings),
         )  # fmt: skip
         if linear:
             return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)

@@ -34,6 +34,7 @@ class CatalogueNetwork(nn.Module):
         dueling: streams of their own for value and advantages.
         attention: L, where the behaviour head also attends to the single events of a window (`choice_head.py`); 0 = it does not.
         behaviour: add the head pi_b(a | s) that says what the log's policy (or customer) chose.
+        state_value: add a head V(s), with an encoder of its own (algorithms/iql.py).
         candidate_features: F, features of a candidate at its decision (mdp/candidate_features.py); 0 = none.
         sigma0: noise of the layers that read values and directions (`noisy.py`); 0 = none.
     """
@@ -41,7 +42,7 @@ class CatalogueNetwork(nn.Module):
     def __init__(
         self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
         encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False, attention: int = 0,
-        candidate_features: int = 0, sigma0: float = 0.0,
+        candidate_features: int = 0, state_value: bool = False, sigma0: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_components, self.form, self.dim = n_components, form, dim
@@ -67,6 +68,8 @@ class CatalogueNetwork(nn.Module):
         self.n_matched = self.n_heads + int(behaviour)
         self.match = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
         self.repeat = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
+        self.state_encoder = ENCODERS[encoder](*sizes) if state_value else None
+        self.state_value = nn.Linear(hidden, n_components) if state_value else None
         kinds = [n_components] * (self.n_heads // n_components)  # now, later
         self.candidate = CandidateLayers(candidate_features, hidden, kinds, behaviour) if candidate_features else None
         if (
@@ -113,7 +116,10 @@ class CatalogueNetwork(nn.Module):
         if behaviour is not None and of_log is not None and self.choice is not None:
             attended, gate = self.choice(state, table.vectors, z)
             behaviour, of_log = behaviour + attended, of_log + gate
-        return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log)
+        v = None
+        if self.state_encoder is not None and self.state_value is not None:
+            v = self.state_value(self.state_encoder(state, table.vectors, sums, counts))
+        return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log, v)
 
     def _read(self, hidden: Tensor, known: Tensor, rng: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """What the behaviour head sees [B, ..., h + U + C], values [B, ..., R] and directions [B, ..., R d] of `hidden` [B, ..., h]."""

@@ -25,6 +25,7 @@ class Heads(NamedTuple):
     history: Tensor  # [B, L] int64, the items of the window
     repeat: Tensor  # [B, H, L] bonus of the item at each place of the window
     behaviour_repeat: Tensor | None  # [B, L]
+    state_value: Tensor | None = None  # [B, R] V(s), where the network has a head of it (IQL)
 
 
 class Scores(NamedTuple):

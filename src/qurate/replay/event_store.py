@@ -61,14 +61,16 @@ class Store:
         n_types: M, for those features.
         lists: what is offered at each decision, of a log where it is not the catalogue.
         successors: so many transitions of a batch, the first ones, get the shortlist of their successor; None = all of them.
+        with_actions: whether batches say what could be shown at the decision itself.
     """
 
     def __init__(
         self, tables: Tables, window: int, availability: Availability, lane_rows: int | None = None, lane_states: int = 0, *,
         columns: Sequence[str] | None = None, n_types: int = 0, lists: Shortlists | None = None, successors: int | None = None,
+        with_actions: bool = False,
     ) -> None:  # fmt: skip
         self.tables, self.window, self.availability = tables, window, availability
-        self.lists, self.successors = lists, successors
+        self.lists, self.successors, self.with_actions = lists, successors, with_actions
         self.columns, self.n_types = columns, n_types
         self._until = availability.until if availability.ends else None
         self.lane_rows, self.lane_states = lane_rows, lane_states
@@ -134,14 +136,19 @@ class Store:
             if candidates is not None:
                 open_actions = open_actions._replace(features=self.candidate_features(reached, last, candidates))
         open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
-        at_decision = OpenActions(
-            self.listed(state) if len(t.candidates) else None, t.clock[state], self.availability.since, self._until,
-            excluded=padded(t.excluded, t.excluded_start, state),
-        )  # fmt: skip
         return Batch(
             first, action, t.reward[index], later, discount, bootstrap,
-            last, open_actions, self._next_action(reached), index, of_action, actions=at_decision,
+            last, open_actions, self._next_action(reached), index, of_action,
+            actions=self._open_actions(state, first) if self.with_actions else None,
         )  # fmt: skip
+
+    def _open_actions(self, state: NDArray[np.int64], seen: State) -> OpenActions[Any]:
+        """What could be shown at decisions [B], whose states are `seen`."""
+        t = self.tables
+        candidates = self.listed(state) if len(t.candidates) else None
+        features = None if candidates is None or self.columns is None else self.candidate_features(state, seen, candidates)
+        excluded = padded(t.excluded, t.excluded_start, state)
+        return OpenActions(candidates, t.clock[state], self.availability.since, self._until, features=features, excluded=excluded)
 
     def offered(self, state: NDArray[np.int64], seen: State) -> tuple[NDArray[np.int64], FloatArray]:
         """The shortlists [B, K] of decisions [B], whose states are `seen`, and their features, float32 [B, K, F]."""

@@ -51,6 +51,7 @@ def store_from_log(
     n_types: int = 0,
     lists: Shortlists | None = None,
     successors: int | None = None,
+    with_actions: bool = False,
 ) -> Store:
     """A store over a dataset's arrays.
 
@@ -60,7 +61,7 @@ def store_from_log(
         gamma: discount per decision, in [0, 1].
         tau_s: seconds over which the value of a later visit falls to 1/e.
         availability: of items 1..N.
-        columns, n_types, lists, successors: see `Store`.
+        columns, n_types, lists, successors, with_actions: see `Store`.
     """
     t = transitions
     rows = np.zeros((window + len(events.item), 4), np.int32)
@@ -88,7 +89,9 @@ def store_from_log(
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.candidate_values,
         t.excluded, t.excluded_start,
     )  # fmt: skip
-    return Store(tables, window, availability, columns=columns, n_types=n_types, lists=lists, successors=successors)
+    return Store(
+        tables, window, availability, columns=columns, n_types=n_types, lists=lists, successors=successors, with_actions=with_actions
+    )
 
 
 def _successor_actions(feedback: Feedback) -> Actions:
@@ -116,6 +119,7 @@ class OnlineWriter:
         user_dim: U.
         rows_per_step: most history rows that one customer gets in one step.
         n_candidates: K, where each decision has a list of its own to choose from; None = the catalogue.
+        with_actions: see `Store`.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class OnlineWriter:
         *,
         rows_per_step: int = 5,
         n_candidates: int | None = None,
+        with_actions: bool = False,
     ) -> None:
         self.lanes, self.gamma, self.tau_s, self.weights = lanes, gamma, tau_s, weights
         self.lane_states = max(8, -(-capacity // lanes))
@@ -149,7 +154,7 @@ class OnlineWriter:
             candidates_start=np.arange(slots + 1, dtype=np.int64) * listed if listed else np.zeros(0, np.int64),
             candidate_values=np.zeros((0, 0), np.float32),
         )  # fmt: skip
-        self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states)
+        self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states, with_actions=with_actions)
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
         self.head = np.zeros(lanes, np.int64)  # rows ever written per lane
         self.episode_head = np.zeros(lanes, np.int64)  # `head` when the present customer came

@@ -69,7 +69,7 @@ def with_clocks(dataset: Dataset, settings: Settings) -> Dataset:
     if settings.offline.clocks != "on":
         return dataset
     got = "a log of what was shown" if dataset.kind != "organic" else "no times" if dataset.manifest["time_unit"] == "order" else None
-    got = "an algorithm without candidate features" if settings.algorithm is not None else got
+    got = "an algorithm without candidate features" if not settings.uses_candidate_features else got
     if got is not None:
         hint = "leave clocks out"
         raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from qurate.algorithms.event_models import event_models
-from qurate.algorithms.table import find_algorithm, make_objective
+from qurate.algorithms.table import find_algorithm, learns_values, make_objective
 from qurate.baselines.registry import fit_popularity, fit_scorer
 from qurate.choosing.seen import default_rule
 from qurate.errors import Code, UserError
@@ -79,7 +79,7 @@ def train_on_log(
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
     trained_on = without_users(t, held.users) if held is not None else of_clocks(t, dataset.row_visit) if dataset.lists is not None else t
-    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where)
+    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm))
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
@@ -100,7 +100,7 @@ def train_on_log(
     if isinstance(network, LinearLaterNetwork):
         trained, figures = with_later(network, checks, store, sampler.index, settings, seed)
     metrics |= figures | {"decisions": len(np.unique(t.state[sampler.index]))}
-    ranker = _ranker(dataset, trained, settings, store, _mean_reward(t.reward[sampler.index] @ weights))
+    ranker = _ranker(dataset, trained, settings, algorithm, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_answers_strangers(dataset))
@@ -111,19 +111,21 @@ def train_on_log(
     )
 
 
-def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, store: Store, mean_reward: float) -> NetworkRanker:
+def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, algorithm: str, store: Store, mean_reward: float) -> NetworkRanker:
+    row = find_algorithm(algorithm)
     if dataset.lists is not None:
         network = copy.deepcopy(network)  # the run goes on with its own
         forget_unseen(cast(torch.nn.Module, network), dataset)
     return NetworkRanker(
         network,
         dataset.item_features,
-        _ranks_by(dataset, settings),
+        cast(RankingScore, row.ranks_by) if row.ranks_by is not None else _ranks_by(dataset, settings),
         settings.offline.support_threshold,
         len(dataset.transitions.candidates) > 0,
         columns=None if store.columns is None else tuple(store.columns),
         n_types=dataset.vocabulary.n_types,
         mean_reward=mean_reward,
+        rankings=cast(tuple[RankingScore, ...], row.rankings) or None,
     )
 
 
@@ -132,6 +134,7 @@ def _store(dataset: Dataset, settings: Settings, weights: FloatArray) -> Store:
         dataset.arrays, dataset.transitions, weights, dataset.user_features, settings.learning.gamma,
         float(dataset.manifest["episode"]["tau_s"]), settings.window, dataset.availability,
         columns=candidate_columns(dataset, settings), n_types=dataset.vocabulary.n_types, lists=dataset.lists,
+        with_actions=settings.needs_actions,
         successors=successors(settings) if dataset.lists is not None else None,
     )  # fmt: skip
 
@@ -202,14 +205,17 @@ def _no_train_split(where: str | None) -> UserError:
     return UserError("training decisions", got, where=where or "dataset", hint=hint, code=Code.NO_TRAIN_SPLIT)
 
 
-def _sampler(dataset: Dataset, weights: FloatArray, where: str | None) -> LogSampler:
+def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: bool = True) -> LogSampler:
     """Of the train split.
+
+    Args:
+        values: whether rewards are learnt from.
 
     Raises:
         UserError: nothing can be learnt from it.
     """
     t = dataset.transitions
-    constant = constant_solution(t, weights)
+    constant = constant_solution(t, weights) if values else None
     if constant is not None:
         raise UserError("rewards from which something can be learnt", constant, where=where or "dataset", code=Code.CONSTANT_SOLUTION)
     sampler = LogSampler(t, TRAIN)
@@ -254,7 +260,7 @@ def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] |
     """What the network uses of each candidate at its decision; None where the log has no lists, or the algorithm cannot use it."""
     if dataset.lists is not None:
         return dataset.lists.columns
-    listed = len(dataset.transitions.candidates) > 0 and settings.algorithm is None and settings.network.form != "linear_later"
+    listed = len(dataset.transitions.candidates) > 0 and settings.uses_candidate_features and settings.network.form != "linear_later"
     return dataset.candidate_columns if listed and settings.offline.candidate_features else None
 
 
@@ -287,7 +293,7 @@ def calibrated(dataset: Dataset, settings: Settings) -> bool:
         offline.calibrate
         and dataset.lists is None
         and offline.aux_weight > 0
-        and settings.algorithm is None
+        and settings.uses_candidate_features
         and not len(dataset.transitions.candidates)
     )
 

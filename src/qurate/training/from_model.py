@@ -204,7 +204,7 @@ def _rows(
 
 def _row_labels(name: str, size: int, names: Names, network: nn.Module) -> Labels | None:
     """What each row of a parameter is of; None: the same in every network of this shape."""
-    part = name.removeprefix("later_")
+    part = name.removeprefix("later_").removeprefix("state_")
     if name in ("tower.ids", "tower.id_bias"):
         return ["", *names.items]
     if name == "views.scale":
@@ -247,7 +247,8 @@ def _columns(
         return features_as_before(old.item_spec, new.item_spec)
     if name.startswith(("candidate.kinds.", "candidate.choice.")) and name.endswith(".0.weight"):
         return _candidates_as_before(old, new, networks)
-    part, nothing = name.removeprefix("later_").removesuffix("_sigma"), np.zeros(n_old, np.float32)
+    part = name.removeprefix("later_").removeprefix("state_").removesuffix("_sigma")
+    nothing = np.zeros(n_old, np.float32)
     if name in ("match", "repeat"):
         return _selected(old.views, new.views), nothing
     if name == "tower.id_bias":

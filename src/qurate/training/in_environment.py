@@ -132,7 +132,7 @@ def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int)
     gamma, tau_s = settings.learning.gamma, model.provenance.tau_s
     return OnlineWriter(
         lanes, settings.replay.replay_capacity, settings.window, model.weights, everything, model.user_dim, gamma, tau_s,
-        rows_per_step=engine.rows_per_step, n_candidates=engine.n_candidates,
+        rows_per_step=engine.rows_per_step, n_candidates=engine.n_candidates, with_actions=settings.needs_actions,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import FITTED
 from qurate.mdp.storage import Dataset
-from qurate.settings import OWN, NetworkSettings, Settings
+from qurate.settings import EXTRAS, ConservativeSettings, ImplicitSettings, NetworkSettings, Settings
 from qurate.training.clocked import of_clocks, turns_over
 from qurate.types import TRAIN
 
@@ -41,8 +41,8 @@ def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict
     if dataset.kind != "organic":
         return {}
     decisions = _train_decisions(dataset)
-    scalar = not set(OWN) & set(find_algorithm(algorithm).parts)
-    if clocks == "on" or (clocks == "auto" and scalar and turns_over(dataset)):
+    usable = {*find_algorithm(algorithm).parts} & {*EXTRAS} <= {ConservativeSettings, ImplicitSettings}  # of candidate features
+    if clocks == "on" or (clocks == "auto" and usable and turns_over(dataset)):
         return _of_clocks(int((of_clocks(dataset.transitions, dataset.row_visit).split == TRAIN).sum()))
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,

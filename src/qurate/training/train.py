@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
 from qurate.baselines.registry import FITTED, READS_HISTORY
 from qurate.environments.given import Environment, is_recommender, name_of, world_of
 from qurate.errors import Code, UserError, nearest
@@ -199,8 +199,8 @@ def _fitted_settings(algorithm: str) -> list[str]:
 
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
-    """Baselines need a log, and a Gymnasium task pays its own reward."""
-    if algorithm in FITTED:
+    """Baselines and what learns from logs only need one, and a Gymnasium task pays its own reward."""
+    if algorithm in FITTED or find_algorithm(algorithm).from_logs:
         hint = "write a log with `qurate simulate`, and ingest it"
         raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
     if task and rewards is not None:
