@@ -157,6 +157,7 @@ class Feedback(NamedTuple):
     pause: FloatArray  # [B] seconds between visits if this step ended a visit, else 0
     final: Any = None  # where an episode was truncated: the state before the reset [B, ...]; None from worlds of events, whose rows hold it
     final_actions: Actions | None = None  # the actions open in that state; None: nobody truncated, or the catalogue at `clock`
+    user: FloatArray | None = None  # [B, U] what is seen of the *same* customers after the step, before any reset; None: it never changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,12 @@ def test_gymnasium_environments(name: str) -> None:
 
 def test_gymnasium_slates() -> None:
     check_env(make_env("shop", n_items=40, slate_size=3, n_candidates=6))
+    check_env(make_env("interest_evolution", slate_size=2))
+
+
+@pytest.mark.parametrize("arguments", [{"slate_size": 2}, {"slate_size": 3, "max_steps": 5, "window": 1}, {"n_candidates": 30}], ids=str)
+def test_documents_of_interest_evolution(arguments: dict[str, Any]) -> None:
+    check_env(make_engine("interest_evolution", **arguments))
 
 
 class Broken:

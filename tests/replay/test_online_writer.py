@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from qurate.environments.registry import make_engine
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, step_discount, store_from_log
 from qurate.types import (
@@ -218,3 +219,25 @@ def test_what_ends_is_known_in_the_successor() -> None:
         got = store.batch(np.arange(2)).next_actions
         assert got.since is not None and np.array_equal(got.since, always.since)
         assert got.until is None if until is always.until else got.until is not None and np.array_equal(got.until, until)
+
+
+def test_customers_who_change_are_kept_as_they_were_at_each_decision() -> None:
+    """In interest evolution what is seen of a viewer moves with every document watched, also in the last step of a truncated visit."""
+    engine = make_engine("interest_evolution", slate_size=2, max_steps=4, window=3)
+    seen = engine.reset(0, 2)
+    writer = OnlineWriter(2, 40, 3, engine.component_weights, engine.availability, 20, 0.9, TAU, rows_per_step=2, n_candidates=10)
+    writer.begin(seen, engine.clock)
+    states, successors = [], []
+    for _ in range(4):
+        states.append(seen.state.user)
+        feedback = engine.step(np.array([[0, 1], [2, 3]]))
+        writer.add(np.zeros(2, np.int64), feedback)
+        assert feedback.user is not None
+        successors.append(feedback.user)
+        seen = feedback.obs
+    assert feedback.truncated.all() and (successors[-1] != seen.state.user).any()
+    for lane in range(2):
+        batch = writer.store.batch(np.arange(4) + lane * writer.lane_states)
+        assert np.array_equal(batch.state.user, [user[lane] for user in states])
+        assert np.array_equal(batch.next_state.user, [user[lane] for user in successors])
+    assert len({user.tobytes() for user in states}) == 4

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix
+from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix, uniform_items
 from qurate.errors import Code, UserError
 from qurate.mdp.states import derive_context, gap_seconds
 from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedback, FloatArray, IntArray, Observation, State
@@ -55,6 +55,7 @@ class Outcome(NamedTuple):
     dwell: IntArray  # [B] microseconds from the decision to the next one (pause included)
     pause: FloatArray  # [B] seconds between visits if this step ended one and the customer returns, else 0
     gone: NDArray[np.bool_]  # [B] never comes back
+    user: FloatArray | None = None  # [B, U] visible features after the step, an array of its own; None = they never change
 
 
 class World(Protocol):
@@ -69,6 +70,7 @@ class World(Protocol):
     availability: Availability  # when each item may be shown
     rows_per_step: int  # most history rows that one customer gets in one step
     has_values: bool  # whether history rows carry values
+    with_replacement: bool  # whether several of a decision's `n_candidates` may be of the same item
     state_names: tuple[str, ...]  # attributes, arrays per lane, that hold the latent state
 
     @property
@@ -103,7 +105,8 @@ class BatchedEngine:
         max_steps: decisions after which an episode is truncated.
         slate_size: items shown at once, k; with k = 1 actions are [B].
         n_candidates: K items drawn for each decision from those that are available then (where fewer are, the rest is 0 and
-            masked); None = the whole catalogue, closed items masked.
+            masked); None = the whole catalogue, closed items masked. A world whose items are always open may draw the same item
+            several times.
         observe: False leaves histories and observations out (for policies that do not look); `step` then returns the
             last observation built.
 
@@ -134,12 +137,15 @@ class BatchedEngine:
         self.n_items = len(world.item_ids)
         since, until = world.availability.since[1:], world.availability.until[1:]
         self._always_open = bool((since == ALWAYS).all() and (until == NEVER).all())
-        self.n_candidates = n_candidates if n_candidates is None or n_candidates < self.n_items else None
+        some = n_candidates is not None and (world.with_replacement or n_candidates < self.n_items)
+        self.n_candidates = n_candidates if some else None
         _require(window >= 1, "a window of at least 1 row", window, "window")
         _require(max_steps >= 1, "max_steps of at least 1", max_steps, "max_steps")
-        _require(n_candidates is None or n_candidates >= slate_size, "n_candidates >= slate_size", n_candidates, "n_candidates")
-        _require(1 <= slate_size <= self.n_items, f"slate_size from 1 to {self.n_items}", slate_size, "slate_size")
-        self._limit = np.uint64(self.n_candidates or self.n_items)
+        at_least = f"n_candidates >= slate_size ({slate_size})"
+        _require(n_candidates is None or n_candidates >= slate_size, at_least, n_candidates, "n_candidates")
+        largest = self.n_candidates or self.n_items
+        _require(1 <= slate_size <= largest, f"slate_size from 1 to {largest}", slate_size, "slate_size")
+        self._limit = np.uint64(largest)
 
     @property
     def item_features(self) -> FloatArray:
@@ -197,6 +203,8 @@ class BatchedEngine:
         over = outcome.gone | truncated
         self.clock = clock
         self._stream += STEP_STRIDE
+        if outcome.user is not None:
+            self._user = outcome.user
         final_actions = None
         if over.any():
             truncated &= ~outcome.gone
@@ -214,7 +222,7 @@ class BatchedEngine:
         reward = outcome.components @ self.component_weights
         return Feedback(
             self.observation, reward, outcome.components, outcome.gone, truncated, outcome.clicked, rows, clock, outcome.pause,
-            final_actions=final_actions,
+            final_actions=final_actions, user=outcome.user,
         )  # fmt: skip
 
     def state(self) -> dict[str, NDArray[np.generic]]:
@@ -244,7 +252,7 @@ class BatchedEngine:
         if actions.astype(np.uint64).max() >= self._limit:  # negative actions are huge as uint64
             _require(False, f"actions from 0 to {int(self._limit) - 1}", [int(actions.min()), int(actions.max())], "step")
         if self.slate_size > 1:
-            ordered = np.sort(actions, axis=1)
+            ordered = np.sort(actions, axis=1) if self.slate_size > 2 else actions
             _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
         candidates, mask = self.observation.actions[:2]
         if not self._always_open:
@@ -252,9 +260,9 @@ class BatchedEngine:
             _require(bool(legal.all()), "actions that the mask allows", "a closed item", "step")
         if self.n_candidates is None:
             return actions + 1
-        if self.slate_size == 1:
-            return candidates[self.lanes, actions]
-        return np.take_along_axis(candidates, actions, axis=1)
+        lane = self.lanes if self.slate_size == 1 else self.lanes[:, None]
+        shown: IntArray = candidates.take(lane * candidates.shape[1] + actions)
+        return shown
 
     def _enter(self, lanes: IntArray) -> None:
         """The customers in `self.customer[lanes]` begin: fresh latent state, clock and an empty history."""
@@ -355,8 +363,14 @@ class BatchedEngine:
         return Actions(candidates, mask.astype(np.int8))
 
     def _draw_candidates(self, k: int) -> IntArray:
-        """K distinct available items per customer, int64 [B, K] ascending: those with the smallest hash; then 0."""
-        own = mix(self._stream + _CANDIDATES)[:, None] + np.arange(self.n_items, dtype=np.uint64) * GOLDEN
+        """K distinct available items per customer, int64 [B, K] ascending: those with the smallest hash; then 0.
+
+        With replacement: each of the K is uniform over the catalogue, in no order.
+        """
+        own = mix(self._stream + _CANDIDATES)[:, None]
+        if self.world.with_replacement:
+            return uniform_items(own, k, self.n_items)
+        own = own + np.arange(self.n_items, dtype=np.uint64) * GOLDEN
         order = mix(own)
         clock = self.clock[:, None]
         if not self._always_open:

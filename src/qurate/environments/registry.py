@@ -9,13 +9,15 @@ module while they are themselves half imported, so nothing here imports Gymnasiu
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.engine import BatchedEngine, World
-from qurate.environments.scenarios import shop_references, toy_references
+from qurate.environments.scenarios import interest_evolution_references, shop_references, toy_references
+from qurate.environments.scenarios.interest_evolution import N_TOPICS, InterestEvolution
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
 from qurate.errors import Code, UserError, nearest
@@ -24,6 +26,7 @@ from qurate.types import Policy
 if TYPE_CHECKING:
     from qurate.environments.to_gymnasium import RecommenderEnv, RecommenderVectorEnv
 
+NUMBER = re.compile(r"-?\d+(?P<fraction>\.\d+)?")
 MakeReference = Callable[[BatchedEngine], Policy]
 
 
@@ -58,6 +61,7 @@ class WorldRecord:
         largest_slate: how many items may be shown at once.
         references: policies that see its latent state, the least far-sighted first.
         needs: packages beyond qurate's own that must be installed.
+        n_candidates: items offered per decision, if nothing else is asked for; None = the whole catalogue.
     """
 
     gymnasium_id: str
@@ -67,6 +71,11 @@ class WorldRecord:
     largest_slate: float = math.inf
     references: Mapping[str, MakeReference] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    n_candidates: int | None = None
+
+
+def _interest_evolution(n_items: int, strength: float, world_seed: int) -> World:
+    return InterestEvolution(strength)
 
 
 def _shop(n_items: int, strength: float, world_seed: int) -> World:
@@ -94,6 +103,14 @@ WORLDS: dict[str, WorldRecord] = {
         options={"n_items": Option(300, 2), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
         references={"true_myopic": shop_references.true_myopic, "far_sighted": shop_references.far_sighted},
     ),
+    "interest_evolution": WorldRecord(
+        "qurate/InterestEvolution-v0",
+        _interest_evolution,
+        max_steps=500,  # no visit takes more: a decision costs at least 0.45 of the 200 minutes
+        options={"n_items": Option(N_TOPICS, N_TOPICS, N_TOPICS), "strength": Option(1.0, 0, 1), "world_seed": Option(0, 0, 0)},
+        references={"true_myopic": interest_evolution_references.true_myopic, "far_sighted": interest_evolution_references.far_sighted},
+        n_candidates=10,
+    ),
     "toy_chain": _toy("toy_chain", "qurate/ToyChain-v0"),
     "toy_clickbait": _toy("toy_clickbait", "qurate/ToyClickbait-v0"),
     "toy_satiation": _toy("toy_satiation", "qurate/ToySatiation-v0"),
@@ -101,16 +118,19 @@ WORLDS: dict[str, WorldRecord] = {
 
 
 def is_world(name: str) -> bool:
-    """Whether `name` is a world of qurate, by name or Gymnasium id; other names may be Gymnasium tasks (from_gymnasium.py)."""
+    """Whether `name` is a world of qurate, by name or Gymnasium id, with arguments or without; other names may be Gymnasium tasks
+    (from_gymnasium.py)."""
+    name = name.split(",")[0]
     return name in WORLDS or any(name == record.gymnasium_id for record in WORLDS.values())
 
 
 def environment_name(name: str) -> str:
-    """The short name of a world given by name or Gymnasium id.
+    """The short name of a world given by name or Gymnasium id, without the arguments that may follow it.
 
     Raises:
         UserError: unknown; the nearest name is named.
     """
+    name = name.split(",")[0]
     by_id = {record.gymnasium_id: short for short, record in WORLDS.items()}
     short = by_id.get(name, name)
     if short not in WORLDS:
@@ -137,15 +157,16 @@ def make_engine(
     """The batched engine of a world.
 
     Args:
-        name: one of `WORLDS`, or its Gymnasium id.
-        n_items: catalogue size (shop: default 300; a toy's is fixed).
+        name: one of `WORLDS`, or its Gymnasium id; arguments may follow it, "shop,slate_size=4,strength=0.5", and stand above those
+            that are given by keyword.
+        n_items: catalogue size (shop: default 300; elsewhere it is fixed).
         slate_size: items shown at once (toys: 1).
-        n_candidates: items offered per decision; None = the whole catalogue.
-        max_steps: decisions until truncation (default: shop 60, toys 200).
+        n_candidates: items offered per decision; None = the whole catalogue (interest_evolution: 10).
+        max_steps: decisions until truncation (default: shop 60, toys 200, interest_evolution 500: no visit is as long).
         window: rows of history in an observation.
         observe: False leaves observations out, for policies that do not look.
         options: the world's own. Shop: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
-            which catalogue it has). The customers come from `reset(seed, n)`.
+            which catalogue it has). interest_evolution: strength (0 to 1). The customers come from `reset(seed, n)`.
 
     Raises:
         UserError: unknown name or option, an argument out of range, or a package that is not installed.
@@ -154,8 +175,13 @@ def make_engine(
     >>> engine.reset(seed=0, n=4).actions.candidates.shape
     (4, 50)
     """
+    if "," in name:
+        name, own = named_arguments(name)
+        asked = {"n_items": n_items, "slate_size": slate_size, "n_candidates": n_candidates, "max_steps": max_steps}
+        return make_engine(name, **{**asked, "window": window, "observe": observe, **options, **own})
     short = environment_name(name)
     record = WORLDS[short]
+    n_candidates = record.n_candidates if n_candidates is None else n_candidates
     given: dict[str, float] = {"n_items": n_items} | options if n_items is not None else dict(options)
     for option, value in given.items():
         if option not in record.options:
@@ -168,6 +194,24 @@ def make_engine(
         raise UserError(f"{' and '.join(absent)} for {short}", "nothing installed", where=name, hint="install it", code=Code.BAD_ENV)
     world = record.make(**{option: given.get(option, limits.default) for option, limits in record.options.items()})
     return BatchedEngine(world, window, record.max_steps if max_steps is None else max_steps, slate_size, n_candidates, observe)
+
+
+def named_arguments(name: str) -> tuple[str, dict[str, Any]]:
+    """A world's name and the arguments of `make_engine` that follow it: "shop,slate_size=4" -> ("shop", {"slate_size": 4}).
+
+    Raises:
+        UserError: what follows is no NAME=NUMBER, or an argument comes twice.
+    """
+    short, *parts = name.split(",")
+    own: dict[str, Any] = {}
+    for part in parts:
+        key, _, text = part.partition("=")
+        number = NUMBER.fullmatch(text)
+        if number is None or not key.isidentifier() or key in own:
+            hint = f"for example {short},slate_size=2"
+            raise UserError("each NAME=NUMBER once after a comma", repr(part), where=f"--env {name}", hint=hint, code=Code.BAD_OPTIONS)
+        own[key] = float(text) if number["fraction"] else int(text)
+    return short, own
 
 
 def make_env(name: str, **options: Any) -> "RecommenderEnv":

@@ -68,3 +68,16 @@ def normals(keys: Keys, offsets: Keys) -> FloatArray:
     total = z.view(np.uint16).reshape(*z.shape, 4).sum(axis=-1, dtype=np.int32)
     normal: FloatArray = (total - np.int32(131070)).astype(np.float32) * np.float32(3.0**0.5 / 65535.0)
     return normal
+
+
+def uniform_items(keys: Keys, k: int, n_items: int) -> IntArray:
+    """k items 1..n_items for each of `keys` [B, 1], each drawn uniformly from all of them, int64 [B, k].
+
+    A hash gives four draws of 16 bits each, so a probability is off by at most 1 / 65,536 of 1.
+    """
+    z = mix(keys + np.arange(-(-k // 4), dtype=np.uint64) * GOLDEN)
+    drawn = z.view(np.uint16)[:, :k].astype(np.int64)
+    drawn *= n_items
+    drawn >>= 16
+    drawn += 1
+    return drawn

@@ -18,7 +18,7 @@ from qurate.environments.log_writer import simulate
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.rollouts import customers_seed, rollout
-from qurate.evaluation.static_list import best_static
+from qurate.evaluation.static_list import StaticSearch, best_static
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -43,7 +43,8 @@ def baseline_in(name: str, engine: BatchedEngine, seed: int, log: RandomLog) -> 
     if name == "popularity":
         return ScoredPolicy(popularity_in(engine, seed, LOG_CUSTOMERS), slate_size=engine.slate_size)
     if name == "static":
-        return best_static(engine, random_policy(), customers_seed(seed, "bounds"))
+        k = engine.slate_size
+        return best_static(engine, random_policy(k), customers_seed(seed, "bounds"), StaticSearch(slate_size=k))
     return fitted_policy(name, log(seed), engine)
 
 

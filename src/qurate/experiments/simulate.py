@@ -47,7 +47,7 @@ def simulate_log(
 def _world_and_policy(scenario: str, policy: str, seed: int, slate: int) -> tuple[BatchedEngine, Policy]:
     engine = make_engine(scenario, slate_size=slate)
     if policy == "random":
-        return engine, random_policy(slate)
+        return engine, random_policy(engine.slate_size)
     if policy == "popularity":
         return engine, present_recommender(engine, seed, LOG_CUSTOMERS)
     if not Path(policy).is_dir():

@@ -82,7 +82,10 @@ class TranslatedEngine:
         if final is not None:
             final = final._replace(candidates=self.translation.items[final.candidates])
         return feedback._replace(
-            obs=self.translation.observation(feedback.obs), rows=self.translation.rows(feedback.rows), final_actions=final
+            obs=self.translation.observation(feedback.obs),
+            rows=self.translation.rows(feedback.rows),
+            final_actions=final,
+            user=None if feedback.user is None else self.translation.user(feedback.user),
         )
 
 

@@ -146,7 +146,7 @@ class OnlineWriter:
         self.tables = Tables(
             rows=np.zeros((lanes * (self.lane_rows + window), 4), np.int32),
             history_end=np.zeros(slots, np.int64), depth=np.zeros(slots, np.uint16), last_gap=np.zeros(slots, np.float32),
-            user=np.zeros(slots, np.int32), clock=np.zeros(slots, np.int64), discount=np.zeros(slots, np.float32),
+            user=np.arange(slots, dtype=np.int32), clock=np.zeros(slots, np.int64), discount=np.zeros(slots, np.float32),
             next_state=np.full(slots, NO_ACTION, np.int32), censored=np.zeros(slots, np.bool_), explored=np.zeros(slots, np.bool_),
             state_reward=reward,
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
@@ -158,7 +158,6 @@ class OnlineWriter:
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
         self.head = np.zeros(lanes, np.int64)  # rows ever written per lane
         self.episode_head = np.zeros(lanes, np.int64)  # `head` when the present customer came
-        self.episodes = np.zeros(lanes, np.int64)
         self.newest_time = np.zeros(lanes, np.int64)
         self._lane = np.arange(lanes)
 
@@ -167,23 +166,18 @@ class OnlineWriter:
 
     def begin(self, observation: Observation, clock: NDArray[np.int64]) -> None:
         """The first states of all lanes, after `reset`."""
-        self._new_customers(self._lane, observation.state.user)
-        self._open(self._lane, clock, observation.actions)
+        self.episode_head[:] = self.head
+        self._open(self._lane, clock, observation.actions, observation.state.user)
 
-    def _new_customers(self, lanes: NDArray[np.int64], user: FloatArray) -> None:
-        self.episodes[lanes] += 1
-        self.episode_head[lanes] = self.head[lanes]
-        self.tables.user_features[self._slot(self.episodes[lanes], lanes)] = user
-
-    def _open(self, lanes: NDArray[np.int64], clock: NDArray[np.int64], actions: Actions) -> None:
-        """A new state slot in each of `lanes`, decided at `clock` [len(lanes)] among `actions` of all lanes."""
+    def _open(self, lanes: NDArray[np.int64], clock: NDArray[np.int64], actions: Actions, user: FloatArray) -> None:
+        """A new state slot in each of `lanes`, decided at `clock` [len(lanes)] among `actions` of all lanes by `user` [len(lanes), U]."""
         t, slot = self.tables, self._slot(self.written[lanes], lanes)
         depth = self.head[lanes] - self.episode_head[lanes]
         t.history_end[slot] = self.head[lanes]
         t.clock[slot] = clock
         t.depth[slot] = np.minimum(depth, self.store.window)
         t.last_gap[slot] = np.where(depth > 0, gap_seconds(clock - self.newest_time[lanes]), 0)
-        t.user[slot] = self._slot(self.episodes[lanes], lanes)
+        t.user_features[slot] = user  # of each state: some worlds' customers change
         t.next_state[slot] = NO_ACTION
         if len(t.candidates):
             candidates = np.where(actions.mask[lanes] != 0, actions.candidates[lanes], 0)
@@ -204,11 +198,12 @@ class OnlineWriter:
         going_on = self._lane[~feedback.terminated]
         t.next_state[slot] = -1
         t.next_state[slot[going_on]] = self._slot(self.written[going_on], going_on)
-        self._open(going_on, feedback.clock[going_on], _successor_actions(feedback))  # of a truncated lane: keeps NO_ACTION for ever
+        user = (t.user_features[slot] if feedback.user is None else feedback.user)[going_on]
+        self._open(going_on, feedback.clock[going_on], _successor_actions(feedback), user)  # of a truncated lane: keeps NO_ACTION for ever
         ended = np.flatnonzero(feedback.terminated | feedback.truncated)
         if len(ended):
-            self._new_customers(ended, feedback.obs.state.user[ended])
-            self._open(ended, feedback.clock[ended], feedback.obs.actions)
+            self.episode_head[ended] = self.head[ended]
+            self._open(ended, feedback.clock[ended], feedback.obs.actions, feedback.obs.state.user[ended])
         return slot
 
     def _append_rows(self, rows: EventRows) -> None:
@@ -245,7 +240,6 @@ class OnlineWriter:
             "clock",
             "depth",
             "last_gap",
-            "user",
             "discount",
             "next_state",
             "censored",
@@ -255,7 +249,7 @@ class OnlineWriter:
             "user_features",
             "candidates",
         )
-        own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "episodes", "newest_time")}
+        own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "newest_time")}
         return own | {f"tables.{name}": getattr(self.tables, name) for name in changing}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:

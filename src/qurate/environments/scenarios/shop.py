@@ -100,6 +100,7 @@ class Shop:
     """
 
     has_values = False
+    with_replacement = False
     rows_per_step = 5  # shown, click, cart, purchase, a postponed purchase
     state_names: tuple[str, ...] = ("taste", "satiation", "sensitivity", "trust", "pending", "pending_since")
 

@@ -104,6 +104,7 @@ class ToyWorld:
     """
 
     has_values = True
+    with_replacement = False
     rows_per_step = 2  # shown, watch
     state_names: tuple[str, ...] = ("state",)
 
