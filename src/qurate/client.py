@@ -96,6 +96,7 @@ class Client:
         candidates: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         context: Mapping[str, Any] | None = None,
+        candidate_features: Mapping[str, Sequence[float | None]] | None = None,
         explain: bool = False,
     ) -> Decision:
         """What to show now; the answer is in the service's log with its probabilities.
@@ -106,13 +107,15 @@ class Client:
             candidates: item ids to choose from; None = all that are available.
             exclude: item ids not to show.
             context: the customer's features by name.
+            candidate_features: what is known of each of `candidates` at this moment, by name, in their order.
             explain: also what each item is worth now and later.
 
         Raises:
             UserError: the service refused the request.
             MachineError: no answer came. Nothing is sent again: the decision may be in the log.
         """
-        asked = {"user_id": user_id, "session_id": session_id, "candidates": candidates, "context": context}
+        asked = {"user_id": user_id, "session_id": session_id, "candidates": candidates, "context": context,
+                 "candidate_features": candidate_features}  # fmt: skip
         body: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         body |= {"k": k, "exclude": list(exclude), "explain": explain}
         return self._decoded(self._once("POST", "/v1/recommend", body), Decision)

@@ -79,6 +79,7 @@ class Code(StrEnum):
     BAD_HISTORY = "bad_history"
     BAD_HOST = "bad_host"
     BAD_IDS = "bad_ids"
+    BAD_CANDIDATE_FEATURES = "bad_candidate_features"
     BAD_K = "bad_k"
     BAD_KEY = "bad_key"
     BAD_LINE_ENDS = "bad_line_ends"

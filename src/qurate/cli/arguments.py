@@ -1,14 +1,12 @@
 """How the command line reads what was typed: times, shares, lists, and the errors of the parser."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qurate.errors import Code, UserError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 GLOBAL_FLAGS = ("--json", "--quiet")
 GLOBAL_VALUES = ("--seed", "--threads", "--device")
@@ -51,6 +49,21 @@ def pairs(items: Iterable[str], where: str) -> dict[str, str]:
             raise UserError(f"{name} once", "it twice", where=where, hint="leave one of them out", code=Code.DUPLICATE_NAME)
         out[name] = value
     return out
+
+
+def json_object(text: str, where: str) -> dict[str, Any]:
+    """The object that an option's text is.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError("a JSON object", f"{text[:60]!r} ({error})", where=where, code=Code.BAD_OPTIONS) from None
+    if not isinstance(found, dict):
+        raise UserError("a JSON object", repr(text[:60]), where=where, hint='such as {"price": [9.5, 12]}', code=Code.BAD_OPTIONS)
+    return found
 
 
 def ids(items: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qurate.cli.arguments import duration, ids, one_of, pairs, share
+from qurate.cli.arguments import duration, ids, json_object, one_of, pairs, share
 from qurate.cli.logs import Force, Rewards
 from qurate.cli.output import (
     Terminal,
@@ -191,6 +191,9 @@ def recommend(
     candidates: Annotated[
         list[str] | None, typer.Option("--candidates", metavar="IDS", help="choose among these; comma-separated or repeated")
     ] = None,
+    candidate_features: Annotated[
+        str | None, typer.Option("--candidate-features", metavar="JSON", help='what is known of each: {"price": [9.5, null]}')
+    ] = None,
     exclude: Exclude = None,
     explain: Annotated[bool, typer.Option("--explain", help="what each item is worth now and later")] = False,
     all_users: Annotated[bool, typer.Option("--all-users", help="a row for every known user; needs -o")] = False,
@@ -206,8 +209,8 @@ def recommend(
             hint="choose one",
             code=Code.BAD_OPTIONS,
         )
-    if all_users and (candidates or explain):
-        got = "--candidates or --explain"
+    if all_users and (candidates or explain or candidate_features):
+        got = "--candidates, --candidate-features or --explain"
         raise UserError(
             "-k, --exclude and -o beside --all-users", got, where="qurate recommend", hint="they go with --user", code=Code.BAD_OPTIONS
         )
@@ -216,8 +219,9 @@ def recommend(
         from qurate.models.model import load
 
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
+        known = None if candidate_features is None else json_object(candidate_features, "--candidate-features")
         loaded = load(model)
-        decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, seed=seed)
+        decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, candidate_features=known, seed=seed)
         note_exclusion(terminal, loaded, ids(exclude or ()))
         return print_decision(terminal, decision, k, loaded)
     file_format(output)

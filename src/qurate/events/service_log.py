@@ -10,7 +10,7 @@ import apsw
 import polars as pl
 
 from qurate.errors import Code, MachineError, UserError
-from qurate.events.schema import DECISION_COLUMNS, EVENT_COLUMNS, EXCLUDED, EventLog, empty_rejects
+from qurate.events.schema import CANDIDATE, DECISION_COLUMNS, EVENT_COLUMNS, EXCLUDED, EventLog, empty_rejects
 from qurate.events.side_tables import features_beside
 
 BATCH = 50_000
@@ -21,8 +21,11 @@ BUSY_MS = 5_000
 EVENTS_SQL = (
     """SELECT event_id, user_id, item_id, type, timestamp_us, value, session_id, decision_id, props, seq FROM events ORDER BY seq"""
 )
-DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of, excluded
+DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of, excluded{more}
 FROM decisions ORDER BY seq"""
+FEATURES_SQL = (
+    "SELECT DISTINCT key FROM decisions, json_each(decisions.candidate_features) WHERE candidate_features IS NOT NULL ORDER BY key"
+)
 CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""
 
 
@@ -40,7 +43,7 @@ def read_store(path: Path) -> EventLog:
             # One read transaction: events and decisions of the same moment, whatever the service writes meanwhile.
             with store:
                 events = _read(store, EVENTS_SQL, _event, EVENT_COLUMNS)
-                answers = _read(store, DECISIONS_SQL, _decision, DECISION_COLUMNS | EXCLUDED)
+                answers = _decisions(store)
                 users, changed = _users(store)
         finally:
             store.close()
@@ -142,7 +145,17 @@ def _event(record: Sequence[Any]) -> tuple[Any, ...]:
     return (*fields, None, row)
 
 
-def _decision(record: Sequence[Any]) -> tuple[Any, ...]:
-    decision_id, user_id, time, session_id, shown, propensity, candidates, policy, row, as_of, excluded = record
+def _decisions(store: apsw.Connection) -> pl.DataFrame:
+    """The answers, with what requests said of their candidates (`candidate.NAME`); stores of version 1 have nothing of it."""
+    with_features = int(next(store.execute("PRAGMA user_version"))[0]) >= 2
+    names = [name for (name,) in store.execute(FEATURES_SQL)] if with_features else []
+    columns = DECISION_COLUMNS | EXCLUDED | {CANDIDATE + name: pl.List(pl.Float64()) for name in names}
+    sql = DECISIONS_SQL.format(more=", candidate_features" if names else "")
+    return _read(store, sql, lambda record: _decision(record, names), columns)
+
+
+def _decision(record: Sequence[Any], names: Sequence[str]) -> tuple[Any, ...]:
+    decision_id, user_id, time, session_id, shown, propensity, candidates, policy, row, as_of, excluded, *said = record
     *lists, left_out = (None if text is None else json.loads(text) for text in (shown, propensity, candidates, excluded))
-    return (decision_id, user_id, time, session_id, *lists, policy, None, row, as_of, left_out)
+    features = json.loads(said[0]) if said and said[0] is not None else {}
+    return (decision_id, user_id, time, session_id, *lists, policy, None, row, as_of, left_out, *(features.get(name) for name in names))

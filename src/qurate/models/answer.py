@@ -1,6 +1,6 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class AnswerRequest:
         known: False, or neither a history nor features: the reason is `unknown_user`. The model answers all the same where
             training has met customers without a history (`Answering.supports_cold_start`), else popularity does.
         candidates: item ids to choose from; None = all that are available. Unknown ids cannot be shown.
+        features: by name, what is known of each of `candidates` at this moment, in their order (None or NaN: not known). What the
+            model does not use is not read.
         exclude: item ids that must not be shown.
         seen: item ids that are not shown again (`choosing/seen.py`). Where nothing else is left, they are: popularity answers.
         user: float32 [1, U] encoded features of the customer.
@@ -44,6 +46,7 @@ class AnswerRequest:
     user_id: str | None = None
     known: bool = True
     candidates: Sequence[str] | None = None
+    features: Mapping[str, Sequence[float | None]] | None = None
     exclude: Sequence[str] = ()
     seen: Sequence[str] = ()
     user: FloatArray | None = None
@@ -253,12 +256,32 @@ def _observation(model: ModelParts, requests: Sequence[AnswerRequest], items: In
     if model.lists is not None:
         values = model.lists.values(observation.actions.candidates, observation.state.history_items, clock)
         observation = observation._replace(actions=observation.actions._replace(values=values, columns=COLUMNS))
+    elif any(request.features for request in requests):
+        values, columns = _given_features(model, requests, observation.actions.candidates)
+        observation = observation._replace(actions=observation.actions._replace(values=values, columns=columns))
     if not any(map(len, closed)):
         return observation
     mask = np.array(observation.actions.mask)
     for row, positions in zip(mask, closed):
         row[positions] = 0
     return observation._replace(actions=observation.actions._replace(mask=mask))
+
+
+def _given_features(model: ModelParts, requests: Sequence[AnswerRequest], items: NDArray[np.integer]) -> tuple[FloatArray, tuple[str, ...]]:
+    """What requests say of their candidates, float32 [B, K, G], NaN where they say nothing, and the G names."""
+    names = tuple(sorted({name for request in requests for name in request.features or ()}))
+    out = np.full((*items.shape, len(names)), np.nan, np.float32)
+    for row, own, request in zip(out, items, requests):
+        if not request.features or request.candidates is None:
+            continue
+        index = model.vocabulary.item_index(list(request.candidates))
+        first = dict(zip(reversed(index.tolist()), range(len(index) - 1, -1, -1)))
+        place = np.array([first.get(item, -1) if item else -1 for item in own.tolist()], np.int64)
+        for g, name in enumerate(names):
+            if name in request.features:
+                given = np.array([np.nan if value is None else value for value in request.features[name]], np.float32)
+                row[place >= 0, g] = given[place[place >= 0]]
+    return out, names
 
 
 def _items(

@@ -1,6 +1,6 @@
 """A trained model: load it, save it, ask it what to show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Model(ModelParts):
         history: Sequence[dict[str, Any]] | None = None,
         explain: bool = False,
         *,
+        candidate_features: Mapping[str, Sequence[float | None]] | None = None,
         seed: int = 0,
     ) -> Decision:
         """The k best items for a user of the training log, or for a given history.
@@ -56,18 +57,22 @@ class Model(ModelParts):
             history: events `{"item_id", "type", "timestamp" (ISO text or microseconds), "value"}`, oldest first, in
                 place of those in the log.
             explain: also what each item is worth now and later, where the model estimates it.
+            candidate_features: what is known of each of `candidates` at this moment, by the names of the log's columns
+                `candidate.NAME` (`{"price": [9.5, 12.0]}`), in their order; None where it is not known.
             seed: of the order among items with the same score.
 
         Raises:
-            UserError: k below 1, one text in place of a list of ids, or a history that cannot be read.
+            UserError: k below 1, one text in place of a list of ids, a history that cannot be read, or features of another length
+                than the candidates.
 
         >>> model = qurate.train(log, algorithm="popularity")
         >>> [item.item_id for item in model.recommend(user="u1", k=2, exclude=["i5", "none"]).items]
         ['i0', 'i1']
         """
         return recommend(
-            self, user, k, candidates=candidates, exclude=exclude, context=context, history=history, explain=explain, seed=seed
-        )
+            self, user, k, candidates=candidates, candidate_features=candidate_features, exclude=exclude, context=context,
+            history=history, explain=explain, seed=seed,
+        )  # fmt: skip
 
 
 def load(path: str | Path) -> Model:

@@ -187,6 +187,12 @@ class ModelParts:
         return self.answering.user_spec
 
     @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """Names of what a request may say of each of its candidates and the network uses."""
+        ours = isinstance(self.ranker, NetworkRanker) and self.lists is None
+        return tuple(self.ranker.columns or ()) if ours and isinstance(self.ranker, NetworkRanker) else ()
+
+    @property
     def shown_in_history(self) -> bool:
         """See `Answering`."""
         return self.answering.shown_in_history

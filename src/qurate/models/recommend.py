@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
 from qurate.events.titles import titles
+from qurate.mdp.candidate_features import PLACE
 from qurate.mdp.storage import Dataset
 from qurate.models.answer import AnswerRequest, decide, decide_all, observe
 from qurate.models.histories import EMPTY_HISTORY, Histories, encode_context, parse_history
@@ -86,12 +87,48 @@ def require_catalogue(model: ModelParts, where: str) -> None:
         raise UserError("a model of a catalogue", got, where=where, hint=hint, code=Code.OTHER_ENVIRONMENT)
 
 
+def check_candidate_features(
+    features: Mapping[str, Sequence[float | None]],
+    candidates: Sequence[str] | None,
+    *,
+    where: str,
+    code: Code = Code.BAD_CANDIDATE_FEATURES,
+) -> None:
+    """What is said of candidates must be as long as they are.
+
+    Raises:
+        UserError: there are no candidates, or a list of another length; `code`.
+    """
+    if candidates is None:
+        hint = "name the candidates that these values are of"
+        raise UserError("candidates, as features of candidates are given", "none", where=where, hint=hint, code=code)
+    for name, values in features.items():
+        listed: object = values
+        if not isinstance(listed, list | tuple | np.ndarray) or len(listed) != len(candidates):
+            got = str(len(listed)) if isinstance(listed, list | tuple | np.ndarray) else repr(listed)
+            hint = "give one number for each candidate, in their order; null where it is not known"
+            raise UserError(f"{len(candidates)} numbers for {name}", got, where=f"{where}.{name}", hint=hint, code=code)
+        wrong = [value for value in values if not isinstance(value, int | float | np.number | None) or isinstance(value, bool)]
+        if wrong:
+            raise UserError(f"numbers for {name}", repr(wrong[0]), where=f"{where}.{name}", code=code)
+
+
+def _name_unused(model: ModelParts, features: Mapping[str, object]) -> None:
+    used = model.candidate_columns
+    unused, missing = sorted(set(features) - set(used)), sorted(set(used) - set(features) - {PLACE})
+    if unused:
+        log.warning("note: the model does not use %s of candidates; it uses %s", ", ".join(unused), ", ".join(used) or "nothing of them")
+    if missing and not unused:
+        log.warning("note: the model also uses %s of candidates: not known here", ", ".join(missing))
+
+
 def recommend(
     model: ModelParts,
     user: str | None,
     k: int,
     *,
     candidates: Sequence[str] | None = None,
+    candidate_features: Mapping[str, Sequence[float | None]] | None = None,
     exclude: Sequence[str] = (),
     context: dict[str, Any] | None = None,
     history: Sequence[dict[str, Any]] | None = None,
@@ -124,9 +161,12 @@ def recommend(
     clock = clock_for(model, rows, log_end)
     unwanted, rule = exclusion(model, exclude)
     _name_unknown(model, candidates or (), unwanted)
+    if candidate_features:
+        check_candidate_features(candidate_features, candidates, where="candidate_features")
+        _name_unused(model, candidate_features)
     again = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
     request = AnswerRequest(
-        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, exclude=unwanted,
+        history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, features=candidate_features, exclude=unwanted,
         seen=[model.vocabulary.items[i - 1] for i in again], user=features, explain=explain,
     )  # fmt: skip
     return decide(model, request, rng=np.random.default_rng(seed))

@@ -229,12 +229,14 @@ def decision_request(pending: Pending, known: Known, now_us: int) -> DecisionReq
     """What the model is asked; the clock is after everything in the state, whatever the clocks say."""
     asked, window = pending.request, known.window
     clock_us = max(now_us, max(window.times) + 1) if window.times else now_us
+    candidates, features = distinct_candidates(asked)
     return DecisionRequest(
         user_id=pending.user_id,
         window=window,
         clock_us=clock_us,
         k=asked.k,
-        candidates=None if asked.candidates is None else tuple(dict.fromkeys(asked.candidates)),
+        candidates=candidates,
+        features=features,
         exclude=tuple(dict.fromkeys(asked.exclude)) if asked.exclude else (),
         seen=known.closed_at(clock_us) if known.closed else (),
         context=asked.context,
@@ -242,17 +244,30 @@ def decision_request(pending: Pending, known: Known, now_us: int) -> DecisionReq
     )
 
 
+def distinct_candidates(asked: RecommendRequest) -> tuple[tuple[str, ...] | None, dict[str, tuple[float | None, ...]] | None]:
+    """The different candidates of a request in their order, and what it says of each; of a repeated one what comes first."""
+    if asked.candidates is None:
+        return None, None
+    first = dict(zip(reversed(asked.candidates), range(len(asked.candidates) - 1, -1, -1)))
+    candidates = tuple(dict.fromkeys(asked.candidates))
+    said = asked.candidate_features
+    return candidates, {name: tuple(values[first[item]] for item in candidates) for name, values in said.items()} if said else None
+
+
 def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionRequest, as_of: int, deployment: Deployment) -> DecisionRow:
     """What the log keeps of an answer; of the candidates those that could be chosen.
 
     Items that are not shown again could be where nothing else was left: an answer with one of them had them all to choose from.
     """
-    candidates, again = request.candidates, frozenset(request.seen)
+    candidates, features, again = request.candidates, request.features, frozenset(request.seen)
     offered = again and any(item.item_id in again for item in decision.items)
     left_out = request.exclude if offered else tuple(dict.fromkeys((*request.exclude, *request.seen)))
     if candidates is not None:
         closed = frozenset(left_out)
-        candidates = tuple(item for item in deployment.known(candidates) if item not in closed)
+        kept = [item for item in deployment.known(candidates) if item not in closed]
+        place = dict(zip(candidates, range(len(candidates))))
+        features = {name: tuple(values[place[item]] for item in kept) for name, values in features.items()} if features else None
+        candidates = tuple(kept)
     excluded = deployment.known(left_out) if left_out and candidates is None else ()
     return DecisionRow(
         decision_id=decision.decision_id,
@@ -268,6 +283,7 @@ def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionR
         excluded=_json(excluded) if excluded else None,
         context=None if request.context is None else _json(request.context),
         degraded=decision.degraded,
+        candidate_features=_json(features) if features else None,
     )
 
 

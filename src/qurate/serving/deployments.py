@@ -25,6 +25,7 @@ class DecisionRequest:
         exclude: distinct item ids that may not be shown.
         seen: distinct item ids that are not shown again while anything else is left.
         context: user features by name.
+        features: by name, what is known of each of `candidates` at this moment, in their order.
         explain: also what each item is worth now and later.
     """
 
@@ -36,6 +37,7 @@ class DecisionRequest:
     exclude: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     context: dict[str, Any] | None = None
+    features: dict[str, tuple[float | None, ...]] | None = None
     explain: bool = False
 
 

@@ -101,6 +101,7 @@ class ServedModel:
                 k=request.k,
                 user_id=request.user_id,
                 candidates=request.candidates,
+                features=request.features,
                 exclude=request.exclude,
                 seen=request.seen,
                 user=self._user_features(request.user_id, request.context),

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from qurate.errors import Code, UserError, nearest
+from qurate.models.recommend import check_candidate_features
 from qurate.serving.events import rejection
 from qurate.serving.messages import MAX_ID_BYTES, Event, EventsRequest, LooseEventsRequest, RecommendRequest, Rejection
 
@@ -64,6 +65,8 @@ def parse_recommend(body: bytes) -> RecommendRequest:
         _raise_nul(text)
     if not _one_byte_each(text):
         _check_bytes(request)
+    if request.candidate_features is not None:
+        check_candidate_features(request.candidate_features, request.candidates, where="$.candidate_features", code=Code.INVALID_FIELD)
     return request
 
 
@@ -127,12 +130,12 @@ def _names_differ(body: bytes, request: RecommendRequest) -> bool:
     """True where counting shows that no name stands twice; False leaves it open.
 
     There are as many `":` as names, or more (a text may begin with a colon). Each of the message's fields stands there at
-    most once, and the rest are as many as the context has.
+    most once, and the rest are as many as the context and the features of candidates have.
     """
-    context = request.context or {}
+    context, features = request.context or {}, request.candidate_features or {}
     counts = [body.count(name) for name in _REQUEST_NAMES]
-    known = max(counts) <= 1 and _REQUEST_FIELDS.isdisjoint(context)
-    return known and body.count(b'":') == sum(counts) + len(context) and _plain_names(body)
+    known = max(counts) <= 1 and _REQUEST_FIELDS.isdisjoint(context) and _REQUEST_FIELDS.isdisjoint(features)
+    return known and body.count(b'":') == sum(counts) + len(context) + len(features) and _plain_names(body)
 
 
 def _names_differ_in_events(body: bytes, events: list[Event]) -> bool:

@@ -29,7 +29,10 @@ class EventRow(NamedTuple):
 
 
 class DecisionRow(NamedTuple):
-    """A decision as the store takes it; lists as JSON text, propensities as exact float64."""
+    """A decision as the store takes it; lists as JSON text, propensities as exact float64.
+
+    `candidate_features`: JSON of name -> one number or null for each of `candidates`.
+    """
 
     decision_id: str
     user_id: str
@@ -44,6 +47,7 @@ class DecisionRow(NamedTuple):
     excluded: str | None
     context: str | None
     degraded: str | None
+    candidate_features: str | None = None
 
 
 class StoredRow(NamedTuple):

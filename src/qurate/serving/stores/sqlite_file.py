@@ -12,7 +12,7 @@ import apsw
 from qurate.errors import Code, MachineError, UserError
 from qurate.locks import owner_of, try_lock
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE events(
   seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, item_id TEXT, type TEXT NOT NULL,
@@ -22,15 +22,18 @@ CREATE INDEX events_of_user ON events(user_id);
 CREATE TABLE decisions(
   seq INTEGER PRIMARY KEY, decision_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, session_id TEXT,
   timestamp_us INTEGER NOT NULL, as_of INTEGER NOT NULL, shown TEXT NOT NULL, propensity TEXT NOT NULL, candidates TEXT,
-  policy TEXT NOT NULL, model_version TEXT NOT NULL, excluded TEXT, context TEXT, degraded TEXT);
+  policy TEXT NOT NULL, model_version TEXT NOT NULL, excluded TEXT, context TEXT, degraded TEXT,
+  candidate_features TEXT);
 CREATE INDEX decisions_of_user ON decisions(user_id);
 CREATE TABLE probe(content BLOB);
 """
 EVENT_COLUMNS = "seq, event_id, user_id, item_id, type, timestamp_us, received_us, value, session_id, decision_id, props, sent_us"
 DECISION_COLUMNS = (
     "seq, decision_id, user_id, session_id, timestamp_us, as_of, shown, propensity, candidates, policy, model_version,"
-    " excluded, context, degraded"
+    " excluded, context, degraded, candidate_features"
 )
+SINCE_VERSION_1 = {"decisions": ", candidate_features"}
+"""Columns that stores of version 1 (qurate 0.1) do not have, by table; they are added when the service opens one."""
 
 DISK_ERRORS = apsw.FullError | apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError | apsw.BusyError | apsw.CorruptError
 OUR_COLUMNS = {"events": EVENT_COLUMNS, "decisions": DECISION_COLUMNS}
@@ -92,6 +95,10 @@ def open_database(path: Path) -> apsw.Connection:
                 for statement in SCHEMA.split(";"):
                     connection.execute(statement).fetchall()
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}").fetchall()
+        elif version == 1:
+            with connection:
+                connection.execute("ALTER TABLE decisions ADD COLUMN candidate_features TEXT").fetchall()
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}").fetchall()
     except apsw.NotADBError:
         raise _not_ours(path, "another file") from None
     except apsw.Error as error:
@@ -124,7 +131,8 @@ def _check_ours(connection: apsw.Connection, path: Path) -> int:
         )
     for table, ours in OUR_COLUMNS.items():
         columns = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
-        if version < 1 or columns != ours.split(", "):
+        since = SINCE_VERSION_1.get(table, "") if version == 1 else ""
+        if version < 1 or columns != ours.removesuffix(since).split(", "):
             raise _not_ours(path, f"a database of another program (tables {', '.join(sorted(tables))[:100]})")
     return version
 
