@@ -42,11 +42,13 @@ def test_which_ids_are_atari_games() -> None:
     ]
 
 
-class TestBreakout:
-    @pytest.fixture(autouse=True, scope="class")
-    def installed(self) -> None:
-        pytest.importorskip("ale_py")
+@pytest.fixture
+def installed() -> None:
+    pytest.importorskip("ale_py")
 
+
+@pytest.mark.usefixtures("installed")
+class TestBreakout:
     def test_shapes_and_limits(self) -> None:
         engine = make_task("ALE/Breakout-v5")
         assert (engine.spec.numbers_shape, engine.spec.n_actions, engine.frames, engine.max_steps) == ((4, 84, 84), 4, 4, 27_000)
