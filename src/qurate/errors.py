@@ -124,6 +124,7 @@ class Code(StrEnum):
     ILLEGAL_ACTION = "illegal_action"
     LEAVE_WITHOUT_CHURN = "leave_without_churn"
     MISSING_COLUMN = "missing_column"
+    MISSING_EXTRA = "missing_extra"
     MISSING_OPTION = "missing_option"
     MISSING_VALUE = "missing_value"
     MIXED_LAYOUTS = "mixed_layouts"

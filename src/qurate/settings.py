@@ -18,6 +18,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Shape of the Q-network."""
 
     hidden: Annotated[int, Meta(ge=4, le=4096, description="units per layer")] = 64
+    filters: Annotated[int, Meta(ge=1, le=512, description="of the first convolution of large images; the others have twice as many")] = 32
     encoder: Annotated[Literal["mean", "gru"], Meta(description="how the history becomes a vector")] = "mean"
     window: Annotated[int, Meta(ge=1, le=1000, description="events of history a state holds")] = 50
     embedding_dim: Annotated[int, Meta(ge=2, le=1024, description="dimensions of an item vector")] = 32
@@ -63,6 +64,7 @@ class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     loss: Annotated[Literal["squared", "huber"], Meta(description="of the reward and TD errors")] = "squared"
     later_weight: Annotated[float, Meta(gt=0.0, le=1.0, description="share with which errors of `later` count beside those of `now`")] = 0.3
     double: Annotated[bool, Meta(description="online network picks, target network values the next action")] = False
+    adam_eps: Annotated[float, Meta(gt=0.0, le=1.0, description="added to the root of Adam's second moment")] = 1e-8
     ema: Annotated[float, Meta(ge=0.0, lt=1.0, description="decay of the averaged weights that are kept; 0 = last weights")] = 0.999
 
 
@@ -92,6 +94,12 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     replay_capacity: Annotated[int, Meta(ge=1, description="decisions kept when learning online")] = 200_000
     update_every: Annotated[int, Meta(ge=1, description="decisions per update when learning online")] = 4
+    lanes: Annotated[int, Meta(ge=1, le=4096, description="customers, or copies of a task, met at once when learning online")] = 64
+    warm_up: Annotated[int, Meta(ge=0, description="decisions before the first update when learning online")] = 1_000
+    reward_clip: Annotated[
+        float, Meta(ge=0.0, description="rewards beyond +- this are cut before they are learned from, online; 0 = never")
+    ] = 0.0
+    life_ends: Annotated[bool, Meta(description="losing a life of a game ends the return that is learned, though the game goes on")] = False
     prioritised: Annotated[bool, Meta(description="sample by the size of the last TD error")] = False
     priority_alpha: Annotated[float, Meta(ge=0.0, le=1.0, description="exponent of the priorities; 0 = uniform")] = 0.6
     priority_beta: Annotated[float, Meta(ge=0.0, le=1.0, description="exponent of the importance weights at the start; it ends at 1")] = 0.4

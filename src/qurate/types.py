@@ -158,6 +158,7 @@ class Feedback(NamedTuple):
     final: Any = None  # where an episode was truncated: the state before the reset [B, ...]; None from worlds of events, whose rows hold it
     final_actions: Actions | None = None  # the actions open in that state; None: nobody truncated, or the catalogue at `clock`
     user: FloatArray | None = None  # [B, U] what is seen of the *same* customers after the step, before any reset; None: it never changes
+    life_lost: NDArray[np.bool_] | None = None  # [B] a life of a game was lost, and the game goes on; None: a task without lives
 
 
 @dataclass(frozen=True, slots=True)

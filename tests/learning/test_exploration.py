@@ -26,13 +26,13 @@ def test_customers_explore_alike_or_from_epsilon_to_one_in_equal_ratios() -> Non
 
 @pytest.mark.parametrize(("epsilon", "least", "most"), [(0.0, 0.0, 0.0), (0.5, 0.4, 0.6), (1.0, 0.95, 1.0)])
 def test_the_replay_knows_which_actions_were_exploration(epsilon: float, least: float, most: float) -> None:
-    settings = from_flat({"window": 4, "epsilon_start": epsilon, "epsilon_end": epsilon})
+    settings = from_flat({"window": 4, "epsilon_start": epsilon, "epsilon_end": epsilon, "warm_up": 10_000})
     engine = make_engine("shop", window=4)
     model = fresh_model(engine, settings, "dqn", 0, "shop")
     writer = OnlineWriter(32, 3_200, 4, engine.component_weights, Availability.always(engine.n_items), model.user_dim, 0.9, 1e5)
     learner = Learner(model.network, make_objective("dqn", settings), settings.learning)
     rng = np.random.default_rng(0)
-    loop = train_online(learner, engine, writer, OnlineSampler(writer), rng, settings, seed=0, warmup=10_000)
+    loop = train_online(learner, engine, writer, OnlineSampler(writer), rng, settings, seed=0)
     for _ in range(20):
         next(loop)
     explored = writer.tables.explored[writer.tables.action > 0]

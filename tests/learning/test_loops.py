@@ -87,17 +87,17 @@ class World:
         )  # fmt: skip
 
 
-def settings(**exploration: Any) -> Settings:
+def settings(warm_up: int = 0, **exploration: Any) -> Settings:
     return Settings(
         learning=LearningSettings(batch_size=2, n_step=3),
-        replay=ReplaySettings(update_every=3),
+        replay=ReplaySettings(update_every=3, warm_up=warm_up),
         exploration=ExplorationSettings(**{"epsilon_start": 0.0, "epsilon_end": 0.0, "epsilon_steps": 1, **exploration}),
     )
 
 
 def online(recorder: Recorder, warmup: int = 0, components: Any = (2, 0), **exploration: Any) -> Any:
     rng = np.random.default_rng(0)
-    return train_online(recorder, World(), recorder, recorder, rng, settings(**exploration), seed=0, components=components, warmup=warmup)  # type: ignore[arg-type]
+    return train_online(recorder, World(), recorder, recorder, rng, settings(warmup, **exploration), seed=0, components=components)  # type: ignore[arg-type]
 
 
 def test_epsilon_falls_in_a_line_and_then_stays() -> None:

@@ -66,10 +66,6 @@ def options(
     """Recommendations that pay off over time: deep Q-learning from your event log to a service."""
     if device not in DEVICES:
         raise UserError("auto, cpu or cuda", repr(device), where="--device", hint=nearest(device, DEVICES), code=Code.UNKNOWN_DEVICE)
-    if device == "cuda":
-        raise UserError(
-            "auto or cpu", "cuda", where="--device", hint="this version computes on the CPU; leave the option out", code=Code.NO_DEVICE
-        )
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read by torch when a command imports it
         os.environ[name] = str(threads)
     library_notes(quiet)

@@ -83,6 +83,7 @@ def train(
             start=start,
             histories=False if no_histories else None,
             keep_diverged=keep_diverged,
+            device=terminal.device,
             progress=lambda done, wanted, figures: progress("training", done, wanted),
             **settings,
         )

@@ -11,8 +11,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.wrappers import FrameStackObservation
 from numpy.typing import NDArray
 
+from qurate.environments.atari import atari_vectors, is_atari
 from qurate.environments.observation_layout import MASK, Layout, TaskSpec
 from qurate.environments.registry import WORLDS
 from qurate.errors import Code, QurateError, UserError, nearest
@@ -46,7 +48,9 @@ class GymnasiumEngine:
         make_vector: gives a vector environment of n lanes; it must declare its autoreset mode.
         name: in error messages.
 
-    Attributes: `spec`, what a network must know; `max_steps`, the step limit of an episode if one is known, else None.
+    Attributes: `spec`, what a network must know; `max_steps`, the step limit of an episode if one is known, else None; `frames`, the
+    number of frames that an observation stacks (1 = not known to be a stack); `overlaps`, whether the environments compute on
+    their own between `send` and `receive`.
     """
 
     restores_exactly = False
@@ -68,6 +72,8 @@ class GymnasiumEngine:
         self._space, self._start = self._vector.single_observation_space, int(action.start)
         self._layout = layout = Layout.of(self._space, name)
         self.n_items = n = int(action.n)
+        self.frames = _stacked_frames(self._vector) if layout.pixels else 1
+        self.overlaps = hasattr(self._vector, "step_async")
         self.spec = TaskSpec(layout.numbers_shape, np.dtype(np.uint8 if layout.pixels else np.float32), layout.sizes, n)
         limit = None if self._vector.spec is None else self._vector.spec.max_episode_steps
         self.max_steps: int | None = limit if limit is not None else _step_limit(self._vector)
@@ -102,9 +108,21 @@ class GymnasiumEngine:
             UserError: an illegal action; or the environment fails, or gives what is not finite or does not fit its spaces. The
                 message names the step, counted from 1 since `reset`.
         """
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: NDArray[np.int64]) -> None:
+        """Begins the step that `receive` ends, see `step`."""
         self._check_actions(actions)
         self._step += 1
-        raw, reward, terminated, truncated, infos = self._call(self._vector.step, actions + self._start)
+        self._sent = actions + self._start
+        if self.overlaps:
+            self._call(self._vector.step_async, self._sent)
+
+    def receive(self) -> Feedback:
+        """What the step brought that `send` began, see `step`."""
+        result = self._call(self._vector.step_wait) if self.overlaps else self._call(self._vector.step, self._sent)
+        raw, reward, terminated, truncated, infos = result
         reward = self._checked_reward(reward)
         terminated = np.asarray(terminated, np.bool_)
         truncated = np.asarray(truncated, np.bool_) & ~terminated
@@ -123,6 +141,7 @@ class GymnasiumEngine:
         return Feedback(
             self._observe(state, mask), reward, reward[:, None], terminated, truncated, np.full(self.n, -1), _no_rows(), self._clock,
             np.zeros(self.n, np.float32), final, None if final_mask is None else Actions(self._candidates, final_mask),
+            life_lost=infos.get("life_lost"),
         )  # fmt: skip
 
     def state(self) -> dict[str, NDArray[np.generic]]:
@@ -242,6 +261,8 @@ def make_task(name: str, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP
         UserError: an unknown id, module or factory; a factory that fails or returns something else; spaces that are not
             supported.
     """
+    if is_atari(name):
+        return GymnasiumEngine(atari_vectors(name), name)
     make = _factory(name) if ":" in name else None
     spec = None if make is not None else _registered(name.rpartition(":")[2])
     if spec is not None and spec.entry_point is None:
@@ -299,10 +320,20 @@ def _registered(name: str) -> Any:
 
 
 def _step_limit(vector: VectorEnv[Any, Any, Any]) -> int | None:
-    """The step limit that the first single environment declares."""
+    """The step limit that the vector environment or its first single one declares."""
+    if hasattr(vector, "max_decisions"):
+        return int(vector.max_decisions)
     envs = getattr(vector, "envs", [])
     spec = envs[0].spec if envs else None
     return None if spec is None else spec.max_episode_steps
+
+
+def _stacked_frames(vector: VectorEnv[Any, Any, Any]) -> int:
+    """How many frames an observation stacks: what the vector environment declares, or the outermost wrapper of a single one; else 1."""
+    envs = getattr(vector, "envs", [])
+    if envs and isinstance(envs[0], FrameStackObservation) and len(envs[0].observation_space.shape or ()) == 3:
+        return int(envs[0].stack_size)
+    return int(getattr(vector, "stacked_frames", 1))
 
 
 def _no_rows() -> EventRows:

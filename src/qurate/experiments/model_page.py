@@ -106,17 +106,19 @@ def _curve(model: Model) -> str:
     curve = [point for point in model.metrics.get("curve", []) if "loss" in point]
     if len(curve) < 2:
         return "<h2>While it learned</h2><p>No curve: it is fitted in one pass, or ran too short.</p>"
-    steps = [float(point["step"]) for point in curve]
     unit = "updates" if model.environment is None else "decisions"
     said = {
         "loss": "Loss: how far the predictions were off in each batch. It falls, then stays: what is left is chance.",
         "q": "Mean value of what was shown or chosen: it rises from 0; where it still rises at the end, more updates would move it.",
         "reward": "Reward per decision while exploring.",
+        "return": "Mean return of the episodes that ended while exploring, not clipped.",
     }
     out = ["<h2>While it learned</h2>"]
     for key, caption in said.items():
-        if all(key in point for point in curve):
-            out.append(picture(charts.lines([charts.Line(key, steps, [float(point[key]) for point in curve])], unit, key), caption))
+        points = [point for point in curve if key in point]
+        if len(points) > 1:
+            line = charts.Line(key, [float(point["step"]) for point in points], [float(point[key]) for point in points])
+            out.append(picture(charts.lines([line], unit, key), caption))
     return "".join(out)
 
 

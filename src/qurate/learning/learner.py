@@ -50,8 +50,12 @@ class Learner:
         self.target, self.ema = copy.deepcopy(self.module), copy.deepcopy(self.module)
         for frozen in (self.target, self.ema):
             frozen.requires_grad_(False).eval()
-        kind = torch.optim.Adam if optimiser == "adam" else torch.optim.SGD
-        self.optimiser = kind(self.module.parameters(), lr=settings.lr, fused=True)
+        parameters = list(self.module.parameters())
+        self.optimiser: torch.optim.Optimizer = (
+            torch.optim.Adam(parameters, lr=settings.lr, eps=settings.adam_eps, fused=True)
+            if optimiser == "adam"
+            else torch.optim.SGD(parameters, lr=settings.lr, fused=True)
+        )
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
@@ -132,5 +136,6 @@ class Learner:
         state, self._good = copy.deepcopy(state), copy.deepcopy(state)
         for name, part in (("network", self.module), ("target", self.target), ("ema", self.ema), ("optimiser", self.optimiser)):
             part.load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
+        if state["generator"].shape == self.generator.get_state().shape:  # a run that goes on on another device draws other numbers
+            self.generator.set_state(state["generator"])
         self.updates, self.bad_steps, self._bound_target = state["updates"], 0, None

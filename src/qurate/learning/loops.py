@@ -20,7 +20,8 @@ class Progress(NamedTuple):
 
     steps: int
     update: Update | None
-    reward: float  # mean reward per decision of the last batched step; NaN from a log
+    reward: float  # mean reward per decision of the last batched step, before any clipping; NaN from a log
+    returns: Sequence[float] = ()  # undiscounted, of the episodes that ended in this step and were seen whole
 
 
 class Store(Protocol):
@@ -109,16 +110,18 @@ def train_online(
     *,
     seed: int,
     components: Sequence[int] | None = None,
-    warmup: int = 1_000,
     steps: int = 0,
     observation: Observation[Any] | None = None,
+    under_way: bool = False,
 ) -> Iterator[Progress]:
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
     Noisy layers draw new noise at every step, for each customer their own. What the noise chose counts as the policy's own action:
     n-step returns go on over it, as in Rainbow.
 
-    Between two of its items the run is what learner, engine, writer, sampler and `rng` hold: restored, it goes on bit for bit.
+    Where the engine's environments compute on their own (`overlaps`), updates are made meanwhile; they know everything but the
+    step under way. Between two of its items the run is what learner, engine, writer, sampler and `rng` hold: restored, it goes on
+    bit for bit.
 
     Args:
         engine: speaks the learner's action and type indices.
@@ -126,14 +129,22 @@ def train_online(
         sampler: of the writer's transitions.
         seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
-        warmup: decisions before the first update.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
+        under_way: its episodes have begun before.
     """
-    replay, begun = settings.replay, steps
+    replay, begun, overlaps = settings.replay, steps, getattr(engine, "overlaps", False)
     if observation is None:
         observation = engine.reset(seed, writer.lanes)
         writer.begin(observation, np.zeros(writer.lanes, np.int64))
-    lanes, unused = np.arange(writer.lanes), warmup // writer.lanes * writer.lanes
+    lanes, returns = np.arange(writer.lanes), Returns(writer.lanes, under_way)
+    due = Due(replay.update_every, writer.lanes, replay.warm_up)
+
+    def learn(steps: int) -> Update | None:
+        update = None
+        for _ in range(due.after(steps)):
+            update = _update(learner, writer.store, sampler, rng, settings)
+        return update
+
     while True:
         learner.module.eval()
         scores = q_values(learner.network, observation, learner.device, learner.generator)
@@ -142,14 +153,55 @@ def train_online(
         random, _ = epsilon_greedy(scores, mask, 1.0, rng)
         best, _ = epsilon_greedy(scores, mask, 0.0, rng)
         position = np.where(rng.random(writer.lanes) < epsilon, random, best)
-        feedback = engine.step(position)
+        if overlaps:
+            engine.send(position)  # type: ignore[attr-defined]
+            update = learn(steps)
+            feedback = engine.receive()  # type: ignore[attr-defined]
+        else:
+            feedback = engine.step(position)
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
+        reward = float((feedback.components @ writer.weights).mean(dtype=np.float64))
+        ended = returns.add(feedback)
+        if replay.reward_clip:
+            feedback = feedback._replace(components=np.clip(feedback.components, -replay.reward_clip, replay.reward_clip))
         sampler.add(writer.add(observation.actions.candidates[lanes, position], feedback, position != best))
         observation = feedback.obs
-        due = max(steps + writer.lanes - unused, 0) // replay.update_every - max(steps - unused, 0) // replay.update_every
         steps += writer.lanes
-        update = None
-        for _ in range(due):
-            update = _update(learner, writer.store, sampler, rng, settings)
-        yield Progress(steps - begun, update, float((feedback.components @ writer.weights).mean(dtype=np.float64)))
+        if not overlaps:
+            update = learn(steps)
+        yield Progress(steps - begun, update, reward, ended)
+
+
+class Due(NamedTuple):
+    """How many updates are due after each step of all lanes."""
+
+    every: int  # decisions per update
+    lanes: int
+    warm_up: int  # decisions before the first update
+
+    def after(self, steps: int) -> int:
+        """Updates due when `steps` decisions have been made, the last `lanes` of them since the last call."""
+        since = steps - self.warm_up // self.lanes * self.lanes
+        return max(since, 0) // self.every - max(since - self.lanes, 0) // self.every
+
+
+class Returns:
+    """Undiscounted returns of the episodes of each lane.
+
+    Args:
+        under_way: episodes have begun before; the first one of each lane is not counted.
+    """
+
+    def __init__(self, lanes: int, under_way: bool) -> None:
+        self.total, self.whole = np.zeros(lanes), np.full(lanes, not under_way)
+
+    def add(self, feedback: Feedback) -> Sequence[float]:
+        """The returns of those that ended in this step and were seen whole."""
+        self.total += feedback.reward
+        over = feedback.terminated | feedback.truncated
+        if not over.any():
+            return ()
+        ended: list[float] = self.total[over & self.whole].tolist()
+        self.total[over], self.whole[over] = 0.0, True
+        return ended

@@ -51,8 +51,10 @@ class TaskRanker:
 
     def scores(self, observation: Observation[Any]) -> FloatArray:
         """Q of the candidates, float32 [B, K]."""
+        device = next(self.module.parameters()).device
         with torch.no_grad():
-            return self._bound(to_tensors(observation.state)).of(to_tensors(np.array(observation.actions.candidates))).numpy()
+            values = self._bound(to_tensors(observation.state, device))
+            return values.of(to_tensors(np.array(observation.actions.candidates), device)).cpu().numpy()
 
     def values(self, observation: Observation[Any], listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
         """Worth and score of the candidates: the same."""

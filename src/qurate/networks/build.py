@@ -57,7 +57,7 @@ def build_task_network(spec: TaskSpec, settings: Settings, *, seed: int) -> Valu
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sigma0, dueling = s.noisy_sigma if s.noisy else 0.0, s.head == "dueling"
-        network = DenseNetwork(spec, hidden=s.hidden, n_heads=_heads_of(kind) or 1, dueling=dueling, sigma0=sigma0)
+        network = DenseNetwork(spec, hidden=s.hidden, n_heads=_heads_of(kind) or 1, dueling=dueling, sigma0=sigma0, filters=s.filters)
         return _as_distribution(network, settings)
 
 

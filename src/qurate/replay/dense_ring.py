@@ -23,13 +23,16 @@ class DenseRing:
         example: an observation of the task: shapes and kinds of its arrays, and the number of actions.
         weights: float32 [R] of the reward components.
         gamma: discount per step.
+        life_ends: a lost life ends a return, though the game goes on.
     """
 
-    def __init__(self, lanes: int, capacity: int, example: Observation[DenseState], weights: FloatArray, gamma: float) -> None:
-        self.lanes, self.weights, self.gamma = lanes, weights, gamma
+    def __init__(
+        self, lanes: int, capacity: int, example: Observation[DenseState], weights: FloatArray, gamma: float, *, life_ends: bool = False
+    ) -> None:
+        self.lanes, self.weights, self.gamma, self.life_ends = lanes, weights, gamma, life_ends
         self.lane_states = max(8, -(-capacity // lanes))
         slots, actions = lanes * self.lane_states, example.actions.mask.shape[1]
-        self.states = DenseState(*(np.zeros((slots, *part.shape[1:]), part.dtype) for part in example.state))
+        self._make_room(slots, example.state)
         self.mask = np.ones((slots, actions + 1), np.bool_)
         self.mask[:, 0] = False
         self.action = np.full(slots, OPEN, np.int32)
@@ -44,17 +47,32 @@ class DenseRing:
         """Where batches come from: the ring itself."""
         return self
 
+    def _make_room(self, slots: int, example: DenseState) -> None:
+        self.states = DenseState(*(np.zeros((slots, *part.shape[1:]), part.dtype) for part in example))
+
+    def _write(self, slot: IntArray, state: DenseState) -> None:
+        """Puts states [n] into slots [n]."""
+        for kept, new in zip(self.states, state):
+            kept[slot] = new
+
+    def _read(self, slot: IntArray) -> DenseState:
+        """The states in slots [n]."""
+        return take_rows(self.states, slot)
+
+    def _lead(self, lanes: IntArray, state: DenseState) -> None:
+        """What must stand before the first states of episodes; nothing where a slot holds a whole state."""
+
     def _slot(self, count: IntArray, lanes: IntArray) -> IntArray:
         return lanes * self.lane_states + count % self.lane_states
 
     def begin(self, observation: Observation[DenseState], clock: IntArray) -> None:
         """The first states of all lanes, after `reset`."""
+        self._lead(self._lane, observation.state)
         self._open(self._lane, observation.state, observation.actions.mask)
 
     def _open(self, lanes: IntArray, state: DenseState, mask: NDArray[np.int8]) -> None:
         slot = self._slot(self.written[lanes], lanes)
-        for kept, new in zip(self.states, state):
-            kept[slot] = new
+        self._write(slot, state)
         self.mask[slot, 1:] = mask
         self.action[slot] = OPEN
         self.written[lanes] += 1
@@ -65,13 +83,19 @@ class DenseRing:
         self.action[slot] = action
         self.explored[slot] = False if explored is None else explored
         self.reward[slot] = feedback.components * self.weights
-        self.discount[slot] = np.where(feedback.terminated, 0, self.gamma)
+        ends = feedback.terminated
+        if self.life_ends and feedback.life_lost is not None:
+            ends = ends | feedback.life_lost
+        self.discount[slot] = np.where(ends, 0, self.gamma)
         cut = np.flatnonzero(feedback.truncated & ~feedback.terminated)
         if len(cut):
             final: DenseState = feedback.final
             actions = feedback.final_actions
             mask = np.ones((self.lanes, self.mask.shape[1] - 1), np.int8) if actions is None else actions.mask
             self._open(cut, take_rows(final, cut), mask[cut])
+        over = np.flatnonzero(feedback.terminated | feedback.truncated)
+        if len(over):
+            self._lead(over, take_rows(feedback.obs.state, over))
         self._open(self._lane, feedback.obs.state, feedback.obs.actions.mask)
         return slot
 
@@ -87,8 +111,8 @@ class DenseRing:
             following = np.where(go, self._next(following, lane), following)
         taken = np.maximum(self.action[following], 0).astype(np.int64)
         return Batch(
-            take_rows(self.states, index), self.action[index].astype(np.int64), reward, later, discount,
-            np.ones(len(index), np.float32), take_rows(self.states, following),
+            self._read(index), self.action[index].astype(np.int64), reward, later, discount,
+            np.ones(len(index), np.float32), self._read(following),
             OpenActions(None, None, None, None, self.mask[following]), taken, index,
             actions=OpenActions(None, None, None, None, self.mask[index]),
         )  # fmt: skip

@@ -27,7 +27,6 @@ from qurate.training.run import Run, StepCallback, consume
 from qurate.training.support import steps_of_events, with_checked_support
 from qurate.types import Availability, Engine
 
-ONLINE_LANES = 64
 ONLINE_STEPS = 60_000
 
 
@@ -60,7 +59,7 @@ def train_in_engine(
     steps: int,
     *,
     settings: Settings | None = None,
-    lanes: int = ONLINE_LANES,
+    lanes: int | None = None,
     budget: float | None = None,
     resumable: bool = False,
     saved: Mapping[str, bytes] | None = None,
@@ -72,7 +71,7 @@ def train_in_engine(
         engine: speaks its own indices; they are translated to the model's.
         seed: of the customers, batches and exploration.
         settings: of learning and exploration; the network's shape stays the model's. Default: the model's own.
-        lanes: customers simulated at once.
+        lanes: customers simulated at once; None = the settings' own.
         budget: seconds after which it stops.
         resumable: put a checkpoint into the model, with the replay.
         saved: the checkpoint of an earlier run, which goes on until it has had `steps` decisions in all.
@@ -83,6 +82,7 @@ def train_in_engine(
     own = model.settings
     refuse_linear(own, "--env")
     settings = msgspec.structs.replace(settings or own, network=own.network, algorithm=own.algorithm)
+    lanes = lanes or settings.replay.lanes
     translation = Translation(engine, model.vocabulary, model.user_spec)
     order = _component_order(model, engine)
     writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed)
@@ -94,7 +94,7 @@ def train_in_engine(
         observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
-        steps=run.steps, observation=observation,
+        steps=run.steps, observation=observation, under_way=saved is not None,
     )  # fmt: skip
     checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
     metrics = consume(checked, run, steps, budget, report)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qurate.environments.given import OBJECT, Environment, name_of, world_of
+from qurate.environments.given import OBJECT, Environment, name_of, task_of, world_of
 from qurate.errors import Code, UserError
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
@@ -15,7 +15,7 @@ from qurate.models.directory import read_checked, read_manifest
 from qurate.models.model import Model, load
 from qurate.training.from_log import train_on_log, with_histories
 from qurate.training.in_environment import train_in_engine
-from qurate.training.on_task import train_on_task
+from qurate.training.on_task import task_device, train_on_task
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, StepCallback
 
@@ -28,7 +28,8 @@ def resume_training(
     seed: int | None,
     limits: Limits,
     histories: bool,
-    report: StepCallback | None,
+    device: str = "auto",
+    report: StepCallback | None = None,
 ) -> Model:
     """Goes on from a checkpoint, with the algorithm, settings and rewards of the saved run.
 
@@ -61,7 +62,7 @@ def resume_training(
             raise UserError(f"the {env} that the model was trained in", got, where=where, hint=hint, code=Code.BAD_RESUME)
         if model.kind == "task":
             limits = Limits(steps=wanted, budget=limits.budget)
-            return train_on_task(env, model.settings, model.algorithm, seed=began, limits=limits, saved=saved, report=report)
+            return _on_task(env, model, began, limits, device, saved, report)
         engine = world_of(env, model.window)
         return train_in_engine(model, engine, began, wanted, budget=limits.budget, resumable=True, saved=saved, report=report)
     dataset = _same_dataset(model, data, where)
@@ -71,6 +72,19 @@ def resume_training(
         limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report,
     )  # fmt: skip
     return with_histories(trained, dataset, histories)
+
+
+def _on_task(
+    env: Environment, model: Model, seed: int, limits: Limits, device: str, saved: Mapping[str, bytes], report: StepCallback | None
+) -> Model:
+    engine = task_of(env)
+    try:
+        place = task_device(engine, device)
+        return train_on_task(
+            engine, name_of(env), model.settings, model.algorithm, seed=seed, limits=limits, device=place, saved=saved, report=report
+        )
+    finally:
+        engine.close()
 
 
 def dataset_place(data: Dataset) -> str | None:

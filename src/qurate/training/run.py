@@ -41,6 +41,8 @@ class Run(msgspec.Struct):
     steps: int = 0
     curve: list[dict[str, float]] = []
     recent: list[tuple[float, float, float | None]] = []  # loss, Q and reward of the updates since the curve's last point
+    returns: list[float] = []  # of the episodes that ended since the curve's last point
+    trained: float = 0.0  # seconds, in all
     alarms: float = 0
     updates: int = 0  # those without a step too
     skipped: int = 0  # updates without a step, because loss or gradient were not finite
@@ -48,16 +50,19 @@ class Run(msgspec.Struct):
 
 def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | None, report: StepCallback | None) -> dict[str, Any]:
     """Runs a loop until `wanted` steps, the budget or Ctrl-C, always between two of its steps; the figures of the run."""
-    began, stopped, every, start = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), run.steps
-    next_point = (start // every + 1) * every
+    began, stopped, every, start, before = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), run.steps, run.trained
+    next_point, last_time = (start // every + 1) * every, began
+    pause = float("inf") if budget is None else budget / CURVE_POINTS  # a budget may end a run long before its steps
     with noticed_ctrl_c() as pressed:
         for step in loop if start < wanted else islice(loop, 0):
-            run.steps = start + step.steps
+            run.steps, now = start + step.steps, time.monotonic()
+            run.trained = before + now - began
+            run.returns.extend(step.returns)
             if step.update is not None:
                 _note(run, step.update.loss, step.update.stats, step.reward)
-            if run.steps >= next_point and run.recent:
-                run.curve.append({"step": run.steps} | _means(run.recent))
-                run.recent, next_point = [], (run.steps // every + 1) * every
+            if (run.steps >= next_point or now - last_time > pause) and run.recent:
+                run.curve.append({"step": run.steps} | _means(run.recent) | _episodes(run))
+                run.recent, run.returns, next_point, last_time = [], [], (run.steps // every + 1) * every, now
                 if report is not None:
                     report(run.steps, wanted, run.curve[-1])
             if run.steps >= wanted:
@@ -65,7 +70,7 @@ def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | Non
             if pressed():
                 stopped = "interrupted"
                 break
-            if budget is not None and time.monotonic() - began > budget:
+            if budget is not None and now - began > budget:
                 stopped = "budget"
                 break
     figures = {"steps": run.steps, "stopped": stopped, "seconds": round(time.monotonic() - began, 2)}
@@ -110,6 +115,13 @@ def _means(recent: Sequence[tuple[float, float, float | None]]) -> dict[str, flo
     """Mean loss and q, and reward where there is one."""
     columns = {"loss": [r[0] for r in recent], "q": [r[1] for r in recent], "reward": [r[2] for r in recent if r[2] is not None]}
     return {name: float(np.mean(values)) for name, values in columns.items() if values}
+
+
+def _episodes(run: Run) -> dict[str, float]:
+    """Mean return of the episodes that ended since the last point, how many they are, and the seconds so far; nothing from a log."""
+    if not run.returns:
+        return {}
+    return {"return": float(np.mean(run.returns)), "episodes": len(run.returns), "seconds": round(run.trained, 1)}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
 from qurate.baselines.registry import FITTED, READS_HISTORY
-from qurate.environments.given import Environment, is_recommender, name_of, world_of
+from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
@@ -20,7 +20,7 @@ from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, fresh_model, refuse_linear, train_in_engine
 from qurate.training.later_from_log import form_for_log
 from qurate.training.log_defaults import log_defaults
-from qurate.training.on_task import TASK_DEFAULTS, train_on_task
+from qurate.training.on_task import TASK_DEFAULTS, task_defaults, task_device, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, StepCallback, refuse_divergence
@@ -42,6 +42,7 @@ def train(
     rewards: str | Mapping[str, Any] | None = None,
     histories: bool | None = None,
     keep_diverged: bool = False,
+    device: str = "auto",
     progress: StepCallback | None = None,
     **settings: Any,
 ) -> Model:
@@ -64,12 +65,13 @@ def train(
         histories: keep the events and features of the users of the dataset in the model, to answer for them. None = yes, or as
             in `start`.
         keep_diverged: return the model of a run whose losses were not finite, too.
+        device: auto, cpu or cuda. auto is a GPU where there is one and observations are large images.
         progress: called now and then.
         settings: see `qurate.settings`.
 
     Raises:
         UserError: unknown names, an option or setting that the algorithm does not have, a dataset from which nothing can be
-            learnt, a checkpoint that does not fit, a run that diverged.
+            learnt, a checkpoint that does not fit, a GPU that is not there, a run that diverged.
 
     >>> qurate.train(log, steps=5, hidden=8)
     Model(dqn, 7 items, trained from a dataset in memory, version unsaved)
@@ -79,13 +81,15 @@ def train(
     limits = _check(data, env, resume, seed, steps, budget)
     if resume is not None:
         given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm, "--from": start}
-        model = resume_training(Path(resume), data, given, seed=seed, limits=limits, histories=histories is not False, report=progress)
+        model = resume_training(
+            Path(resume), data, given, seed=seed, limits=limits, histories=histories is not False, device=device, report=progress
+        )
     elif env is None:
         model = _on_dataset(data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, report=progress)
     else:
         if start is not None:
             raise UserError("a dataset", f"--env {name_of(env)}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
-        model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, report=progress)
+        model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, device=device, report=progress)
     if not keep_diverged:
         refuse_divergence(model.metrics, model.settings, model.weights)
     return model
@@ -99,20 +103,43 @@ def _in_environment(
     *,
     seed: int,
     limits: Limits,
+    device: str,
     report: StepCallback | None,
 ) -> Model:
     """See `train`."""
-    task = not is_recommender(env)
-    chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
-    _refuse_for_environment(name_of(env), algorithm, rewards, task)
+    if not is_recommender(env):
+        return _in_task(env, algorithm, given, rewards, seed=seed, limits=limits, device=device, report=report)
+    chosen = _settings(algorithm, given)
+    _refuse_for_environment(name_of(env), algorithm, rewards, task=False)
     refuse_linear(chosen, name_of(env))
-    if task:
-        return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
     engine = world_of(env, chosen.window)
     model = fresh_model(engine, chosen, algorithm, seed, name_of(env))
     if rewards is not None:
         model = model.with_answering(weights=reweighted(model.components, rewards, name_of(env)))
     return train_in_engine(model, engine, seed, limits.steps or ONLINE_STEPS, budget=limits.budget, resumable=True, report=report)
+
+
+def _in_task(
+    env: Environment,
+    algorithm: str,
+    given: dict[str, Any],
+    rewards: str | Mapping[str, Any] | None,
+    *,
+    seed: int,
+    limits: Limits,
+    device: str,
+    report: StepCallback | None,
+) -> Model:
+    """See `train`."""
+    _settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY)  # a mistake in the options is known before an environment is made
+    _refuse_for_environment(name_of(env), algorithm, rewards, task=True)
+    engine = task_of(env)
+    try:
+        place = task_device(engine, device)
+        chosen = _settings(algorithm, given, task_defaults(engine, place), CATALOGUE_ONLY)
+        return train_on_task(engine, name_of(env), chosen, algorithm, seed=seed, limits=limits, device=place, report=report)
+    finally:
+        engine.close()
 
 
 def _on_dataset(
