@@ -72,5 +72,9 @@ def ends_at_once() -> gymnasium.Env[Any, int]:
     return catch(broken="ends at once")
 
 
+def catch_in_colours(render_mode: str | None = None) -> gymnasium.Env[Any, int]:
+    return catch(render_mode=render_mode)
+
+
 def no_action() -> gymnasium.Env[Any, int]:
     return catch(broken="no action")
