@@ -35,10 +35,6 @@ from qurate.types import Batch, DenseState, OpenActions
 
 GAME, EPSILON, LANES = "ALE/Breakout-v5", 0.001, 16
 CURVE = ("seconds", "decisions", "frames", "updates", "return", "episodes", "epsilon", "loss", "q")
-ROW = (
-    "seed", "device", "machine", "torch", "algorithm", "budget_s", "seconds", "decisions", "frames", "updates", "games", "score",
-    "score_low", "score_high", "score_max", "random", "best_of_curve", "last_of_curve", "settings",
-)  # fmt: skip
 
 
 def scores(act: Any, env: str, games: int, seed: int) -> list[float]:
@@ -94,12 +90,16 @@ def run(args: argparse.Namespace) -> None:
     at_random = np.array(scores(policy(None, 1.0, args.seed), args.env, args.games, 1_000 + args.seed))
     means = np.random.default_rng(0).choice(played, (2_000, len(played))).mean(1)
     returns = [point["return"] for point in metrics["curve"] if "return" in point]
-    row = dict(zip(ROW, (
-        args.seed, place.type, machine(place), torch.__version__, args.algorithm, args.budget, metrics["seconds"], metrics["steps"],
-        4 * metrics["steps"], metrics["updates"], len(played), played.mean(), *np.percentile(means, [2.5, 97.5]), played.max(),
-        at_random.mean(), max(returns, default=0.0), returns[-1] if returns else 0.0,
-        " ".join(f"{k}={v}" for k, v in sorted(flat(model.settings).items()) if k in task_names(args)),
-    )))  # fmt: skip
+    names = task_names(args)
+    low, high = np.percentile(means, [2.5, 97.5])
+    row = {
+        "seed": args.seed, "device": place.type, "machine": machine(place), "torch": torch.__version__, "algorithm": args.algorithm,
+        "budget_s": args.budget, "seconds": metrics["seconds"], "decisions": metrics["steps"], "frames": 4 * metrics["steps"],
+        "updates": metrics["updates"], "games": len(played), "score": float(played.mean()), "score_low": float(low),
+        "score_high": float(high), "score_max": float(played.max()), "random": float(at_random.mean()),
+        "best_of_curve": max(returns, default=0.0), "last_of_curve": returns[-1] if returns else 0.0,
+        "settings": " ".join(f"{k}={v}" for k, v in sorted(flat(model.settings).items()) if k in names),
+    }  # fmt: skip
     append(args.output / "runs.csv", row)
     print({k: v for k, v in row.items() if k != "settings"})
     picture(args.output)
@@ -127,7 +127,7 @@ def write_curve(path: Path, curve: list[dict[str, float]], model: Any) -> None:
 def append(path: Path, row: dict[str, Any]) -> None:
     new = not path.exists()
     with path.open("a", newline="") as file:
-        table = csv.DictWriter(file, ROW)
+        table = csv.DictWriter(file, row)
         if new:
             table.writeheader()
         table.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
@@ -190,10 +190,8 @@ def speed(args: argparse.Namespace) -> None:
         rate = updates / (time.perf_counter() - began)
         print(f"{name}: {rate:.1f} updates/s of batch {size} ({rate * size:,.0f} transitions/s), loss {loss:.4g}")
     for lanes in (settings.replay.lanes, 2 * settings.replay.lanes):
-        engine.reset(0, lanes)
+        act, observation = policy(None, 1.0, 0), engine.reset(1, lanes)
         began, steps = time.perf_counter(), 0
-        act = policy(None, 1.0, 0)
-        observation = engine.reset(1, lanes)
         while time.perf_counter() - began < 3:
             observation = engine.step(act(observation)).obs
             steps += lanes

@@ -146,7 +146,14 @@ def inspect(ctx: typer.Context, dataset: Annotated[Path, typer.Argument(metavar=
     terminal.result(result, lambda: lines({k: listed(v) for k, v in {**result, "most seen": most}.items()}))
 
 
-for command in (model_commands.train, model_commands.evaluate, model_commands.compare, model_commands.recommend, model_commands.serve):
+for command in (
+    model_commands.train,
+    model_commands.evaluate,
+    model_commands.compare,
+    model_commands.recommend,
+    model_commands.play,
+    model_commands.serve,
+):
     app.command(epilog=EPILOG)(command)
 
 

@@ -155,6 +155,25 @@ def evaluate(
     terminal.result(result, lambda: print_evaluation(result))
 
 
+def play(
+    ctx: typer.Context,
+    model: ModelPath,
+    *,
+    env: Annotated[str, typer.Option("--env", metavar="ID", help="a Gymnasium task that draws pictures, or package.module:factory")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="where the GIF goes")],
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="played one after the other")] = 1,
+    force: Force = False,
+) -> None:
+    """Play whole episodes of a task, and write them as a GIF."""
+    from qurate.experiments.play import play as run
+
+    terminal: Terminal = ctx.obj
+    with terminal.progress() as progress:
+        progress("playing", 0, 0)
+        result = run(model, env, output, seed=terminal.seed or 0, episodes=episodes, force=force)
+    terminal.result(result, lambda: lines({**result, "returns": listed(result["returns"])}))
+
+
 def compare(
     ctx: typer.Context,
     policies: Annotated[

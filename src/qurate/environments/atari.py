@@ -14,6 +14,8 @@ from qurate.errors import Code, UserError, nearest
 PREFIX, OLD_SUFFIX = "ALE/", "NoFrameskip-v4"
 STICKY = 0.25
 """Probability that a frame repeats the last action, of the v5 ids (Machado et al. 2018, arXiv:1709.06009); 0 in the v4 ids."""
+EVALUATION_EPSILON = 0.001
+"""Probability of a random action in games that are only measured, so that no game goes round in circles."""
 FRAME_SKIP, STACK, SIDE, NO_OPS = 4, 4, 84, 30
 MOST_FRAMES = 108_000
 """Half an hour of play, after which a game is truncated."""

@@ -263,7 +263,7 @@ def make_task(name: str, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP
     """
     if is_atari(name):
         return GymnasiumEngine(atari_vectors(name), name)
-    make = _factory(name) if ":" in name else None
+    make = task_factory(name)
     spec = None if make is not None else _registered(name.rpartition(":")[2])
     if spec is not None and spec.entry_point is None:
         return GymnasiumEngine(lambda n: gymnasium.make_vec(spec, n, vectorization_mode="vector_entry_point"), name)
@@ -288,8 +288,14 @@ def _checked(env: Any, name: str) -> gymnasium.Env[Any, Any]:
     return env
 
 
-def _factory(name: str) -> MakeEnv | None:
-    """The callable behind `package.module:factory`; None for `module:Id-v0`, an id that the module registers."""
+def task_factory(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
+    """The callable behind `package.module:factory`; None for an id, also for `module:Id-v0`, which the module registers.
+
+    Raises:
+        UserError: an unknown module or callable.
+    """
+    if ":" not in name:
+        return None
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -306,7 +312,7 @@ def _factory(name: str) -> MakeEnv | None:
         got = attribute if make is None else f"{attribute}, a {type(make).__name__}"
         hint = nearest(attribute, [key for key in vars(module) if not key.startswith("_")] or ["nothing"])
         raise UserError(f"a callable in {module_name}", got, where="--env", hint=hint, code=Code.UNKNOWN_ENVIRONMENT)
-    factory: MakeEnv = make
+    factory: Callable[..., gymnasium.Env[Any, Any]] = make
     return factory
 
 

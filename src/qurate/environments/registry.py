@@ -214,8 +214,8 @@ def named_arguments(name: str) -> tuple[str, dict[str, Any]]:
     return short, own
 
 
-def make_env(name: str, **options: Any) -> "RecommenderEnv":
-    """One customer after the other as a `gymnasium.Env`; options as in `make_engine`.
+def make_env(name: str, render_mode: str | None = None, **options: Any) -> "RecommenderEnv":
+    """One customer after the other as a `gymnasium.Env`; options as in `make_engine`. `render_mode` "rgb_array" draws histories.
 
     >>> observation, info = qurate.make_env("toy_chain").reset(seed=0)
     >>> sorted(info)
@@ -223,7 +223,7 @@ def make_env(name: str, **options: Any) -> "RecommenderEnv":
     """
     from qurate.environments.to_gymnasium import RecommenderEnv
 
-    return RecommenderEnv(make_engine(name, **options))
+    return RecommenderEnv(make_engine(name, **options), render_mode)
 
 
 def make_vector_env(name: str, num_envs: int = 1, **options: Any) -> "RecommenderVectorEnv":

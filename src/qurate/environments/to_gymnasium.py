@@ -16,6 +16,9 @@ from qurate.mdp.states import CONTEXT_NAMES
 from qurate.types import Feedback, IntArray, Observation
 
 Arrays = dict[str, Any]
+CELL = 16
+"""Pixels of a side of an event's cell in `render`."""
+ITEM_COLOURS = np.array([37, 101, 67])
 
 
 def observation_space(engine: BatchedEngine) -> spaces.Dict:
@@ -55,10 +58,10 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
     since 1970 at the next decision and `item_ids` what the last action showed.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's own declaration
 
-    def __init__(self, engine: BatchedEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: BatchedEngine, render_mode: str | None = None) -> None:
+        self.engine, self.render_mode = engine, render_mode
         engine.keep_final = True
         self.observation_space = observation_space(engine)
         self.action_space = action_space(engine)
@@ -95,6 +98,19 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         item_ids = [self.engine.item_ids[i - 1] for i in items]
         info = self._info(self._current, feedback.components[0], item_ids, int(feedback.clock[0]))
         return _row(self._current), float(feedback.reward[0]), bool(feedback.terminated[0]), bool(feedback.truncated[0]), info
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """The customer's history, uint8 [2 cells, window cells, 3], newest event last; None without a render mode.
+
+        The upper cell of an event has the colour of its item, the lower one the grey of its type; black is padding.
+        """
+        if self.render_mode is None or self._current is None:
+            return None
+        items, types = (np.asarray(part[0], np.int64) for part in self._current.state[:2])
+        colours = 80 + (items[:, None] * ITEM_COLOURS) % 176  # neighbouring numbers differ in all three channels
+        greys = (255 * types / max(len(self.engine.type_names), 1))[:, None].repeat(3, axis=1)
+        cells = (np.stack([colours, greys]) * (items > 0)[:, None]).astype(np.uint8)
+        return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
 
     def _info(self, seen: Observation, components: NDArray[np.float32], item_ids: list[str], clock: int) -> dict[str, Any]:
         named = dict(zip(self.engine.component_names, components.tolist()))

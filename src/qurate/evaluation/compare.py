@@ -56,6 +56,7 @@ def play(
     gamma: float = 0.9,
     tau: float = DEFAULT_TAU_S,
     trace: int = 3,
+    max_decisions: int = 1_000,
 ) -> Iterator[tuple[int, str, Rollout]]:
     """Yields (seed, name, rollout) for every seed and contender; all contenders of a seed meet the same customers.
 
@@ -66,6 +67,7 @@ def play(
         customers: measured per seed and contender.
         gamma, tau: of the discounted return, see `rollout`.
         trace: customers of the first seed whose decisions are kept for the report.
+        max_decisions: of a customer or episode, see `rollout`.
     """
     names = [c.name for c in contenders]
     if not seeds or len(set(names)) < len(names) or not names:
@@ -83,6 +85,7 @@ def play(
                 gamma=gamma,
                 tau=tau,
                 trace=trace if place == 0 else 0,
+                max_decisions=max_decisions,
                 every_lane=contender.role == "reference",
             )
             yield seed, contender.name, result

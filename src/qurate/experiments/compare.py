@@ -90,11 +90,13 @@ def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model
     return out
 
 
-def play_all(rows: Sequence[Contender], world: Engine, seeds: Sequence[int], customers: int, progress: Progress | None) -> list[Runs]:
+def play_all(
+    rows: Sequence[Contender], world: Engine, seeds: Sequence[int], customers: int, progress: Progress | None, max_decisions: int = 1_000
+) -> list[Runs]:
     """Every contender meets the same customers of each seed."""
 
     def reported() -> Iterator[tuple[int, str, Rollout]]:
-        for done, played in enumerate(play(rows, lambda seed: world, seeds, customers)):
+        for done, played in enumerate(play(rows, lambda seed: world, seeds, customers, max_decisions=max_decisions)):
             if progress is not None:
                 progress(f"seed {played[0]}: {played[1]}", done + 1, len(rows) * len(seeds))
             yield played

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from qurate.baselines.clock_rules import CLOCK_RULES, ColumnScorer
 from qurate.baselines.registry import fit_scorer, random_policy
-from qurate.choosing.policy import ScoredPolicy
 from qurate.choosing.seen import parse_exclude
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
@@ -17,7 +16,7 @@ from qurate.events.schema import EventLog
 from qurate.experiments.compare import play_all
 from qurate.experiments.five_users import five_users
 from qurate.experiments.jobs import Progress
-from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
+from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references, task_policy
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
@@ -27,6 +26,8 @@ from qurate.types import FloatArray, Scorer
 
 TASK_EPISODES = 50
 """Most episodes per seed in a Gymnasium task, whose copies run one by one."""
+TASK_DECISIONS = 1_000
+"""Most decisions of an episode where the task declares no limit."""
 WORLD_BASELINES = ("random", "popularity", "static")
 """Baselines beside a model that is evaluated in a simulated world."""
 
@@ -116,17 +117,17 @@ def _in_world(
 
 
 def _in_task(model: Model, name: str, env: Environment, seeds: int, episodes: int, progress: Progress | None) -> Report:
-    """Greedy episodes of a Gymnasium task, beside uniformly random actions."""
+    """Whole episodes of a Gymnasium task, beside uniformly random actions."""
     where = name_of(env)
     engine = None if is_recommender(env) else task_of(env)
     if engine is None or not isinstance(model.ranker, TaskRanker) or model.ranker.spec != engine.spec:
         expected, got = f"a model for {where}", f"one for {model.environment or 'a catalogue'}"
         raise UserError(expected, got, where=name, hint=f"train one with --env {where}", code=Code.OTHER_ENVIRONMENT)
     rows = [
-        Contender("model", lambda seed: ScoredPolicy(model, name="model"), "candidate"),
+        Contender("model", lambda seed: task_policy(model, env, "model"), "candidate"),
         Contender("random", lambda seed: random_policy(), "baseline"),
     ]
-    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress)
+    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress, engine.max_steps or TASK_DECISIONS)
     return Report(evaluate_world(where, runs, "model") | {"model": name}, f"{name} in {where}", runs=runs)
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from qurate.baselines.registry import FITTED, ItemScorer, fit_scorer, popularity, random_policy
 from qurate.choosing.policy import MixturePolicy, ScoredPolicy
 from qurate.choosing.seen import ExcludingPolicy, parse_exclude
-from qurate.choosing.selection import softmax_rule
+from qurate.choosing.selection import GREEDY, epsilon_greedy_rule, softmax_rule
 from qurate.environments import registry
+from qurate.environments.atari import EVALUATION_EPSILON, is_atari
 from qurate.environments.engine import BatchedEngine
+from qurate.environments.given import Environment, name_of
 from qurate.environments.log_writer import simulate
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender
@@ -139,3 +141,9 @@ def all_excluding(rows: Sequence[Contender], exclude: Sequence[str], engine: Eng
         return excluding(row.policy(seed), exclude, engine)
 
     return [replace(row, policy=partial(make, row)) for row in rows] if exclude else list(rows)
+
+
+def task_policy(model: Model, env: Environment, name: str | None = None) -> Policy:
+    """How a task's model acts when it is measured or shown: greedily, in Atari games with a random action now and then."""
+    rule = epsilon_greedy_rule(EVALUATION_EPSILON) if is_atari(name_of(env)) else GREEDY
+    return ScoredPolicy(model, rule, name=name)

@@ -21,6 +21,7 @@ class Progress(NamedTuple):
     steps: int
     update: Update | None
     reward: float  # mean reward per decision of the last batched step, before any clipping; NaN from a log
+    updates: Sequence[Update] = ()  # all that this step made; `update` is the last of them
     returns: Sequence[float] = ()  # undiscounted, of the episodes that ended in this step and were seen whole
 
 
@@ -59,7 +60,7 @@ def train_from_log(learner: Learner, store: Store, sampler: Sampler, rng: np.ran
     while True:
         update = _update(learner, store, sampler, rng, settings)
         steps += 1
-        yield Progress(steps, update, float("nan"))
+        yield Progress(steps, update, float("nan"), (update,))
 
 
 def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Update:
@@ -139,11 +140,8 @@ def train_online(
     lanes, returns = np.arange(writer.lanes), Returns(writer.lanes, under_way)
     due = Due(replay.update_every, writer.lanes, replay.warm_up)
 
-    def learn(steps: int) -> Update | None:
-        update = None
-        for _ in range(due.after(steps)):
-            update = _update(learner, writer.store, sampler, rng, settings)
-        return update
+    def learn(steps: int) -> list[Update]:
+        return [_update(learner, writer.store, sampler, rng, settings) for _ in range(due.after(steps))]
 
     while True:
         learner.module.eval()
@@ -155,7 +153,7 @@ def train_online(
         position = np.where(rng.random(writer.lanes) < epsilon, random, best)
         if overlaps:
             engine.send(position)  # type: ignore[attr-defined]
-            update = learn(steps)
+            updates = learn(steps)
             feedback = engine.receive()  # type: ignore[attr-defined]
         else:
             feedback = engine.step(position)
@@ -169,8 +167,8 @@ def train_online(
         observation = feedback.obs
         steps += writer.lanes
         if not overlaps:
-            update = learn(steps)
-        yield Progress(steps - begun, update, reward, ended)
+            updates = learn(steps)
+        yield Progress(steps - begun, updates[-1] if updates else None, reward, updates, ended)
 
 
 class Due(NamedTuple):

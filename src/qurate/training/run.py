@@ -58,8 +58,8 @@ def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | Non
             run.steps, now = start + step.steps, time.monotonic()
             run.trained = before + now - began
             run.returns.extend(step.returns)
-            if step.update is not None:
-                _note(run, step.update.loss, step.update.stats, step.reward)
+            for update in step.updates:
+                _note(run, update.loss, update.stats, step.reward)
             if (run.steps >= next_point or now - last_time > pause) and run.recent:
                 run.curve.append({"step": run.steps} | _means(run.recent) | _episodes(run))
                 run.recent, run.returns, next_point, last_time = [], [], (run.steps // every + 1) * every, now
