@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qurate.environments.scenarios.toys import FiniteMDP, toy_chain, toy_clickbait, toy_satiation
+from qurate.environments.scenarios.toys import FiniteMDP, toy_chain, toy_clickbait, toy_delayed, toy_satiation
 
 
 class ToyTask(gymnasium.Env[int, int]):
@@ -41,6 +41,10 @@ def clickbait() -> ToyTask:
 
 def satiation() -> ToyTask:
     return ToyTask(toy_satiation())
+
+
+def delayed() -> ToyTask:
+    return ToyTask(toy_delayed())
 
 
 class Small(gymnasium.Env[Any, int]):

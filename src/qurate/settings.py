@@ -188,9 +188,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     algorithm: Extra = None
 
     @property
-    def distributional(self) -> bool:
-        """Whether a distribution of returns is learned."""
-        return isinstance(self.algorithm, CategoricalSettings | QuantileSettings)
+    def of_the_sum(self) -> bool:
+        """Whether only the weighted sum of the reward components is learned: a distribution of returns, or a log-policy, has no parts."""
+        return isinstance(self.algorithm, CategoricalSettings | QuantileSettings | MunchausenSettings)
 
     @property
     def needs_actions(self) -> bool:

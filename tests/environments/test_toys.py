@@ -5,7 +5,16 @@ import pytest
 
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.registry import make_engine
-from qurate.environments.scenarios.toys import TOYS, FiniteMDP, ToyWorld, toy_chain, toy_clickbait, toy_satiation, visited_policy
+from qurate.environments.scenarios.toys import (
+    TOYS,
+    FiniteMDP,
+    ToyWorld,
+    toy_chain,
+    toy_clickbait,
+    toy_delayed,
+    toy_satiation,
+    visited_policy,
+)
 from qurate.environments.value_iteration import evaluate_policy, greedy_policy, value_iteration
 from qurate.types import Observation
 
@@ -46,6 +55,16 @@ def test_clickbait_of_one_level_by_hand() -> None:
     """With one level nothing changes: leaving with 0.45 always, bait is best: 0.9 / (1 - 0.55 * 0.9)."""
     P, R, _ = toy_clickbait(levels=1).exact()
     assert value_iteration(P, R, 0.9).max(axis=1) == pytest.approx([0.9 / (1 - 0.55 * 0.9)])
+
+
+def test_delayed_by_hand() -> None:
+    """Nobody leaves, gamma 1/2, prize 16, delay 2, no clips: a trailer at once and again when it pays: W = 16 + W / 4, V = W / 4."""
+    P, R, states = toy_delayed(delay=2, prize=16.0, clip=0.0, leave=0.0).exact()
+    assert states == ("nothing_pending", "trailer_1_ago", "trailer_2_ago")
+    q = value_iteration(P, R, 0.5)
+    W = 64 / 3
+    assert q[2] == pytest.approx([16 + W / 8, W]) and q[0] == pytest.approx([W / 8, W / 4]) and q[1] == pytest.approx([W / 2, W / 2])
+    assert R.tolist() == [[0, 0], [0, 0], [16, 16]], "the prize comes whatever is shown"
 
 
 def test_satiation_moves_by_hand() -> None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qurate.environments.scenarios.toys import TOYS
+import fixed_points as exact
+from qurate.environments.scenarios.toys import TOYS, FiniteMDP
 from qurate.environments.value_iteration import evaluate_policy, greedy_policy, value_iteration
 from qurate.learning.checkpoint import read_arrays
 from qurate.models.model import Model
+from qurate.settings import MunchausenSettings, QuantileSettings
 from qurate.training.train import train
 from qurate.types import Actions, DenseState, Observation
 
@@ -17,6 +19,18 @@ Array = NDArray[np.float64]
 GAMMA = 0.9
 TABLE: dict[str, Any] = {"gamma": GAMMA, "steps": 40_000, "lr": 0.05, "update_every": 16, "batch_size": 128, "replay_capacity": 40_000}
 DEEP: dict[str, Any] = {"gamma": GAMMA, "n_step": 1, "steps": 20_000, "lr": 2e-3, "hidden": 64, "update_every": 2, "target_tau": 0.02}
+
+
+def deep(name: str) -> dict[str, Any]:
+    """Settings of a network; rewards of three decisions for nstep_dqn, of one for all others, as their fixed points say."""
+    if name == "munchausen":  # it has no n_step
+        return {key: value for key, value in DEEP.items() if key != "n_step"}
+    support = {"v_min": -5.0, "v_max": 40.0, "atoms": 91}
+    own: dict[str, dict[str, Any]] = {
+        "myopic": {"gamma": 0.0}, "per_dqn": {"priority_beta": 1.0}, "nstep_dqn": {"n_step": 3}, "c51": support,
+        "rainbow": support | {"priority_beta": 1.0},
+    }  # fmt: skip
+    return DEEP | own.get(name, {})
 
 
 def learned(model: Model) -> Array:
@@ -36,33 +50,79 @@ def visit_shares(model: Model, states: int, actions: int) -> Array:
     return counts / counts.sum()
 
 
-def of_the_soft_policy(P: Array, R: Array, epsilon: float) -> Array:
-    """Q of the epsilon-greedy policy that is greedy to that same Q: what SARSA ends at."""
-    q = R
-    for _ in range(50):
-        policy = (1 - epsilon) * greedy_policy(q) + epsilon / R.shape[1]
-        q = R + GAMMA * P @ evaluate_policy(P, R, policy, GAMMA)
+def of_the_replay(model: Model, states: int, actions: int, n: int) -> Array:
+    """What n-step Q-learning ends at on the transitions of a model's replay, drawn uniformly, [S, A].
+
+    Sums stop before a decision that explored. While the policy was still changing, what it followed was not yet the best: the sums
+    that went on say what that policy earned, so that this is not Q*.
+    """
+    ring = {key.removeprefix("ring."): array for key, array in read_arrays(model.checkpoint).items()}
+    lanes, at = len(ring["written"]), ring["states.categories"][:, 0]
+    slots = len(at) // lanes
+    pairs, sums, discounts, reached = [], [], [], []
+    for lane in range(lanes):
+        assert ring["written"][lane] <= slots, "nothing was overwritten"
+        first, last = lane * slots, lane * slots + int(ring["written"][lane]) - 1  # the newest one is open
+        for i in range(first, last):
+            total, discount, j = 0.0, 1.0, i
+            for step in range(n):
+                if j == last or (step > 0 and (ring["explored"][j] or discount == 0)):
+                    break
+                total += discount * float(ring["reward"][j, 0])
+                discount *= float(ring["discount"][j])
+                j += 1
+            pairs.append((at[i], ring["action"][i] - 1))
+            sums.append(total), discounts.append(discount), reached.append(at[j])
+    where, total, ahead, then = np.array(pairs), np.array(sums), np.array(discounts), np.array(reached)
+    counts, q = np.zeros((states, actions)), np.zeros((states, actions))
+    np.add.at(counts, (where[:, 0], where[:, 1]), 1)
+    for _ in range(300):
+        new = np.zeros_like(q)
+        np.add.at(new, (where[:, 0], where[:, 1]), total + ahead * q.max(1)[then])
+        q = new / np.maximum(counts, 1)
     return q
 
 
-def fixed_point(name: str, P: Array, R: Array, epsilon: float) -> Array:
+def fixed_point(name: str, mdp: FiniteMDP, model: Model, epsilon: float) -> Array:
+    P, R, _ = mdp.exact()
+    kind = model.settings.algorithm
     if name == "myopic":
         return R
-    return of_the_soft_policy(P, R, epsilon) if name == "sarsa" else value_iteration(P, R, GAMMA)
+    if name == "sarsa":
+        return exact.of_the_soft_policy(P, R, epsilon, GAMMA)
+    if name == "nstep_dqn":
+        return of_the_replay(model, *R.shape, n=model.settings.learning.n_step)
+    if isinstance(kind, MunchausenSettings):
+        return exact.munchausen(P, R, GAMMA, kind.munchausen_alpha, kind.munchausen_tau, kind.munchausen_clip)
+    if isinstance(kind, QuantileSettings):
+        fractions = (np.arange(101 if kind.cosines else kind.quantiles) + 0.5) / (101 if kind.cosines else kind.quantiles)
+        return exact.quantiles(P, mdp.chance, mdp.amount, GAMMA, fractions, kind.kappa).mean(2)
+    return value_iteration(P, R, GAMMA)
 
 
 def check(name: str, toy: str, epsilon: float, **settings: Any) -> None:
     mdp = TOYS[toy]()
     P, R, _ = mdp.exact()
     model = train(env=f"toy_tasks:{toy.removeprefix('toy_')}", algorithm=name, epsilon_start=epsilon, epsilon_end=epsilon, **settings)
-    q, exact = learned(model), fixed_point(name, P, R, epsilon)
+    q, wanted = learned(model), fixed_point(name, mdp, model, epsilon)
     seen = visit_shares(model, *R.shape) > 1e-3
     assert seen.sum() >= R.size / 2
-    error = np.abs(q - exact)[seen].max() / np.ptp(exact)
-    assert error <= 0.05, f"{error:.3f} of the range; {q.round(2).tolist()} for {exact.round(2).tolist()}"
+    error = np.abs(q - wanted)[seen].max() / np.ptp(wanted)
+    assert error <= 0.05, f"{error:.3f} of the range; {q.round(2).tolist()} for {wanted.round(2).tolist()}"
     if name != "myopic":
         best = value_iteration(P, R, GAMMA)[mdp.start].max()
         assert evaluate_policy(P, R, greedy_policy(q), GAMMA)[mdp.start] >= 0.99 * best
+
+
+def test_fixed_points_by_hand() -> None:
+    """One state, one action, r = 1 for ever: 1 / (1 - gamma), the same for every quantile; its log-policy is 0."""
+    P, R = np.ones((1, 1, 1)), np.ones((1, 1))
+    assert exact.munchausen(P, R, GAMMA, 0.9, 0.03, -1.0) == pytest.approx(np.array([[10.0]]))
+    assert exact.quantiles(P, R, R, GAMMA, np.array([0.25, 0.75]), 1.0) == pytest.approx(np.full((1, 1, 2), 10.0), abs=1e-4)
+    coin = exact.quantiles(0 * P, np.array([[0.5]]), np.array([[4.0]]), GAMMA, np.array([0.25, 0.75]), 0.0)
+    assert coin == pytest.approx(np.array([[[0.0, 4.0]]]), abs=1e-6), "half of the outcomes are 0, half 4"
+    alike = exact.munchausen(np.zeros((1, 2, 1)), np.array([[0.0, -5.0]]), GAMMA, 0.9, 0.5, -1.0)
+    assert alike == pytest.approx(np.array([[0.0, -5.9]]), abs=1e-4), "what the policy never does costs alpha times the clip"
 
 
 @pytest.mark.parametrize("name,epsilon", [("q_learning", 1.0), ("sarsa", 0.2)])
@@ -72,16 +132,31 @@ def test_a_table_reaches_its_fixed_point(name: str, epsilon: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dqn", "double_dqn", "dueling_dqn", "per_dqn", "myopic"])
+@pytest.mark.parametrize("name", ["dqn", "double_dqn", "dueling_dqn", "per_dqn", "noisy_dqn", "nstep_dqn", "munchausen", "myopic"])
 def test_a_network_reaches_its_fixed_point(name: str) -> None:
     """Actions are drawn uniformly: a policy that follows its own early values never sees the end of the chain.
 
     Prioritised sampling is exact only with whole importance weights.
     """
-    own: dict[str, Any] = {"gamma": 0.0} if name == "myopic" else {"priority_beta": 1.0} if name == "per_dqn" else {}
-    check(name, "toy_chain", 1.0, **DEEP | own)
+    check(name, "toy_chain", 1.0, **deep(name))
 
 
 @pytest.mark.slow
-def test_a_distribution_reaches_its_fixed_point() -> None:
-    check("c51", "toy_chain", 0.3, **DEEP, v_min=-5.0, v_max=40.0, atoms=91)
+@pytest.mark.parametrize("name", ["c51", "qr_dqn", "iqn", "rainbow"])
+def test_a_distribution_reaches_its_fixed_point(name: str) -> None:
+    check(name, "toy_chain", 0.3 if name == "c51" else 1.0, **deep(name))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("name", ["qr_dqn", "munchausen", "noisy_dqn"])
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_other_seeds_reach_it_too(name: str, seed: int) -> None:
+    check(name, "toy_chain", 1.0, seed=seed, **deep(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dqn", "nstep_dqn", "qr_dqn", "munchausen"])
+def test_a_reward_that_comes_later_reaches_what_earned_it(name: str) -> None:
+    """Its values differ by a third of their level, so that 5 % of their range is 2 % of it: with batches of 64 seeds miss it by up to 12 %."""
+    check(name, "toy_delayed", 1.0, **deep(name) | {"batch_size": 256})

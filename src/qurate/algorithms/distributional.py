@@ -7,6 +7,7 @@ from qurate.algorithms.catalogue_losses import behaviour_terms
 from qurate.algorithms.objective import Loss, Networks, TensorBatch
 from qurate.networks.distributional_values import DistributionalValues, QuantileValues
 from qurate.networks.implicit_quantiles import ImplicitValues
+from qurate.networks.values import ActionValues, BoundNetwork
 from qurate.settings import QuantileSettings, Settings
 
 
@@ -29,26 +30,37 @@ def categorical_projection(z_p: Tensor, p: Tensor, z_q: Tensor) -> Tensor:
 def c51(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, settings: Settings, organic: bool = False) -> Loss:
     """Cross-entropy between the projected target distribution and the predicted one.
 
-    Reward components are summed: a distribution of returns has no parts. TD errors are differences of means.
+    TD errors are differences of means.
     """
     online = networks.online.bind(rng)
     values = online(batch.state)
     assert isinstance(values, DistributionalValues)
     logits = values.by_head(batch.action[:, None])[:, 0]  # [B, Z]
     with torch.no_grad():
-        target = networks.target(batch.next_state)
+        target, best, reward, discount = _successor(networks, online, batch, settings)
         assert isinstance(target, DistributionalValues)
-        picker = online(batch.next_state) if settings.learning.double else target
-        best = picker.best(batch.next_actions, settings.offline.support_threshold)
         p_t = target.by_head(best[:, None])[:, 0].softmax(1)
-        discount = batch.discount * (best > 0)
-        z_t = (batch.reward + batch.later_reward).sum(1, keepdim=True) + discount[:, None] * target.atoms
+        z_t = reward + discount * target.atoms
         projected = categorical_projection(z_t, p_t, target.atoms)
         q_tm1, q_target = logits.softmax(1) @ target.atoms, (p_t * z_t).sum(1)
         stats = {"q": q_tm1.mean(), "q_max": (p_t @ target.atoms).abs().max()}
     cross_entropy = -(projected * logits.log_softmax(1)).sum(1) * batch.bootstrap
     terms = [cross_entropy, *behaviour_terms(values.logits, batch, rng, settings.offline.aux_weight)]
     return Loss(tuple(terms), (q_target - q_tm1) * batch.bootstrap, stats)
+
+
+def _successor(
+    networks: Networks, online: BoundNetwork, batch: TensorBatch, settings: Settings
+) -> tuple[ActionValues, Tensor, Tensor, Tensor]:
+    """What the target network says there, the best action int64 [B], and reward and discount [B, 1]: 0 where nothing could be shown.
+
+    Reward components are summed: a distribution of returns has no parts.
+    """
+    target = networks.target(batch.next_state)
+    picker = online(batch.next_state) if settings.learning.double else target
+    best = picker.best(batch.next_actions, settings.offline.support_threshold)
+    reward = (batch.reward + batch.later_reward).sum(1, keepdim=True)
+    return target, best, reward, (batch.discount * (best > 0))[:, None]
 
 
 def quantile_loss(theta: Tensor, fractions: Tensor, target: Tensor, kappa: float) -> Tensor:
@@ -72,7 +84,7 @@ def quantile_loss(theta: Tensor, fractions: Tensor, target: Tensor, kappa: float
 def quantile_regression(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, settings: Settings, organic: bool = False) -> Loss:
     """QR-DQN and IQN: quantiles of the return fitted to r + discount * quantiles of the successor's best action.
 
-    Reward components are summed: a distribution of returns has no parts. TD errors are differences of means.
+    TD errors are differences of means.
     """
     kind = settings.algorithm
     assert isinstance(kind, QuantileSettings)
@@ -81,18 +93,14 @@ def quantile_regression(networks: Networks, batch: TensorBatch, rng: torch.Gener
     assert isinstance(values, QuantileValues | ImplicitValues)
     theta, fractions = values.quantiles(batch.action, kind.quantiles, rng)
     with torch.no_grad():
-        target = networks.target(batch.next_state)
+        target, best, reward, discount = _successor(networks, online, batch, settings)
         assert isinstance(target, QuantileValues | ImplicitValues)
-        picker = online(batch.next_state) if settings.learning.double else target
-        best = picker.best(batch.next_actions, settings.offline.support_threshold)
-        ahead, _ = target.quantiles(best, kind.target_quantiles, rng)
-        discount = batch.discount * (best > 0)
-        z_t = (batch.reward + batch.later_reward).sum(1, keepdim=True) + discount[:, None] * ahead
-        q_tm1, q_target = theta.mean(1), z_t.mean(1)
-        stats = {"q": q_tm1.mean(), "q_max": ahead.mean(1).abs().max()}
-    loss = quantile_loss(theta, fractions, z_t, kind.kappa) * batch.bootstrap
+        z_t = reward + discount * target.quantiles(best, kind.target_quantiles, rng)[0]
+        error = (z_t.mean(1) - theta.mean(1)) * batch.bootstrap
+        stats = {"q": theta.mean(), "q_max": z_t.mean(1).abs().max()}
+    terms = [quantile_loss(theta, fractions, z_t, kind.kappa) * batch.bootstrap]
     weight = settings.offline.aux_weight
     if weight > 0:  # else the mean over the quantiles is not needed
         inner = values.sums if isinstance(values, QuantileValues) else values.mean
-        return Loss((loss, *behaviour_terms(inner, batch, rng, weight)), (q_target - q_tm1) * batch.bootstrap, stats)
-    return Loss((loss,), (q_target - q_tm1) * batch.bootstrap, stats)
+        terms += behaviour_terms(inner, batch, rng, weight)
+    return Loss(tuple(terms), error, stats)

@@ -114,6 +114,7 @@ WORLDS: dict[str, WorldRecord] = {
     "toy_chain": _toy("toy_chain", "qurate/ToyChain-v0"),
     "toy_clickbait": _toy("toy_clickbait", "qurate/ToyClickbait-v0"),
     "toy_satiation": _toy("toy_satiation", "qurate/ToySatiation-v0"),
+    "toy_delayed": _toy("toy_delayed", "qurate/ToyDelayed-v0"),
 }
 
 

@@ -12,7 +12,7 @@ from qurate.facts import facts_table, shortened
 from qurate.mdp.live_lists import LiveLists
 from qurate.models.histories import Histories
 from qurate.models.ranker import NetworkRanker, Ranker, RankingScore
-from qurate.settings import MunchausenSettings, Settings
+from qurate.settings import Settings
 from qurate.types import DEFAULT_TAU_S, Availability, FloatArray, IntArray, Observation
 
 
@@ -240,7 +240,7 @@ class ModelParts:
 
     def explain(self, observation: Observation, items: IntArray) -> FloatArray | None:
         """What items [B, K] are worth now and later, see `Ranker.explain`; None where the sum of the components is learned."""
-        if isinstance(self.settings.algorithm, MunchausenSettings):
+        if self.settings.of_the_sum:
             return None
         candidates, features = observation.actions.candidates, self.ranker.candidate_features(observation)
         if features is not None:

@@ -140,6 +140,9 @@ def recommend(
     require_catalogue(model, "recommend")
     if seed < 0:
         raise UserError("a seed of 0 or more", str(seed), where="seed", code=Code.BAD_SEED)
+    if explain and model.settings.of_the_sum:
+        got, hint = f"{model.algorithm}, which learns their weighted sum", "leave explain out, or train dqn"
+        raise UserError("an algorithm with a value for each reward component", got, where="explain", hint=hint, code=Code.BAD_OPTIONS)
     exclude = exclude or ()
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids

@@ -94,7 +94,29 @@ def toy_satiation(levels: int = 4, leave: float = 0.05) -> FiniteMDP:
     return FiniteMDP(states, ("pop", "jazz", "feast", "rest"), 0, chance, np.ones_like(chance), transition)
 
 
-TOYS: dict[str, Callable[[], FiniteMDP]] = {"toy_chain": toy_chain, "toy_clickbait": toy_clickbait, "toy_satiation": toy_satiation}
+def toy_delayed(delay: int = 3, prize: float = 4.0, clip: float = 0.5, leave: float = 0.05) -> FiniteMDP:
+    """A trailer whose reward comes `delay` decisions later, whatever is shown meanwhile.
+
+    State k: decisions since the trailer was shown, 0 = none is pending. "trailer" brings nothing now; in state `delay` the customer
+    comes back for the film and pays `prize` beside what is shown then, and nothing is pending any more, or the next trailer. Another
+    trailer while one is pending brings nothing. "clip" brings `clip` at once. After each item the customer leaves with probability
+    `leave`. What is shown between trailer and prize has no part in it, and a myopic policy shows clips for ever.
+    """
+    states = ("nothing_pending", *(f"trailer_{k}_ago" for k in range(1, delay + 1)))
+    chance, amount = np.ones((delay + 1, 2)), np.zeros((delay + 1, 2))
+    amount[:, 0] = clip
+    amount[delay] += prize
+    transition = np.zeros((delay + 1, 2, delay + 1))
+    for k in range(1, delay):
+        transition[k, :, k + 1] = 1 - leave
+    for k in (0, delay):
+        transition[k, 0, 0] = transition[k, 1, 1] = 1 - leave
+    return FiniteMDP(states, ("clip", "trailer"), 0, chance, amount, transition)
+
+
+TOYS: dict[str, Callable[[], FiniteMDP]] = {
+    "toy_chain": toy_chain, "toy_clickbait": toy_clickbait, "toy_satiation": toy_satiation, "toy_delayed": toy_delayed,
+}  # fmt: skip
 
 
 class ToyWorld:
