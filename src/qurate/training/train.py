@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
 from qurate.baselines.registry import FITTED, READS_HISTORY
 from qurate.environments.given import Environment, is_recommender, name_of, world_of
 from qurate.errors import Code, UserError, nearest
@@ -103,8 +103,8 @@ def _in_environment(
 ) -> Model:
     """See `train`."""
     task = not is_recommender(env)
-    chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
     _refuse_for_environment(name_of(env), algorithm, rewards, task)
+    chosen = _settings(algorithm, given, TASK_DEFAULTS if task else {}, CATALOGUE_ONLY if task else ())
     refuse_linear(chosen, name_of(env))
     if task:
         return train_on_task(env, chosen, algorithm, seed=seed, limits=limits, report=report)
@@ -200,7 +200,7 @@ def _fitted_settings(algorithm: str) -> list[str]:
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
     """Baselines and what learns from logs only need one, and a Gymnasium task pays its own reward."""
-    if algorithm in FITTED or find_algorithm(algorithm).from_logs:
+    if algorithm in FITTED or (algorithm in ALGORITHMS and ALGORITHMS[algorithm].from_logs):
         hint = "write a log with `qurate simulate`, and ingest it"
         raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
     if task and rewards is not None:
