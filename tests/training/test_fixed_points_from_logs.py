@@ -12,22 +12,24 @@ from qurate.environments.value_iteration import evaluate_policy, greedy_policy, 
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.training.train import train
+from qurate.types import TRAIN
 from toy_logs import GAMMA, Array, LoggedMDP, learned, logged_mdp, toy_log
 
 SETTINGS: dict[str, Any] = {
-    "gamma": GAMMA, "window": 1, "hidden": 32, "embedding_dim": 8, "batch_size": 256, "lr": 5e-3, "lr_schedule": "cosine", "passes": 40,
+    "gamma": GAMMA, "window": 1, "hidden": 32, "embedding_dim": 8, "batch_size": 256, "lr": 5e-3, "lr_schedule": "cosine",
     "target_tau": 0.1, "ema": 0.99, "id_dropout": 0.0,
 }  # fmt: skip
 PLAIN: dict[str, Any] = {"aux_weight": 0.0, "support_threshold": 0.0, "form": "single", "n_step": 1}
 """dqn without anything that holds it to the log."""
-POOR = {"toy_chain": (0.6, 0.4), "toy_clickbait": (0.6, 0.2, 0.2), "toy_satiation": (0.2, 0.2, 0.4, 0.2)}
+UPDATES = 2_000
+POOR = {"toy_chain": (0.6, 0.4), "toy_clickbait": (0.4, 0.4, 0.2), "toy_satiation": (0.2, 0.2, 0.4, 0.2)}
 """What the log's policy shows, whatever the state: bad in each world, but every item now and then."""
 
 
 @cache
 def covering_log(toy: str) -> Dataset:
     mdp = TOYS[toy]()
-    return toy_log(mdp, np.tile(POOR[toy], (len(mdp.states), 1)), 900, 0)
+    return toy_log(mdp, np.tile(POOR[toy], (len(mdp.states), 1)), 1_500, 0)
 
 
 @cache
@@ -119,6 +121,7 @@ def of_the_log(toy: str, dataset: Dataset) -> float:
 
 def trained(name: str, dataset: Dataset, **given: Any) -> Model:
     own = {key: value for key, value in SETTINGS.items() if key in setting_names(name)}
+    own["passes"] = UPDATES * SETTINGS["batch_size"] / int((dataset.transitions.split == TRAIN).sum())
     return train(dataset, algorithm=name, **own | given)
 
 
