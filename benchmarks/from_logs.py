@@ -49,6 +49,8 @@ STUDIES: dict[str, dict[str, float]] = {
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn single": ("dqn", {"form": "single"}),
     "dqn now_later": ("dqn", {"form": "now_later"}),
+    "cql": ("cql", {"cql_alpha": 0.1}),
+    "iql": ("iql", {"expectile": 0.9}),
 }
 """Names of rows that are not an algorithm of their own with the settings of all; what was chosen on trial seeds stands here."""
 TRIAL_SEEDS = 100

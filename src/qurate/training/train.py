@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
 from qurate.baselines.registry import FITTED, READS_HISTORY
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
@@ -109,8 +109,8 @@ def _in_environment(
     """See `train`."""
     if not is_recommender(env):
         return _in_task(env, algorithm, given, rewards, seed=seed, limits=limits, device=device, report=report)
-    chosen = _settings(algorithm, given)
     _refuse_for_environment(name_of(env), algorithm, rewards, task=False)
+    chosen = _settings(algorithm, given)
     refuse_linear(chosen, name_of(env))
     engine = world_of(env, chosen.window)
     model = fresh_model(engine, chosen, algorithm, seed, name_of(env))
@@ -131,8 +131,8 @@ def _in_task(
     report: StepCallback | None,
 ) -> Model:
     """See `train`."""
-    _settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY)  # a mistake in the options is known before an environment is made
     _refuse_for_environment(name_of(env), algorithm, rewards, task=True)
+    _settings(algorithm, given, TASK_DEFAULTS, CATALOGUE_ONLY)  # a mistake in the options is known before an environment is made
     engine = task_of(env)
     try:
         place = task_device(engine, device)
@@ -227,7 +227,7 @@ def _fitted_settings(algorithm: str) -> list[str]:
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
     """Baselines and what learns from logs only need one, and a Gymnasium task pays its own reward."""
-    if algorithm in FITTED or find_algorithm(algorithm).from_logs:
+    if algorithm in FITTED or (algorithm in ALGORITHMS and ALGORITHMS[algorithm].from_logs):
         hint = "write a log with `qurate simulate`, and ingest it"
         raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
     if task and rewards is not None:
