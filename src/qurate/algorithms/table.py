@@ -161,7 +161,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         slateq, SLATES, (*DEEP, SlateSettings),
         unused=(
             "head", "form", "later_weight", "double", "negatives", "support_threshold", "candidate_features", "behaviour_head",
-            "calibrate", "clocks", "clocks_late", "lr_schedule", "passes", "slate_size",
+            "calibrate", "clocks", "clocks_late", "lr_schedule", "passes", "slate_size", "id_embedding",
         ),
         slates=True, source="Ie et al. 2019, arXiv:1905.12767",
     ),

@@ -234,9 +234,6 @@ def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str
     if algorithm in FITTED or find_algorithm(algorithm).from_logs:
         hint = "write a log with `qurate simulate`, and ingest it"
         raise UserError("a dataset", f"--env {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
-    if task and find_algorithm(algorithm).slates:
-        hint = "it learns in a simulated world, such as --env interest_evolution,slate_size=2"
-        raise UserError("a world of slates", f"the task {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
     if task and rewards is not None:
         hint = "its reward is the environment's own"
         raise UserError("no --rewards with a Gymnasium task", str(rewards), where=env, hint=hint, code=Code.BAD_OPTIONS)
