@@ -73,6 +73,7 @@ def _slate_network(
         network = CatalogueNetwork(
             features, n_types=n_types, user_dim=user_dim, context_dim=2, n_components=n_components, dim=s.embedding_dim, hidden=s.hidden,
             encoder=s.encoder, form="single", id_embedding=True, id_dropout=s.id_dropout, behaviour=True,
+            sigma0=s.noisy_sigma if s.noisy else 0.0,
         )  # fmt: skip
     rules = SlateRules(kind.slate_size, kind.slate_optimiser, kind.nothing_value, kind.choice_model == "known")
     return SlateNetwork(network, rules, user_dim)
