@@ -77,9 +77,13 @@ def slate_settings(settings: Settings) -> SlateSettings:
 
 
 def _candidates(batch: TensorBatch, values: SlateValues) -> Tensor:
-    """Candidates of the successor, int64 [B, K]: its list, else the catalogue."""
-    listed = batch.next_actions.candidates
-    if listed is not None:
-        return listed
-    items = torch.arange(1, values.n_items + 1, device=batch.discount.device)
-    return items.expand(len(batch.discount), -1)
+    """Candidates of the successor, int64 [B, K]: its list, else what of the catalogue is open at its clock; 0 = no candidate."""
+    o = batch.next_actions
+    if o.candidates is not None:
+        return o.candidates
+    items = torch.arange(1, values.n_items + 1, device=batch.discount.device).expand(len(batch.discount), -1)
+    if o.clock is None or o.since is None:
+        return items
+    clock = o.clock[:, None]
+    closed = (o.since[1:] > clock) if o.until is None else (o.since[1:] > clock) | (o.until[1:] <= clock)
+    return items.masked_fill(closed, 0)
