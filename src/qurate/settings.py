@@ -172,8 +172,39 @@ class ImplicitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 1.0
 
 
-Extra = CategoricalSettings | QuantileSettings | MunchausenSettings | TableSettings | ConservativeSettings | ImplicitSettings | None
-EXTRAS = (CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings, ConservativeSettings, ImplicitSettings)
+class SlateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="slate"):
+    """How slates are valued and chosen (SlateQ)."""
+
+    slate_optimiser: Annotated[
+        Literal["exact", "greedy", "topk"],
+        Meta(description="which slate is shown and assumed next: the best one; built item by item; or the largest mass x value"),
+    ] = "exact"
+    slate_target: Annotated[
+        Literal["q", "sarsa"], Meta(description="the successor's slate in the target: the optimiser's; or the one that was shown")
+    ] = "q"
+    nothing_value: Annotated[
+        bool, Meta(description="learn what choosing nothing is worth; off: it counts 0, as in the published code of SlateQ")
+    ] = True
+    choice_model: Annotated[
+        Literal["learned", "known"],
+        Meta(description="what is chosen of a slate: learned from choices; or the world's own, where it tells it"),
+    ] = "learned"
+    slate_size: Annotated[int, Meta(ge=1, description="items of a slate: the environment's own")] = 1
+
+
+Extra = (
+    CategoricalSettings
+    | QuantileSettings
+    | MunchausenSettings
+    | TableSettings
+    | ConservativeSettings
+    | ImplicitSettings
+    | SlateSettings
+    | None
+)
+EXTRAS = (
+    CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings, ConservativeSettings, ImplicitSettings, SlateSettings,
+)  # fmt: skip
 """Parts that only some algorithms have; settings have at most one of them."""
 
 

@@ -227,6 +227,8 @@ class Batch(NamedTuple, Generic[StateT, ArrayT]):
     offered: ArrayT | None = None  # int64 [B, K] the shortlist of the decision, padded with 0; None where there is none
     offered_features: ArrayT | None = None  # float32 [B, K, F]
     actions: OpenActions[ArrayT] | None = None  # what could be chosen at the decision itself; None where nobody asks
+    shown: ArrayT | None = None  # int64 [B, k] the slate of the decision, of which `action` was chosen (0 = nothing); None: single items
+    next_shown: ArrayT | None = None  # int64 [B, k] the slate shown in the successor; 0 where none has been
 
 
 class Policy(Protocol):

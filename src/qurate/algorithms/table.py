@@ -13,6 +13,7 @@ from qurate.algorithms.dqn import dqn
 from qurate.algorithms.iql import behaviour_cloning, iql
 from qurate.algorithms.munchausen import munchausen
 from qurate.algorithms.objective import Objective
+from qurate.algorithms.slateq import slateq
 from qurate.algorithms.tabular import q_learning, sarsa
 from qurate.errors import Code, UserError, nearest
 from qurate.settings import (
@@ -28,6 +29,7 @@ from qurate.settings import (
     QuantileSettings,
     ReplaySettings,
     Settings,
+    SlateSettings,
     TableSettings,
     from_flat,
     parse_leaves,
@@ -42,6 +44,12 @@ TABLE: dict[str, Any] = {
     "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
 }  # fmt: skip
 """A table's target is the table itself, and what is kept is its last state."""
+SLATES: dict[str, Any] = {
+    "form": "single", "gamma": 0.99, "lr": 2e-3, "n_step": 5, "target_tau": 0.05, "window": 8, "id_dropout": 0.0, "update_every": 32,
+    "epsilon_steps": 50_000, "negatives": 0, "support_threshold": 0.0,
+}  # fmt: skip
+"""Visits of a hundred decisions and more, whose end is what a bad item brings nearer: far-reaching returns, which one-step targets
+carry back too slowly, and few updates per decision."""
 CATALOGUE_ONLY = (
     "encoder", "window", "embedding_dim", "form", "id_embedding", "id_dropout", "later_weight", "support_threshold", "aux_weight",
     "negatives", "behaviour_head", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
@@ -66,6 +74,7 @@ class Algorithm:
         ranks_by: the score that decides what is shown (`models.ranker.RankingScore`); None = by the kind of log.
         rankings: the scores that its network has; empty = all that its heads give.
         needs_behaviour: it means nothing without the behaviour head.
+        slates: it learns from slates of several items shown at once, in a simulated world; the others from one item a decision.
     """
 
     objective: Callable[..., Any]
@@ -78,6 +87,7 @@ class Algorithm:
     ranks_by: str | None = None
     rankings: tuple[str, ...] = ()
     needs_behaviour: bool = False
+    slates: bool = False
 
 
 # fmt: off
@@ -146,6 +156,14 @@ ALGORITHMS: dict[str, Algorithm] = {
         (*FROM_LOGS, ImplicitSettings),
         unused=(*ONLINE_ONLY, "negatives", "support_threshold", "double", "calibrate"),
         from_logs=True, ranks_by="policy", rankings=("q", "policy"), needs_behaviour=True, source="Kostrikov et al. 2021, arXiv:2110.06169",
+    ),
+    "slateq": Algorithm(
+        slateq, SLATES, (*DEEP, SlateSettings),
+        unused=(
+            "head", "form", "later_weight", "double", "negatives", "support_threshold", "candidate_features", "behaviour_head",
+            "calibrate", "clocks", "clocks_late", "lr_schedule", "passes", "slate_size", "id_embedding",
+        ),
+        slates=True, source="Ie et al. 2019, arXiv:1905.12767",
     ),
     "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
 }

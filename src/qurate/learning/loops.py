@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qurate.choosing.selection import epsilon_greedy
+from qurate.choosing.selection import GREEDY, UNIFORM, choose
 from qurate.learning.learner import Learner, Update
+from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ValueNetwork, to_tensors
 from qurate.replay.samplers import Sampler
 from qurate.settings import ExplorationSettings, Settings
@@ -47,7 +48,7 @@ class Writer(Protocol):
         ...
 
     def add(self, action: IntArray, feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
-        """Closes the open states with `action` [lanes] and `feedback`, and opens the next ones; the positions that were closed."""
+        """Closes the open states with `action` [lanes] (slates: [lanes, k]) and `feedback`, opens the next ones; the positions closed."""
         ...
 
 
@@ -74,13 +75,15 @@ def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Gen
 def q_values(
     network: ValueNetwork, observation: Observation[Any], device: torch.device | str = "cpu", noise: torch.Generator | None = None
 ) -> FloatArray:
-    """Q of the candidates, float32 [B, K]; candidates that all rows share (stride 0) cost one product.
+    """Q of the candidates, float32 [B, K], or the scores of the best slate; candidates that all rows share (stride 0) cost one product.
 
     `noise` draws that of noisy layers, of each row its own; None = their means.
     """
     with torch.no_grad():
         values = network.bind(noise)(to_tensors(observation.state, device))
         candidates = observation.actions.candidates
+        if isinstance(values, SlateValues):
+            return values.slate_scores(to_tensors(candidates, device)).cpu().numpy()
         if len(candidates) > 1 and candidates.strides[0] == 0:
             return values.all()[:, to_tensors(candidates[0], device)].cpu().numpy()
         return values.of(to_tensors(candidates, device)).cpu().numpy()
@@ -114,6 +117,7 @@ def train_online(
     steps: int = 0,
     observation: Observation[Any] | None = None,
     under_way: bool = False,
+    slate_size: int = 1,
 ) -> Iterator[Progress]:
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
@@ -132,12 +136,13 @@ def train_online(
         components: which of the engine's reward components the learner's are, in its order; None = all.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
         under_way: its episodes have begun before.
+        slate_size: items shown at once, k; actions are [B, k] where it is above 1.
     """
     replay, begun, overlaps = settings.replay, steps, getattr(engine, "overlaps", False)
     if observation is None:
         observation = engine.reset(seed, writer.lanes)
         writer.begin(observation, np.zeros(writer.lanes, np.int64))
-    lanes, returns = np.arange(writer.lanes), Returns(writer.lanes, under_way)
+    returns = Returns(writer.lanes, under_way)
     due = Due(replay.update_every, writer.lanes, replay.warm_up)
 
     def learn(steps: int) -> list[Update]:
@@ -148,9 +153,7 @@ def train_online(
         scores = q_values(learner.network, observation, learner.device, learner.generator)
         mask = observation.actions.mask
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
-        random, _ = epsilon_greedy(scores, mask, 1.0, rng)
-        best, _ = epsilon_greedy(scores, mask, 0.0, rng)
-        position = np.where(rng.random(writer.lanes) < epsilon, random, best)
+        position, explored = explore(scores, mask, epsilon, rng, slate_size)
         if overlaps:
             engine.send(position)  # type: ignore[attr-defined]
             updates = learn(steps)
@@ -163,12 +166,28 @@ def train_online(
         ended = returns.add(feedback)
         if replay.reward_clip:
             feedback = feedback._replace(components=np.clip(feedback.components, -replay.reward_clip, replay.reward_clip))
-        sampler.add(writer.add(observation.actions.candidates[lanes, position], feedback, position != best))
+        sampler.add(writer.add(items_at(observation.actions.candidates, position), feedback, explored))
         observation = feedback.obs
         steps += writer.lanes
         if not overlaps:
             updates = learn(steps)
         yield Progress(steps - begun, updates[-1] if updates else None, reward, updates, ended)
+
+
+def explore(
+    scores: FloatArray, mask: NDArray[np.int8], epsilon: NDArray[np.float64], rng: np.random.Generator, slate_size: int
+) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Positions [B], or [B, k] where slates are shown: with probability `epsilon` [B] at random, else the best; and where at random."""
+    k = None if slate_size == 1 else slate_size
+    (random, _), (best, _) = choose(UNIFORM, scores, mask, rng, k), choose(GREEDY, scores, mask, rng, k)
+    at_random = rng.random(len(scores)) < epsilon
+    position = np.where(at_random if k is None else at_random[:, None], random, best)
+    return position, position != best if k is None else (position != best).any(axis=1)
+
+
+def items_at(candidates: IntArray, position: IntArray) -> IntArray:
+    """The candidates [B, K] at positions [B] or [B, k]."""
+    return np.take_along_axis(candidates, position.reshape(len(position), -1), axis=1).reshape(position.shape)
 
 
 class Due(NamedTuple):

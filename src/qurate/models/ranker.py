@@ -24,6 +24,7 @@ from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.distributional_values import DistributionalValues, QuantileValues
 from qurate.networks.implicit_quantiles import ImplicitValues
 from qurate.networks.linear_later import LinearLaterValues
+from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import Settings
 from qurate.types import FloatArray, IntArray, Observation, Scorer, State
@@ -172,7 +173,7 @@ class NetworkRanker:
 
     @torch.inference_mode()
     def values(self, observation: Observation, listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
-        """See `Ranker`: worth and score are the same, but for the support.
+        """See `Ranker`: worth and score are the same, but for the support, and for slates, which also depend on what is chosen.
 
         Candidates that all rows share cost one matrix product.
         """
@@ -189,6 +190,8 @@ class NetworkRanker:
             return worth, worth
         worth = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
         worth = worth if added is None else worth + added[0]
+        if isinstance(values, SlateValues):
+            return worth, values.slate_scores(torch.from_numpy(np.array(candidates)) if items is None else items).numpy()
         if self.by == "q" or (self.by == "q_in_support" and listed and self.candidate_lists_in_support):
             return worth, worth
         inside = self._behaviour(values, items, shared, observation, added)
@@ -236,7 +239,7 @@ class NetworkRanker:
     def explain(self, state: State, items: IntArray, features: FloatArray | None = None) -> FloatArray | None:
         """See `Ranker`: Q by head. In the single form everything is `later`; None where heads are no components or Q was not learnt."""
         values = self.action_values(state)
-        if not isinstance(values, CatalogueValues | LinearLaterValues) or "q" not in self.ranking_scores:
+        if not isinstance(values, CatalogueValues | LinearLaterValues | SlateValues) or "q" not in self.ranking_scores:
             return None
         by_head = values.by_head(to_tensors(items), to_tensors(features)).numpy()
         if self.network.form == "single":

@@ -10,9 +10,20 @@ from qurate.networks.distributional_values import DistributionalNetwork, Quantil
 from qurate.networks.event_network import EventNetwork
 from qurate.networks.implicit_quantiles import ImplicitNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.networks.slate_network import SlateNetwork
+from qurate.networks.slates import SlateRules
 from qurate.networks.table_network import TableNetwork
 from qurate.networks.values import ValueNetwork
-from qurate.settings import CategoricalSettings, Extra, ImplicitSettings, MunchausenSettings, QuantileSettings, Settings, TableSettings
+from qurate.settings import (
+    CategoricalSettings,
+    Extra,
+    ImplicitSettings,
+    MunchausenSettings,
+    QuantileSettings,
+    Settings,
+    SlateSettings,
+    TableSettings,
+)
 from qurate.types import FloatArray
 
 
@@ -31,6 +42,8 @@ def build_network(
     s, kind = settings.network, settings.algorithm
     if isinstance(kind, TableSettings):
         return TableNetwork(len(item_features) - 1, kind.table_states, kind.table_history)
+    if isinstance(kind, SlateSettings):
+        return _slate_network(item_features, settings, kind, n_types, user_dim, n_components, seed)
     linear = s.form == "linear_later"
     features = torch.as_tensor(item_features)
     with torch.random.fork_rng(devices=[]):
@@ -47,6 +60,23 @@ def build_network(
         if linear:
             return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
         return _as_distribution(network, settings)
+
+
+def _slate_network(
+    item_features: FloatArray, settings: Settings, kind: SlateSettings, n_types: int, user_dim: int, n_components: int, seed: int
+) -> SlateNetwork:
+    """Over the catalogue and "nothing", whose features are zeros."""
+    s = settings.network
+    features = torch.nn.functional.pad(torch.as_tensor(item_features), (0, 0, 0, 1))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CatalogueNetwork(
+            features, n_types=n_types, user_dim=user_dim, context_dim=2, n_components=n_components, dim=s.embedding_dim, hidden=s.hidden,
+            encoder=s.encoder, form="single", id_embedding=True, id_dropout=s.id_dropout, behaviour=True,
+            sigma0=s.noisy_sigma if s.noisy else 0.0,
+        )  # fmt: skip
+    rules = SlateRules(kind.slate_size, kind.slate_optimiser, kind.nothing_value, kind.choice_model == "known")
+    return SlateNetwork(network, rules, user_dim)
 
 
 def build_task_network(spec: TaskSpec, settings: Settings, *, seed: int) -> ValueNetwork:

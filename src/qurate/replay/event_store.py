@@ -43,6 +43,7 @@ class Tables(NamedTuple):
     candidate_values: FloatArray  # [sum K, G] what the log says of each candidate at its decision; [0, 0] without
     excluded: NDArray[np.int32] = np.zeros(0, np.int32)  # ragged, [sum X]: what of the available could not be shown
     excluded_start: NDArray[np.int64] = np.zeros(0, np.int64)  # [S + 1] or [0]
+    shown: NDArray[np.int32] = np.zeros((0, 0), np.int32)  # [S, k] slates, of which `action` was chosen (0 = nothing); [0, 0]: single items
 
 
 class Store:
@@ -136,10 +137,10 @@ class Store:
             if candidates is not None:
                 open_actions = open_actions._replace(features=self.candidate_features(reached, last, candidates))
         open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
+        shown, next_shown = (self._slates(state), self._slates(reached)) if len(t.shown) else (None, None)
         return Batch(
-            first, action, t.reward[index], later, discount, bootstrap,
-            last, open_actions, self._next_action(reached), index, of_action,
-            actions=self._open_actions(state, first) if self.with_actions else None,
+            first, action, t.reward[index], later, discount, bootstrap, last, open_actions, self._next_action(reached), index, of_action,
+            actions=self._open_actions(state, first) if self.with_actions else None, shown=shown, next_shown=next_shown,
         )  # fmt: skip
 
     def _open_actions(self, state: NDArray[np.int64], seen: State) -> OpenActions[Any]:
@@ -198,6 +199,11 @@ class Store:
         if len(t.action) != len(t.history_end):
             return np.zeros(len(state), np.int64)
         return np.where(t.next_state[state] != NO_ACTION, t.action[state], 0).astype(np.int64)
+
+    def _slates(self, state: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slates shown in these states, int64 [B, k]; 0 where nothing has been shown yet."""
+        t = self.tables
+        return np.where(t.next_state[state, None] != NO_ACTION, t.shown[state], 0).astype(np.int64)
 
     def listed(self, state: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Explicit candidates of states, [B, K] padded with 0; None when no state of the batch has a list."""

@@ -120,6 +120,7 @@ class OnlineWriter:
         rows_per_step: most history rows that one customer gets in one step.
         n_candidates: K, where each decision has a list of its own to choose from; None = the catalogue.
         with_actions: see `Store`.
+        slate_size: k, items shown at once, of which the customer chooses one or none; 0 = decisions are single items.
     """
 
     def __init__(
@@ -136,8 +137,9 @@ class OnlineWriter:
         rows_per_step: int = 5,
         n_candidates: int | None = None,
         with_actions: bool = False,
+        slate_size: int = 0,
     ) -> None:
-        self.lanes, self.gamma, self.tau_s, self.weights = lanes, gamma, tau_s, weights
+        self.lanes, self.gamma, self.tau_s, self.weights, self.slate_size = lanes, gamma, tau_s, weights, slate_size
         self.lane_states = max(8, -(-capacity // lanes))
         self.lane_rows = 1 << int(np.ceil(np.log2(max(rows_per_step, 1) * self.lane_states + 2 * window)))
         listed = n_candidates or 0
@@ -152,7 +154,7 @@ class OnlineWriter:
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
             user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(slots * listed, np.int32),
             candidates_start=np.arange(slots + 1, dtype=np.int64) * listed if listed else np.zeros(0, np.int64),
-            candidate_values=np.zeros((0, 0), np.float32),
+            candidate_values=np.zeros((0, 0), np.float32), shown=np.zeros((slots if slate_size else 0, slate_size), np.int32),
         )  # fmt: skip
         self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states, with_actions=with_actions)
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
@@ -187,9 +189,14 @@ class OnlineWriter:
     def add(self, action: NDArray[np.int64], feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
         """Closes the open slots with `action` [lanes] (item indices) and `feedback`, opens the next ones, returns the closed ones.
 
+        Slates [lanes, k] are kept, and the action is the item that was chosen, 0 = none.
         `explored` [lanes]: the policy itself would have shown something else; None = nowhere.
         """
         t, slot = self.tables, self._slot(self.written - 1, self._lane)
+        if self.slate_size:
+            action = action.reshape(self.lanes, -1)
+            t.shown[slot] = action
+            action = np.where(feedback.clicked >= 0, action[self._lane, feedback.clicked], 0)
         t.action[slot] = action
         t.explored[slot] = False if explored is None else explored
         t.reward[slot] = feedback.components * self.weights
@@ -248,6 +255,7 @@ class OnlineWriter:
             "action",
             "user_features",
             "candidates",
+            "shown",
         )
         own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "newest_time")}
         return own | {f"tables.{name}": getattr(self.tables, name) for name in changing}

@@ -6,8 +6,10 @@ from typing import cast
 
 import msgspec
 import numpy as np
+import torch
 
 from qurate.algorithms.table import make_objective
+from qurate.environments.choice_form import TellsChoice
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, UserError
 from qurate.events.vocabulary import Vocabulary
@@ -19,9 +21,10 @@ from qurate.models.parts import Answering, Provenance
 from qurate.models.ranker import NetworkRanker, Sizes
 from qurate.models.translate import TranslatedEngine, Translation
 from qurate.networks.build import build_network
+from qurate.networks.slate_network import SlateNetwork
 from qurate.networks.values import ValueNetwork
 from qurate.replay.writers import OnlineWriter, step_discount
-from qurate.settings import Settings
+from qurate.settings import Settings, SlateSettings
 from qurate.training.drawing import online_sampler, optimiser_of
 from qurate.training.run import Run, StepCallback, consume
 from qurate.training.support import steps_of_events, with_checked_support
@@ -94,7 +97,7 @@ def train_in_engine(
         observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
-        steps=run.steps, observation=observation, under_way=saved is not None,
+        steps=run.steps, observation=observation, under_way=saved is not None, slate_size=engine.slate_size,
     )  # fmt: skip
     checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
     metrics = consume(checked, run, steps, budget, report)
@@ -117,6 +120,35 @@ def refuse_linear(settings: Settings, env: str) -> None:
         raise UserError("a network that learns online", "form=linear_later", where=env, hint=hint, code=Code.BAD_TRAIN)
 
 
+def for_slates(settings: Settings, engine: BatchedEngine, algorithm: str, env: str) -> Settings:
+    """The settings with the environment's slate size, where the algorithm asks for it.
+
+    Raises:
+        UserError: an algorithm of single items where several are shown at once.
+    """
+    if isinstance(settings.algorithm, SlateSettings):
+        return msgspec.structs.replace(settings, algorithm=msgspec.structs.replace(settings.algorithm, slate_size=engine.slate_size))
+    if engine.slate_size > 1:
+        expected, got = "an algorithm that learns from slates", f"{algorithm} where {engine.slate_size} items are shown at once"
+        raise UserError(expected, got, where=env, hint="--algorithm slateq, or slate_size=1", code=Code.BAD_TRAIN)
+    return settings
+
+
+def with_known_choice(model: Model, engine: BatchedEngine, env: str) -> Model:
+    """The model, told the world's own choice model where its settings ask for that.
+
+    Raises:
+        UserError: the world does not tell it.
+    """
+    if isinstance(model.settings.algorithm, SlateSettings) and model.settings.algorithm.choice_model == "known":
+        if not isinstance(engine.world, TellsChoice):
+            hint = "choice_model=learned"
+            raise UserError("a world that tells its choice model", env, where="--set choice_model", hint=hint, code=Code.BAD_SETTING)
+        form = engine.world.choice_form()
+        cast(SlateNetwork, model.network).know(torch.from_numpy(form.affinity), form.least, form.nothing)
+    return model
+
+
 def _component_order(model: Model, engine: Engine) -> list[int]:
     """Which of the engine's reward components the model's are."""
     names = list(engine.component_names)
@@ -133,6 +165,7 @@ def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int)
     return OnlineWriter(
         lanes, settings.replay.replay_capacity, settings.window, model.weights, everything, model.user_dim, gamma, tau_s,
         rows_per_step=engine.rows_per_step, n_candidates=engine.n_candidates, with_actions=settings.needs_actions,
+        slate_size=engine.slate_size if isinstance(settings.algorithm, SlateSettings) else 0,
     )  # fmt: skip
 
 

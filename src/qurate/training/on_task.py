@@ -24,7 +24,7 @@ from qurate.networks.build import build_task_network
 from qurate.networks.dense_network import LARGE_SIDE
 from qurate.replay.dense_ring import DenseRing
 from qurate.replay.frame_ring import FrameRing
-from qurate.settings import Settings, TableSettings, replace
+from qurate.settings import Settings, SlateSettings, TableSettings, replace
 from qurate.training.drawing import online_sampler, optimiser_of
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import with_checked_support
@@ -97,6 +97,9 @@ def train_on_task(
     if isinstance(settings.algorithm, TableSettings) and (engine.spec.numbers_shape != (0,) or len(engine.spec.categories) != 1):
         got = f"{engine.spec.numbers_shape} numbers and {len(engine.spec.categories)} integers"
         raise UserError(f"a task whose observation is one integer, for {algorithm}", got, where=env, hint="try dqn", code=Code.BAD_ENV)
+    if isinstance(settings.algorithm, SlateSettings):
+        hint = "it learns in a simulated world, such as --env interest_evolution,slate_size=2"
+        raise UserError("a world of slates", f"the task {env}", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
     lanes = settings.replay.lanes
     observation = engine.reset(seed, lanes)
     ring = _ring(engine, observation, settings, device)

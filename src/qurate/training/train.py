@@ -17,7 +17,7 @@ from qurate.models.model import Model, load
 from qurate.settings import Settings, from_flat, parse_leaves
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
-from qurate.training.in_environment import ONLINE_STEPS, fresh_model, refuse_linear, train_in_engine
+from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, refuse_linear, train_in_engine, with_known_choice
 from qurate.training.later_from_log import form_for_log
 from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, task_defaults, task_device, train_on_task
@@ -113,7 +113,8 @@ def _in_environment(
     chosen = _settings(algorithm, given)
     refuse_linear(chosen, name_of(env))
     engine = world_of(env, chosen.window)
-    model = fresh_model(engine, chosen, algorithm, seed, name_of(env))
+    chosen = for_slates(chosen, engine, algorithm, name_of(env))
+    model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
     if rewards is not None:
         model = model.with_answering(weights=reweighted(model.components, rewards, name_of(env)))
     return train_in_engine(model, engine, seed, limits.steps or ONLINE_STEPS, budget=limits.budget, resumable=True, report=report)
@@ -160,6 +161,9 @@ def _on_dataset(
     _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
+    elif find_algorithm(algorithm).slates:
+        hint = "it learns from the slates of a simulated world: --env interest_evolution,slate_size=2"
+        raise UserError("--env", "a dataset", where=f"--algorithm {algorithm}", hint=hint, code=Code.BAD_TRAIN)
     dataset = dataset_of(data)
     where = dataset_place(dataset)
     kept: dict[str, Any] = {}

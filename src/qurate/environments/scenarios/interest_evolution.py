@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.catalogue_features import catalogue_features
+from qurate.environments.choice_form import ChoiceForm
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
@@ -84,6 +85,10 @@ class InterestEvolution:
 
     def _columns(self) -> dict[str, NDArray[np.float64]]:
         return dict(zip(self.item_ids, np.eye(N_TOPICS)))
+
+    def choice_form(self) -> ChoiceForm:
+        """See `TellsChoice`: interests are seen, so the masses are known."""
+        return ChoiceForm(np.eye(N_TOPICS + 1, N_TOPICS, -1, np.float32), -self.p.least_score, float(self._nothing))
 
     def allocate(self, n: int) -> None:
         self.n = n
