@@ -164,8 +164,31 @@ class ImplicitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 1.0
 
 
-Extra = CategoricalSettings | QuantileSettings | MunchausenSettings | TableSettings | ConservativeSettings | ImplicitSettings | None
-EXTRAS = (CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings, ConservativeSettings, ImplicitSettings)
+class FittedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fitted"):
+    """What the rankers without reinforcement learning have; `baselines/registry.py` says which of them reads what."""
+
+    half_life: Annotated[float, Meta(ge=0.0, description="days after which what happened counts half; 0 = all counts alike")] = 0.0
+    decay: Annotated[float, Meta(gt=0.0, le=1.0, description="weight of a history row relative to the next newer one")] = 0.8
+    neighbours: Annotated[int, Meta(ge=1, le=5_000, description="nearest items kept per item, or nearest visits used")] = 100
+    shrink: Annotated[float, Meta(ge=0.0, description="visits; lowers the similarity of pairs of items seen together rarely")] = 5.0
+    regularisation: Annotated[float, Meta(gt=0.0, description="weight of the squared size of what is fitted")] = 1.0
+    factors: Annotated[int, Meta(ge=1, le=1_024, description="dimensions of an item's and a customer's factors")] = 64
+    iterations: Annotated[int, Meta(ge=1, le=10_000, description="passes over all pairs of customer and item")] = 15
+    confidence: Annotated[float, Meta(gt=0.0, description="weight of an item that a customer had; that of the others is 1")] = 40.0
+    width: Annotated[float, Meta(ge=0.0, description="standard errors added to the expected reward; 0 = none")] = 0.0
+
+
+Extra = (
+    CategoricalSettings
+    | QuantileSettings
+    | MunchausenSettings
+    | TableSettings
+    | ConservativeSettings
+    | ImplicitSettings
+    | FittedSettings
+    | None
+)
+EXTRAS = (CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings, ConservativeSettings, ImplicitSettings, FittedSettings)
 """Parts that only some algorithms have; settings have at most one of them."""
 
 
