@@ -18,7 +18,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Shape of the Q-network."""
 
     hidden: Annotated[int, Meta(ge=4, le=4096, description="units per layer")] = 64
-    encoder: Annotated[Literal["mean", "gru"], Meta(description="how the history becomes a vector")] = "mean"
+    encoder: Annotated[Literal["mean", "gru", "transformer"], Meta(description="how the history becomes a vector")] = "mean"
     window: Annotated[int, Meta(ge=1, le=1000, description="events of history a state holds")] = 50
     embedding_dim: Annotated[int, Meta(ge=2, le=1024, description="dimensions of an item vector")] = 32
     head: Annotated[
@@ -41,6 +41,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     id_dropout: Annotated[
         float, Meta(ge=0.0, lt=1.0, description="share of ids hidden in training, so that features must carry new items")
     ] = 0.1
+    history_terms: Annotated[
+        bool, Meta(description="beside the encoder, see straight how like the history's items an item is, and whether it is one of them")
+    ] = True
     behaviour_head: Annotated[
         Literal["views", "attention"],
         Meta(description="views: linear in the views of the history; attention: attends to single events besides, and gates repeats"),
