@@ -19,10 +19,12 @@ class Data:
     vocabulary: Any = field(default_factory=lambda: SimpleNamespace(types=("click", "shown")))
     kind: str = "organic"
     row_visit: np.ndarray = field(init=False)
+    user_features: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         users = len(self.arrays.user_start) - 1
         self.row_visit = np.repeat(np.arange(users, dtype=np.int32), np.diff(self.arrays.user_start))  # one visit each
+        self.user_features = np.zeros((users, 0), np.float32)
 
 
 def organic(lengths: np.ndarray, items: np.ndarray, train: np.ndarray, n_items: int) -> Data:

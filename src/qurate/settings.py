@@ -19,7 +19,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     hidden: Annotated[int, Meta(ge=4, le=4096, description="units per layer")] = 64
     filters: Annotated[int, Meta(ge=1, le=512, description="of the first convolution of large images; the others have twice as many")] = 32
-    encoder: Annotated[Literal["mean", "gru"], Meta(description="how the history becomes a vector")] = "mean"
+    encoder: Annotated[Literal["mean", "gru", "transformer"], Meta(description="how the history becomes a vector")] = "mean"
     window: Annotated[int, Meta(ge=1, le=1000, description="events of history a state holds")] = 50
     embedding_dim: Annotated[int, Meta(ge=2, le=1024, description="dimensions of an item vector")] = 32
     head: Annotated[
@@ -42,6 +42,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     id_dropout: Annotated[
         float, Meta(ge=0.0, lt=1.0, description="share of ids hidden in training, so that features must carry new items")
     ] = 0.1
+    history_terms: Annotated[
+        bool, Meta(description="beside the encoder, see straight how like the history's items an item is, and whether it is one of them")
+    ] = True
     behaviour_head: Annotated[
         Literal["views", "attention"],
         Meta(description="views: linear in the views of the history; attention: attends to single events besides, and gates repeats"),
@@ -192,6 +195,20 @@ class SlateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     slate_size: Annotated[int, Meta(ge=1, description="items of a slate: the environment's own")] = 1
 
 
+class FittedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fitted"):
+    """What the rankers without reinforcement learning have; `baselines/registry.py` says which of them reads what."""
+
+    half_life: Annotated[float, Meta(ge=0.0, description="days after which what happened counts half; 0 = all counts alike")] = 0.0
+    decay: Annotated[float, Meta(gt=0.0, le=1.0, description="weight of a history row relative to the next newer one")] = 0.8
+    neighbours: Annotated[int, Meta(ge=1, le=5_000, description="nearest items kept per item, or nearest visits used")] = 100
+    shrink: Annotated[float, Meta(ge=0.0, description="visits; lowers the similarity of pairs of items seen together rarely")] = 5.0
+    regularisation: Annotated[float, Meta(gt=0.0, description="weight of the squared size of what is fitted")] = 1.0
+    factors: Annotated[int, Meta(ge=1, le=1_024, description="dimensions of an item's and a customer's factors")] = 64
+    iterations: Annotated[int, Meta(ge=1, le=10_000, description="passes over all pairs of customer and item")] = 15
+    confidence: Annotated[float, Meta(gt=0.0, description="weight of an item that a customer had; that of the others is 1")] = 40.0
+    width: Annotated[float, Meta(ge=0.0, description="standard errors added to the expected reward; 0 = none")] = 0.0
+
+
 Extra = (
     CategoricalSettings
     | QuantileSettings
@@ -200,10 +217,12 @@ Extra = (
     | ConservativeSettings
     | ImplicitSettings
     | SlateSettings
+    | FittedSettings
     | None
 )
 EXTRAS = (
     CategoricalSettings, QuantileSettings, MunchausenSettings, TableSettings, ConservativeSettings, ImplicitSettings, SlateSettings,
+    FittedSettings,
 )  # fmt: skip
 """Parts that only some algorithms have; settings have at most one of them."""
 

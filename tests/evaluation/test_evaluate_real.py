@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qurate.baselines.neighbours import RecentScorer
-from qurate.baselines.registry import FITTED, ShownOrderScorer
+from qurate.baselines.registry import ShownOrderScorer, fit_scorer
 from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
@@ -28,7 +28,7 @@ def test_trivago_lists_reranked(real_log) -> None:
 def test_retailrocket_answers(real_log) -> None:
     """Popularity scores HR@20 .024, own items then session-kNN .547 over all 15,132 answers; here 400 of them."""
     data = build_dataset(read_events(real_log("retailrocket_sessions/retailrocket.parquet")))
-    baselines = {name: FITTED[name](data) for name in ("popularity", "recent")}
+    baselines = {name: fit_scorer(name, data) for name in ("popularity", "recent")}
     result = evaluate_ranking("recent", "retailrocket", data, {"q": [baselines["recent"]]}, baselines, visits=400, draws=200)
     assert (result["n"], result["users"], result["missed"]) == (400, 400, 0.0)
     lo, hi = result["metrics"]["HR@20"]["ci"]

@@ -35,7 +35,7 @@ def states(n: int = 9, seed: int = 0) -> State:
     return State(items, types, gaps, values, rng.random((n, 4)).astype(np.float32), rng.random((n, 2)).astype(np.float32))
 
 
-@pytest.mark.parametrize("encoder", ["mean", "gru"])
+@pytest.mark.parametrize("encoder", ["mean", "gru", "transformer"])
 @pytest.mark.parametrize("form", ["now_later", "single"])
 def test_q_of_candidates_equals_q_over_the_catalogue(encoder: str, form: str) -> None:
     net = network(encoder, form)
@@ -48,7 +48,7 @@ def test_q_of_candidates_equals_q_over_the_catalogue(encoder: str, form: str) ->
         assert torch.allclose(values.by_head(items).sum(2), everything.gather(1, items), atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["mean", "gru"])
+@pytest.mark.parametrize("encoder", ["mean", "gru", "transformer"])
 def test_a_row_does_not_depend_on_its_batch(encoder: str) -> None:
     net, batch = network(encoder), states()
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_a_row_does_not_depend_on_its_batch(encoder: str) -> None:
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["mean", "gru"])
+@pytest.mark.parametrize("encoder", ["mean", "gru", "transformer"])
 def test_padding_says_nothing(encoder: str) -> None:
     """A longer window around the same short history gives the same Q, but for the mean encoder's 1 / L of values."""
     net, batch = network(encoder), states()
@@ -136,6 +136,6 @@ def test_id_dropout_hides_ids_and_leaves_features() -> None:
 
 def test_both_encoders_are_of_the_kind_that_is_asked_for() -> None:
     """`later` of a GRU network is a GRU too."""
-    for kind in ("mean", "gru"):
+    for kind in ("mean", "gru", "transformer"):
         net = network(kind)
         assert type(net.later_encoder) is type(net.encoder) is ENCODERS[kind]

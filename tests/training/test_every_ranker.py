@@ -159,6 +159,8 @@ def test_the_command_line_trains_and_recommends(folder: Path, tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("given", "code", "named"),
     [
+        ({"algorithm": "ease", "factors": 4}, "setting_of_another_algorithm", "ease has decay, regularisation, window"),
+        ({"algorithm": "als", "factors": 0}, "bad_setting", "factors"),
         ({"algorithm": "popularity", "lr": 0.1}, "setting_of_another_algorithm", "popularity"),
         ({"algorithm": "popularity", "window": 4}, "setting_of_another_algorithm", "window"),
         ({"algorithm": "item_knn", "hidden": 4}, "setting_of_another_algorithm", "item_knn"),

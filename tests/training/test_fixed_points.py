@@ -158,5 +158,6 @@ def test_other_seeds_reach_it_too(name: str, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dqn", "nstep_dqn", "qr_dqn", "munchausen"])
 def test_a_reward_that_comes_later_reaches_what_earned_it(name: str) -> None:
-    """Its values differ by a third of their level, so that 5 % of their range is 2 % of it: with batches of 64 seeds miss it by up to 12 %."""
+    """Its values differ by a third of their level, so that 5 % of their range is 2 % of it: with batches of 64 some seeds miss it by
+    12 %."""
     check(name, "toy_delayed", 1.0, **deep(name) | {"batch_size": 256})

@@ -40,6 +40,14 @@ TABULAR = (LearningSettings, ReplaySettings, ExplorationSettings, TableSettings)
 FROM_LOGS = (NetworkSettings, LearningSettings, OfflineSettings, ReplaySettings)
 ONLINE_ONLY = ("replay_capacity", "update_every")
 """Settings of the replay that a log does not have."""
+CLONING: dict[str, Any] = {"form": "single", "gamma": 0.0, "support_threshold": 0.0, "aux_weight": 1.0, "negatives": 0}
+NO_VALUES = (
+    *ONLINE_ONLY, "head", "form", "gamma", "n_step", "target_period", "target_tau", "loss", "later_weight", "double",
+    "support_threshold", "aux_weight", "negatives", "prioritised", "priority_alpha", "priority_beta",
+)  # fmt: skip
+"""What learning to choose as the log does has no use for."""
+NEXT_ITEM: dict[str, Any] = CLONING | {"history_terms": False, "behaviour_head": "views", "calibrate": False}
+"""A sequence model as published: items are ranked by the product of their vectors with the encoder's output alone."""
 TABLE: dict[str, Any] = {
     "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
 }  # fmt: skip
@@ -52,7 +60,7 @@ SLATES: dict[str, Any] = {
 carry back too slowly, and few updates per decision."""
 CATALOGUE_ONLY = (
     "encoder", "window", "embedding_dim", "form", "id_embedding", "id_dropout", "later_weight", "support_threshold", "aux_weight",
-    "negatives", "behaviour_head", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
+    "negatives", "behaviour_head", "history_terms", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
 )  # fmt: skip
 """Settings of networks over a catalogue; a Gymnasium task has none."""
 ONE_HEAD = ("form", "loss", "later_weight", "negatives")
@@ -127,13 +135,16 @@ ALGORITHMS: dict[str, Algorithm] = {
         source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166",
     ),
     "bc": Algorithm(
-        behaviour_cloning, {"form": "single", "gamma": 0.0, "support_threshold": 0.0, "aux_weight": 1.0, "negatives": 0}, FROM_LOGS,
-        unused=(
-            *ONLINE_ONLY, "head", "form", "gamma", "n_step", "target_period", "target_tau", "loss", "later_weight", "double",
-            "support_threshold", "aux_weight", "negatives", "prioritised", "priority_alpha", "priority_beta",
-        ),
-        from_logs=True, ranks_by="behaviour", rankings=("behaviour",), needs_behaviour=True,
-        source="Pomerleau 1991, doi:10.1162/neco.1991.3.1.88",
+        behaviour_cloning, CLONING, FROM_LOGS, unused=NO_VALUES, from_logs=True, ranks_by="behaviour", rankings=("behaviour",),
+        needs_behaviour=True, source="Pomerleau 1991, doi:10.1162/neco.1991.3.1.88",
+    ),
+    "gru4rec": Algorithm(
+        behaviour_cloning, NEXT_ITEM | {"encoder": "gru"}, FROM_LOGS, unused=(*NO_VALUES, "encoder"), from_logs=True,
+        ranks_by="behaviour", rankings=("behaviour",), needs_behaviour=True, source="Hidasi et al. 2016, arXiv:1511.06939",
+    ),
+    "sasrec": Algorithm(
+        behaviour_cloning, NEXT_ITEM | {"encoder": "transformer"}, FROM_LOGS, unused=(*NO_VALUES, "encoder"), from_logs=True,
+        ranks_by="behaviour", rankings=("behaviour",), needs_behaviour=True, source="Kang and McAuley 2018, arXiv:1808.09781",
     ),
     "bcq": Algorithm(
         dqn, {"double": True, "negatives": 0, "aux_weight": 1.0, "form": "single"}, FROM_LOGS,

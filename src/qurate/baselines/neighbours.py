@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.baselines.training_rows import Rows, ragged, recent_items
+from qurate.baselines.training_rows import Rows, different_items, ragged, recent_items
 from qurate.choosing.policy import over_candidates
 from qurate.choosing.slate_sampling import is_shared
 from qurate.types import FloatArray, IntArray, Observation
@@ -199,10 +199,7 @@ class SessionKnnScorer:
 
     def _nearest(self, observation: Observation) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
         """(row of the batch, visit, likeness) of the nearest visits of each customer."""
-        row, item, weight = recent_items(observation, self.counts, self.last, self.decay)
-        _, newest = np.unique((row * (self.n_items + 1) + item)[::-1], return_index=True)
-        newest = len(row) - 1 - newest  # an item that came more than once counts once, with its newest weight
-        row, item, weight = row[newest], item[newest], weight[newest]
+        row, item, weight = different_items(observation, self.counts, self.last, self.decay)
         at, owner = ragged(self.visits_start[item], self.visits_count[item])
         key, where = np.unique(row[owner] * self.n_visits + self.visits[at], return_inverse=True)
         likeness = np.bincount(where, weights=weight[owner], minlength=len(key))
@@ -215,7 +212,7 @@ class SessionKnnScorer:
 
 
 def fit_session_knn_scorer(
-    rows: Rows, n_items: int, counts: NDArray[np.bool_], neighbours: int = 100, sample: int = 500
+    rows: Rows, n_items: int, counts: NDArray[np.bool_], neighbours: int = 100, sample: int = 500, decay: float = 0.8
 ) -> SessionKnnScorer:
     """The scorer over the visits of train rows.
 
@@ -224,6 +221,7 @@ def fit_session_knn_scorer(
         counts: bool [M + 1], which types of history rows count.
         neighbours: nearest visits used.
         sample: for each item only so many of the latest visits with it are looked at.
+        decay: weight of a history row relative to the next newer one.
     """
     _, visit = np.unique(rows.visit, return_inverse=True)
     n_visits = int(visit.max(initial=-1)) + 1
@@ -243,4 +241,5 @@ def fit_session_knn_scorer(
         visits_count=np.minimum(np.diff(visits_start), sample),
         counts=counts,
         neighbours=neighbours,
+        decay=decay,
     )

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.baselines.bandit import BanditScorer
 from qurate.baselines.content import ContentScorer
+from qurate.baselines.ease import EaseScorer
+from qurate.baselines.factors import AlsScorer, BprScorer
 from qurate.baselines.neighbours import ItemKnnScorer, RecentScorer, SessionKnnScorer
 from qurate.baselines.registry import ChanceScorer, ItemScorer, ShownOrderScorer
 from qurate.choosing.policy import FirstThen
@@ -14,7 +17,20 @@ from qurate.types import Scorer
 
 SCORERS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (ChanceScorer, ContentScorer, FirstThen, ItemKnnScorer, ItemScorer, RecentScorer, SessionKnnScorer, ShownOrderScorer)
+    for kind in (
+        AlsScorer,
+        BanditScorer,
+        BprScorer,
+        ChanceScorer,
+        ContentScorer,
+        EaseScorer,
+        FirstThen,
+        ItemKnnScorer,
+        ItemScorer,
+        RecentScorer,
+        SessionKnnScorer,
+        ShownOrderScorer,
+    )
 }
 """Every one is a dataclass whose fields are arrays, numbers, names and other scorers."""
 

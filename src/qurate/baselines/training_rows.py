@@ -71,6 +71,19 @@ def rows_of_interest(events: EventArrays, transitions: Transitions, visit: NDArr
     return Rows(events.item[keep].astype(np.int64), events.type[keep].astype(np.int64), events.time[keep], visit[keep].astype(np.int64))
 
 
+def customer_items(events: EventArrays, transitions: Transitions, counts: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    """The different items of each customer in the train rows whose type counts: (customer 0..U-1, item 1..N), each [P], sorted.
+
+    Args:
+        counts: bool [M + 1] by type index.
+    """
+    keep = train_rows(events, transitions) & (events.item > 0) & counts[events.type]
+    user = np.repeat(np.arange(len(events.user_start) - 1), np.diff(events.user_start))[keep]
+    size = int(events.item.max(initial=0)) + 1
+    key = np.unique(user * size + events.item[keep])
+    return key // size, key % size
+
+
 def recent_items(observation: Observation, counts: NDArray[np.bool_], last: int, decay: float) -> tuple[IntArray, IntArray, FloatArray]:
     """The last items of each customer, flat: (row of the batch, item, weight), each [n].
 
@@ -85,6 +98,22 @@ def recent_items(observation: Observation, counts: NDArray[np.bool_], last: int,
     row, column = np.nonzero(real & (rank < last))
     weight = np.power(decay, rank[row, column]).astype(np.float32)
     return row, observation.state.history_items[row, column], weight
+
+
+def different_items(observation: Observation, counts: NDArray[np.bool_], last: int, decay: float) -> tuple[IntArray, IntArray, FloatArray]:
+    """`recent_items`, where an item that came more than once counts once, with its newest weight; sorted by row, then item."""
+    row, item, weight = recent_items(observation, counts, last, decay)
+    _, newest = np.unique((row * (int(item.max(initial=0)) + 1) + item)[::-1], return_index=True)
+    newest = len(row) - 1 - newest
+    return row[newest], item[newest], weight[newest]
+
+
+def popular_if_unknown(table: FloatArray, row: IntArray, popularity: FloatArray) -> FloatArray:
+    """Scores [B, N + 1] with those of popularity [N + 1] in the rows that are not in `row`: customers of whom nothing is known."""
+    unknown = np.ones(len(table), np.bool_)
+    unknown[row] = False
+    table[unknown] = popularity
+    return table
 
 
 def ragged(start: IntArray, count: IntArray) -> tuple[IntArray, IntArray]:

@@ -146,14 +146,11 @@ def inspect(ctx: typer.Context, dataset: Annotated[Path, typer.Argument(metavar=
     terminal.result(result, lambda: lines({k: listed(v) for k, v in {**result, "most seen": most}.items()}))
 
 
-for command in (
-    model_commands.train,
-    model_commands.evaluate,
-    model_commands.compare,
-    model_commands.recommend,
-    model_commands.play,
-    model_commands.serve,
-):
+COMMANDS = (
+    model_commands.train, model_commands.tune, model_commands.evaluate, model_commands.compare, model_commands.recommend,
+    model_commands.play, model_commands.serve,
+)  # fmt: skip
+for command in COMMANDS:
     app.command(epilog=EPILOG)(command)
 
 

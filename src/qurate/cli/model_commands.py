@@ -1,4 +1,4 @@
-"""Commands that make and use models: train, evaluate, compare, recommend, serve.
+"""Commands that make and use models: train, tune, evaluate, compare, recommend, serve.
 
 Heavy modules (torch, polars) are imported inside the commands, so that `qurate --help` answers at once.
 """
@@ -105,6 +105,41 @@ def _print_trained(terminal: Terminal, model: Any, output: Path) -> None:
         terminal.note(f"note: {note}")
     if run["stopped"] == "interrupted":
         terminal.note(f"interrupted; the checkpoint is saved: go on with --resume {output}")
+        raise typer.Exit(130)
+
+
+def tune(
+    ctx: typer.Context,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET")],
+    *,
+    algorithm: Annotated[str, typer.Option("--algorithm", help="whose settings are searched: dqn, gru4rec, als, ...")],
+    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="search for this time, such as 30m")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the folder of the results; an earlier search there goes on")],
+    force: Force = False,
+) -> None:
+    """Search the settings of an algorithm on the validation split of a dataset."""
+    seconds = duration(budget, "--budget")
+    from qurate.experiments.tune import tune as run
+
+    terminal: Terminal = ctx.obj
+    with terminal.progress() as progress:
+        result = run(
+            dataset,
+            algorithm,
+            output,
+            budget=seconds,
+            seed=terminal.seed or 0,
+            force=force,
+            progress=lambda done, wanted, what: progress("tuning", done, wanted, what),
+        )
+    best = result["best"] or {"value": None, "settings": {}}
+    shown = {k: v for k, v in result.items() if k not in ("best", "notes", "command")}
+    text = {**shown, "best": best["value"], "settings": best["settings"] or "the defaults", "train": result["command"]}
+    terminal.result(result, lambda: lines({k: listed(v) for k, v in text.items()}))
+    for note in result["notes"]:
+        terminal.note(f"note: {note}")
+    if result["stopped"] == "interrupted":
+        terminal.note(f"interrupted; {output} keeps what was done: go on with the same command")
         raise typer.Exit(130)
 
 

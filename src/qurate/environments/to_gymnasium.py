@@ -99,7 +99,7 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         info = self._info(self._current, feedback.components[0], item_ids, int(feedback.clock[0]))
         return _row(self._current), float(feedback.reward[0]), bool(feedback.terminated[0]), bool(feedback.truncated[0]), info
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """The customer's history, uint8 [2 cells, window cells, 3], newest event last; None without a render mode.
 
         The upper cell of an event has the colour of its item, the lower one the grey of its type; black is padding.

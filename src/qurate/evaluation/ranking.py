@@ -101,14 +101,14 @@ def gains(ranks: Ranks, k: int) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def ranking_targets(data: RankingData) -> IntArray:
-    """Transitions of the test split whose item earned something: int64 indices, in the order of the transitions.
+def ranking_targets(data: RankingData, split: int = TEST) -> IntArray:
+    """Transitions of a split whose item earned something: int64 indices, in the order of the transitions.
 
     In organic logs that is what the customer chose; in exposure and logged ones what was shown and answered.
     """
     t = data.transitions
     earned = t.reward @ np.asarray(data.weights, np.float32) > 0
-    return np.flatnonzero((t.split[t.state] == TEST) & earned).astype(np.int64)
+    return np.flatnonzero((t.split[t.state] == split) & earned).astype(np.int64)
 
 
 def draw_visits(data: RankingData, rows: IntArray, n: int, seed: int) -> IntArray:

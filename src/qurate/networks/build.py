@@ -57,6 +57,8 @@ def build_network(
             attention=s.window if s.behaviour_head == "attention" and not linear else 0, sigma0=s.noisy_sigma if s.noisy else 0.0,
             state_value=isinstance(kind, ImplicitSettings),
         )  # fmt: skip
+        for mix in (network.match, network.repeat):  # they begin at zero, and stay there
+            mix.requires_grad_(s.history_terms)
         if linear:
             return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
         return _as_distribution(network, settings)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from qurate.networks.transformer import TransformerEncoder, event_steps
 from qurate.networks.values import StateTensors
 from qurate.networks.window_sums import view_sums, window_events
 from qurate.types import SESSION_GAP_US
@@ -81,16 +82,14 @@ class GRUEncoder(nn.Module):
 
     def forward(self, state: StateTensors, vectors: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
         """z [B, hidden] from a state's tensors and the item vectors [N + 1, d]; the views are for the heads alone."""
-        items, types, gaps, values, user, context = state
-        numbers = torch.stack([torch.log1p(gaps.clamp(min=0)) / 10, torch.sign(values) * torch.log1p(values.abs())], dim=2)
-        steps = torch.cat([vectors.index_select(0, items.flatten()).view(*items.shape, -1), self.types(types.long()), numbers], dim=2)
-        # rows are right-aligned; shifting them left lets the recurrence start at the first real event
-        length = (types > 0).sum(1)
-        column = (torch.arange(steps.shape[1], device=steps.device)[None] + (steps.shape[1] - length)[:, None]) % steps.shape[1]
-        steps = steps.gather(1, column[:, :, None].expand_as(steps))
+        steps, length = event_steps(state, vectors, self.types)
         out, _ = self.gru(steps)
         last = out[torch.arange(len(out), device=out.device), (length - 1).clamp(min=0)] * (length > 0)[:, None]
-        return self.layers(torch.cat([last, user, context], dim=1))  # type: ignore[no-any-return]
+        return self.layers(torch.cat([last, state.user, state.context], dim=1))  # type: ignore[no-any-return]
 
 
-ENCODERS: dict[str, type[MeanEncoder] | type[GRUEncoder]] = {"mean": MeanEncoder, "gru": GRUEncoder}
+ENCODERS: dict[str, type[MeanEncoder] | type[GRUEncoder] | type[TransformerEncoder]] = {
+    "mean": MeanEncoder,
+    "gru": GRUEncoder,
+    "transformer": TransformerEncoder,
+}

@@ -1,6 +1,7 @@
 """Training on a dataset: a Q-network by an algorithm of the table, or a baseline."""
 
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -139,7 +140,7 @@ def _store(dataset: Dataset, settings: Settings, weights: FloatArray) -> Store:
     )  # fmt: skip
 
 
-def fit_on_log(dataset: Dataset, settings: Settings, algorithm: str, *, where: str | None, weights: FloatArray) -> Model:
+def fit_on_log(dataset: Dataset, settings: Settings, algorithm: str, *, where: str | None, weights: FloatArray, seed: int) -> Model:
     """A baseline fitted on the train split. All of them know what to show a customer without a history.
 
     Raises:
@@ -149,9 +150,11 @@ def fit_on_log(dataset: Dataset, settings: Settings, algorithm: str, *, where: s
     decisions = int((t.split == TRAIN).sum())
     if not decisions:
         raise _no_train_split(where)
-    ranker = BaselineRanker(fit_scorer(algorithm, replace(dataset, weights=weights)))
+    began = time.monotonic()
+    ranker = BaselineRanker(fit_scorer(algorithm, replace(dataset, weights=weights), settings, seed))
+    seconds = round(time.monotonic() - began, 3)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=True)
-    return model.with_provenance(metrics={"steps": 0, "stopped": "steps", "seconds": 0.0, "decisions": decisions, "curve": []})
+    return model.with_provenance(metrics={"steps": 0, "stopped": "steps", "seconds": seconds, "decisions": decisions, "curve": []})
 
 
 def assemble(

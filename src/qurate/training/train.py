@@ -5,8 +5,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, setting_names
-from qurate.baselines.registry import FITTED, READS_HISTORY
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
+from qurate.baselines.registry import FITTED, fitted_settings
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
 from qurate.events.frames import Frame
@@ -14,7 +14,7 @@ from qurate.events.schema import EventLog
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.settings import Settings, from_flat, parse_leaves
+from qurate.settings import Settings
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, refuse_linear, train_in_engine, with_known_choice
@@ -168,7 +168,7 @@ def _on_dataset(
     where = dataset_place(dataset)
     kept: dict[str, Any] = {}
     if begun is not None:
-        names = _fitted_settings(algorithm) if algorithm in FITTED else setting_names(algorithm)
+        names = FITTED[algorithm].settings if algorithm in FITTED else setting_names(algorithm)
         kept = {name: value for name, value in kept_settings(begun, algorithm, names, dataset.kind).items() if name not in given}
     own = {**kept, **given}
     usual = log_defaults(dataset, algorithm, str(own.get("clocks", "auto")))
@@ -184,7 +184,7 @@ def _on_dataset(
     else:
         weights = dataset.weights if begun is None else kept_weights(begun, dataset)
     if algorithm in FITTED:
-        model = fit_on_log(dataset, chosen, algorithm, where=where, weights=weights)
+        model = fit_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed)
     else:
         model = train_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=report, start=begun)
     if begun is not None:
@@ -217,16 +217,11 @@ def _settings(
         UserError: an unknown algorithm or setting, or a setting that the algorithm does not have.
     """
     if algorithm in FITTED:
-        return from_flat(parse_leaves(given, _fitted_settings(algorithm), algorithm))
+        return fitted_settings(algorithm, given)
     if algorithm not in ALGORITHMS:
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
     return algorithm_settings(algorithm, given, defaults, without)
-
-
-def _fitted_settings(algorithm: str) -> list[str]:
-    """The settings of a baseline."""
-    return ["window"] if algorithm in READS_HISTORY else []
 
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:
