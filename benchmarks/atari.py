@@ -1,7 +1,7 @@
 """Atari: trains one seed under a time budget, plays full games, and keeps its row, its learning curve and a picture.
 
     python benchmarks/atari.py --seed 0 --budget 15m --device cpu -o docs/atari [--threads 2] [--set KEY=VALUE ...]
-    python benchmarks/atari.py --picture -o docs/atari
+    python benchmarks/atari.py --picture --page docs/atari.md -o docs/atari
     python benchmarks/atari.py --speed --device cuda
 
 Into the folder go `runs.csv` (one row per run), `curve_DEVICE_SEED.csv`, the model and, where altair is installed, `curves.svg`. The
@@ -162,6 +162,25 @@ def picture(folder: Path) -> None:
     chart.properties(width=560, height=300).save(str(folder / "curves.svg"))
 
 
+def table(folder: Path, page: Path) -> None:
+    """Puts the runs of the folder between the marks of a page."""
+    with (folder / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        "| machine | seed | seconds | decisions | updates | score of whole games (95 %) | best | random |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        score = f"{float(r['score']):.1f} ({float(r['score_low']):.1f} to {float(r['score_high']):.1f}), {r['games']} games"
+        lines.append(
+            f"| {r['machine']} | {r['seed']} | {float(r['seconds']):.0f} | {int(r['decisions']):,} | {int(r['updates']):,} | {score} "
+            f"| {float(r['score_max']):.0f} | {float(r['random']):.1f} |"
+        )
+    text, mark, end = page.read_text(), "<!-- runs:begin -->", "<!-- runs:end -->"
+    before, after = text.split(mark)[0], text.split(end)[1]
+    page.write_text("\n".join([before + mark, *lines, end]) + after)
+
+
 def speed(args: argparse.Namespace) -> None:
     """Updates per second on random frames, for each way to compute; nothing is trained."""
     place = device_of(args.device, worth_it=True)
@@ -214,10 +233,13 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=32, help="whole games played afterwards")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE")
     parser.add_argument("--picture", action="store_true", help="only draw the curves of the folder")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="with --picture: also put the table of runs into this page")
     parser.add_argument("--speed", action="store_true", help="only measure updates and games per second")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/atari"))
     args = parser.parse_args()
     intra_op_threads(args.threads)
+    if args.page is not None:
+        table(args.output, args.page)
     if args.picture:
         return picture(args.output)
     return speed(args) if args.speed else run(args)
