@@ -1,6 +1,7 @@
 """One learner for every algorithm: it keeps optimiser, target, average and guard; what is learned is an objective."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
@@ -50,12 +51,9 @@ class Learner:
         self.target, self.ema = copy.deepcopy(self.module), copy.deepcopy(self.module)
         for frozen in (self.target, self.ema):
             frozen.requires_grad_(False).eval()
-        parameters = list(self.module.parameters())
-        self.optimiser: torch.optim.Optimizer = (
-            torch.optim.Adam(parameters, lr=settings.lr, eps=settings.adam_eps, fused=True)
-            if optimiser == "adam"
-            else torch.optim.SGD(parameters, lr=settings.lr, fused=True)
-        )
+        adam: dict[str, float] = {"eps": settings.adam_eps} if optimiser == "adam" else {}
+        kind: Any = torch.optim.Adam if adam else torch.optim.SGD
+        self.optimiser: torch.optim.Optimizer = kind(self.module.parameters(), lr=settings.lr, fused=True, **adam)
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
@@ -77,10 +75,14 @@ class Learner:
         on_device: TensorBatch = to_tensors(batch, self.device)
         loss = self.objective(Networks(self.network, self.bound_target()), on_device, self.generator)
         total = loss.total(to_tensors(weights, self.device))
-        stepped = self._step(total)
-        stats = {name: float(value) for name, value in loss.stats.items()} | {"stepped": float(stepped)}
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
+        # all figures in one go: each reading of a number waits for the device
+        value, size, *figures = torch.stack([total.detach(), norm, *loss.stats.values()]).tolist()
+        stats = dict(zip(loss.stats, figures)) | {"stepped": float(self._step(math.isfinite(value) and math.isfinite(size)))}
         stats["alarm"] = float(stats["q_max"] > self.q_bound)
-        return Update(float(total.detach()), loss.td_errors.detach(), stats)
+        return Update(value, loss.td_errors.detach(), stats)
 
     def bound_target(self) -> BoundNetwork:
         """The target network; what does not depend on the state is kept until the target changes. Noisy layers draw noise."""
@@ -89,12 +91,9 @@ class Learner:
                 self._bound_target = cast(ValueNetwork, self.target).bind(self.generator)
         return self._bound_target
 
-    def _step(self, loss: Tensor) -> bool:
-        """Gradient step, target and average; a non-finite loss or gradient is skipped and, when it stays, undone."""
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
-        if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(norm)):
+    def _step(self, finite: bool) -> bool:
+        """Optimiser, target and average; where loss or gradient is not finite the step is skipped and, when that stays, undone."""
+        if not finite:
             self.skipped += 1
             self.bad_steps += 1
             if self.bad_steps >= BAD_STEPS_BEFORE_ROLLBACK:

@@ -116,8 +116,8 @@ class DenseNetwork(nn.Module):
             modulation: float32 [B, M, hidden], factors of what the torso gives (`implicit_quantiles.py`): then [B, M, N, H].
         """
         numbers = state.numbers
-        if self.pixels is not None:  # convolutions are a quarter faster with the channels innermost
-            numbers = self.pixels((numbers.float() / 255).contiguous(memory_format=torch.channels_last))
+        if self.pixels is not None:  # convolutions are faster with the channels innermost, and bytes are moved sooner than floats
+            numbers = self.pixels(numbers.contiguous(memory_format=torch.channels_last).float().div_(255))
         parts = [numbers.flatten(1).float(), *(embed(state.categories[:, i]) for i, embed in enumerate(self.embeddings))]
         z = self.torso(torch.cat(parts, dim=1))
         z = z if modulation is None else z[:, None] * modulation
