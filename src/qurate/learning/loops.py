@@ -23,7 +23,7 @@ class Progress(NamedTuple):
     update: Update | None
     reward: float  # mean reward per decision of the last batched step, before any clipping; NaN from a log
     updates: Sequence[Update] = ()  # all that this step made; `update` is the last of them
-    returns: Sequence[float] = ()  # undiscounted, of the episodes that ended in this step and were seen whole
+    returns: Sequence[float] = ()  # undiscounted, of the episodes that ended in this step, where they are counted
 
 
 class Store(Protocol):
@@ -116,7 +116,7 @@ def train_online(
     components: Sequence[int] | None = None,
     steps: int = 0,
     observation: Observation[Any] | None = None,
-    under_way: bool = False,
+    count_returns: bool = False,
     slate_size: int = 1,
 ) -> Iterator[Progress]:
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
@@ -135,14 +135,14 @@ def train_online(
         seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
-        under_way: its episodes have begun before.
+        count_returns: report the returns of episodes; all of them begin with the loop.
         slate_size: items shown at once, k; actions are [B, k] where it is above 1.
     """
     replay, begun, overlaps = settings.replay, steps, getattr(engine, "overlaps", False)
     if observation is None:
         observation = engine.reset(seed, writer.lanes)
         writer.begin(observation, np.zeros(writer.lanes, np.int64))
-    returns = Returns(writer.lanes, under_way)
+    returns = Returns(writer.lanes)
     due = Due(replay.update_every, writer.lanes, replay.warm_up)
 
     def learn(steps: int) -> list[Update]:
@@ -163,7 +163,7 @@ def train_online(
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
         reward = float((feedback.components @ writer.weights).mean(dtype=np.float64))
-        ended = returns.add(feedback)
+        ended = returns.add(feedback) if count_returns else ()
         if replay.reward_clip:
             feedback = feedback._replace(components=np.clip(feedback.components, -replay.reward_clip, replay.reward_clip))
         sampler.add(writer.add(items_at(observation.actions.candidates, position), feedback, explored))
@@ -204,21 +204,17 @@ class Due(NamedTuple):
 
 
 class Returns:
-    """Undiscounted returns of the episodes of each lane.
+    """Undiscounted returns of the episodes of each lane."""
 
-    Args:
-        under_way: episodes have begun before; the first one of each lane is not counted.
-    """
-
-    def __init__(self, lanes: int, under_way: bool) -> None:
-        self.total, self.whole = np.zeros(lanes), np.full(lanes, not under_way)
+    def __init__(self, lanes: int) -> None:
+        self.total = np.zeros(lanes)
 
     def add(self, feedback: Feedback) -> Sequence[float]:
-        """The returns of those that ended in this step and were seen whole."""
+        """The returns of those that ended in this step."""
         self.total += feedback.reward
         over = feedback.terminated | feedback.truncated
         if not over.any():
             return ()
-        ended: list[float] = self.total[over & self.whole].tolist()
-        self.total[over], self.whole[over] = 0.0, True
+        ended: list[float] = self.total[over].tolist()
+        self.total[over] = 0.0
         return ended

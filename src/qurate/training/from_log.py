@@ -62,6 +62,7 @@ def train_on_log(
     saved: Mapping[str, bytes] | None = None,
     report: StepCallback | None = None,
     start: Model | None = None,
+    device: torch.device | str = "cpu",
 ) -> Model:
     """A Q-network trained on the train split, with a checkpoint.
 
@@ -69,6 +70,7 @@ def train_on_log(
         where: directory of the dataset, None where it was never written.
         weights: float32 [R] of the reward components.
         saved: the checkpoint of an earlier run, which goes on. start: a model whose weights the network begins with.
+        device: where the network learns; what is fitted by least squares, and what follows the training, is on the CPU.
 
     Raises:
         UserError: a dataset from which nothing can be learnt.
@@ -85,7 +87,7 @@ def train_on_log(
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index))
     network = _network(dataset, store, settings, sampler.index, seed, start)
-    learner = _learner(dataset, store, settings, algorithm, network, seed=seed, horizon=horizon)
+    learner = _learner(dataset, store, settings, algorithm, network, seed=seed, horizon=horizon, device=device)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
     wanted, loop = limits.steps or horizon, train_from_log(learner, store, drawn, rng, settings)
     parts: dict[str, Any] = {"sampler": drawn}
@@ -97,7 +99,7 @@ def train_on_log(
         if checkpoint.REPLAY in saved:
             checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))
     metrics = consume(loop, run, wanted, limits.budget, report)
-    trained, figures = cast(ValueNetwork, learner.ema), dict[str, Any]()
+    trained, figures = cast(ValueNetwork, learner.ema.cpu()), dict[str, Any]()
     if isinstance(network, LinearLaterNetwork):
         trained, figures = with_later(network, checks, store, sampler.index, settings, seed)
     metrics |= figures | {"decisions": len(np.unique(t.state[sampler.index]))}
@@ -248,15 +250,25 @@ def _network(dataset: Dataset, store: Store, settings: Settings, index: IntArray
 
 
 def _learner(
-    dataset: Dataset, store: Store, settings: Settings, algorithm: str, network: ValueNetwork, *, seed: int, horizon: int
+    dataset: Dataset,
+    store: Store,
+    settings: Settings,
+    algorithm: str,
+    network: ValueNetwork,
+    *,
+    seed: int,
+    horizon: int,
+    device: torch.device | str,
 ) -> Learner:
     """Of the network, or of the event models inside it."""
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     if isinstance(network, LinearLaterNetwork):
-        network, objective = network.now, event_models
+        network, objective, device = network.now, event_models, "cpu"
     bound = _q_bound(store.tables.reward, store.tables.discount)
     rate = partial(cosine_rate, horizon=horizon) if settings.learning.lr_schedule == "cosine" else None
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), rate=rate)
+    return Learner(
+        network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device, rate=rate
+    )
 
 
 def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] | None:

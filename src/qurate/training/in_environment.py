@@ -63,6 +63,7 @@ def train_in_engine(
     *,
     settings: Settings | None = None,
     lanes: int | None = None,
+    device: torch.device | str = "cpu",
     budget: float | None = None,
     resumable: bool = False,
     saved: Mapping[str, bytes] | None = None,
@@ -75,6 +76,7 @@ def train_in_engine(
         seed: of the customers, batches and exploration.
         settings: of learning and exploration; the network's shape stays the model's. Default: the model's own.
         lanes: customers simulated at once; None = the settings' own.
+        device: where it learns; the model comes back to the CPU.
         budget: seconds after which it stops.
         resumable: put a checkpoint into the model, with the replay.
         saved: the checkpoint of an earlier run, which goes on until it has had `steps` decisions in all.
@@ -88,7 +90,7 @@ def train_in_engine(
     lanes = lanes or settings.replay.lanes
     translation = Translation(engine, model.vocabulary, model.user_spec)
     order = _component_order(model, engine)
-    writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed)
+    writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed, device)
     sampler = online_sampler(writer, settings)
     parts = {"writer": writer, "sampler": sampler, "engine": engine}
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
@@ -97,7 +99,7 @@ def train_in_engine(
         observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
-        steps=run.steps, observation=observation, under_way=saved is not None, slate_size=engine.slate_size,
+        steps=run.steps, observation=observation, slate_size=engine.slate_size,
     )  # fmt: skip
     checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
     metrics = consume(checked, run, steps, budget, report)
@@ -105,7 +107,7 @@ def train_in_engine(
     if resumable:
         progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
         files = checkpoint.to_files(learner, rng, progress, checkpoint.arrays_of(parts))
-    ranker = NetworkRanker(cast(ValueNetwork, learner.ema), _ranker(model).item_features)
+    ranker = NetworkRanker(cast(ValueNetwork, learner.ema.cpu()), _ranker(model).item_features)
     trained = replace(model, ranker=ranker, checkpoint=files)
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
 
@@ -169,13 +171,13 @@ def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int)
     )  # fmt: skip
 
 
-def _learner(model: Model, settings: Settings, seed: int) -> Learner:
+def _learner(model: Model, settings: Settings, seed: int, device: torch.device | str) -> Learner:
     """It goes on with the model's weights."""
     network = _ranker(model).trainable_copy(settings, Sizes(model.vocabulary.n_types, model.user_dim, len(model.components)), seed)
     largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
     bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
     objective = make_objective(model.algorithm, settings)
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings))
+    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device)
 
 
 def _ranker(model: Model) -> NetworkRanker:

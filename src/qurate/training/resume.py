@@ -9,6 +9,7 @@ from qurate.errors import Code, UserError
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
 from qurate.learning import checkpoint
+from qurate.learning.device import device_of
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.directory import read_checked, read_manifest
@@ -64,12 +65,14 @@ def resume_training(
             limits = Limits(steps=wanted, budget=limits.budget)
             return _on_task(env, model, began, limits, device, saved, report)
         engine = world_of(env, model.window)
-        return train_in_engine(model, engine, began, wanted, budget=limits.budget, resumable=True, saved=saved, report=report)
+        return train_in_engine(
+            model, engine, began, wanted, device=device_of(device), budget=limits.budget, resumable=True, saved=saved, report=report
+        )
     dataset = _same_dataset(model, data, where)
     weights = reweighted(dataset.components, dict(zip(model.components, state["weights"])), "the dataset")
     trained = train_on_log(
         dataset, model.settings, model.algorithm, where=dataset_place(dataset) or model.dataset, weights=weights, seed=began,
-        limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report,
+        limits=Limits(steps=wanted, budget=limits.budget), saved=saved, report=report, device=device_of(device),
     )  # fmt: skip
     return with_histories(trained, dataset, histories)
 

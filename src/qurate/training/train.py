@@ -5,12 +5,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
 from qurate.baselines.registry import FITTED, fitted_settings
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
+from qurate.learning.device import device_of
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
@@ -78,14 +81,16 @@ def train(
     >>> qurate.train(env="toy_chain", algorithm="q_learning", steps=64).environment
     'toy_chain'
     """
-    limits = _check(data, env, resume, seed, steps, budget)
+    limits, place = _check(data, env, resume, seed, steps, budget), device_of(device)
     if resume is not None:
         given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm, "--from": start}
         model = resume_training(
             Path(resume), data, given, seed=seed, limits=limits, histories=histories is not False, device=device, report=progress
         )
     elif env is None:
-        model = _on_dataset(data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, report=progress)
+        model = _on_dataset(
+            data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, device=place, report=progress
+        )
     else:
         if start is not None:
             raise UserError("a dataset", f"--env {name_of(env)}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
@@ -117,7 +122,9 @@ def _in_environment(
     model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
     if rewards is not None:
         model = model.with_answering(weights=reweighted(model.components, rewards, name_of(env)))
-    return train_in_engine(model, engine, seed, limits.steps or ONLINE_STEPS, budget=limits.budget, resumable=True, report=report)
+    return train_in_engine(
+        model, engine, seed, limits.steps or ONLINE_STEPS, device=device_of(device), budget=limits.budget, resumable=True, report=report
+    )
 
 
 def _in_task(
@@ -153,6 +160,7 @@ def _on_dataset(
     *,
     seed: int,
     limits: Limits,
+    device: torch.device,
     report: StepCallback | None,
 ) -> Model:
     """See `train`."""
@@ -186,7 +194,9 @@ def _on_dataset(
     if algorithm in FITTED:
         model = fit_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed)
     else:
-        model = train_on_log(dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=report, start=begun)
+        model = train_on_log(
+            dataset, chosen, algorithm, where=where, weights=weights, seed=seed, limits=limits, report=report, start=begun, device=device
+        )
     if begun is not None:
         place = str(start) if isinstance(start, str | Path) else begun.version
         model = model.with_provenance(metrics=model.metrics | {"started_from": place})
