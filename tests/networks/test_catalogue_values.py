@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qurate.networks import catalogue_max
 from qurate.networks.catalogue_max import best_item
 from qurate.networks.catalogue_values import CatalogueValues, Heads, Scores
 from qurate.networks.dense_network import best_of
@@ -44,8 +45,10 @@ def test_an_item_is_open_from_since_until_just_before_until() -> None:
     assert values(1).best(OpenActions(None, None, None, None)).tolist() == [4], "without a clock everything is open"
 
 
+@pytest.mark.parametrize("block", [1, 2_048])
 @pytest.mark.parametrize("begun", [1, 2])
-def test_nothing_is_best_where_everything_has_ended(begun: int) -> None:
+def test_nothing_is_best_where_everything_has_ended(begun: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_max, "BLOCK", block)
     scores = Scores(torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1))
     until = torch.tensor([NEVER, 5, 5])
     got = best_item(scores, WORTH[:3, None], torch.full((2,), begun), clock=torch.tensor([4, 5]), until=until)
