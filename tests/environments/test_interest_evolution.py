@@ -222,3 +222,14 @@ def test_arguments_may_stand_in_the_name() -> None:
         with pytest.raises(UserError) as caught:
             make_engine(name)
         assert text in str(caught.value)
+
+
+def test_a_viewer_without_a_minute_is_gone() -> None:
+    world = InterestEvolution()
+    world.allocate(3)
+    keys = customer_keys(0, np.arange(3))
+    world.enter(np.arange(3), keys)
+    world.interest[:], world.budget[:] = -1, [0.5, 1.0, 0.25]  # nobody watches anything
+    answer = world.respond(np.ones((3, 2), np.int64), keys, np.zeros(3, np.int64))
+    assert (answer.clicked == -1).all() and world.budget.tolist() == [0, 0.5, -0.25]
+    assert answer.gone.tolist() == [True, False, True]
