@@ -18,8 +18,9 @@ BANDITS = ("linucb", "thompson")
 LANES = 64
 """Customers served at once; all of them meet what was learnt up to the last step."""
 REGULARISATION = 1.0
-WIDTH = {"linucb": 0.5, "thompson": 0.3}
-"""Exploration, in standard deviations of the reward: standard errors added, and the spread of the posterior."""
+WIDTH = {"linucb": 0.3, "thompson": 0.3}
+"""Exploration, in standard deviations of the reward: standard errors added, and the spread of the posterior. Of 0, .1, .3 and 1
+these earned most in `shop` after 30,000 decisions, on customers of a seed (100) that no comparison uses."""
 
 
 class ThompsonPolicy:
