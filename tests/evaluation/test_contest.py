@@ -14,7 +14,7 @@ USERS = 60
 
 def ranks(better: np.ndarray) -> Ranked:
     n = len(better)
-    return Ranked(Ranks(better.astype(np.int64), np.ones(n, np.int64)), np.ones(n, np.int64), np.ones(4, bool))
+    return Ranked(Ranks(better.astype(np.int64), np.ones(n, np.int64)), np.ones(n, np.int64), np.ones(4, bool), np.ones((n, 1), np.int64))
 
 
 def log(per_user: int = 4) -> tuple[Dataset, np.ndarray]:

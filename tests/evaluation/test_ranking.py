@@ -28,6 +28,10 @@ class Log:
     manifest: dict
     lists: None = None
 
+    @property
+    def item_features(self) -> np.ndarray:
+        return np.zeros((len(self.availability.since), 0), np.float32)
+
 
 def make_log(
     items, users, n_available, *, candidates=None, reward=None, split=None, components=("click",), visits=None, kind="organic"

@@ -31,7 +31,8 @@ from qurate.serving.stores.sqlite import SqliteStore
 from qurate.training.train import train
 
 SMALL: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 16}
-TABLES, EVERY = ("q_learning", "sarsa"), [*FITTED, *ALGORITHMS]
+TABLES = ("q_learning", "sarsa")
+EVERY = [*FITTED, *(name for name, row in ALGORITHMS.items() if not row.slates)]  # those learn from the slates of a world only
 OF_THE_SUM = ("c51", "qr_dqn", "iqn", "rainbow", "munchausen")
 NOW_AND_LATER = ("dqn", "double_dqn", "nstep_dqn", "noisy_dqn", "per_dqn", "myopic")
 

@@ -23,8 +23,8 @@ Doubles = NDArray[np.float64]
 
 MOST_NUMBERS = 24
 """Numbers of an item; more of them become their first principal components."""
-MOST_PRODUCTS = 256
-"""With more products of item numbers and customer features than these, they are left out."""
+MOST_FEATURES = 96
+"""Where z would be longer, it has no products with the customer's features: a standard error takes k^2 operations per candidate."""
 DECAY = 0.8
 """Weight of a history row relative to the next newer one, in what the customer met and wanted."""
 
@@ -149,7 +149,7 @@ def profiles(observation: Observation, numbers: FloatArray, wanted: NDArray[np.b
 
 def uses_customer(n_numbers: int, user_dim: int) -> bool:
     """Whether z has the products with the customer's features."""
-    return n_numbers * user_dim <= MOST_PRODUCTS
+    return n_numbers * (3 + user_dim) <= MOST_FEATURES
 
 
 def n_features(n_numbers: int, user_dim: int) -> int:

@@ -20,6 +20,8 @@ log = logging.getLogger("qurate.baselines")
 MOST_ITEMS = 10_000
 """X'X of so many items takes 0.8 GB in float64, its factor as much, and the weights that are kept 0.4 GB."""
 
+TIE = 1e-6
+"""Score of the most popular item beside weights of 0.001 and more."""
 PAIRS = 4_000_000
 """Pairs of items of one customer that are counted at a time."""
 
@@ -45,7 +47,7 @@ class EaseScorer:
     name = "ease"
 
     def scores(self, observation: Observation) -> FloatArray:
-        """float32 [B, K]; 0 for items that B does not know."""
+        """float32 [B, K]; items of the same score, such as those that B does not know (0), are ranked by popularity."""
         rows, length = observation.state.history_items.shape
         place = np.full(len(self.popularity), -1, np.int64)
         place[self.items] = np.arange(len(self.items))
@@ -59,8 +61,9 @@ class EaseScorer:
             per_sample_weights=torch.from_numpy(weight),
             mode="sum",
         )
-        table = np.zeros((rows, len(self.popularity)), np.float32)
-        table[:, self.items] = sums.numpy()
+        share = self.popularity / max(float(self.popularity.max(initial=0)), 1e-30)
+        table = np.repeat(np.float32(TIE) * share[None], rows, axis=0)
+        table[:, self.items] += sums.numpy()
         return over_candidates(popular_if_unknown(table, row, self.popularity), observation.actions.candidates)
 
 

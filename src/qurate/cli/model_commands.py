@@ -214,7 +214,8 @@ def compare(
     policies: Annotated[
         list[str],
         typer.Argument(
-            metavar="POLICY...", help="model directories, or random popularity static item_knn session_knn recent content myopic"
+            metavar="POLICY...",
+            help="model directories, or random popularity static item_knn session_knn recent content ease als bpr linucb thompson myopic",
         ),
     ],
     env: Annotated[str, typer.Option("--env", metavar="ID", help="the environment they meet customers in")],

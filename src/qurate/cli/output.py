@@ -213,6 +213,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
     for name, entry in [
         *result.get("by_type", {}).items(),
         *((part, result[part]) for part in ("first_choices", "repeats") if part in result),
+        *result.get("segments", {}).items(),
     ]:
         if entry.get("n") and set(entry) & set(result["metrics"]):
             sections[f"the model, {name.replace('_', ' ')} (n = {number(entry['n'])})"] = entry
@@ -223,8 +224,21 @@ def print_evaluation(result: dict[str, Any]) -> None:
     ]
     table(["ranked by", *metrics], rows, f"{result['model']} on {result['on']}, n = {number(result['n'])}")
     print(clean(result["caption"]))
+    _print_lists(result)
     if "exclude" in result:
         print(f"not shown again: {result['exclude']} (--exclude says otherwise)")
+
+
+def _print_lists(result: dict[str, Any]) -> None:
+    """What stands on the lists, chosen or not."""
+    found = result.get("lists", {})
+    metrics = list(next(iter(found.values()), {}))
+    rows = [
+        [name, *(f"{number(one[m]['mean'])} {interval(one[m]['ci'])}" if one[m]["mean"] is not None else "-" for m in metrics)]
+        for name, one in found.items()
+    ]
+    if rows:
+        table(["what is recommended by", *metrics], rows, "")
 
 
 def _print_contest(result: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qurate.evaluation.evaluate import CAPTIONS, FIRST, REPEAT, Measured, Targets, by_group, by_type
+from qurate.evaluation.evaluate import CAPTIONS, FIRST, REPEAT, Measured, Targets, by_group, by_segment, by_type
 from qurate.evaluation.intervals import number, percentile
 from qurate.evaluation.ranking import Ranked, RankingData
 from qurate.types import IntArray
@@ -56,6 +56,8 @@ def contest(
         **{"k": k, "users": targets.users, "seeds": 1},
         "missed": float(1.0 - found.mean()),
         **by_group(measured[first], targets),
+        "segments": by_segment(measured[first], targets),
+        "lists": {name: one.lists for name, one in measured.items()},
         "lift": {"metric": metric, "over": rival, **lift.to_dict()},
         "contenders": [
             {
@@ -63,6 +65,7 @@ def contest(
                 "metrics": one.total,
                 "by_type": by_type(one, targets),
                 **{group: one.by_group[group] for group in groups},
+                "segments": by_segment(one, targets),
                 "behind": None if name == best else behind[name].to_dict(),
             }
             for name, one in measured.items()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qurate.errors import Code, UserError
 from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
+from qurate.evaluation.lists import chosen_in_training, list_figures, segments
 from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, observations, rank_all, ranking_targets
 from qurate.types import SESSION_GAP_US, FloatArray, IntArray, Scorer
 
@@ -26,9 +27,10 @@ CAPTIONS = {
 
 Entry = dict[str, Any]
 
-ALL, OPEN, FIRST, REPEAT, IN_VISIT, _TYPE = "all", "open", "first_choices", "repeats", "in_visit", "type:"
+ALL, OPEN, FIRST, REPEAT, IN_VISIT, _TYPE, _SEGMENT = "all", "open", "first_choices", "repeats", "in_visit", "type:", "segment:"
 """Groups of targets: every one, those among the open candidates, items the customer had no event with before, the others, where
-candidates are shortlists those chosen within the visit under way, and those that earned a reward component."""
+candidates are shortlists those chosen within the visit under way, those that earned a reward component, and segments
+(`lists.segments`)."""
 
 
 class Targets:
@@ -47,6 +49,9 @@ class Targets:
             chosen_at = data.arrays.time[t.history_end[t.state[rows]]]
             self.groups |= {IN_VISIT: chosen_at - t.clock[t.state[rows]] < SESSION_GAP_US}
         self.groups |= {_TYPE + name: earned[:, j] for j, name in enumerate(data.components) if earned[:, j].any()}
+        self.groups |= {_SEGMENT + name: group for name, group in segments(t, rows).items() if group.any()}
+        self.chosen = chosen_in_training(t, data.weights, len(data.availability.since) - 1)
+        self.item_features = data.item_features
         self.counts = sum_by_user(self.user, self.users, np.stack(list(self.groups.values())).astype(np.float64))
 
     def measure(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,6 +82,11 @@ class Measured:
         covered = float(np.mean([run.covered.sum() for run in runs])) / max(opened, 1)
         self.by_group[ALL][f"coverage@{k}"] = Interval(covered, math.nan, math.nan).to_dict()
 
+        self.lists = list_figures(
+            [run.lists for run in runs], targets.user, targets.chosen, targets.item_features, k=k, n_open=opened, draws=targets.draws,
+            seed=targets.seed,
+        )  # fmt: skip
+
     @property
     def total(self) -> Entry:
         return self.by_group[ALL]
@@ -89,6 +99,12 @@ def by_group(measured: Measured, targets: Targets) -> dict[str, Any]:
         for name in (OPEN, FIRST, REPEAT, IN_VISIT)
         if name in targets.groups
     }
+
+
+def by_segment(measured: Measured, targets: Targets) -> Entry:
+    """The figures of each segment that has targets, with its number."""
+    names = [name for name in targets.groups if name.startswith(_SEGMENT)]
+    return {name.removeprefix(_SEGMENT): {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in names}
 
 
 def evaluate_ranking(
@@ -111,7 +127,8 @@ def evaluate_ranking(
     Besides the contract's keys: `caption`, `k`, `users`, `seeds`, `missed` (share of targets that were not among the
     open candidates: new or unavailable items), `metrics["value@k"]` (HR@k with each target counted by the weighted reward it
     earned, reward units per target), `open` (the main score on the other targets alone), `candidates` (mean
-    number open), and `lift` (main score minus the best baseline by NDCG@k, paired). Intervals: 95 %, bootstrap over
+    number open), `segments` (`lists.segments`, each with its figures), `lists` (of the model and of each baseline: what stands on
+    their lists, `lists.list_figures`), and `lift` (main score minus the best baseline by NDCG@k, paired). Intervals: 95 %, bootstrap over
     users crossed with seeds.
 
     Args:
@@ -147,6 +164,8 @@ def evaluate_ranking(
         "main": main,
         "missed": float(1.0 - found.mean()),
         **by_group(measured[main], targets),
+        "segments": by_segment(measured[main], targets),
+        "lists": {model: measured[main].lists, **{name: m.lists for name, m in rivals.items()}},
         "exclude": "none" if exclude is None else exclude[0],
         "candidates": _open_per_target(data, rows),
         "lift": _lift(measured[main], rivals, f"NDCG@{k}"),

@@ -40,6 +40,8 @@ class RankingData(Protocol):
     @property
     def user_features(self) -> FloatArray: ...  # [U, D], row = user index
     @property
+    def item_features(self) -> FloatArray: ...  # [N + 1, F]
+    @property
     def components(self) -> Sequence[str]: ...  # R names
     @property
     def weights(self) -> FloatArray: ...  # [R]
@@ -65,6 +67,7 @@ class Ranked:
     ranks: Ranks
     first: IntArray  # [T] item at the top, 0 where no candidate was open
     covered: NDArray[np.bool_]  # [N + 1] items that stood among the first k of any target
+    lists: IntArray  # [T, k] the first k items, 0 where fewer were open
 
 
 def rank_targets(scores: FloatArray, mask: NDArray[np.int8], position: IntArray) -> Ranks:
@@ -241,7 +244,10 @@ def rank_all(
     n_items = len(data.availability.since) - 1
     out = {
         name: Ranked(
-            Ranks(np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64)), np.zeros(rows.size, np.int64), np.zeros(n_items + 1, bool)
+            Ranks(np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64)),
+            np.zeros(rows.size, np.int64),
+            np.zeros(n_items + 1, bool),
+            np.zeros((rows.size, k), np.int64),
         )
         for name in scorers
     }
@@ -263,6 +269,7 @@ def rank_all(
             top = top_items(scores, observation, k)
             out[name].first[part] = top[:, 0]
             out[name].covered[top] = True
+            out[name].lists[part, : top.shape[1]] = top
     for reached in (opened, *(ranked.covered for ranked in out.values())):
         reached[0] = False
     return out, opened

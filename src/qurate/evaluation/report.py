@@ -304,9 +304,41 @@ def _evaluate_page(report: Report) -> str:
             for n, e in (r["by_type"] | groups).items()
         ]
         parts += ["<h2>By what the customer did</h2>", table(["type", "targets", *columns], by_type)]
+    parts += _segments_and_lists(r, digits)
     if report.curves:
         parts += ["<h2>While it learned</h2>", picture(_curves(report.curves), BAND)]
     return "".join(parts)
+
+
+SEGMENT_WORDS = {
+    "new_users": "users without a decision in training",
+    "heavy_users": "the tenth of the users with most decisions in training",
+    "new_items": "items that no decision in training was about",
+}
+
+
+def _segments_and_lists(r: Mapping[str, Any], digits: int) -> list[str]:
+    """For whom the figures hold, and what stands on the lists."""
+    parts = []
+    if r.get("segments"):
+        columns = [m for m in next(iter(r["segments"].values())) if m != "n"]
+        rows = [
+            [SEGMENT_WORDS.get(name, escape(name)), f"{one['n']:,}", *(_metric_cell(one.get(m), digits) for m in columns)]
+            for name, one in r["segments"].items()
+        ]
+        parts += ["<h2>For whom and of what</h2>", table(["targets of", "targets", *columns], rows)]
+    if r.get("lists"):
+        columns = list(next(iter(r["lists"].values())))
+        rows = [[name_cell(name), *(_metric_cell(one.get(m), 3) for m in columns)] for name, one in r["lists"].items()]
+        parts += ["<h2>What is recommended</h2>", table(["by", *columns], rows), f'<p class="caption">{LIST_WORDS}</p>']
+    return parts
+
+
+LIST_WORDS = (
+    "Whether it was chosen or not. Novelty: bits, -log2 of an item's share of the choices in training. Diversity: 1 - cosine of the "
+    "features of two items of a list. Coverage: share of the open items that stand on some list. Gini: 0 where all items are shown alike, "
+    "near 1 where a few are all that is shown. Coverage and Gini are of all lists together and have no interval."
+)
 
 
 def _metric_cell(entry: Mapping[str, Any] | None, digits: int, sign: bool = False) -> str:

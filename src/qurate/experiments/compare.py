@@ -12,6 +12,7 @@ from qurate.environments.given import Environment, name_of, world_of
 from qurate.errors import Code, UserError, nearest
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
+from qurate.experiments.bandits import BANDITS, bandit_in
 from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
 from qurate.models.model import Model, load
@@ -121,7 +122,9 @@ def _is_deep(model: Model) -> bool:
 
 
 def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
-    """Baselines by name. The myopic learner gets settings and steps of the first model of its kind trained in an environment."""
+    """Baselines by name. The myopic learner gets settings of the first model of its kind trained in an environment; like the bandits,
+    it makes as many decisions as that model.
+    """
     judged = next((model for model in models if model.environment is not None and _is_deep(model)), None)
     settings = {"window": 20} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings
     steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
@@ -133,4 +136,9 @@ def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine,
     def myopic(seed: int) -> Policy:
         return as_policy(train(env=env, algorithm="myopic", seed=seed, steps=steps, **settings), world, "myopic")
 
-    return [Contender(name, myopic, "baseline", steps) if name == "myopic" else Contender(name, partial(fitted, name)) for name in names]
+    def learning(name: str, seed: int) -> Policy:
+        return bandit_in(name, world, seed, steps)
+
+    online = {"myopic": myopic} | {name: partial(learning, name) for name in BANDITS}
+    rows = [(name, online.get(name)) for name in names]
+    return [Contender(name, learn, "baseline", steps) if learn else Contender(name, partial(fitted, name)) for name, learn in rows]
