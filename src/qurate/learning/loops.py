@@ -105,25 +105,13 @@ def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float6
 
 
 def train_online(
-    learner: Learner,
-    engine: Engine,
-    writer: Writer,
-    sampler: Sampler,
-    rng: np.random.Generator,
-    settings: Settings,
-    *,
-    seed: int,
-    components: Sequence[int] | None = None,
-    steps: int = 0,
-    observation: Observation[Any] | None = None,
-    count_returns: bool = False,
+    learner: Learner, engine: Engine, writer: Writer, sampler: Sampler, rng: np.random.Generator, settings: Settings, *, seed: int,
+    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, count_returns: bool = False,
     slate_size: int = 1,
-) -> Iterator[Progress]:
+) -> Iterator[Progress]:  # fmt: skip
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
-    Noisy layers draw new noise at every step, for each customer their own. What the noise chose counts as the policy's own action:
-    n-step returns go on over it, as in Rainbow.
-
+    Noisy layers draw new noise at every step, each customer's own; what it chose counts as the policy's, not as exploration.
     Where the engine's environments compute on their own (`overlaps`), updates are made meanwhile; they know everything but the
     step under way. Between two of its items the run is what learner, engine, writer, sampler and `rng` hold: restored, it goes on
     bit for bit.
