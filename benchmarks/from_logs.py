@@ -49,8 +49,9 @@ STUDIES: dict[str, dict[str, float]] = {
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn single": ("dqn", {"form": "single"}),
     "dqn now_later": ("dqn", {"form": "now_later"}),
-    "cql": ("cql", {"cql_alpha": 0.1}),
-    "iql": ("iql", {"expectile": 0.9}),
+    "bcq": ("bcq", {"support_threshold": "0.1"}),
+    "cql": ("cql", {"cql_alpha": "0.1"}),
+    "iql": ("iql", {"expectile": "0.9"}),
 }
 """Names of rows that are not an algorithm of their own with the settings of all; what was chosen on trial seeds stands here."""
 TRIAL_SEEDS = 100
@@ -94,8 +95,8 @@ def the_log(study: str, customers: int, seed: int, logs: Path) -> Dataset:
 def one_other(study: str, customers: int, seed: int, name: str, given: dict[str, str], logs: Path) -> dict[str, Any]:
     """What a policy of another algorithm earns from the same log, with the settings of all and `given`."""
     engine, dataset = make_engine("shop", window=demo.WINDOW, **STUDIES[study]), the_log(study, customers, seed, logs)  # type: ignore[arg-type]
-    algorithm, own = OTHERS.get(name, (name, {}))
-    settings = {key: value for key, value in (demo.SETTINGS | own | given).items() if key in setting_names(algorithm)}
+    algorithm = OTHERS.get(name, (name, {}))[0]
+    settings = {key: value for key, value in (demo.SETTINGS | given).items() if key in setting_names(algorithm)}
     began = time.monotonic()
     model = train(dataset, algorithm=algorithm, seed=seed, **settings)
     seconds = round(time.monotonic() - began)
@@ -108,12 +109,13 @@ def run_others(study: str, customers: int, seeds: list[int], out: Path, names: l
     """Appends what is not in the file yet."""
     code = digest()
     for seed, name in product(seeds, names):
-        line: dict[str, Any] = {"study": study, "customers": customers, "seed": seed, "algorithm": name, "set": given, "code": code}
+        own = OTHERS.get(name, (name, {}))[1] | given
+        line: dict[str, Any] = {"study": study, "customers": customers, "seed": seed, "algorithm": name, "set": own, "code": code}
         if not any(line.items() <= r.items() for r in read(out)):
-            line |= one_other(study, customers, seed, name, given, logs)
+            line |= one_other(study, customers, seed, name, own, logs)
             with out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            print(name, given, round(line["mean"], 1), study, customers, seed, f"{line['train_seconds']} s", file=sys.stderr, flush=True)
+            print(name, own, round(line["mean"], 1), study, customers, seed, f"{line['train_seconds']} s", file=sys.stderr, flush=True)
 
 
 def digest() -> str:

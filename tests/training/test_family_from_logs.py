@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from mdp_logs import decision, event, make_log
 
-from qurate.algorithms.table import ALGORITHMS
 from qurate.cli.app import main
 from qurate.errors import UserError
 from qurate.mdp.dataset import build_dataset
@@ -17,9 +16,9 @@ from qurate.models.ranker import NetworkRanker
 from qurate.replay.writers import store_from_log
 from qurate.training.train import train
 
-NAMES = [name for name, row in ALGORITHMS.items() if row.from_logs]
 SMALL: dict[str, Any] = {"steps": 5, "hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 16}
 RANKS_BY = {"bc": "behaviour", "bcq": "q_in_support", "sqn": "behaviour", "cql": "q", "iql": "policy"}
+NAMES = list(RANKS_BY)
 
 
 def choices() -> Dataset:
@@ -89,12 +88,12 @@ def test_a_batch_says_what_could_be_shown_at_the_decision_itself() -> None:
     data = lists()
     t = data.transitions
     index = np.arange(0, len(t.state), 7)
-    with_open, without = (
-        store_from_log(t_, t, data.weights, data.user_features, 0.9, 1e6, 4, data.availability, open_now=wanted)
+    listing, without = (
+        store_from_log(t_, t, data.weights, data.user_features, 0.9, 1e6, 4, data.availability, with_actions=wanted)
         for t_, wanted in ((data.arrays, True), (data.arrays, False))
     )
-    assert without.batch(index).open_now is None
-    now = with_open.batch(index).open_now
+    assert without.batch(index).actions is None
+    now = listing.batch(index).actions
     assert now is not None and now.candidates is not None and now.clock is not None
     for row, at in enumerate(t.state[index]):
         own = t.candidates[t.candidates_start[at] : t.candidates_start[at + 1]]
