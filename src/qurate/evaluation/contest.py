@@ -43,7 +43,6 @@ def contest(
     first, others = names[0], names[1:]
     rival = max(others, key=lambda name: mean[name])
     lift = percentile(mean[first] - mean[rival], measured[first].draws[metric] - measured[rival].draws[metric])
-    groups = (FIRST, REPEAT)
     return {
         "model": first,
         "on": on,
@@ -60,20 +59,19 @@ def contest(
         "lists": {name: one.lists for name, one in measured.items()},
         "lift": {"metric": metric, "over": rival, **lift.to_dict()},
         "contenders": [
-            {
-                "name": name,
-                "metrics": one.total,
-                "by_type": by_type(one, targets),
-                **{group: one.by_group[group] for group in groups},
-                "segments": by_segment(one, targets),
-                "behind": None if name == best else behind[name].to_dict(),
-            }
+            {"name": name, **_contender(one, targets), "behind": None if name == best else behind[name].to_dict()}
             for name, one in measured.items()
         ],
         "best": best,
         "verdict": "use" if clear else "insufficient",
         "sentence": _sentence(best, metric, {name: [number(x) for x in one] for name, one in behind.items()}, clear),
     }
+
+
+def _contender(one: Measured, targets: Targets) -> dict[str, Any]:
+    """The figures of one contender."""
+    groups = {group: one.by_group[group] for group in (FIRST, REPEAT)}
+    return {"metrics": one.total, "by_type": by_type(one, targets), **groups, "segments": by_segment(one, targets)}
 
 
 def _sentence(best: str, metric: str, behind: Mapping[str, list[float | None]], clear: bool) -> str:

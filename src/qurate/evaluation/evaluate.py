@@ -108,20 +108,10 @@ def by_segment(measured: Measured, targets: Targets) -> Entry:
 
 
 def evaluate_ranking(
-    model: str,
-    on: str,
-    data: RankingData,
-    scores: Mapping[str, Sequence[Scorer]],
-    baselines: Mapping[str, Scorer],
-    main: str = "q",
-    *,
-    k: int = 20,
-    window: int = 50,
-    visits: int | None = None,
-    draws: int = 1_000,
-    seed: int = 0,
+    model: str, on: str, data: RankingData, scores: Mapping[str, Sequence[Scorer]], baselines: Mapping[str, Scorer], main: str = "q", *,
+    k: int = 20, window: int = 50, visits: int | None = None, draws: int = 1_000, seed: int = 0,
     exclude: tuple[str, FloatArray] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Full ranking of the test split's rewarded items: the contract's evaluate JSON.
 
     Besides the contract's keys: `caption`, `k`, `users`, `seeds`, `missed` (share of targets that were not among the

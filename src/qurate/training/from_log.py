@@ -51,19 +51,10 @@ SAMPLED_LISTS = 5_000
 
 
 def train_on_log(
-    dataset: Dataset,
-    settings: Settings,
-    algorithm: str,
-    *,
-    where: str | None,
-    weights: FloatArray,
-    seed: int,
-    limits: Limits,
-    saved: Mapping[str, bytes] | None = None,
-    report: StepCallback | None = None,
-    start: Model | None = None,
+    dataset: Dataset, settings: Settings, algorithm: str, *, where: str | None, weights: FloatArray, seed: int, limits: Limits,
+    saved: Mapping[str, bytes] | None = None, report: StepCallback | None = None, start: Model | None = None,
     device: torch.device | str = "cpu",
-) -> Model:
+) -> Model:  # fmt: skip
     """A Q-network trained on the train split, with a checkpoint.
 
     Args:

@@ -33,22 +33,12 @@ SEEDS = 2**63
 
 
 def train(
-    data: Dataset | EventLog | str | Path | Frame | None = None,
-    env: Environment | None = None,
-    algorithm: str | None = None,
-    seed: int | None = None,
-    steps: int | None = None,
-    *,
-    budget: float | None = None,
-    resume: str | Path | None = None,
-    start: Model | str | Path | None = None,
-    rewards: str | Mapping[str, Any] | None = None,
-    histories: bool | None = None,
-    keep_diverged: bool = False,
-    device: str = "auto",
-    progress: StepCallback | None = None,
-    **settings: Any,
-) -> Model:
+    data: Dataset | EventLog | str | Path | Frame | None = None, env: Environment | None = None, algorithm: str | None = None,
+    seed: int | None = None, steps: int | None = None, *,
+    budget: float | None = None, resume: str | Path | None = None, start: Model | str | Path | None = None,
+    rewards: str | Mapping[str, Any] | None = None, histories: bool | None = None, keep_diverged: bool = False, device: str = "auto",
+    progress: StepCallback | None = None, **settings: Any,
+) -> Model:  # fmt: skip
     """Trains on a dataset or in one of our environments.
 
     Args:
