@@ -93,6 +93,7 @@ def test_combinations_that_make_sense_train(given: dict[str, Any]) -> None:
         ({"algorithm": "munchausen", "double": True}, "a setting of munchausen"),
         ({"algorithm": "qr_dqn", "cosines": 4}, "a setting of qr_dqn"),
         ({"algorithm": "iqn", "form": "now_later"}, "a setting of iqn"),
+        ({"algorithm": "iqn", "cosines": 0}, "at least one cosine"),
         ({"algorithm": "noisy_dqn", "form": "linear_later"}, "noisy=true with form=linear_later"),
         ({"algorithm": "q_learning", "noisy": True}, "a setting of q_learning"),
         ({"algorithm": "qr_dqn", "quantiles": 0}, "quantiles"),

@@ -172,7 +172,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         slateq, SLATES, (*DEEP, SlateSettings),
         unused=(
             "head", "form", "later_weight", "double", "negatives", "support_threshold", "candidate_features", "behaviour_head",
-            "calibrate", "clocks", "clocks_late", "lr_schedule", "passes", "slate_size", "id_embedding",
+            "calibrate", "clocks", "clocks_late", "lr_schedule", "passes", "slate_size", "id_embedding", "history_terms",
         ),
         slates=True, source="Ie et al. 2019, arXiv:1905.12767",
     ),
@@ -243,6 +243,9 @@ def _check_head(name: str, settings: Settings) -> None:
     if head not in (plain, "dueling"):
         hint = {"c51": "--algorithm c51", "qr": "--algorithm qr_dqn", "q": "--algorithm dqn"}[head]
         raise UserError(f"head={plain} or head=dueling with {name}", head, where="--set head", hint=hint, code=Code.BAD_SETTING)
+    if name == "iqn" and isinstance(kind, QuantileSettings) and kind.cosines == 0:
+        hint = "with fixed fractions it is --algorithm qr_dqn"
+        raise UserError("at least one cosine with iqn", "cosines=0", where="--set cosines", hint=hint, code=Code.BAD_SETTING)
 
 
 def _fields(part: type) -> list[tuple[str, Any]]:
