@@ -62,3 +62,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             seen.update((report.nodeid, value) for name, value in getattr(report, "user_properties", ()) if name == MARK)
     skipped = sum(value == "skipped" for value in seen.values())
     terminalreporter.write_line(f"real logs: {len(seen) - skipped} run, {skipped} skipped")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=1, help="trainings of tests marked `seeds`, seeds 0 to N - 1")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("seeds") is not None:
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
