@@ -43,8 +43,8 @@ IMAGE_DEFAULTS: dict[str, Any] = TASK_DEFAULTS | {
 }  # fmt: skip
 """Settings of tasks whose observations are large images."""
 ON_CPU: dict[str, Any] = {
-    "lanes": 16, "batch_size": 32, "update_every": 12, "filters": 16, "hidden": 256, "n_step": 10, "lr": 3e-4, "target_period": 250,
-    "epsilon_steps": 50_000, "warm_up": 4_000,
+    "lanes": 16, "batch_size": 32, "update_every": 8, "filters": 16, "hidden": 256, "n_step": 10, "lr": 3e-4, "target_period": 250,
+    "epsilon_steps": 30_000, "warm_up": 2_000,
 }  # fmt: skip
 """On a CPU updates are dear and games cheap: a smaller network, and returns of more steps, which need fewer updates."""
 ON_GPU: dict[str, Any] = {
