@@ -37,11 +37,17 @@ def test_gymnasium_environments(name: str) -> None:
 def test_gymnasium_slates() -> None:
     check_env(make_env("shop", n_items=40, slate_size=3, n_candidates=6))
     check_env(make_env("interest_evolution", slate_size=2))
+    check_env(make_env("long_term_satisfaction", slate_size=2))
 
 
 @pytest.mark.parametrize("arguments", [{"slate_size": 2}, {"slate_size": 3, "max_steps": 5, "window": 1}, {"n_candidates": 30}], ids=str)
 def test_documents_of_interest_evolution(arguments: dict[str, Any]) -> None:
     check_env(make_engine("interest_evolution", **arguments))
+
+
+@pytest.mark.parametrize("arguments", [{"slate_size": 2}, {"n_items": 5, "n_candidates": 9, "sensitivity": 0.25, "strength": 2.0}], ids=str)
+def test_documents_of_long_term_satisfaction(arguments: dict[str, Any]) -> None:
+    check_env(make_engine("long_term_satisfaction", **arguments))
 
 
 class Broken:

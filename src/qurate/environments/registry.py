@@ -16,8 +16,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.engine import BatchedEngine, World
-from qurate.environments.scenarios import interest_evolution_references, shop_references, toy_references
+from qurate.environments.scenarios import (
+    interest_evolution_references,
+    long_term_satisfaction_references,
+    shop_references,
+    toy_references,
+)
 from qurate.environments.scenarios.interest_evolution import N_TOPICS, InterestEvolution
+from qurate.environments.scenarios.long_term_satisfaction import LongTermSatisfaction
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
 from qurate.errors import Code, UserError, nearest
@@ -78,6 +84,10 @@ def _interest_evolution(n_items: int, strength: float, world_seed: int) -> World
     return InterestEvolution(strength)
 
 
+def _long_term_satisfaction(n_items: int, strength: float, world_seed: int, sensitivity: float) -> World:
+    return LongTermSatisfaction(n_items, strength, sensitivity)
+
+
 def _shop(n_items: int, strength: float, world_seed: int) -> World:
     return Shop(n_items, strength, world_seed)
 
@@ -110,6 +120,22 @@ WORLDS: dict[str, WorldRecord] = {
         options={"n_items": Option(N_TOPICS, N_TOPICS, N_TOPICS), "strength": Option(1.0, 0, 1), "world_seed": Option(0, 0, 0)},
         references={"true_myopic": interest_evolution_references.true_myopic, "far_sighted": interest_evolution_references.far_sighted},
         n_candidates=10,
+    ),
+    "long_term_satisfaction": WorldRecord(
+        "qurate/LongTermSatisfaction-v0",
+        _long_term_satisfaction,
+        max_steps=60,  # the customer is gone by then
+        options={
+            "n_items": Option(100, 2, 1_000),
+            "strength": Option(1.0, 0, 2),
+            "world_seed": Option(0, 0, 0),
+            "sensitivity": Option(0.01, 0, 1),
+        },
+        references={
+            "true_myopic": long_term_satisfaction_references.true_myopic,
+            "far_sighted": long_term_satisfaction_references.far_sighted,
+        },
+        n_candidates=50,
     ),
     "toy_chain": _toy("toy_chain", "qurate/ToyChain-v0"),
     "toy_clickbait": _toy("toy_clickbait", "qurate/ToyClickbait-v0"),
@@ -160,14 +186,16 @@ def make_engine(
     Args:
         name: one of `WORLDS`, or its Gymnasium id; arguments may follow it, "shop,slate_size=4,strength=0.5", and stand above those
             that are given by keyword.
-        n_items: catalogue size (shop: default 300; elsewhere it is fixed).
+        n_items: catalogue size (shop: default 300, long_term_satisfaction: 100; elsewhere it is fixed).
         slate_size: items shown at once (toys: 1).
-        n_candidates: items offered per decision; None = the whole catalogue (interest_evolution: 10).
-        max_steps: decisions until truncation (default: shop 60, toys 200, interest_evolution 500: no visit is as long).
+        n_candidates: items offered per decision; None = the whole catalogue (interest_evolution: 10, long_term_satisfaction: 50).
+        max_steps: decisions until truncation (default: shop 60, toys 200, interest_evolution 500: no visit is as long;
+            long_term_satisfaction 60, when customers are gone).
         window: rows of history in an observation.
         observe: False leaves observations out, for policies that do not look.
         options: the world's own. Shop: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
-            which catalogue it has). interest_evolution: strength (0 to 1). The customers come from `reset(seed, n)`.
+            which catalogue it has). interest_evolution: strength (0 to 1). long_term_satisfaction: strength (0 to 2) and sensitivity
+            (0 to 1, default 0.01). The customers come from `reset(seed, n)`.
 
     Raises:
         UserError: unknown name or option, an argument out of range, or a package that is not installed.

@@ -81,3 +81,14 @@ def uniform_items(keys: Keys, k: int, n_items: int) -> IntArray:
     drawn >>= 16
     drawn += 1
     return drawn
+
+
+def gaussian_pairs(keys: Keys, offsets: Keys) -> FloatArray:
+    """Two independent standard normal float32 for each of `keys` [B], [2, B]; `offsets` are two purposes, [2, 1].
+
+    By the method of Box and Muller (1958), with the tails that `normals` lacks, for what is exponentiated: absolute values reach 5.7.
+    """
+    unit = uniforms(keys, offsets)
+    radius = np.sqrt(np.float32(-2) * np.log(1 - unit[0]))
+    angle = np.float32(2 * np.pi) * unit[1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)])

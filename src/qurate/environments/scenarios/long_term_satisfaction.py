@@ -1,0 +1,115 @@
+"""Long-term satisfaction ("choc and kale"): people for whom clickbait is engaging now and makes everything less engaging later.
+
+The world of RecSim 0.2.4 (Ie et al. 2019, arXiv:1909.04847, `long_term_satisfaction`) with its constants, so that figures compare;
+the form is that of Mladenov et al. 2019 (arXiv:1905.13559). docs/scenarios/long_term_satisfaction.md gives equations and sources.
+An item is a level of clickbait: a document shows its level and nothing else, and the documents of every decision are new ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from qurate.environments.catalogue_features import catalogue_features
+from qurate.environments.engine import Group, Outcome
+from qurate.environments.rng import Keys, gaussian_pairs, purposes, uniforms
+from qurate.errors import Code, UserError
+from qurate.types import Availability, FloatArray, IntArray
+
+SHOWN, ENGAGED = 1, 2
+MINUTE = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SatisfactionParameters:
+    """The constants of the scenario beside `sensitivity`, those of RecSim 0.2.4."""
+
+    memory_discount: float = 0.7  # share of the exposure that is left after a decision
+    push: float = 2.0  # exposure lost per unit of clickbait above `neutral`, gained below
+    neutral: float = 0.5  # clickbait that leaves the exposure as it is
+    innovation_stddev: float = 0.05  # of the exposure, at every decision
+    choc_mean: float = 5.0  # mean of the logarithm of engagement where clickbait and satisfaction are 1
+    choc_stddev: float = 1.0  # its standard deviation
+    kale_mean: float = 4.0  # the same where clickbait is 0
+    kale_stddev: float = 1.0
+    time_budget: int = 60  # decisions until a customer is gone
+
+
+class LongTermSatisfaction:
+    """`World` of the engine. State per lane: net positive exposure [B], which no recommender sees.
+
+    Args:
+        n_items: levels of clickbait, the midpoints of as many equal parts of [0, 1]; RecSim draws from the whole interval.
+        strength: of what the document shown does to the exposure, 0 to 2: at 0 nothing that is shown changes anything later.
+        sensitivity: of satisfaction to the exposure, 0 to 1; RecSim has 0.01.
+        parameters: see SatisfactionParameters.
+    """
+
+    has_values = True
+    with_replacement = True
+    rows_per_step = 2  # shown (single documents only), engaged
+    state_names: tuple[str, ...] = ("exposure",)
+
+    def __init__(
+        self, n_items: int = 100, strength: float = 1.0, sensitivity: float = 0.01, parameters: SatisfactionParameters | None = None
+    ) -> None:
+        for name, value, most in (("strength", strength, 2), ("sensitivity", sensitivity, 1)):
+            if not 0 <= value <= most:
+                raise UserError(f"{name} from 0 to {most}", str(value), where="long_term_satisfaction", code=Code.BAD_ARGUMENT)
+        self.p = parameters or SatisfactionParameters()
+        self.strength, self.sensitivity = strength, sensitivity
+        self.item_ids = [f"doc_{i:04d}" for i in range(1, n_items + 1)]
+        self.type_names = ["shown", "engaged"]
+        self.component_names = ["engagement"]
+        self.component_weights = np.ones(1, np.float32)
+        self.availability = Availability.always(n_items)
+        self.clickbait = ((np.arange(n_items) + 0.5) / n_items).astype(np.float32)  # [N], of items 1..N
+        self.item_features, self.feature_names = catalogue_features({"clickbait": self.clickbait.astype(np.float64)})
+        self.user_feature_names: list[str] = []
+        self._noise, self._first_draw = purposes(0, 2), purposes(1 << 32, 1)
+
+    def items_table(self) -> pl.DataFrame:
+        """item_id and clickbait, 0 to 1."""
+        return pl.DataFrame({"item_id": self.item_ids, "clickbait": self.clickbait.astype(np.float64)})
+
+    def allocate(self, n: int) -> None:
+        self.n = n
+        self.exposure = np.zeros(n, np.float32)
+        self._first = np.zeros(n, np.int64)
+        self._dwell = np.full(n, MINUTE)
+        self._no_pause = np.zeros(n, np.float32)
+        for constant in (self._first, self._dwell, self._no_pause):
+            constant.flags.writeable = False
+
+    def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
+        start = (uniforms(keys, self._first_draw)[0] - np.float32(0.5)) / np.float32(1 - self.p.memory_discount)
+        self.exposure[lanes] = start
+        return np.zeros((len(start), 0), np.float32)
+
+    def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
+        alone = items.ndim == 1
+        item = items if alone else items[:, 0]  # a customer always takes the first document of a slate
+        clickbait = self.clickbait.take(item - 1)
+        noise = gaussian_pairs(stream, self._noise)
+        mean, deviation = self.log_engagement(self.exposure, clickbait)
+        engagement = np.exp(mean + deviation * noise[0])
+        self.exposure = self.next_exposure(self.exposure, clickbait) + np.float32(self.p.innovation_stddev) * noise[1]
+        shown = [Group(SHOWN, None, item, 0)] if alone else []
+        groups = [*shown, Group(ENGAGED, None, item, 0, engagement)]
+        gone = steps + 1 >= self.p.time_budget
+        return Outcome(engagement[:, None], self._first, groups, self._dwell, self._no_pause, gone)
+
+    def log_engagement(self, exposure: FloatArray, clickbait: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the logarithm of engagement; the shapes of `exposure` and `clickbait` broadcast."""
+        p = self.p
+        satisfaction = 1 / (1 + np.exp(np.float32(-self.sensitivity) * exposure))
+        mean = (np.float32(p.kale_mean) + np.float32(p.choc_mean - p.kale_mean) * clickbait) * satisfaction
+        return mean, np.float32(p.kale_stddev) + np.float32(p.choc_stddev - p.kale_stddev) * clickbait
+
+    def next_exposure(self, exposure: FloatArray, clickbait: FloatArray) -> FloatArray:
+        """Net positive exposure after a document, without the noise; shapes broadcast."""
+        p = self.p
+        after: FloatArray = np.float32(p.memory_discount) * exposure - np.float32(p.push * self.strength) * (
+            clickbait - np.float32(p.neutral)
+        )
+        return after
