@@ -16,7 +16,7 @@ from qurate.environments.rng import Keys, gaussian_pairs, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
-SHOWN, ENGAGED = 1, 2
+SHOWN, WATCH = 1, 2
 MINUTE = 60_000_000
 
 
@@ -47,7 +47,7 @@ class LongTermSatisfaction:
 
     has_values = True
     with_replacement = True
-    rows_per_step = 2  # shown (single documents only), engaged
+    rows_per_step = 2  # shown (single documents only), watch
     state_names: tuple[str, ...] = ("exposure",)
 
     def __init__(
@@ -59,18 +59,19 @@ class LongTermSatisfaction:
         self.p = parameters or SatisfactionParameters()
         self.strength, self.sensitivity = strength, sensitivity
         self.item_ids = [f"doc_{i:04d}" for i in range(1, n_items + 1)]
-        self.type_names = ["shown", "engaged"]
+        self.type_names = ["shown", "watch"]
         self.component_names = ["engagement"]
         self.component_weights = np.ones(1, np.float32)
         self.availability = Availability.always(n_items)
-        self.clickbait = ((np.arange(n_items) + 0.5) / n_items).astype(np.float32)  # [N], of items 1..N
-        self.item_features, self.feature_names = catalogue_features({"clickbait": self.clickbait.astype(np.float64)})
+        self._levels = (np.arange(n_items) + 0.5) / n_items
+        self.clickbait = self._levels.astype(np.float32)  # [N], of items 1..N
+        self.item_features, self.feature_names = catalogue_features({"clickbait": self._levels})
         self.user_feature_names: list[str] = []
         self._noise, self._first_draw = purposes(0, 2), purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:
         """item_id and clickbait, 0 to 1."""
-        return pl.DataFrame({"item_id": self.item_ids, "clickbait": self.clickbait.astype(np.float64)})
+        return pl.DataFrame({"item_id": self.item_ids, "clickbait": self._levels})
 
     def allocate(self, n: int) -> None:
         self.n = n
@@ -95,7 +96,7 @@ class LongTermSatisfaction:
         engagement = np.exp(mean + deviation * noise[0])
         self.exposure = self.next_exposure(self.exposure, clickbait) + np.float32(self.p.innovation_stddev) * noise[1]
         shown = [Group(SHOWN, None, item, 0)] if alone else []
-        groups = [*shown, Group(ENGAGED, None, item, 0, engagement)]
+        groups = [*shown, Group(WATCH, None, item, 0, engagement)]
         gone = steps + 1 >= self.p.time_budget
         return Outcome(engagement[:, None], self._first, groups, self._dwell, self._no_pause, gone)
 
