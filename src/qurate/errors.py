@@ -120,7 +120,6 @@ class Code(StrEnum):
     EMPTY_CATALOGUE = "empty_catalogue"
     EMPTY_DIRECTORY = "empty_directory"
     EMPTY_FILE = "empty_file"
-    EXTRA_MISSING = "extra_missing"
     GOLDEN_MISMATCH = "golden_mismatch"
     ILLEGAL_ACTION = "illegal_action"
     LEAVE_WITHOUT_CHURN = "leave_without_churn"

@@ -15,6 +15,8 @@ from qurate.cli.app import main
 from qurate.errors import Code, UserError
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
+from qurate.models.answer import AnswerRequest, _given_features
+from qurate.models.histories import EMPTY_HISTORY
 from qurate.models.model import Model, load
 from qurate.serving.api.boundary import parse_recommend
 from qurate.serving.messages import Event, RecommendRequest
@@ -76,6 +78,21 @@ def test_an_excluded_candidate_takes_its_values_with_it(trained: Path) -> None:
     assert shown.items[0].item_id == "i2"
 
 
+def test_only_what_the_model_uses_takes_memory(trained: Path) -> None:
+    """A request may bring a hundred names for thousands of candidates, and so may those that are decided with it."""
+    model = load(trained)
+    many = {f"n{i}": [1.0, 2.0] for i in range(100)} | {"price": [90.0, 5.0]}
+    request = AnswerRequest(history=EMPTY_HISTORY, clock_us=1, k=1, candidates=["i0", "i1"], features=many)
+    values, names = _given_features(model, [request], model.vocabulary.item_index(["i0", "i1"])[None])
+    assert names == ("place", "price") and values.shape == (1, 2, 2) and values[0, 1, 1] == 5.0
+
+
+def test_an_array_of_candidates_is_a_list(trained: Path) -> None:
+    model = load(trained)
+    answer = model.recommend("u1", 1, np.array(["i0", "i1"]), ["none"], candidate_features={"price": np.array([90.0, 5.0])})  # type: ignore[arg-type]
+    assert answer.items[0].item_id == "i1"
+
+
 def test_what_the_model_does_not_use_is_named(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(trained).recommend("u1", 1, ITEMS[:2], candidate_features={"colour": [1.0, 2.0]})
     assert "does not use colour of candidates; it uses place, price" in caplog.text
@@ -87,7 +104,10 @@ def test_what_the_model_does_not_use_is_named(trained: Path, caplog: pytest.LogC
         (["i0", "i1"], {"price": [1.0]}, "2 numbers for price, got 1"),
         (None, {"price": [1.0]}, "candidates, as features of candidates are given"),
         (["i0"], {"price": "1"}, "1 numbers for price, got '1'"),
-        (["i0"], {"price": ["dear"]}, "numbers for price, got 'dear'"),
+        (["i0"], {"price": ["dear"]}, "numbers within float32 for price"),
+        (["i0"], {"price": [10**400]}, "numbers within float32 for price"),
+        (["i0"], {"price": [float("inf")]}, "numbers within float32 for price"),
+        (["i0"], [1.0], "lists of numbers by name"),
     ],
 )
 def test_values_that_do_not_fit_the_candidates_are_refused(trained: Path, candidates: object, features: object, expected: str) -> None:

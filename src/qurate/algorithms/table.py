@@ -63,6 +63,10 @@ CATALOGUE_ONLY = (
     "negatives", "behaviour_head", "history_terms", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
 )  # fmt: skip
 """Settings of networks over a catalogue; a Gymnasium task has none."""
+OF_TASKS = ("lanes", "warm_up", "reward_clip", "life_ends", "filters")
+"""Settings that a dataset does not read; worlds read the first three."""
+OF_LOGS = ("lr_schedule", "passes", "calibrate", "clocks", "clocks_late", "candidate_features")
+"""Settings that only training from a log reads."""
 ONE_HEAD = ("form", "loss", "later_weight", "negatives")
 """What a distribution of returns does not have: parts, squared errors, and targets of items that nobody chose."""
 

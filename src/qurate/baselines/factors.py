@@ -174,7 +174,7 @@ def _pairs(customer: IntArray, item: IntArray, rows: int, algorithm: str) -> tup
         from scipy.sparse import csr_matrix
     except ImportError:
         hint = "pip install 'qurate[baselines]'"
-        raise UserError("the library implicit", "none", where=f"--algorithm {algorithm}", hint=hint, code=Code.EXTRA_MISSING) from None
+        raise UserError("the library implicit", "none", where=f"--algorithm {algorithm}", hint=hint, code=Code.MISSING_EXTRA) from None
     shape = (int(customer.max(initial=-1)) + 1, rows)
     return implicit, csr_matrix((np.ones(len(item), np.float32), (customer, item)), shape=shape)
 

@@ -264,7 +264,7 @@ def make_task(name: str, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP
     if is_atari(name):
         return GymnasiumEngine(atari_vectors(name), name)
     make = task_factory(name)
-    spec = None if make is not None else _registered(name.rpartition(":")[2])
+    spec = None if make is not None else registered(name.rpartition(":")[2])
     if spec is not None and spec.entry_point is None:
         return GymnasiumEngine(lambda n: gymnasium.make_vec(spec, n, vectorization_mode="vector_entry_point"), name)
     return task_engine(make if make is not None else lambda: gymnasium.make(name, disable_env_checker=True), name, autoreset_mode)
@@ -316,7 +316,12 @@ def task_factory(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
     return factory
 
 
-def _registered(name: str) -> Any:
+def registered(name: str) -> Any:
+    """Gymnasium's entry of an id.
+
+    Raises:
+        UserError: there is none.
+    """
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:

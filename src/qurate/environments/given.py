@@ -40,6 +40,9 @@ def world_of(env: Environment, window: int) -> BatchedEngine:
         UserError: an unknown name, or no world.
     """
     if isinstance(env, str):
+        if not is_recommender(env) and env.partition(",")[0] in gymnasium.registry:
+            hint = "`evaluate MODEL --env ID` measures a model of a task"
+            raise UserError("a simulated world", f"{env}, a task", where="--env", hint=hint, code=Code.BAD_ENV)
         return make_engine(env, window=window)
     engine = _engine_in(env)
     if engine is None:

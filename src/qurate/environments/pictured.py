@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.environments.atari import atari_vectors, is_atari
-from qurate.environments.from_gymnasium import GymnasiumEngine, make_task, task_engine, task_factory
+from qurate.environments.from_gymnasium import GymnasiumEngine, make_task, registered, task_engine, task_factory
 from qurate.errors import Code, UserError
 from qurate.types import DenseState, Feedback, Observation
 
@@ -45,7 +45,7 @@ class PicturedTask:
         Raises:
             UserError: the task draws something else.
         """
-        drawn = self._picture()
+        drawn = _drawn(self._picture, self.engine.name)
         if not isinstance(drawn, np.ndarray) or drawn.dtype != np.uint8 or drawn.shape[2:] != (3,):
             got = f"{drawn.dtype} {list(drawn.shape)}" if isinstance(drawn, np.ndarray) else type(drawn).__name__
             raise UserError("pictures uint8 [H, W, 3] from render", got, where=self.engine.name, code=Code.BAD_ENV)
@@ -82,6 +82,8 @@ def pictured_task(name: str) -> PicturedTask:
     if is_atari(name):
         return _ColourTwin(name)
     make = task_factory(name)
+    if make is None:
+        registered(name)
     env = _made(lambda: make(render_mode="rgb_array") if make is not None else gymnasium.make(name, render_mode="rgb_array"), name)
     if env.render_mode != "rgb_array":
         hint = 'its render_mode must be "rgb_array"; a factory takes it as an argument'
@@ -90,6 +92,18 @@ def pictured_task(name: str) -> PicturedTask:
         )
     rate = float(env.metadata.get("render_fps") or USUAL_RATE)
     return PicturedTask(task_engine(lambda: env, name), env.render, rate)
+
+
+def _drawn(picture: Callable[[], Any], name: str) -> Any:
+    """What the environment draws; what it raises is told as a mistake there, or as a missing library."""
+    try:
+        return picture()
+    except gymnasium.error.DependencyNotInstalled as error:
+        hint = str(error).replace("\n", " ")
+        raise UserError("the library that draws its pictures", "none", where=f"--env {name}", hint=hint, code=Code.MISSING_EXTRA) from error
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise UserError("an environment that draws pictures", got, where=f"--env {name}", code=Code.BAD_ENV) from error
 
 
 def _made(make: Callable[[], Any], name: str) -> Any:

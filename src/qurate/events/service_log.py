@@ -24,8 +24,10 @@ EVENTS_SQL = (
 DECISIONS_SQL = """SELECT decision_id, user_id, timestamp_us, session_id, shown, propensity, candidates, policy, seq, as_of, excluded{more}
 FROM decisions ORDER BY seq"""
 FEATURES_SQL = (
-    "SELECT DISTINCT key FROM decisions, json_each(decisions.candidate_features) WHERE candidate_features IS NOT NULL ORDER BY key"
+    "SELECT DISTINCT key FROM decisions, json_each(decisions.candidate_features) WHERE candidate_features IS NOT NULL ORDER BY key LIMIT ?"
 )
+MOST_FEATURES = 1_000
+"""Different names that requests may have given in all: each becomes a column of every decision."""
 CONTEXTS_SQL = """SELECT user_id, context FROM decisions WHERE context IS NOT NULL ORDER BY seq"""
 
 
@@ -148,7 +150,10 @@ def _event(record: Sequence[Any]) -> tuple[Any, ...]:
 def _decisions(store: apsw.Connection) -> pl.DataFrame:
     """The answers, with what requests said of their candidates (`candidate.NAME`); stores of version 1 have nothing of it."""
     with_features = int(next(store.execute("PRAGMA user_version"))[0]) >= 2
-    names = [name for (name,) in store.execute(FEATURES_SQL)] if with_features else []
+    names = [name for (name,) in store.execute(FEATURES_SQL, (MOST_FEATURES + 1,))] if with_features else []
+    if len(names) > MOST_FEATURES:
+        got, hint = f"more than {MOST_FEATURES}", "requests should say the same few things of their candidates"
+        raise UserError(f"at most {MOST_FEATURES} names of candidate features", got, where="the store", hint=hint, code=Code.BAD_STORE)
     columns = DECISION_COLUMNS | EXCLUDED | {CANDIDATE + name: pl.List(pl.Float64()) for name in names}
     sql = DECISIONS_SQL.format(more=", candidate_features" if names else "")
     return _read(store, sql, lambda record: _decision(record, names), columns)

@@ -122,12 +122,13 @@ def _is_deep(model: Model) -> bool:
 
 
 def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
-    """Baselines by name. The myopic learner gets settings of the first model of its kind trained in an environment; like the bandits,
-    it makes as many decisions as that model.
+    """Baselines by name. The myopic learner and the bandits make as many decisions as the first model that was trained in an
+    environment; the myopic learner has the settings of the first one of its kind.
     """
-    judged = next((model for model in models if model.environment is not None and _is_deep(model)), None)
+    trained = [model for model in models if model.environment is not None]
+    judged = next((model for model in trained if _is_deep(model)), None)
     settings = {"window": 20} if judged is None else flat(judged.settings) | find_algorithm("myopic").settings
-    steps = ONLINE_STEPS if judged is None else int(judged.metrics["steps"])
+    steps = int(trained[0].metrics["steps"]) if trained else ONLINE_STEPS
     log = random_logs(world)
 
     def fitted(name: str, seed: int) -> Policy:

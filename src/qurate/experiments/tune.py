@@ -6,6 +6,7 @@ two commands on one folder share it.
 """
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -134,7 +135,10 @@ def tune(
     }
     best = result["best"]
     words = "".join(f" --set {name}={value}" for name, value in best["settings"].items()) if best else ""
-    result |= {"command": f"qurate train {result['dataset']} --algorithm {algorithm} --seed {seed}{words} -o MODEL", "notes": note}
+    result |= {
+        "command": f"qurate train {shlex.quote(str(result['dataset']))} --algorithm {algorithm} --seed {seed}{words} -o MODEL",
+        "notes": note,
+    }
     _write(folder, key, result, study, space)
     if best is None and stopped != "interrupted":
         hint = f"raise --budget and run the same command again; {folder} keeps what was done"
@@ -173,7 +177,7 @@ def _optuna() -> Any:
         import optuna
     except ImportError:
         hint = "pip install 'qurate[tune]'"
-        raise UserError("the library optuna", "none", where="qurate tune", hint=hint, code=Code.EXTRA_MISSING) from None
+        raise UserError("the library optuna", "none", where="qurate tune", hint=hint, code=Code.MISSING_EXTRA) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

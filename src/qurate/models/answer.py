@@ -256,7 +256,7 @@ def _observation(model: ModelParts, requests: Sequence[AnswerRequest], items: In
     if model.lists is not None:
         values = model.lists.values(observation.actions.candidates, observation.state.history_items, clock)
         observation = observation._replace(actions=observation.actions._replace(values=values, columns=COLUMNS))
-    elif any(request.features for request in requests):
+    elif model.candidate_columns and any(request.features for request in requests):
         values, columns = _given_features(model, requests, observation.actions.candidates)
         observation = observation._replace(actions=observation.actions._replace(values=values, columns=columns))
     if not any(map(len, closed)):
@@ -268,8 +268,8 @@ def _observation(model: ModelParts, requests: Sequence[AnswerRequest], items: In
 
 
 def _given_features(model: ModelParts, requests: Sequence[AnswerRequest], items: NDArray[np.integer]) -> tuple[FloatArray, tuple[str, ...]]:
-    """What requests say of their candidates, float32 [B, K, G], NaN where they say nothing, and the G names."""
-    names = tuple(sorted({name for request in requests for name in request.features or ()}))
+    """What requests say of their candidates, float32 [B, K, G], NaN where they say nothing, and the G names that the model uses."""
+    names = model.candidate_columns
     out = np.full((*items.shape, len(names)), np.nan, np.float32)
     for row, own, request in zip(out, items, requests):
         if not request.features or request.candidates is None:

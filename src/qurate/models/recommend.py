@@ -13,6 +13,7 @@ import polars as pl
 from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
+from qurate.events.schema import FLOAT32_MAX
 from qurate.events.titles import titles
 from qurate.mdp.candidate_features import PLACE
 from qurate.mdp.storage import Dataset
@@ -99,6 +100,10 @@ def check_candidate_features(
     Raises:
         UserError: there are no candidates, or a list of another length; `code`.
     """
+    given: object = features
+    if not isinstance(given, Mapping):
+        hint = 'write {"price": [9.5, 12]}'
+        raise UserError("lists of numbers by name", f"{features!r:.60}", where=where, hint=hint, code=code)
     if candidates is None:
         hint = "name the candidates that these values are of"
         raise UserError("candidates, as features of candidates are given", "none", where=where, hint=hint, code=code)
@@ -108,9 +113,20 @@ def check_candidate_features(
             got = str(len(listed)) if isinstance(listed, list | tuple | np.ndarray) else repr(listed)
             hint = "give one number for each candidate, in their order; null where it is not known"
             raise UserError(f"{len(candidates)} numbers for {name}", got, where=f"{where}.{name}", hint=hint, code=code)
-        wrong = [value for value in values if not isinstance(value, int | float | np.number | None) or isinstance(value, bool)]
+        wrong = [value for value in values if not _is_number(value)]
         if wrong:
-            raise UserError(f"numbers for {name}", repr(wrong[0]), where=f"{where}.{name}", code=code)
+            hint = "null where it is not known"
+            raise UserError(f"numbers within float32 for {name}", f"{wrong[0]!r:.60}", where=f"{where}.{name}", hint=hint, code=code)
+
+
+def _is_number(value: object) -> bool:
+    """A number that fits, None or NaN."""
+    if value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return False
+    number: Any = value
+    return bool(number != number or abs(number) < FLOAT32_MAX)
 
 
 def _name_unused(model: ModelParts, features: Mapping[str, object]) -> None:
@@ -143,7 +159,7 @@ def recommend(
     if explain and model.settings.of_the_sum:
         got, hint = f"{model.algorithm}, which learns their weighted sum", "leave explain out, or train dqn"
         raise UserError("an algorithm with a value for each reward component", got, where="explain", hint=hint, code=Code.BAD_OPTIONS)
-    exclude = exclude or ()
+    exclude, candidates = exclude or (), candidates.tolist() if isinstance(candidates, np.ndarray) else candidates
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids
             raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)

@@ -45,8 +45,10 @@ def masses(logits: Tensor, nothing: Tensor, closed: Tensor | None = None) -> tup
     """Masses [B, K] and [B] of a conditional logit, exp(logit) up to a factor per state; 0 where `closed` [B, K]."""
     if closed is not None:
         logits = logits.masked_fill(closed, -torch.inf)
-    highest = torch.maximum(logits.amax(1), nothing)
-    return torch.exp(logits - highest[:, None]), torch.exp(nothing - highest).clamp(min=torch.finfo(nothing.dtype).tiny)
+    highest, least = torch.maximum(logits.amax(1), nothing), torch.finfo(nothing.dtype).tiny
+    mass = torch.exp(logits - highest[:, None]).clamp(min=least)  # what is open keeps some mass: 0 stands for what is closed
+    mass = mass if closed is None else mass.masked_fill(closed, 0)
+    return mass, torch.exp(nothing - highest).clamp(min=least)
 
 
 def slate_value(slate: Choices) -> Tensor:

@@ -1,13 +1,15 @@
 """`train`: from names and settings to a trained model."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import torch
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, algorithm_settings, find_algorithm, setting_names
+from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, OF_LOGS, OF_TASKS, algorithm_settings, find_algorithm, setting_names
 from qurate.baselines.registry import FITTED, fitted_settings
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
@@ -17,7 +19,7 @@ from qurate.learning.device import device_of
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.settings import Settings
+from qurate.settings import PARTS, Settings, flat
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, refuse_linear, train_in_engine, with_known_choice
@@ -30,6 +32,8 @@ from qurate.training.run import Limits, StepCallback, refuse_divergence
 
 SEEDS = 2**63
 """Above all seeds: torch takes no larger ones."""
+
+log = logging.getLogger("qurate.training")
 
 
 def train(
@@ -85,6 +89,8 @@ def train(
         if start is not None:
             raise UserError("a dataset", f"--env {name_of(env)}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
         model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, device=device, report=progress)
+    if model.metrics.get("updates", 1) == 0:
+        log.warning("note: no update was made: the run ended within its warm_up of %d decisions", model.settings.replay.warm_up)
     if not keep_diverged:
         refuse_divergence(model.metrics, model.settings, model.weights)
     return model
@@ -106,6 +112,7 @@ def _in_environment(
         return _in_task(env, algorithm, given, rewards, seed=seed, limits=limits, device=device, report=report)
     _refuse_for_environment(name_of(env), algorithm, rewards, task=False)
     chosen = _settings(algorithm, given)
+    _refuse_unread(given, chosen, (*OF_LOGS, "life_ends", "filters"), "a simulated world")
     refuse_linear(chosen, name_of(env))
     engine = world_of(env, chosen.window)
     chosen = for_slates(chosen, engine, algorithm, name_of(env))
@@ -156,7 +163,8 @@ def _on_dataset(
     """See `train`."""
     begun = load(start) if isinstance(start, str | Path) else start
     algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
-    _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
+    asked = _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
+    _refuse_unread(given, asked, OF_TASKS, "a dataset")
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
     elif find_algorithm(algorithm).slates:
@@ -232,6 +240,15 @@ def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str
     if task and rewards is not None:
         hint = "its reward is the environment's own"
         raise UserError("no --rewards with a Gymnasium task", str(rewards), where=env, hint=hint, code=Code.BAD_OPTIONS)
+
+
+def _refuse_unread(given: Mapping[str, Any], chosen: Settings, unread: Sequence[str], place: str) -> None:
+    """Settings that nothing reads where it is trained are not taken in silence, unless they say what holds anyway."""
+    values, usual = flat(chosen), {field.name: field.default for part in PARTS for field in msgspec.structs.fields(part)}
+    name = next((name for name in given if name in unread and values[name] != usual[name]), None)
+    if name is not None:
+        hint = "leave it out"
+        raise UserError(f"a setting that {place} reads", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
 
 
 def _refuse_limits(algorithm: str, limits: Limits) -> None:
