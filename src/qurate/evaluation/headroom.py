@@ -25,7 +25,9 @@ def measure(name: str, customers: int = 2000, seeds: tuple[int, ...] = SEEDS, **
     Args:
         name: of the world; options: its own, as in `make_engine`.
     """
-    engine = make_engine(name, observe=False, **options)
+    engine = make_engine(name, **options)
+    if engine.n_candidates is None:  # else each step's candidates are part of what is observed
+        engine = make_engine(name, observe=False, **options)
     policies: dict[str, Policy] = {"random": random_policy()} | {key: make(engine) for key, make in references(name).items()}
     out: dict[str, list[list[float]]] = {}
     for key, policy in policies.items():
