@@ -149,4 +149,4 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(UserError, match=r"pip install 'qurate\[baselines\]'") as caught:
         fit_scorer("als", two_kinds())
-    assert caught.value.code == "extra_missing" and caught.value.code.exit_code == 2
+    assert caught.value.code == "missing_extra" and caught.value.code.exit_code == 2

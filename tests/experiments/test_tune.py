@@ -168,4 +168,4 @@ def test_without_the_library_one_line_says_what_to_install(dataset: Dataset, tmp
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"pip install 'qurate\[tune\]'") as caught:
         tune(dataset, "als", tmp_path / "t", budget=1.0)
-    assert caught.value.code == "extra_missing" and not (tmp_path / "t").exists()
+    assert caught.value.code == "missing_extra" and not (tmp_path / "t").exists()
