@@ -94,3 +94,10 @@ def test_a_bandit_makes_as_many_decisions_as_what_it_is_beside() -> None:
     model = train(env="toy_chain", algorithm="qr_dqn", steps=128, **SMALL)
     rows = {row["name"]: row for row in compare([model, "linucb"], "toy_chain", seeds=2, customers=10)["policies"]}
     assert rows["linucb"]["steps_trained"] == 128
+
+
+def test_what_has_no_values_says_that_there_is_nothing_to_explain(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    answer = train(dataset, algorithm="popularity").recommend("u1", 2, None, ["none"], explain=True)
+    assert answer.items and "popularity learns no values of items" in caplog.text
+    caplog.clear()
+    assert train(dataset, steps=2, **SMALL).recommend("u1", 2, None, ["none"], explain=True).items[0].later is not None and "no values" not in caplog.text

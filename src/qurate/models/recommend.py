@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec import UNSET
 
 from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
@@ -188,7 +189,10 @@ def recommend(
         history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, features=candidate_features, exclude=unwanted,
         seen=[model.vocabulary.items[i - 1] for i in again], user=features, explain=explain,
     )  # fmt: skip
-    return decide(model, request, rng=np.random.default_rng(seed))
+    decision = decide(model, request, rng=np.random.default_rng(seed))
+    if explain and any(item.later is UNSET and item.source != "fallback" for item in decision.items):
+        log.warning("note: %s learns no values of items: there is nothing to explain", model.algorithm)
+    return decision
 
 
 def exclusion(model: ModelParts, exclude: Sequence[str] = ()) -> tuple[list[str], SeenRule]:
