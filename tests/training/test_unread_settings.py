@@ -100,4 +100,5 @@ def test_what_has_no_values_says_that_there_is_nothing_to_explain(dataset: Datas
     answer = train(dataset, algorithm="popularity").recommend("u1", 2, None, ["none"], explain=True)
     assert answer.items and "popularity learns no values of items" in caplog.text
     caplog.clear()
-    assert train(dataset, steps=2, **SMALL).recommend("u1", 2, None, ["none"], explain=True).items[0].later is not None and "no values" not in caplog.text
+    explained = train(dataset, steps=2, **SMALL).recommend("u1", 2, None, ["none"], explain=True)
+    assert explained.items[0].later is not None and "no values" not in caplog.text
