@@ -82,15 +82,9 @@ class Task:
 
 
 def tune(
-    data: Dataset | str | Path,
-    algorithm: str,
-    out: str | Path,
-    *,
-    budget: float,
-    seed: int = 0,
-    force: bool = False,
+    data: Dataset | str | Path, algorithm: str, out: str | Path, *, budget: float, seed: int = 0, force: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Searches settings for so long; goes on with an earlier search of the same algorithm and dataset in the same folder.
 
     The folder gets `trials.csv` (every training), `report.html` (their picture), `tune.json` (what was found) and optuna's journal.
