@@ -82,3 +82,8 @@ def test_masses_are_those_of_the_conditional_logit_whatever_their_size() -> None
     e = np.exp([0.0, 1.0, 0.5])
     assert p[0].tolist() == pytest.approx([e[0] / e.sum(), e[1] / e.sum(), 0])
     assert p[1].tolist() == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0], abs=1e-6) and bool((of_nothing > 0).all())
+
+
+def test_an_open_item_that_is_hardly_ever_chosen_is_no_closed_one() -> None:
+    mass, _ = masses(torch.tensor([[0.0, -120.0, 0.0]]), torch.zeros(1), torch.tensor([[False, False, True]]))
+    assert mass[0, 1] > 0 and mass[0, 2] == 0
