@@ -62,9 +62,9 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     given = dict(pair.split("=", 1) for pair in options.set)
-    log = demo.NETWORK | {name[4:]: value for name, value in given.items() if name.startswith("log.")}
+    log = {name[4:]: value for name, value in given.items() if name.startswith("log.")}
     online = {name: value for name, value in given.items() if not name.startswith("log.")}
-    size = demo.Size(options.customers, options.updates, options.updates, options.decisions, 0, demo.DEMO.update_every, 2_000)
+    size = demo.Size(options.customers, options.updates, options.decisions, 0, demo.DEMO.update_every, 2_000)
     intra_op_threads(1)
     engine = make_engine("shop", window=demo.WINDOW, world_seed=options.world)
     means, static = [], []

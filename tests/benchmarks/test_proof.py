@@ -12,7 +12,7 @@ from qurate.evaluation.rollouts import rollout
 from qurate.experiments.demo import SeedResult, Size
 from qurate.experiments.jobs import Job
 
-TINY = Size(1, 1, 1, 1, 1, 1, 1)
+TINY = Size(1, 1, 1, 1, 1, 1)
 
 
 def one_result(seed: int) -> SeedResult:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from qurate.learning.fitted_q import Fit, Greedy, Regression, fitted_q, held_out_errors, ridge_solver, strongest_as_good
+from qurate.learning.fitted_q import (
+    Effect,
+    Fit,
+    Greedy,
+    Regression,
+    effect_of_items,
+    fitted_q,
+    held_out_errors,
+    ridge_solver,
+    strongest_as_good,
+)
 
 N, ACTIONS, GAMMA = 4, 2, 0.9
 REWARD = torch.tensor([[0.0, 1.0], [0.5, 0.0], [0.0, 3.0], [0.0, 0.2]], dtype=torch.float64)
@@ -125,3 +135,51 @@ def test_what_grows_without_end_is_no_fit() -> None:
     assert fitted_q(data, lambda theta: Greedy(2 * x, x[:, 1:]), 0.0).diverged
     assert fitted_q(data, lambda theta: Greedy(x, x[:, 1:] * torch.inf), 0.0).diverged
     assert not solved()[0].diverged
+
+
+def logged_effect(true: float, customers: int, seed: int = 0) -> Effect:
+    """Items whose number x changes what follows by `true` x, in a log of a policy that does not look at the state."""
+    rng = np.random.default_rng(seed)
+    customer = np.repeat(np.arange(customers), 20)
+    state, x = rng.normal(size=customers)[customer], rng.normal(size=len(customer))
+    returns = 2.0 * state + true * x + rng.normal(size=customers)[customer] + rng.normal(size=len(customer))
+    features = torch.from_numpy(np.column_stack([np.ones(len(customer)), state, x, rng.normal(size=len(customer))]))
+    y = torch.from_numpy(returns + 0.5 * x)  # the targets' own error: they say that x is worth .5 more than it is
+    ones = torch.ones_like(y)
+    data = Regression(features, y[:, None], ones, ones)
+    return effect_of_items(data, y, torch.from_numpy(returns), torch.from_numpy(customer), 2, 10.0)
+
+
+def test_an_effect_of_items_shows_in_the_rewards_that_followed() -> None:
+    effect = logged_effect(1.0, 400)
+    assert effect.slope == pytest.approx(1 / 1.5, abs=0.06) and effect.share == 1.0
+    nothing = [logged_effect(0.0, 400, seed) for seed in range(60)]
+    t = np.array([one.slope / one.standard_error for one in nothing])
+    assert abs(t.mean()) < 0.4 and 0.7 < t.std() < 1.3, "the standard error is that of the slope"
+    assert np.mean([one.share for one in nothing]) < 0.18
+
+
+def test_errors_of_one_customer_depend_on_each_other() -> None:
+    """A reward that each customer repeats counts once: the error is that of so many customers, not of so many rows."""
+    rng = np.random.default_rng(1)
+    customer, ts = np.repeat(np.arange(200), 20), []
+    for _ in range(40):
+        x = rng.normal(size=200)[customer]  # always the same kind of item
+        returns = rng.normal(size=200)[customer] + 0.1 * rng.normal(size=len(customer))
+        y = torch.from_numpy(x + 0.0)
+        data = Regression(torch.from_numpy(np.column_stack([np.ones(len(x)), x])), y[:, None], torch.ones_like(y), torch.ones_like(y))
+        effect = effect_of_items(data, y, torch.from_numpy(returns), torch.from_numpy(customer), 1, 10.0)
+        ts.append(effect.slope / effect.standard_error)
+    assert 0.7 < np.std(ts) < 1.4
+
+
+def test_few_customers_or_items_without_numbers_judge_nothing() -> None:
+    assert logged_effect(0.0, 49).share == 1.0
+    ones = torch.ones(2_000, dtype=torch.float64)
+    data = Regression(torch.stack([ones, 0 * ones], dim=1), ones[:, None], ones, ones)
+    assert effect_of_items(data, ones, ones, torch.arange(2_000) // 10, 1, 10.0).share == 1.0
+
+
+@pytest.mark.parametrize(("slope", "share"), [(-5.0, 0.0), (0.9, 0.0), (1.0, 0.0), (1.5, 0.5), (2.0, 1.0), (9.0, 1.0)])
+def test_what_is_kept_grows_with_certainty(slope: float, share: float) -> None:
+    assert Effect(slope * 0.2, 0.2).share == pytest.approx(share)

@@ -92,9 +92,13 @@ def test_what_it_sees_of_the_window_by_hand() -> None:
     x, c = made.get_buffer("numbers"), made.get_buffer("categories")
     sums = [x[9], x[9], 0.95**2 * x[4], 0.8**2 * x[4], 0 * x[4], 0 * x[4]]
     counts = [1, 1, 0.95**2, 0.8**2, 0, 0]
-    known = torch.cat([torch.ones(1), torch.cat(sums), torch.tensor(counts), torch.zeros(USER + 2), torch.tensor([20.0, 10.5])])
+    seen = torch.stack([c[9] + 0.95**2 * c[4], c[9] + 0.8**2 * c[4]])
+    usual = torch.cat(
+        [torch.tensor([10.5]), (now[0, 1:, None] * x[1:]).mean(0), seen @ c[1:].mean(0), seen @ (now[0, 1:, None] * c[1:]).mean(0)]
+    )
+    known = torch.cat([torch.ones(1), torch.cat(sums), torch.tensor(counts), torch.zeros(USER + 2), torch.tensor([20.0, 10.5]), usual])
     assert torch.allclose(summary.state[0], known, atol=1e-5)
-    assert torch.allclose(summary.categories[0], torch.stack([c[9] + 0.95**2 * c[4], c[9] + 0.8**2 * c[4]]), atol=1e-5)
+    assert torch.allclose(summary.categories[0], seen, atol=1e-5)
 
 
 def test_many_numbers_become_their_first_components() -> None:

@@ -171,7 +171,7 @@ def test_what_cannot_be_begun_with_is_refused() -> None:
         train(data, start=model, hidden=16)
     with pytest.raises(UserError, match="trained on a log"):
         train(data, start=train(env="toy_chain", steps=64, **SMALL))
-    with pytest.raises(UserError, match="a dataset"):
+    with pytest.raises(UserError, match="items unknown to the model"):
         train(env="toy_chain", start=model)
     with pytest.raises(UserError, match="model directory"):
         train(data, start="no such place")

@@ -24,7 +24,6 @@ from qurate.models.model import Model
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.training import later_from_log
-from qurate.training.in_environment import train_in_engine
 from qurate.training.later_from_log import RIDGES, LogPart, greedy
 from qurate.training.train import train
 from qurate.types import TEST, TRAIN, VALID
@@ -132,13 +131,9 @@ def test_other_algorithms_do_not_have_it(dataset: Dataset, algorithm: str) -> No
         train(dataset, algorithm=algorithm, form="linear_later", **SMALL)
 
 
-def test_organic_logs_and_environments_do_not_have_it(dataset: Dataset) -> None:
+def test_organic_logs_do_not_have_it(dataset: Dataset) -> None:
     with pytest.raises(UserError, match="organic"):
         train(organic(), form="linear_later", **SMALL)
-    with pytest.raises(UserError, match="a network that learns online"):
-        train(env="shop", form="linear_later", **SMALL)
-    with pytest.raises(UserError, match="form=now_later"):
-        train_in_engine(train(dataset, **SMALL), make_engine("shop", window=6), 0, 100)
 
 
 def test_it_sees_what_a_trap_costs(tmp_path: Path) -> None:
@@ -171,7 +166,7 @@ def test_where_nothing_is_open_the_future_is_worth_nothing() -> None:
 
     network = torch.nn.Module()
     network.register_buffer("theta", torch.zeros(3, 1))
-    part: Any = LogPart(None, [Values()], [None])  # type: ignore[arg-type,list-item]
+    part: Any = LogPart(None, [Values()], [None], None, None)  # type: ignore[arg-type,list-item]
     found = greedy(network, part, torch.ones(3, 1))  # type: ignore[arg-type]
     assert found.features.tolist() == [[0, 0, 0], [1, 1, 1]] and found.now.tolist() == [[0], [1]]
 

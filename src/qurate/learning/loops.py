@@ -107,7 +107,7 @@ def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float6
 def train_online(
     learner: Learner, engine: Engine, writer: Writer, sampler: Sampler, rng: np.random.Generator, settings: Settings, *, seed: int,
     components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, count_returns: bool = False,
-    slate_size: int = 1,
+    slate_size: int = 1, acting: ValueNetwork | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
@@ -125,6 +125,7 @@ def train_online(
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
         count_returns: report the returns of episodes; all of them begin with the loop.
         slate_size: items shown at once, k; actions are [B, k] where it is above 1.
+        acting: whose values choose what is shown; None = the learner's network.
     """
     replay, begun, overlaps = settings.replay, steps, getattr(engine, "overlaps", False)
     if observation is None:
@@ -138,7 +139,7 @@ def train_online(
 
     while True:
         learner.module.eval()
-        scores = q_values(learner.network, observation, learner.device, learner.generator)
+        scores = q_values(learner.network if acting is None else acting, observation, learner.device, learner.generator)
         mask = observation.actions.mask
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
         position, explored = explore(scores, mask, epsilon, rng, slate_size)

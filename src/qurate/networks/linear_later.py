@@ -2,9 +2,10 @@
 
     later_i(s, a) = V_i(s) + w_i . x_a + now(s, a) (v_i + w'_i . x_a) + c(s, a) . (u_i + u'_i now(s, a))
 
-V is linear in g(s): decayed sums of x over the window by event type and their counts, what the customer is known by, and the
-highest and the mean `now` of the catalogue. x_a are the item's numbers; c(s, a) says how much of what the window holds is of the
-item's categories. `now` is the network's own (`event_network.py`), summed over the components.
+V is linear in g(s): decayed sums of x over the window by event type and their counts, what the customer is known by, the
+highest and the mean `now` of the catalogue, and the mean of the other terms over what is usually shown: where nearly everybody is
+shown the same, its items would else stand for the customers. x_a are the item's numbers; c(s, a) says how much of what the
+window holds is of the item's categories. `now` is the network's own (`event_network.py`), summed over the components.
 
 From a log, what one item changes later is a small effect under the noise of whole visits. Thousands of weights fit that noise,
 and the maximum over the catalogue picks it; these few dozen cannot. They are fitted by least squares (`learning/fitted_q.py`).
@@ -57,8 +58,9 @@ class LinearLaterNetwork(nn.Module):
         self.register_buffer("numbers", few_items(len(real)) if len(real) <= FEW_ITEMS else principal(item_features[:, ~binary]))
         self.register_buffer("categories", categories / categories.sum(1, keepdim=True).clamp(min=1), persistent=False)
         n, k = self.get_buffer("numbers").shape[1], len(DECAYS)
-        self.n_state = 1 + n_types * k * (n + 1) + user_dim + context_dim + 2
+        self.n_state = 1 + n_types * k * (n + 1) + user_dim + context_dim + 2 + 1 + n + 2 * k
         self.n_item = 2 * (n + 1) - 1 + 2 * k
+        self.register_buffer("share", nn.functional.pad(torch.full((len(real),), 1 / len(real)), (1, 0)))
         self.register_buffer("theta", torch.zeros(self.n_state + self.n_item, self.n_components))
 
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], "LinearLaterValues"]:
@@ -76,8 +78,27 @@ class LinearLaterNetwork(nn.Module):
         weight = (of_type[:, :, None] * decay).flatten(1, 2)  # [B, 2 M, L]
         sums = torch.bmm(weight, numbers[items]).flatten(1)
         best, mean = now[:, 1:].amax(1, keepdim=True), now[:, 1:].mean(1, keepdim=True)
-        known = [torch.ones_like(best), sums, weight.sum(2), state.user, state.context, best, mean]
-        return Summary(torch.cat(known, dim=1), torch.bmm(decay * (types > 0)[:, None], categories[items]))
+        counts = torch.bmm(decay * (types > 0)[:, None], categories[items])
+        known = [torch.ones_like(best), sums, weight.sum(2), state.user, state.context, best, mean, self.usual(now, counts)]
+        return Summary(torch.cat(known, dim=1), counts)
+
+    def usual(self, now: Tensor, counts: Tensor) -> Tensor:
+        """The mean of `item_features` over what is usually shown, without x itself, which is the same everywhere: [B, n + 1 + 2 k].
+
+        Args:
+            now: [B, N + 1] of the catalogue.
+            counts: [B, k, C] of the categories.
+        """
+        share, categories = self.get_buffer("share"), self.get_buffer("categories")
+        shown = now * share
+        kept = (counts @ (shown @ categories)[:, :, None])[:, :, 0]
+        return torch.cat([shown.sum(1, keepdim=True), shown @ self.get_buffer("numbers"), counts @ (share @ categories), kept], dim=1)
+
+    def set_share(self, actions: Tensor) -> None:
+        """What is usually shown, counted in actions int64 [T]."""
+        count = torch.bincount(actions, minlength=len(self.get_buffer("share"))).float()
+        count[0] = 0
+        self.get_buffer("share").copy_(count / count.sum().clamp(min=1))
 
     def item_features(self, summary: Summary, actions: Tensor, now: Tensor) -> Tensor:
         """The part of the features that depends on the item, [B, K, D - G], of items [B, K] with their `now` [B, K]."""

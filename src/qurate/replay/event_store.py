@@ -106,16 +106,7 @@ class Store:
         """
         t = self.tables
         state = t.state[index].astype(np.int64)
-        following, discount = t.next_state[state].astype(np.int64), t.discount[state].copy()
-        censored = t.censored[state].copy()
-        later = np.zeros((len(index), t.reward.shape[1]), np.float32)
-        for _ in range(n_step - 1):
-            go = (discount > 0) & ~censored & (following >= 0)
-            go &= (t.next_state[following] != NO_ACTION) & ~t.explored[following]
-            later += np.where(go[:, None], discount[:, None] * t.state_reward[following], 0)
-            censored |= go & t.censored[following]
-            discount = np.where(go, discount * t.discount[following], discount)
-            following = np.where(go, t.next_state[following], following)
+        later, following, discount, censored = self.following(state, n_step)
         bootstrap = (~censored).astype(np.float32)
         reached = np.where(following >= 0, following, state)
         candidates = self.listed(reached) if len(t.candidates) else None
@@ -142,6 +133,30 @@ class Store:
             first, action, t.reward[index], later, discount, bootstrap, last, open_actions, self._next_action(reached), index, of_action,
             actions=self._open_actions(state, first) if self.with_actions else None, shown=shown, next_shown=next_shown,
         )  # fmt: skip
+
+    def following(self, state: NDArray[np.int64], n_step: int) -> tuple[FloatArray, NDArray[np.int64], FloatArray, NDArray[np.bool_]]:
+        """What came after the rewards of decisions `state` [B], as in `batch`.
+
+        Returns:
+            The discounted rewards of steps 2..n [B, R], the state after them (-1: none), its discount, and whether it was never seen.
+        """
+        t = self.tables
+        following, discount = t.next_state[state].astype(np.int64), t.discount[state].copy()
+        censored = t.censored[state].copy()
+        later = np.zeros((len(state), t.reward.shape[1]), np.float32)
+        for _ in range(n_step - 1):
+            go = (discount > 0) & ~censored & (following >= 0)
+            go &= (t.next_state[following] != NO_ACTION) & ~t.explored[following]
+            later += np.where(go[:, None], discount[:, None] * t.state_reward[following], 0)
+            censored |= go & t.censored[following]
+            discount = np.where(go, discount * t.discount[following], discount)
+            following = np.where(go, t.next_state[following], following)
+        return later, following, discount, censored
+
+    def customers(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Whose transitions `index` [B] are; of rings the lane, in which one customer follows another."""
+        t = self.tables
+        return t.user[t.state[index]].astype(np.int64) if self.lane_rows is None else index // self.lane_states
 
     def _open_actions(self, state: NDArray[np.int64], seen: State) -> OpenActions[Any]:
         """What could be shown at decisions [B], whose states are `seen`."""

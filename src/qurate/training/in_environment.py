@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import torch
 
+from qurate.algorithms.event_models import event_models
 from qurate.algorithms.table import make_objective
 from qurate.environments.choice_form import TellsChoice
 from qurate.environments.engine import BatchedEngine
@@ -21,11 +22,13 @@ from qurate.models.parts import Answering, Provenance
 from qurate.models.ranker import NetworkRanker, Sizes
 from qurate.models.translate import TranslatedEngine, Translation
 from qurate.networks.build import build_network
+from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.slate_network import SlateNetwork
 from qurate.networks.values import ValueNetwork
 from qurate.replay.writers import OnlineWriter, step_discount
 from qurate.settings import Settings, SlateSettings
 from qurate.training.drawing import online_sampler, optimiser_of
+from qurate.training.later_online import OnlineLater
 from qurate.training.run import Run, StepCallback, consume
 from qurate.training.support import steps_of_events, with_checked_support
 from qurate.types import Availability, Engine
@@ -40,6 +43,8 @@ def fresh_model(engine: Engine, settings: Settings, algorithm: str, seed: int, e
         engine.item_features, settings, n_types=len(engine.type_names), user_dim=user_dim, n_components=len(engine.component_names),
         behaviour=False, seed=seed,
     )  # fmt: skip
+    if isinstance(network, LinearLaterNetwork):
+        network.now.get_buffer("amount").zero_()  # nothing is known to have happened yet
     return Model(
         ranker=NetworkRanker(network, engine.item_features),
         availability=Availability.always(items),
@@ -85,41 +90,33 @@ def train_in_engine(
         UserError: the model has no network, or other reward components than the engine.
     """
     own = model.settings
-    refuse_linear(own, "--env")
     settings = msgspec.structs.replace(settings or own, network=own.network, algorithm=own.algorithm)
     lanes = lanes or settings.replay.lanes
     translation = Translation(engine, model.vocabulary, model.user_spec)
     order = _component_order(model, engine)
     writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed, device)
-    sampler = online_sampler(writer, settings)
-    parts = {"writer": writer, "sampler": sampler, "engine": engine}
+    sampler, later = online_sampler(writer, settings), _later(model, learner, writer, settings, seed)
+    parts: dict[str, Any] = {"writer": writer, "sampler": sampler, "engine": engine} | ({} if later is None else {"later": later})
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
         observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
-        steps=run.steps, observation=observation, slate_size=engine.slate_size,
+        steps=run.steps, observation=observation, slate_size=engine.slate_size, acting=None if later is None else later.acting,
     )  # fmt: skip
+    if later is not None:
+        loop = later.watch(loop, run.steps)
     checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
     metrics = consume(checked, run, steps, budget, report)
     files: dict[str, bytes] = {}
     if resumable:
         progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
         files = checkpoint.to_files(learner, rng, progress, checkpoint.arrays_of(parts))
-    ranker = NetworkRanker(cast(ValueNetwork, learner.ema.cpu()), _ranker(model).item_features)
-    trained = replace(model, ranker=ranker, checkpoint=files)
+    trained_network, figures = (cast(ValueNetwork, learner.ema.cpu()), {}) if later is None else later.trained()
+    ranker = NetworkRanker(trained_network, _ranker(model).item_features)
+    trained, metrics = replace(model, ranker=ranker, checkpoint=files), metrics | figures
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
-
-
-def refuse_linear(settings: Settings, env: str) -> None:
-    """
-    Raises:
-        UserError: the form that is fitted to a whole log at once.
-    """
-    if settings.network.form == "linear_later":
-        hint = "train on the dataset with --set form=now_later: such a network goes on learning online"
-        raise UserError("a network that learns online", "form=linear_later", where=env, hint=hint, code=Code.BAD_TRAIN)
 
 
 def for_slates(settings: Settings, engine: BatchedEngine, algorithm: str, env: str) -> Settings:
@@ -177,7 +174,15 @@ def _learner(model: Model, settings: Settings, seed: int, device: torch.device |
     largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
     bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
     objective = make_objective(model.algorithm, settings)
+    if isinstance(network, LinearLaterNetwork):
+        network, objective, device = network.now, event_models, "cpu"
     return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device)
+
+
+def _later(model: Model, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> OnlineLater | None:
+    """Of a network in the linear form."""
+    network = _ranker(model).module
+    return OnlineLater(network, learner, writer, settings, seed) if isinstance(network, LinearLaterNetwork) else None
 
 
 def _ranker(model: Model) -> NetworkRanker:

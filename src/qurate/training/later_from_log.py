@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -15,12 +16,15 @@ from qurate.errors import Code, UserError
 from qurate.learning.fitted_q import (
     FIRST_RIDGE,
     RIDGES,
+    Effect,
     Fit,
     Greedy,
     Regression,
+    effect_of_items,
     fitted_q,
     held_out_errors,
     strongest_as_good,
+    targets,
 )
 from qurate.learning.learner import Learner
 from qurate.learning.loops import Progress
@@ -41,7 +45,8 @@ CELLS, LEAST_ROWS = 50_000_000, 5_000
 """`now` of the catalogue is kept for the successors: rows times items, but at least so many rows."""
 CHECKS_PER_PASS, CHECK_EVERY = 2, (20, 500)
 """How often held-out events are looked at: so often per pass over the training transitions, within these numbers of updates."""
-CHUNK = 4_096
+CHUNK, FOLLOWED = 4_096, 50
+"""States that the network sees at a time; decisions after one whose rewards say what showing an item changed."""
 LINEAR, N_STEP, PASSES = ("dqn", "myopic"), 4, 5.0
 """Algorithms that have the linear form; the decisions whose rewards its targets sum, and the passes of `now`, where nothing else is
 asked for. Passes may be many: what is kept is chosen by held-out events."""
@@ -155,6 +160,8 @@ class LogPart(NamedTuple):
     data: Regression
     values: list[LinearLaterValues]
     open_actions: list[OpenActions[Any]]
+    followed: torch.Tensor  # float64 [T] discounted rewards of the decisions that followed, summed over the components
+    customer: torch.Tensor  # int64 [T]
 
 
 @torch.no_grad()
@@ -169,6 +176,7 @@ def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: 
     """
     cast(nn.Module, network).eval()
     rng = np.random.default_rng([seed, 11])
+    network.set_share(torch.from_numpy(store.tables.action[train].astype(np.int64)))
     rows = min(MOST_ROWS, max(CELLS // network.get_buffer("numbers").shape[0], LEAST_ROWS))
     part = log_part(network, store, _some(train, rows, rng), n_step)
     ridge, first = _fit(network, part, FIRST_RIDGE)
@@ -178,9 +186,18 @@ def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: 
         errors = held_out_errors(part.data, check.data, best, best_held, first.theta, RIDGES)
         wanted = RIDGES[strongest_as_good(errors)]
         ridge, first = (ridge, first) if wanted <= ridge else _fit(network, part, wanted)
-    fit = first
-    network.get_buffer("theta").copy_(fit.theta)
-    return {"ridge": ridge, "rows": len(part.data.discount), "improvements": fit.improvements, "change": fit.change}
+    effect = _effect(network, part, first, ridge)
+    first.theta[network.n_state :] *= effect.share
+    network.get_buffer("theta").copy_(first.theta)
+    figures = {"ridge": ridge, "rows": len(part.data.discount), "improvements": first.improvements, "change": first.change}
+    slope, error = (effect.slope, effect.standard_error) if math.isfinite(effect.standard_error) else (None, None)
+    return figures | {"slope": slope, "standard_error": error, "share": effect.share}
+
+
+def _effect(network: LinearLaterNetwork, part: LogPart, fit: Fit, ridge: float) -> Effect:
+    """What the items' part of `later` is worth by what customers brought afterwards."""
+    y = targets(part.data, greedy(network, part, fit.theta), fit.theta)
+    return effect_of_items(part.data, y, part.followed, part.customer, network.n_state, ridge)
 
 
 def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[float, Fit]:
@@ -201,7 +218,7 @@ def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[floa
 def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step: int) -> LogPart:
     """Transitions `index` with n-step returns, seen by the network."""
     bound = network.bind()
-    features, reward, discount, counted, values, open_actions = [], [], [], [], [], []
+    features, reward, discount, counted, values, open_actions, followed = [], [], [], [], [], [], []
     for chunk in _chunks(index):
         batch = to_tensors(store.batch(chunk, n_step))
         features.append(bound(batch.state).features(batch.action).double())
@@ -210,7 +227,10 @@ def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step:
         counted.append(batch.bootstrap.double())
         values.append(bound(batch.next_state))
         open_actions.append(batch.next_actions)
-    return LogPart(Regression(torch.cat(features), torch.cat(reward), torch.cat(discount), torch.cat(counted)), values, open_actions)
+        followed.append(store.following(store.tables.state[chunk].astype(np.int64), FOLLOWED)[0].sum(1))
+    data = Regression(torch.cat(features), torch.cat(reward), torch.cat(discount), torch.cat(counted))
+    customer = torch.from_numpy(store.customers(index).astype(np.int64))
+    return LogPart(data, values, open_actions, torch.from_numpy(np.concatenate(followed)).double(), customer)
 
 
 def greedy(network: LinearLaterNetwork, part: LogPart, theta: torch.Tensor) -> Greedy:

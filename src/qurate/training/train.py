@@ -22,13 +22,14 @@ from qurate.models.model import Model, load
 from qurate.settings import PARTS, Settings, flat
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
-from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, refuse_linear, train_in_engine, with_known_choice
+from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, train_in_engine, with_known_choice
 from qurate.training.later_from_log import form_for_log
 from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, task_defaults, task_device, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, StepCallback, refuse_divergence
+from qurate.training.warm_start import begun_with, check_world, online_settings
 
 SEEDS = 2**63
 """Above all seeds: torch takes no larger ones."""
@@ -86,9 +87,7 @@ def train(
             data, algorithm, settings, start, rewards, histories, seed=seed or 0, limits=limits, device=place, report=progress
         )
     else:
-        if start is not None:
-            raise UserError("a dataset", f"--env {name_of(env)}", where="--from", hint="leave one of them out", code=Code.BAD_OPTIONS)
-        model = _in_environment(env, algorithm or "dqn", settings, rewards, seed=seed or 0, limits=limits, device=device, report=progress)
+        model = _in_environment(env, algorithm, settings, start, rewards, seed=seed or 0, limits=limits, device=device, report=progress)
     if model.metrics.get("updates", 1) == 0:
         log.warning("note: no update was made: the run ended within its warm_up of %d decisions", model.settings.replay.warm_up)
     if not keep_diverged:
@@ -98,8 +97,9 @@ def train(
 
 def _in_environment(
     env: Environment,
-    algorithm: str,
+    algorithm: str | None,
     given: dict[str, Any],
+    start: Model | str | Path | None,
     rewards: str | Mapping[str, Any] | None,
     *,
     seed: int,
@@ -108,20 +108,27 @@ def _in_environment(
     report: StepCallback | None,
 ) -> Model:
     """See `train`."""
+    begun = load(start) if isinstance(start, str | Path) else start
+    algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
     if not is_recommender(env):
+        if begun is not None:
+            hint = "--resume goes on with the run of a task"
+            raise UserError("a dataset or one of our worlds", name_of(env), where="--from", hint=hint, code=Code.BAD_OPTIONS)
         return _in_task(env, algorithm, given, rewards, seed=seed, limits=limits, device=device, report=report)
     _refuse_for_environment(name_of(env), algorithm, rewards, task=False)
-    chosen = _settings(algorithm, given)
+    chosen = _settings(algorithm, given if begun is None else online_settings(begun, algorithm, given))
     _refuse_unread(given, chosen, (*OF_LOGS, "life_ends", "filters"), "a simulated world")
-    refuse_linear(chosen, name_of(env))
     engine = world_of(env, chosen.window)
     chosen = for_slates(chosen, engine, algorithm, name_of(env))
-    model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
+    if begun is None:
+        model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
+    else:
+        check_world(begun, chosen, engine, name_of(env))
+        model = begun_with(begun, name_of(env))
     if rewards is not None:
         model = model.with_answering(weights=reweighted(model.components, rewards, name_of(env)))
-    return train_in_engine(
-        model, engine, seed, limits.steps or ONLINE_STEPS, device=device_of(device), budget=limits.budget, resumable=True, report=report
-    )
+    place, steps = device_of(device), limits.steps or ONLINE_STEPS
+    return train_in_engine(model, engine, seed, steps, settings=chosen, device=place, budget=limits.budget, resumable=True, report=report)
 
 
 def _in_task(

@@ -1,0 +1,96 @@
+"""The linear form online: `now` learns from every batch, `later` is fitted again now and then to all that the replay holds.
+
+A growing-batch method (Lange, Gabel and Riedmiller 2012, "Batch reinforcement learning"): between two fits the policy is fixed
+but for `now`, and each fit sees what the last policies met. Few weights, found by least squares over the whole replay, follow a
+new policy faster than gradient steps can, and where they began in a log they keep what it taught until there is more.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from qurate.learning.learner import Learner
+from qurate.learning.loops import Progress
+from qurate.networks.event_network import EventNetwork
+from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.replay.writers import OnlineWriter
+from qurate.settings import Settings
+from qurate.training.later_from_log import fit_later, set_shape
+from qurate.types import IntArray
+
+LEAST_DECISIONS, AFTER_A_LOG = 5_000, 20_000
+"""Decisions in the replay before the first fit: of a new model, and of one whose `later` was fitted to a log."""
+GROWTH = 1.5
+"""There are so many times as many decisions at each fit as at the one before."""
+HELD_OUT = 8
+"""Of so many simulated customers at once, one is kept for the choice of the penalty."""
+
+
+class OnlineLater:
+    """The network that acts while the event models learn, and the fits of its `later`.
+
+    Args:
+        network: as training begins; it stays as it is.
+        learner: of a copy of its event models.
+        writer: the replay that is filled.
+        settings: gamma 0 fits nothing.
+        seed: of the transitions that a fit draws, where there are very many.
+    """
+
+    def __init__(self, network: LinearLaterNetwork, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> None:
+        self.learner, self.writer, self.settings, self.seed = learner, writer, settings, seed
+        self.acting = copy.deepcopy(network)
+        self.acting.now = cast(EventNetwork, learner.ema)  # the average: `later` is fitted to what it says, and it moves least
+        begun = bool(network.get_buffer("theta").any())
+        self.next = AFTER_A_LOG if begun else max(settings.replay.warm_up, 1)
+        self.least = AFTER_A_LOG if begun else LEAST_DECISIONS
+
+    def watch(self, loop: Iterator[Progress], done: int) -> Iterator[Progress]:
+        """The loop, with a fit now and then; `done` decisions were made before it."""
+        for step in loop:
+            if done + step.steps >= self.next:
+                self.next = int((done + step.steps) * GROWTH)
+                self.fit()
+            yield step
+
+    def fit(self) -> dict[str, Any]:
+        """Counts events while some were never seen, and fits `later`; figures of the fit, empty where there is too little."""
+        index = self._complete()
+        for network in (self.learner.network, self.learner.target, self.learner.ema):
+            if len(index) and not bool(cast(nn.Module, network).get_buffer("amount").all()):
+                set_shape(cast(EventNetwork, network), self.writer.tables.reward[index])
+        if self.settings.learning.gamma == 0 or len(index) < self.least:
+            return {}
+        held = index // self.writer.lane_states % HELD_OUT == HELD_OUT - 1
+        work = copy.deepcopy(self.acting)
+        figures = fit_later(work, self.writer.store, index[~held], index[held], self.settings.learning.n_step, self.seed)
+        self.acting.get_buffer("theta").copy_(work.get_buffer("theta"))
+        self.acting.get_buffer("share").copy_(work.get_buffer("share"))
+        return figures
+
+    def _complete(self) -> IntArray:
+        """The transitions that the replay holds whole."""
+        every = np.arange(len(self.writer.tables.next_state))
+        return every[self.writer.complete(every)]
+
+    def trained(self) -> tuple[LinearLaterNetwork, dict[str, Any]]:
+        """What acts after the run, with `later` fitted once more to the event models as they are now; figures of that fit."""
+        figures = self.fit()
+        network = copy.deepcopy(self.acting).cpu()
+        return network, {"later": figures} if figures else {}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint, besides what the learner keeps."""
+        theta, share = (self.acting.get_buffer(name).numpy().copy() for name in ("theta", "share"))
+        return {"theta": theta, "share": share, "next": np.array(self.next), "least": np.array(self.least)}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Goes on from what `state` returned."""
+        for name in ("theta", "share"):
+            self.acting.get_buffer(name).copy_(torch.from_numpy(np.array(state[name])))
+        self.next, self.least = int(state["next"]), int(state["least"])

@@ -1,0 +1,152 @@
+"""The linear form online, and a trained model that goes on learning in a world."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine, references
+from qurate.errors import UserError
+from qurate.evaluation.rollouts import rollout
+from qurate.events.readers import read_events
+from qurate.experiments.policies import as_policy, present_recommender, rewards_of
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.storage import Dataset
+from qurate.models.model import Model, load
+from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.training import later_online
+from qurate.training.train import train
+
+SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "id_embedding": False, "n_step": 4}
+ONLINE: dict[str, Any] = SMALL | {"lanes": 16, "warm_up": 64, "update_every": 16, "form": "linear_later"}
+
+
+@pytest.fixture(autouse=True)
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits begin after a few hundred decisions."""
+    monkeypatch.setattr(later_online, "LEAST_DECISIONS", 200)
+    monkeypatch.setattr(later_online, "AFTER_A_LOG", 400)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A small shop's log with propensities."""
+    out, engine = tmp_path_factory.mktemp("logged"), make_engine("shop")
+    simulate(engine, present_recommender(engine, 0, 50), 200, 30, 0, out / "log" / "events.csv")
+    return build_dataset(read_events(out / "log"), rewards=rewards_of(engine), episode="user", out=out / "dataset")
+
+
+@pytest.fixture(scope="module")
+def from_log(dataset: Dataset) -> Model:
+    return train(dataset, steps=60, **SMALL)
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return dict(model.network.state_dict())
+
+
+def same(a: Model, b: Model) -> bool:
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+def test_a_new_model_counts_events_and_then_fits_later() -> None:
+    model = train(env="shop", steps=640, **ONLINE)
+    assert isinstance(model.network, LinearLaterNetwork)
+    assert bool(weights(model)["now.amount"].any()) and bool(weights(model)["theta"].any())
+    assert model.metrics["later"]["rows"] > 200
+    few = train(env="shop", steps=160, **ONLINE)
+    assert not bool(weights(few)["theta"].any()) and "later" not in few.metrics, "too little to fit anything to"
+
+
+def test_myopic_fits_no_later() -> None:
+    model = train(env="shop", algorithm="myopic", steps=640, **ONLINE)
+    assert not bool(weights(model)["theta"].any()) and bool(weights(model)["now.amount"].any())
+
+
+def test_what_acts_is_the_network_with_its_later(from_log: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the event models alone, which the learner trains."""
+    seen: list[Any] = []
+    own = later_online.OnlineLater.watch
+
+    def watch(self: later_online.OnlineLater, loop: Any, done: int) -> Any:
+        seen.append(self)
+        return own(self, loop, done)
+
+    monkeypatch.setattr(later_online.OnlineLater, "watch", watch)
+    asked: list[Any] = []
+    from qurate.learning import loops
+
+    values = loops.q_values
+    monkeypatch.setattr(loops, "q_values", lambda network, *rest: (asked.append(network), values(network, *rest))[1])
+    train(env="shop", start=from_log, steps=32, lanes=16, warm_up=64)
+    assert len(asked) == 2 and all(network is seen[0].acting for network in asked)
+    assert seen[0].acting.now is seen[0].learner.ema
+
+
+def test_a_resumed_run_is_the_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    whole = train(env="shop", steps=960, **ONLINE)
+    train(env="shop", steps=480, **ONLINE).save(tmp_path / "half")
+    resumed = train(resume=tmp_path / "half", steps=960)
+    assert same(whole, resumed) and whole.metrics["later"] == resumed.metrics["later"]
+
+
+def test_a_model_of_a_log_keeps_what_it_learned_until_there_is_enough(from_log: Model, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        model = train(env="shop", start=from_log, steps=320, lanes=16, warm_up=64)
+    assert "as in the model; it explores with epsilon 0.1, falling to 0.05" in caplog.text
+    assert torch.equal(weights(model)["theta"], weights(from_log)["theta"])
+    assert torch.equal(weights(model)["now.chain"], weights(from_log)["now.chain"])
+    assert (model.environment, model.kind, model.window) == ("shop", "environment", 6)
+    assert model.settings.network == from_log.settings.network and model.weights.tolist() == from_log.weights.tolist()
+    assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.9)
+    further = train(env="shop", start=from_log, steps=640, lanes=16, warm_up=64)
+    assert not torch.equal(weights(further)["theta"], weights(from_log)["theta"])
+
+
+def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, tmp_path: Path) -> None:
+    whole = train(env="shop", start=from_log, steps=640, lanes=16, warm_up=64)
+    train(env="shop", start=from_log, steps=320, lanes=16, warm_up=64).save(tmp_path / "half")
+    assert same(whole, train(resume=tmp_path / "half", steps=640))
+    assert load(tmp_path / "half").recommend(history=[], k=3)
+
+
+def test_networks_of_one_head_begin_with_the_models_weights(dataset: Dataset) -> None:
+    begun = train(dataset, algorithm="double_dqn", steps=5, **SMALL)
+    model = train(env="shop", start=begun, steps=32, lanes=16, warm_up=1_000)
+    assert model.algorithm == "double_dqn" and model.settings.offline.support_threshold == 0
+    assert all(torch.equal(value, weights(model)[name]) for name, value in weights(begun).items()), "nothing was learned in so few steps"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": "shop", "algorithm": "double_dqn"}, "the algorithm of the model, dqn, got double_dqn"),
+        ({"env": "shop", "hidden": 16}, "the network of the model, hidden=8, got hidden=16"),
+        ({"env": "shop,n_items=400"}, "a world whose items the model knows, got 100 of 400 items unknown"),
+        ({"env": "toy_chain"}, "a world whose items the model knows"),
+        ({"env": "CartPole-v1"}, "a dataset or one of our worlds"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(from_log: Model, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(start=from_log, steps=16, **options)
+
+
+def test_a_ranker_without_a_network_cannot_go_on(dataset: Dataset) -> None:
+    with pytest.raises(UserError, match="expected a dataset, got env shop, at algorithm popularity"):
+        train(env="shop", start=train(dataset, algorithm="popularity"), steps=16)
+
+
+def test_it_sees_what_a_trap_costs() -> None:
+    """toy_clickbait: what is clicked most drives customers away."""
+    returns = {}
+    engine = make_engine("toy_clickbait")
+    for algorithm, gamma in (("dqn", 0.95), ("myopic", 0.0)):
+        online = ONLINE | {"window": 20, "lanes": 64, "gamma": gamma, "epsilon_steps": 2_000, "lr": 5e-3}
+        model = train(env="toy_clickbait", algorithm=algorithm, steps=6_400, **online)
+        returns[algorithm] = rollout(engine, as_policy(model, engine, algorithm), 1, 500).returns.mean()
+    best = rollout(engine, references("toy_clickbait")["optimal"](engine), 1, 500, every_lane=True).returns.mean()
+    assert returns["myopic"] < 0.5 * best and returns["dqn"] > 0.9 * best, (returns, best)
