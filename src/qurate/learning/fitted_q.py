@@ -164,7 +164,8 @@ def effect_of_items(data: Regression, y: Tensor, returns: Tensor, customer: Tens
     `later` may find effects of items where there are none: they come from the errors of its own values, by which its targets are
     made, and from noise. Here the weights are fitted to other customers (cross-fitting, Chernozhukov et al. 2018, Econometrics
     Journal 21:C1-C68), and what they say is held against rewards alone. Under the policy of the log an effect is smaller than
-    under the best one, so that slopes below 1 are usual.
+    under the best one, so that slopes below 1 are usual. A policy that knows its customers shows the better ones better items:
+    there the slope is above 0 without any effect, and nothing is dropped.
 
     Args:
         data: T transitions.

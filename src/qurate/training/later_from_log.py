@@ -150,7 +150,7 @@ def with_later(
                     len(checks.index), FIRST_RIDGE)  # fmt: skip
     figures: dict[str, Any] = {"held_out": {"loss": checks.loss, "updates": checks.updates}} if np.isfinite(checks.loss) else {}
     if settings.learning.gamma > 0:
-        figures["later"] = fit_later(network, store, train, checks.index, settings.learning.n_step, seed)
+        figures["later"] = fit_later(network, store, train, checks.index, n_step=settings.learning.n_step, seed=seed)
     return network, figures
 
 
@@ -165,7 +165,9 @@ class LogPart(NamedTuple):
 
 
 @torch.no_grad()
-def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: IntArray, n_step: int, seed: int) -> dict[str, Any]:
+def fit_later(
+    network: LinearLaterNetwork, store: Store, train: IntArray, held: IntArray, *, n_step: int, seed: int, judge: bool = True
+) -> dict[str, Any]:
     """Fits `theta` of the network in place; figures of the fit.
 
     Args:
@@ -173,6 +175,7 @@ def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: 
         train: transitions it is fitted to. held: those by which the penalty is chosen.
         n_step: decisions whose rewards a target sums before it bootstraps.
         seed: of the sample, where there are more than can be used.
+        judge: keep of the items' part what the rewards that followed bear out (`fitted_q.effect_of_items`).
     """
     cast(nn.Module, network).eval()
     rng = np.random.default_rng([seed, 11])
@@ -186,12 +189,15 @@ def fit_later(network: LinearLaterNetwork, store: Store, train: IntArray, held: 
         errors = held_out_errors(part.data, check.data, best, best_held, first.theta, RIDGES)
         wanted = RIDGES[strongest_as_good(errors)]
         ridge, first = (ridge, first) if wanted <= ridge else _fit(network, part, wanted)
-    effect = _effect(network, part, first, ridge)
-    first.theta[network.n_state :] *= effect.share
+    figures: dict[str, Any] = {"ridge": ridge, "rows": len(part.data.discount), "improvements": first.improvements, "change": first.change}
+    if judge:
+        effect = _effect(network, part, first, ridge)
+        first.theta[network.n_state :] *= effect.share
+        judged = math.isfinite(effect.standard_error)
+        slope, error = (effect.slope, effect.standard_error) if judged else (None, None)
+        figures |= {"slope": slope, "standard_error": error, "share": effect.share}
     network.get_buffer("theta").copy_(first.theta)
-    figures = {"ridge": ridge, "rows": len(part.data.discount), "improvements": first.improvements, "change": first.change}
-    slope, error = (effect.slope, effect.standard_error) if math.isfinite(effect.standard_error) else (None, None)
-    return figures | {"slope": slope, "standard_error": error, "share": effect.share}
+    return figures
 
 
 def _effect(network: LinearLaterNetwork, part: LogPart, fit: Fit, ridge: float) -> Effect:

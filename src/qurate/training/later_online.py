@@ -68,7 +68,9 @@ class OnlineLater:
             return {}
         held = index // self.writer.lane_states % HELD_OUT == HELD_OUT - 1
         work = copy.deepcopy(self.acting)
-        figures = fit_later(work, self.writer.store, index[~held], index[held], self.settings.learning.n_step, self.seed)
+        # whether items change anything later is not judged: what a policy shows that knows its customers says who they are
+        n_step = self.settings.learning.n_step
+        figures = fit_later(work, self.writer.store, index[~held], index[held], n_step=n_step, seed=self.seed, judge=False)
         self.acting.get_buffer("theta").copy_(work.get_buffer("theta"))
         self.acting.get_buffer("share").copy_(work.get_buffer("share"))
         return figures
