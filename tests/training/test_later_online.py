@@ -13,6 +13,7 @@ from qurate.errors import UserError
 from qurate.evaluation.rollouts import rollout
 from qurate.events.readers import read_events
 from qurate.experiments.policies import as_policy, present_recommender, rewards_of
+from qurate.learning import fitted_q
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
@@ -41,7 +42,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def from_log(dataset: Dataset) -> Model:
-    return train(dataset, steps=60, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:  # so small a log bears nothing out; the items' part stands all the same
+        patch.setattr(fitted_q, "NOTHING", -1e9)
+        patch.setattr(fitted_q, "CERTAIN", -1e8)
+        return train(dataset, steps=60, **SMALL)
 
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
@@ -104,6 +108,16 @@ def test_a_model_of_a_log_keeps_what_it_learned_until_there_is_enough(from_log: 
     assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.9)
     further = train(env="shop", start=from_log, steps=640, lanes=16, warm_up=64)
     assert not torch.equal(weights(further)["theta"], weights(from_log)["theta"])
+
+
+def test_a_log_that_taught_nothing_of_items_is_fitted_as_early_as_none(dataset: Dataset) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitted_q, "NOTHING", 1e9)
+        patch.setattr(fitted_q, "CERTAIN", 2e9)
+        begun = train(dataset, steps=60, **SMALL)
+    assert begun.metrics["later"]["share"] == 0
+    model = train(env="shop", start=begun, steps=320, lanes=16, warm_up=64)
+    assert not torch.equal(weights(model)["theta"], weights(begun)["theta"])
 
 
 def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from qurate.training.later_from_log import fit_later, set_shape
 from qurate.types import IntArray
 
 LEAST_DECISIONS, AFTER_A_LOG = 5_000, 20_000
-"""Decisions in the replay before the first fit: of a new model, and of one whose `later` was fitted to a log."""
+"""Decisions in the replay before the first fit: of a model that knows nothing of what items change later, and of one that a log taught."""
 GROWTH = 1.5
 """There are so many times as many decisions at each fit as at the one before."""
 HELD_OUT = 8
@@ -46,7 +46,7 @@ class OnlineLater:
         self.learner, self.writer, self.settings, self.seed = learner, writer, settings, seed
         self.acting = copy.deepcopy(network)
         self.acting.now = cast(EventNetwork, learner.ema)  # the average: `later` is fitted to what it says, and it moves least
-        begun = bool(network.get_buffer("theta").any())
+        begun = bool(network.get_buffer("theta")[network.n_state :].any())
         self.next = AFTER_A_LOG if begun else max(settings.replay.warm_up, 1)
         self.least = AFTER_A_LOG if begun else LEAST_DECISIONS
 
