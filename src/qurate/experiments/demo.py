@@ -269,7 +269,7 @@ def _runs(results: list[SeedResult], roles: dict[str, Role]) -> list[Runs]:
 
 
 SMALL = (
-    "This run is small, so that it ends in two minutes. What the learners reach with ten times the logged customers and six times "
+    "This run is small, so that it ends in a minute or two. What the learners reach with ten times the logged customers and twelve times "
     "the decisions stands in docs/proof.md (`make proof`). The static list was searched with some 300 rounds of simulated "
     "customers, far more than any learner here has met."
 )
