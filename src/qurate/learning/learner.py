@@ -1,4 +1,4 @@
-"""One learner for every algorithm: it keeps optimiser, target, average and guard; what is learned is an objective."""
+"""One learner for every algorithm: networks, optimiser, and the gradient step. The algorithm is its objective, which gives the loss."""
 
 import copy
 import math
@@ -14,16 +14,17 @@ from qurate.settings import LearningSettings
 from qurate.types import Batch
 
 BAD_STEPS_BEFORE_ROLLBACK = 10
+"""Updates in a row with a loss or gradient that is not finite, after which the last snapshot is restored."""
 SNAPSHOT_EVERY = 1_000
 MAX_GRADIENT_NORM = 10.0
 
 
 class Update(NamedTuple):
-    """What one update gives back; nothing travels another way."""
+    """What one update gives back."""
 
     loss: float
-    td_errors: Tensor  # [B], of the weighted sum
-    stats: dict[str, float]
+    td_errors: Tensor  # [B], see `Loss`
+    stats: dict[str, float]  # the objective's; "stepped": 0 where the step was skipped; "alarm": 1 where |Q| exceeds `q_bound`
 
 
 class Learner:
@@ -33,7 +34,7 @@ class Learner:
         network: the online network, an `nn.Module`; it is trained in place.
         objective: see `algorithms.objective`.
         settings: of optimisation; the objective has its own.
-        q_bound: largest |Q| that rewards allow, for the alarm; infinite = unknown.
+        q_bound: largest |Q| that rewards allow; a larger one sets "alarm" in the figures. Infinite = unknown.
         seed: of the objective's random numbers (id dropout, negatives, noise).
         optimiser: "adam" for networks; "sgd" for tables, whose entries move by lr times their own error.
         device: where networks and batches are.
@@ -57,7 +58,7 @@ class Learner:
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
-        # walking the modules for their parameters costs as much as a small product, and they do not change
+        # kept, because collecting the parameters of a module costs as much as a small product, and they do not change
         parts: list[list[Tensor]] = [list(part.parameters()) for part in (self.module, self.target, self.ema)]
         self._parameters, self._targets, self._means = parts
         self._bound_target: BoundNetwork | None = None
@@ -117,7 +118,7 @@ class Learner:
         if self.updates % s.target_period == 0:
             torch._foreach_lerp_(self._targets, self._parameters, s.target_tau)
             self._bound_target = None
-        decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
+        decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a slower average would be that of the random first weights
         torch._foreach_lerp_(self._means, self._parameters, 1 - decay)
 
     def _snapshot(self) -> dict[str, Any]:

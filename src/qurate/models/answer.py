@@ -56,7 +56,7 @@ class AnswerRequest:
 def observe(
     model: ModelParts, histories: Sequence[HistoryRows], clock: IntArray, candidates: NDArray[np.int64], user: FloatArray | None = None
 ) -> Observation:
-    """The observation of B customers from their histories, through the same state function as training.
+    """The observation of B customers from their histories, with states as in training (`mdp/states.py`).
 
     Args:
         clock: int64 [B] microseconds: when the decisions are made.
