@@ -24,7 +24,7 @@ class Update(NamedTuple):
 
     loss: float
     td_errors: Tensor  # [B], see `Loss`
-    stats: dict[str, float]  # the objective's; "stepped": 0 where the step was skipped; "alarm": 1 where |Q| exceeds `q_bound`
+    stats: dict[str, float]  # the objective's; "stepped": 0 where the step was skipped; "alarm": 1 where |Q| exceeds what rewards allow
 
 
 class Learner:
@@ -34,7 +34,7 @@ class Learner:
         network: the online network, an `nn.Module`; it is trained in place.
         objective: see `algorithms.objective`.
         settings: of optimisation; the objective has its own.
-        q_bound: largest |Q| that rewards allow; a larger one sets "alarm" in the figures. Infinite = unknown.
+        q_bound: largest |Q| that rewards allow, for the alarm; infinite = unknown.
         seed: of the objective's random numbers (id dropout, negatives, noise).
         optimiser: "adam" for networks; "sgd" for tables, whose entries move by lr times their own error.
         device: where networks and batches are.
@@ -118,7 +118,7 @@ class Learner:
         if self.updates % s.target_period == 0:
             torch._foreach_lerp_(self._targets, self._parameters, s.target_tau)
             self._bound_target = None
-        decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a slower average would be that of the random first weights
+        decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
         torch._foreach_lerp_(self._means, self._parameters, 1 - decay)
 
     def _snapshot(self) -> dict[str, Any]:

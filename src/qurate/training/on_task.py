@@ -54,7 +54,7 @@ ON_GPU: dict[str, Any] = {
 IMAGE_BYTES = {"cpu": 1e9, "cuda": 7.5e9}
 """Most memory that the images of a replay take by default: 140,000 frames of 84 x 84, or a million on a GPU."""
 UNBOUNDED = 1e6
-"""The learner's `q_bound`: nothing is known of the rewards of a task, so that only a much too large |Q| is reported."""
+"""|Q| beyond which the alarm goes off: nothing is known of a foreign task's rewards."""
 
 
 def task_device(engine: GymnasiumEngine, device: str) -> torch.device:

@@ -43,7 +43,7 @@ class Run(msgspec.Struct):
     recent: list[tuple[float, float, float | None]] = []  # loss, Q and reward of the updates since the curve's last point
     returns: list[float] = []  # of the episodes that ended since the curve's last point
     trained: float = 0.0  # seconds, in all
-    alarms: float = 0  # updates with a |Q| above the learner's `q_bound`
+    alarms: float = 0  # updates with a |Q| larger than rewards allow
     updates: int = 0  # those without a step too
     skipped: int = 0  # updates without a step, because loss or gradient were not finite
 
