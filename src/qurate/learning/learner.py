@@ -58,7 +58,7 @@ class Learner:
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
-        # kept, because collecting the parameters of a module costs as much as a small product, and they do not change
+        # walking the modules for their parameters costs as much as a small product, and they do not change
         parts: list[list[Tensor]] = [list(part.parameters()) for part in (self.module, self.target, self.ema)]
         self._parameters, self._targets, self._means = parts
         self._bound_target: BoundNetwork | None = None
