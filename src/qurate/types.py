@@ -33,7 +33,7 @@ class State(NamedTuple):
 
     history_items: NDArray[Any]  # integers [B, L], 0 = padding
     history_types: NDArray[Any]  # integers [B, L], 0 = padding
-    history_gaps: FloatArray  # [B, L] seconds from this event to the next one; the last: to the decision's clock
+    history_gaps: FloatArray  # [B, L] seconds from this event to the next one; the last: to the time of the decision
     history_values: FloatArray  # [B, L], 0 where the event has no value
     user: FloatArray  # [B, U] user features
     context: FloatArray  # [B, C], see mdp/states.py
@@ -72,7 +72,7 @@ class Observation(NamedTuple, Generic[StateT]):
 
 
 class OpenActions(NamedTuple, Generic[ArrayT]):
-    """What may be chosen in B successor states: explicit lists, else the catalogue at a clock, else a mask.
+    """What may be chosen in B states, mostly successors: explicit lists, else the catalogue at a clock, else a mask.
 
     A row of `candidates` that is all 0 stands for the catalogue.
     """
@@ -83,7 +83,7 @@ class OpenActions(NamedTuple, Generic[ArrayT]):
     until: ArrayT | None  # int64 [N + 1]; None where no item ever ends
     mask: ArrayT | None = None  # bool [B, N + 1], column 0 False: legal actions of a task without a catalogue
     features: ArrayT | None = None  # float32 [B, K, F] of `candidates` at this decision, see mdp/candidate_features.py
-    excluded: ArrayT | None = None  # int64 [B, X] padded with 0: what of the catalogue is not open besides
+    excluded: ArrayT | None = None  # int64 [B, X] padded with 0: items of the catalogue that are not open for another reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ class Feedback(NamedTuple):
     obs: Observation[Any]
     reward: FloatArray  # [B] weighted sum of the components
     components: FloatArray  # [B, R]
-    terminated: NDArray[np.bool_]  # [B] gone for good
-    truncated: NDArray[np.bool_]  # [B] step limit
+    terminated: NDArray[np.bool_]  # [B] the episode ended: the customer left for good
+    truncated: NDArray[np.bool_]  # [B] the step limit was reached; the state after it has a value
     clicked: NDArray[np.int64]  # [B] position clicked in the slate, -1 = none
     rows: EventRows  # what happened, as history rows; complete also where the episode ended
     clock: NDArray[np.int64]  # [B] time of the next decision of the *same* customer, before any reset
@@ -173,7 +173,7 @@ class EventArrays:
 
 
 CONTINUES, TERMINATED, CENSORED = 0, 1, 2
-"""How a transition ends: with a successor; gone for good (discount 0); successor never observed (no TD target)."""
+"""How a transition ends: with a successor; the episode ended (discount 0); successor never observed (no TD target)."""
 
 TRAIN, VALID, TEST, HISTORY = 0, 1, 2, 3
 """Splits; HISTORY rows are seen in states but are never targets."""
@@ -226,7 +226,7 @@ class Batch(NamedTuple, Generic[StateT, ArrayT]):
     action_features: ArrayT | None = None  # float32 [B, F] of the action at its decision; None where candidates have none
     offered: ArrayT | None = None  # int64 [B, K] the shortlist of the decision, padded with 0; None where there is none
     offered_features: ArrayT | None = None  # float32 [B, K, F]
-    actions: OpenActions[ArrayT] | None = None  # what could be chosen at the decision itself; None where nobody asks
+    actions: OpenActions[ArrayT] | None = None  # what could be chosen at the decision itself; None where no algorithm needs it
     shown: ArrayT | None = None  # int64 [B, k] the slate of the decision, of which `action` was chosen (0 = nothing); None: single items
     next_shown: ArrayT | None = None  # int64 [B, k] the slate shown in the successor; 0 where none has been
 

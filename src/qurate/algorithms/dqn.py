@@ -49,8 +49,8 @@ def dqn(networks: Networks, batch: TensorBatch, rng: torch.Generator, *, setting
 def head_weights(batch: TensorBatch, components: int, form: str, later_weight: float, organic: bool) -> Tensor:
     """How much each row's error counts in each head, [B, H].
 
-    `later` counts `later_weight` times: its errors are those of a whole visit, and on the shared item tower they would
-    drown what `now` learns from single rewards. On organic logs only some rows learn `later` (`later_rows`), each with
+    `later` counts `later_weight` times: its errors are those of a whole visit, and their gradients on the shared item tower
+    would be many times larger than those of `now`. On organic logs only some rows learn `later` (`later_rows`), each with
     more weight: the maximum over the whole catalogue, twice per row, would otherwise cost more than the rest of an update.
     """
     rows = len(batch.action)

@@ -26,7 +26,7 @@ CONSTANT = 1e-4
 
 
 class EventShape(NamedTuple):
-    """How R reward components hang together, counted in a log."""
+    """Which of R reward components follow which, and their amounts, counted in a log."""
 
     chain: NDArray[np.float32]  # [R, R] 1 where component j is i itself or happens before it
     amount: NDArray[np.float32]  # [R] mean weighted reward where it happened; 0 where it never did
@@ -62,9 +62,9 @@ def event_losses(heads: Tensor, reward: Tensor, network: EventNetwork) -> Tensor
     """
     chain, amount, spread = (network.get_buffer(name) for name in ("chain", "amount", "spread"))
     happened = (reward != 0).float()
-    asked = ((1 - happened) @ (chain - torch.eye(len(chain), device=chain.device)).T == 0).float()  # all that comes before it happened
+    parents_happened = ((1 - happened) @ (chain - torch.eye(len(chain), device=chain.device)).T == 0).float()
     logits, sizes = torch.split_with_sizes(heads, [network.n_components] * 2, 1)
-    loss = asked * binary_cross_entropy_with_logits(logits, happened, reduction="none")
+    loss = parents_happened * binary_cross_entropy_with_logits(logits, happened, reduction="none")
     if bool(spread.any()):
         error = (reward - amount) / torch.where(spread > 0, spread, 1) - sizes
         loss = loss + 0.5 * happened * (spread > 0) * error.square()

@@ -14,7 +14,7 @@ TensorBatch = Batch[Any, Tensor]
 
 
 class Networks(NamedTuple):
-    """What an objective may ask: the network that is trained, and the target network, whose parameters are fixed."""
+    """What an objective may use: the network that is trained, and the target network, whose parameters are fixed."""
 
     online: ValueNetwork
     target: BoundNetwork

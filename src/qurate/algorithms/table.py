@@ -1,4 +1,4 @@
-"""The family as a table: an algorithm is an objective and the settings that make it."""
+"""The table of algorithms: each row is an objective and the settings that make the algorithm of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -30,7 +30,7 @@ class Slate(NamedTuple):
 
 
 def epsilon_greedy_slates(
-    scores: FloatArray, closed: Sequence[IntArray], k: Sequence[int], epsilon: float, luck: NDArray[np.float64]
+    scores: FloatArray, closed: Sequence[IntArray], k: Sequence[int], epsilon: float, uniforms: NDArray[np.float64]
 ) -> list[Slate]:
     """A list for each row, decided independently of the other rows.
 
@@ -39,7 +39,7 @@ def epsilon_greedy_slates(
         closed: for each row the distinct positions that may not be shown.
         k: places of each row's list; a row with fewer open positions gives all of them.
         epsilon: in [0, 1].
-        luck: float64 [B, 2 max(k)] uniform in [0, 1): for each place one number that decides between exploring and the best,
+        uniforms: float64 [B, 2 max(k)] uniform in [0, 1): for each place one number that decides between exploring and the best,
             and one that picks the position.
     """
     n, width = scores.shape
@@ -52,20 +52,20 @@ def epsilon_greedy_slates(
             scores[row, positions] = -np.inf
     left = [width - len(positions) for positions in shut]
     best = best_positions(scores, min(max(k, default=0), width))
-    draws = luck.tolist()
+    draws = uniforms.tolist()
     return [_slate(best[row], scores[row], shut[row], min(k[row], left[row]), epsilon, draws[row]) for row in range(n)]
 
 
-def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon: float, luck: list[float]) -> Slate:
+def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon: float, uniforms: list[float]) -> Slate:
     """One list. `best`: at least k positions by falling score, complete up to ties of its last one."""
     order = scores[best]
     if (order[1:] < order[:-1]).all():
-        return _slate_without_ties(best.tolist(), len(scores), closed, k, epsilon, luck)
+        return _slate_without_ties(best.tolist(), len(scores), closed, k, epsilon, uniforms)
     groups = _groups(best.tolist(), scores[best].tolist())
     slate = Slate([], [], [])
     positions, propensities, exploring = slate
     left, at = len(scores) - len(closed), 0  # `at`: the first group of which something is left
-    for coin, pick in zip(luck[: 2 * k : 2], luck[1 : 2 * k : 2]):
+    for coin, pick in zip(uniforms[: 2 * k : 2], uniforms[1 : 2 * k : 2]):
         while not groups[at]:
             at += 1
         top = groups[at]
@@ -84,11 +84,11 @@ def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon
     return slate
 
 
-def _slate_without_ties(best: list[int], width: int, closed: IntArray, k: int, epsilon: float, luck: list[float]) -> Slate:
+def _slate_without_ties(best: list[int], width: int, closed: IntArray, k: int, epsilon: float, uniforms: list[float]) -> Slate:
     """The same where all scores of `best` differ, and in the same order of draws."""
     positions: list[int] = []
     propensities: list[float] = []
-    coins = luck[: 2 * k : 2]
+    coins = uniforms[: 2 * k : 2]
     exploring = [coin < epsilon for coin in coins]
     left, at = width - len(closed), 0
     shut = sorted(closed.tolist()) if any(exploring) else []
@@ -96,7 +96,7 @@ def _slate_without_ties(best: list[int], width: int, closed: IntArray, k: int, e
         while best[at] in positions:
             at += 1
         top = best[at]
-        position = nth_open(int(luck[2 * place + 1] * left), shut + positions) if explored else top
+        position = nth_open(int(uniforms[2 * place + 1] * left), shut + positions) if explored else top
         propensity = epsilon * (1 / left)
         propensities.append(propensity + (1 - epsilon) if position == top else propensity)
         positions.append(position)

@@ -2,7 +2,7 @@
 
 All functions take *legal scores* `x` [B, K]: -inf marks a candidate that may not be shown, every other entry is
 finite. A slate [B, k] holds distinct positions, -1 where nothing was left. The propensity of slate[b, j] is its
-probability at position j given slate[b, :j] (contract, "Propensity"); it is 0 where the position is -1.
+probability at position j given slate[b, :j]; it is 0 where the position is -1.
 Rows that are one broadcast row (stride 0) are handled once.
 """
 
@@ -17,7 +17,7 @@ Legal = NDArray[np.floating]
 """[B, K] float32 or float64, -inf = may not be shown."""
 
 REJECTION_ROUNDS = 8
-"""Tries at random before the exact search: each costs one number a row, the search a pass over all candidates."""
+"""Random draws before the exact search: a draw costs one number a row, the search a pass over all candidates."""
 LOWEST_LOGIT = -1e10
 """Below it a float64 could not hold logit + Gumbel noise; the probability is 0 long before."""
 
@@ -261,7 +261,7 @@ Propensity = Callable[[Legal, IntArray], Propensities]
 
 
 def _one_list(xs: Sequence[Legal]) -> bool:
-    """Whether all parts choose from the same legal scores, so that they live and end together."""
+    """Whether all parts choose from the same legal scores, so that all of them run out of items at the same place."""
     return all(x is xs[0] for x in xs)
 
 

@@ -50,13 +50,13 @@ class Greedy(NamedTuple):
 FOLDS, LEAST_CUSTOMERS = 5, 50
 """Groups of customers, each judged by weights fitted to the others; below so many customers nothing is judged."""
 NOTHING, CERTAIN = 1.0, 2.0
-"""In standard errors of the slope: below the first the effect of items counts as none, above the second it stands as it is."""
+"""In standard errors of the slope: below the first, nothing of the items' part is kept; above the second, all of it."""
 
 
 class Effect(NamedTuple):
-    """What customers brought later, regressed on what `later` says of the items they were shown."""
+    """The slope of a regression: rewards that followed a decision on what `later` predicts for the item that was shown."""
 
-    slope: float  # 0 = items changed nothing later; 1 = as much as `later` says
+    slope: float  # 0 = the item changed nothing later; 1 = as much as `later` predicts
     standard_error: float
 
     @property
@@ -69,19 +69,19 @@ class Effect(NamedTuple):
 
 
 GreedyOf = Callable[[Tensor], Greedy]
-"""theta float64 [D, R] -> what is best under it."""
+"""theta float64 [D, R] -> the best item of each successor under it."""
 
 
 class Fit(NamedTuple):
     """What the iteration ended with."""
 
     theta: Tensor  # float64 [D, R]
-    improvements: int
-    change: float  # of the last one, in units of the standard deviation of `later`
+    improvements: int  # how often a* was chosen anew
+    change: float  # of `later` by the last improvement, in units of its standard deviation
 
     @property
     def diverged(self) -> bool:
-        """Whether theta means nothing."""
+        """Whether the iteration did not converge: theta must not be used."""
         return not self.change < DIVERGED or not bool(torch.isfinite(self.theta).all())
 
 
@@ -94,12 +94,12 @@ def ridge_solver(features: Tensor, counted: Tensor, ridge: float) -> Callable[[T
     rows = counted.sum().clamp(min=1)
     mean = weighted.sum(0) / rows
     std = ((features - mean).square() * counted[:, None]).sum(0).div(rows).sqrt()
-    dead = std <= 1e-8 * (mean.abs() + 1e-8)
-    scale = torch.where(dead, torch.zeros_like(std), 1 / torch.where(dead, torch.ones_like(std), std))
+    constant = std <= 1e-8 * (mean.abs() + 1e-8)
+    scale = torch.where(constant, torch.zeros_like(std), 1 / torch.where(constant, torch.ones_like(std), std))
     scale[0] = 1.0
     penalty = torch.full_like(std, ridge)
     penalty[0] = 1e-9
-    penalty[1:][dead[1:]] = 1.0
+    penalty[1:][constant[1:]] = 1.0
     factor = torch.linalg.cholesky(scale[:, None] * (weighted.T @ features) * scale + torch.diag(penalty))
     return lambda targets: scale[:, None] * torch.cholesky_solve(scale[:, None] * (weighted.T @ targets), factor)
 
@@ -159,12 +159,12 @@ def strongest_as_good(errors: Tensor) -> int:
 
 
 def effect_of_items(data: Regression, y: Tensor, returns: Tensor, customer: Tensor, n_state: int, ridge: float) -> Effect:
-    """Whether customers who were shown what `later` calls good went on to bring more.
+    """Whether customers who were shown items with a high `later` earned more afterwards.
 
     `later` may find effects of items where there are none: they come from the errors of its own values, by which its targets are
     made, and from noise. Here the weights are fitted to other customers (cross-fitting, Chernozhukov et al. 2018, Econometrics
-    Journal 21:C1-C68), and what they say is held against rewards alone. Under the policy of the log an effect is smaller than
-    under the best one, so that slopes below 1 are usual. A policy that knows its customers shows the better ones better items:
+    Journal 21:C1-C68), and their predictions are compared with rewards alone. Under the policy of the log an effect is smaller
+    than under the best one, so that slopes below 1 are usual. A personalised policy shows the better customers better items:
     there the slope is above 0 without any effect, and nothing is dropped.
 
     Args:
@@ -179,18 +179,18 @@ def effect_of_items(data: Regression, y: Tensor, returns: Tensor, customer: Tens
     n_customers = int(who.max()) + 1 if len(who) else 0
     if n_customers < LEAST_CUSTOMERS:
         return Effect(math.nan, math.inf)
-    said = torch.zeros_like(y)
+    predicted = torch.zeros_like(y)
     for fold in range(FOLDS):
         mine = who % FOLDS == fold
         theta = ridge_solver(data.features[~mine], data.counted[~mine], ridge)(y[~mine, None])[n_state:, 0]
-        said[mine] = data.features[mine, n_state:] @ theta
+        predicted[mine] = data.features[mine, n_state:] @ theta
     # both without what the state explains (Frisch and Waugh 1933): a regression on one column is left
     state = data.features[:, :n_state]
     solve = ridge_solver(state, torch.ones_like(y), 1.0)
-    said, brought = (column - (state @ solve(column[:, None]))[:, 0] for column in (said, returns))
-    size = float(said.square().sum())
-    if size <= 1e-12 * len(said):
+    predicted, followed = (column - (state @ solve(column[:, None]))[:, 0] for column in (predicted, returns))
+    size = float(predicted.square().sum())
+    if size <= 1e-12 * len(predicted):
         return Effect(math.nan, math.inf)
-    slope = float(said @ brought) / size
-    by_customer = said.new_zeros(n_customers).index_add_(0, who, said * (brought - slope * said))
+    slope = float(predicted @ followed) / size
+    by_customer = predicted.new_zeros(n_customers).index_add_(0, who, predicted * (followed - slope * predicted))
     return Effect(slope, float(by_customer.square().sum().sqrt()) / size)

@@ -1,4 +1,4 @@
-"""One learner for every algorithm: it keeps optimiser, target, average and guard; what is learned is an objective."""
+"""One learner for every algorithm: networks, optimiser, and the gradient step. The algorithm is its objective, which gives the loss."""
 
 import copy
 import math
@@ -14,16 +14,17 @@ from qurate.settings import LearningSettings
 from qurate.types import Batch
 
 BAD_STEPS_BEFORE_ROLLBACK = 10
+"""Updates in a row with a loss or gradient that is not finite, after which the last snapshot is restored."""
 SNAPSHOT_EVERY = 1_000
 MAX_GRADIENT_NORM = 10.0
 
 
 class Update(NamedTuple):
-    """What one update gives back; nothing travels another way."""
+    """What one update gives back."""
 
     loss: float
-    td_errors: Tensor  # [B], of the weighted sum
-    stats: dict[str, float]
+    td_errors: Tensor  # [B], see `Loss`
+    stats: dict[str, float]  # the objective's; "stepped": 0 where the step was skipped; "alarm": 1 where |Q| exceeds what rewards allow
 
 
 class Learner:

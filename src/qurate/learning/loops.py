@@ -65,7 +65,7 @@ def train_from_log(learner: Learner, store: Store, sampler: Sampler, rng: np.ran
 
 
 def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Update:
-    """Sample, learn, tell the sampler how wrong it was."""
+    """One update: sample a batch, learn from it, give the TD errors to the sampler."""
     index, weight = sampler.sample(rng, settings.learning.batch_size)
     update = learner.update(store.batch(index, settings.learning.n_step), weight)
     sampler.update(index, update.td_errors.cpu().numpy())
@@ -117,7 +117,7 @@ def train_online(
     bit for bit.
 
     Args:
-        engine: speaks the learner's action and type indices.
+        engine: uses the learner's action and type indices.
         writer: replay rings with as many lanes as customers are simulated.
         sampler: of the writer's transitions.
         seed: of the customers.
@@ -199,7 +199,7 @@ class Returns:
         self.total = np.zeros(lanes)
 
     def add(self, feedback: Feedback) -> Sequence[float]:
-        """The returns of those that ended in this step."""
+        """The returns of the episodes that ended in this step."""
         self.total += feedback.reward
         over = feedback.terminated | feedback.truncated
         if not over.any():

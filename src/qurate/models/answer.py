@@ -56,7 +56,7 @@ class AnswerRequest:
 def observe(
     model: ModelParts, histories: Sequence[HistoryRows], clock: IntArray, candidates: NDArray[np.int64], user: FloatArray | None = None
 ) -> Observation:
-    """The observation of B customers from their histories, through the same state function as training.
+    """The observation of B customers from their histories, with states as in training (`mdp/states.py`).
 
     Args:
         clock: int64 [B] microseconds: when the decisions are made.
@@ -168,8 +168,8 @@ def _case(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> _Ca
         if len(closed_too) == len(items):
             return _Case(items, closed, "all_masked", True)
         closed = closed_too
-    stranger = not request.known or (len(request.history.items) == 0 and request.user is None)
-    return _Case(items, closed, "unknown_user" if stranger else None, stranger and not model.supports_cold_start)
+    no_history = not request.known or (len(request.history.items) == 0 and request.user is None)
+    return _Case(items, closed, "unknown_user" if no_history else None, no_history and not model.supports_cold_start)
 
 
 def _positions(model: ModelParts, items: IntArray, excluded: Sequence[str], ascending: bool) -> IntArray:
@@ -220,8 +220,8 @@ def _decide_group(
         worth, scores = model.values(observation, listed)
     k = [request.k for request in requests]
     width = scores.shape[1]
-    luck = rng.random((len(cases), 2 * min(max(k), width)))
-    slates = epsilon_greedy_slates(scores, closed, [min(one, width) for one in k], epsilon, luck)
+    uniforms = rng.random((len(cases), 2 * min(max(k), width)))
+    slates = epsilon_greedy_slates(scores, closed, [min(one, width) for one in k], epsilon, uniforms)
     out = []
     for i, (request, slate) in enumerate(zip(requests, slates)):
         own = items[i] if listed else items
@@ -304,7 +304,7 @@ def _row(observation: Observation, i: int) -> Observation:
 
 
 def explanations(model: ModelParts, observation: Observation, items: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """`now`, `later` and `components` of items [K] chosen among the candidates of one observation (contract, Decision)."""
+    """`now`, `later` and `components` of items [K] chosen among the candidates of one observation; see `decision.Worth`."""
     by_head = model.explain(observation, items[None])
     if by_head is None:
         return [{} for _ in items]

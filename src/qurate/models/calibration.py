@@ -1,7 +1,7 @@
-"""The behaviour head after calibration: what held-out decisions say of its confidence, of repeats and of similar visits.
+"""Calibration of the behaviour head on held-out decisions: its confidence, repeated items, and similar visits.
 
-A network has seen its own training visits many times, so that it is too sure of itself and of what repeats. About sixty numbers,
-fitted on decisions it never learnt from (`training/calibrate.py`), correct that:
+A network has seen its own training visits many times, so that its probabilities are too extreme, above all for repeats. About
+sixty numbers, fitted on decisions it never learnt from (`training/calibrate.py`), correct that:
 
     log pi_b(a | s) = f(s, a) / T  +  c_rank + c_count + c_length, where a stands in the window
                                    +  b + w log k(s, a), where a visit like this one holds a           + constant

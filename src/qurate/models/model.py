@@ -1,4 +1,4 @@
-"""A trained model: load it, save it, ask it what to show."""
+"""A trained model: loaded, saved, and its recommendations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -62,7 +62,7 @@ class Translation:
 
 
 class TranslatedEngine:
-    """An engine that speaks a model's indices; actions are positions and need no translation."""
+    """An engine in a model's indices; actions are positions and need no translation."""
 
     def __init__(self, engine: Engine, translation: Translation) -> None:
         self.engine, self.translation = engine, translation
@@ -90,7 +90,7 @@ class TranslatedEngine:
 
 
 class TranslatedScorer:
-    """A scorer that speaks a model's indices, asked with an engine's observations."""
+    """A scorer in a model's indices, for the observations of an engine."""
 
     def __init__(self, scorer: Scorer, translation: Translation) -> None:
         self.scorer, self.translation, self.name = scorer, translation, scorer.name

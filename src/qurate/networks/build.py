@@ -1,4 +1,4 @@
-"""From settings to a fresh network."""
+"""From settings to an untrained network."""
 
 import torch
 from torch import nn

@@ -52,19 +52,19 @@ class CatalogueNetwork(nn.Module):
         self.views = HistoryViews(n_types, dim)
         sizes = (dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
         self.encoder = ENCODERS[encoder](*sizes)
-        # `later` errors are many times larger than those of `now`; on shared layers they would drown it
+        # `later` errors are many times larger than those of `now`: on shared layers `now` would hardly be learned
         self.later_encoder = ENCODERS[encoder](*sizes) if form == "now_later" else None
         # two streams (Wang et al. 2016): the state's value and the items' advantages have a layer of their own each
         self.streams = nn.ModuleList(nn.Sequential(linear(hidden, hidden, sigma0), nn.ReLU()) for _ in range(2)) if dueling else None
         self.value = linear(hidden, n_components, sigma0)
         self.later_value = linear(hidden, n_components, sigma0) if form == "now_later" else None
-        known = hidden + user_dim + context_dim  # who the customer is also reaches the items straight, past the layers
+        known = hidden + user_dim + context_dim  # user and context features are read here too, without the encoder's layers between
         self.direction = linear(known, n_components * dim, sigma0)
         self.later_direction = linear(known, n_components * dim, sigma0) if form == "now_later" else None
         self.behaviour = nn.Linear(known, dim) if behaviour else None
         self.choice = ChoiceHead(dim, n_types, known, attention) if behaviour and attention else None
-        # an item compared with what was seen before, straight: by likeness (e_a . scaled e_j) and by being the same one again
-        # (repeat consumption; for sessions Ren et al. 2019, arXiv:1812.02646), each a mix of the views, learned, first zero
+        # an item compared with the items of the window, without layers between: by similarity (e_a . scaled e_j), and by being the same
+        # item (repeat consumption; for sessions Ren et al. 2019, arXiv:1812.02646); each a learned mix of the views, zero at first
         self.n_matched = self.n_heads + int(behaviour)
         self.match = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))
         self.repeat = nn.Parameter(torch.zeros(self.n_matched, self.views.n_views))

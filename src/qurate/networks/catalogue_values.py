@@ -17,13 +17,13 @@ from qurate.types import OpenActions
 
 
 class Heads(NamedTuple):
-    """Per-state head outputs, R heads of `now` then R of `later` (single form: R)."""
+    """Per-state head outputs in the notation of the equation above: R heads of `now`, then R of `later` (single form: R)."""
 
-    value: Tensor  # [B, H]
-    direction: Tensor  # [B, H, d]
-    behaviour: Tensor | None  # [B, d]
+    value: Tensor  # [B, H] V(z)
+    direction: Tensor  # [B, H, d] u(z)
+    behaviour: Tensor | None  # [B, d] the same for the logits of the behaviour head
     history: Tensor  # [B, L] int64, the items of the window
-    repeat: Tensor  # [B, H, L] bonus of the item at each place of the window
+    repeat: Tensor  # [B, H, L] r(s, a) of the item at each place of the window
     behaviour_repeat: Tensor | None  # [B, L]
     state_value: Tensor | None = None  # [B, R] V(s), where the network has a head of it (IQL)
 
@@ -117,7 +117,7 @@ class CatalogueValues:
         return q if self.candidate is None else q + self.candidate(features).sum(-1)
 
     def scores(self) -> Scores:
-        """The summed heads as one score, less the state's value; the biases ride in the same product."""
+        """The summed heads as one score, without the state's value; the biases are columns of the same product."""
         heads = self.heads
         direction = torch.cat([heads.direction.sum(1), self._pick(slice(0, self.n_heads))], dim=1)
         return Scores(direction, heads.history, heads.repeat.sum(1))

@@ -1,6 +1,6 @@
-"""What the behaviour head sees of single events: attention over the history, and a gate that says which item is chosen again.
+"""The part of the behaviour head over single events: attention over the history, and a gate for items that are chosen again.
 
-The views (`encoders.py`) sum the history with weights that do not depend on what stands there. Here the last item says which
+The views (`encoders.py`) sum the history with weights that do not depend on the items. Here the last item says which
 of the earlier ones matter (additive attention, as in NARM, Li et al. 2017, arXiv:1711.04725, and STAMP, Liu et al. 2018,
 doi:10.1145/3219819.3219950), and whether an item is chosen again depends on the state, on the item and on how long ago it was
 (repeat or explore, Ren et al. 2019, arXiv:1812.02646).

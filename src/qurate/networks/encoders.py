@@ -55,7 +55,7 @@ class HistoryViews(nn.Module):
 
 
 class MeanEncoder(nn.Module):
-    """Two layers over the views of the history, each view narrowed first: the heads see the full sums on a path of their own."""
+    """Two layers over the views of the history, each projected to few dimensions first; `CatalogueNetwork` also reads the full sums."""
 
     def __init__(self, dim: int, n_types: int, n_views: int, user_dim: int, context_dim: int, hidden: int) -> None:
         super().__init__()

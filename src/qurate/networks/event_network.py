@@ -5,7 +5,7 @@ A component that only ever follows another one (a cart a click, a purchase a car
     now_i(s, a) = amount_i(s, a) * P(i | parent of i, s, a) * P(parent of i | its parent, s, a) * ...
 
 Each factor is a logistic regression on the same encoder (`algorithms/event_models.py` has the loss and finds the parents). A rare
-event then borrows what is known of the frequent ones before it (entire-space models, Ma et al. 2018, arXiv:1804.07931);
+event is then estimated given the frequent ones before it (entire-space models, Ma et al. 2018, arXiv:1804.07931);
 regressed on its own by squared error it is mostly noise.
 """
 

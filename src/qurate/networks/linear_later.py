@@ -32,7 +32,7 @@ FEW_ITEMS = 16
 
 
 class Summary(NamedTuple):
-    """What `later` knows of B states."""
+    """The features of `later` that depend on the state alone."""
 
     state: Tensor  # [B, G] g(s)
     categories: Tensor  # [B, 2, C] decayed counts of each category in the window

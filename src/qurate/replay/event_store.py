@@ -47,7 +47,7 @@ class Tables(NamedTuple):
 
 
 class Store:
-    """Reads states and transitions out of `Tables`; who fills them stands in `writers.py`.
+    """Reads states and transitions from `Tables`, which `writers.py` fills.
 
     Rows before a customer's first one, and the mirror behind a ring, are padding that lets every window be read as one
     run of memory: `rows` starts with `window` empty rows (a log), or each ring ends with a copy of its first `window`.
@@ -100,7 +100,7 @@ class Store:
     def batch(self, index: NDArray[np.int64], n_step: int = 1) -> Batch:
         """Transitions `index` [B] with n-step returns that stop where an episode does and before an exploratory action.
 
-        What followed such an action says what exploring earned, not what the policy would have (Watkins 1989, Q(lambda)).
+        Rewards after such an action are those of exploring, not those of the policy (Watkins 1989, Q(lambda)).
         The discount of step t is `discount[t]`; rewards of steps 2..n are kept apart from the first one because the
         now-and-later form fits them with different heads.
         """

@@ -1,4 +1,4 @@
-"""What is sampled: positions of transitions, with importance weights. `prioritised.py` has the non-uniform one."""
+"""Samplers: which transitions make a batch, with importance weights. Uniform ones; `prioritised.py` has the other."""
 
 from typing import NamedTuple, Protocol
 
@@ -16,14 +16,14 @@ class Sample(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Draws transitions, and hears how wrong they were."""
+    """Draws transitions, and takes their TD errors back after the update."""
 
     def sample(self, rng: np.random.Generator, batch_size: int) -> Sample:
         """`batch_size` transitions, with replacement."""
         ...
 
     def add(self, index: IntArray) -> None:
-        """New transitions at these positions of the store; uniform samplers find them themselves."""
+        """New transitions at these positions of the store; uniform samplers do not need to be given them."""
         ...
 
     def update(self, index: IntArray, td_errors: FloatArray) -> None:

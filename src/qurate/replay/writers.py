@@ -1,4 +1,4 @@
-"""What fills the store: a dataset at once, or the feedback of a batched environment step by step."""
+"""Writers fill a store: from a dataset at once, or from the feedback of a batched environment step by step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def _bits(values: FloatArray) -> NDArray[np.int32]:
 
 
 def step_discount(pause: FloatArray, gamma: float, tau_s: float) -> FloatArray:
-    """gamma inside a visit; exp(-pause / tau) across the pause to the next one (design section 2); float32, same shape.
+    """gamma inside a visit; exp(-pause / tau) across the pause to the next one; float32, same shape.
 
     A myopic learner (gamma = 0) looks at nothing beyond the present step, so its pauses are discounted to 0 as well.
     """

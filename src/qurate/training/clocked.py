@@ -52,7 +52,7 @@ def last_trained(dataset: Dataset) -> int:
 
 
 def turns_over(dataset: Dataset) -> bool:
-    """Whether a log gets shortlists with clocks where nothing else is said: customers choose, and of what is new. Says so."""
+    """Whether a log gets shortlists with clocks by default: customers chose, and much of it was new. Logs a note if so."""
     share = turnover(dataset) if dataset.kind == "organic" else 0.0
     if share > TURNOVER:
         text = "note: %.0f %% of the validation choices are of new and popular items: shortlists with clocks (clocks=off: without)"
@@ -79,13 +79,13 @@ def with_clocks(dataset: Dataset, settings: Settings) -> Dataset:
 
 
 def successors(settings: Settings) -> int:
-    """So many successors of a batch are asked for their shortlist."""
+    """How many successors of a batch need a shortlist, because they are bootstrapped."""
     batch = settings.learning.batch_size
     return later_rows(batch, settings.network.form, True) if settings.learning.gamma > 0 else 0
 
 
 def of_clocks(t: Transitions, row_visit: NDArray[np.int32]) -> Transitions:
-    """The same, where the newest decisions train, and of them those that go on with a visit.
+    """The transitions with fewer of them in the train split: the newest decisions, without the first choice of each visit.
 
     The first choice of a visit has the clock of the visit before, when what is chosen now may not have been there.
     """
@@ -103,7 +103,7 @@ def all_seen(dataset: Dataset) -> Availability:
 
 @torch.no_grad()
 def forget_unseen(network: nn.Module, dataset: Dataset) -> None:
-    """Items that training never met get no vector and bias of their own: in training they have drifted with the mean of all."""
+    """Sets the id vector and bias of items without training events to 0: in training they only moved with the mean of all items."""
     tower = cast(CatalogueNetwork, network).tower
     if tower.ids is None or tower.id_bias is None:
         return

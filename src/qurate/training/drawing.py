@@ -1,4 +1,4 @@
-"""From settings to what draws the batches and moves the weights."""
+"""From settings to the sampler and the optimiser."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ from qurate.settings import Settings, TableSettings
 
 
 def optimiser_of(settings: Settings) -> Literal["adam", "sgd"]:
-    """Tables move by lr times their own error, networks by Adam."""
+    """Which optimiser `Learner` uses: plain gradient steps for tables, Adam for networks."""
     return "sgd" if isinstance(settings.algorithm, TableSettings) else "adam"
 
 
 def online_sampler(rings: Rings, settings: Settings) -> Sampler:
-    """What draws the batches of a replay that is filled online."""
+    """The sampler of a replay that is filled online."""
     s = settings.replay
     if not s.prioritised:
         return OnlineSampler(rings)
@@ -22,7 +22,7 @@ def online_sampler(rings: Rings, settings: Settings) -> Sampler:
 
 
 def log_sampler(uniform: LogSampler, settings: Settings) -> Sampler:
-    """What draws the batches: uniformly, or by the size of the last TD error."""
+    """The sampler of a log: uniform, or by the size of the last TD error."""
     s = settings.replay
     if not s.prioritised:
         return uniform

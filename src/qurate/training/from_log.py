@@ -97,7 +97,7 @@ def train_on_log(
     ranker = _ranker(dataset, trained, settings, algorithm, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
-    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_answers_strangers(dataset))
+    model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_knows_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     return replace(
         model.with_provenance(metrics=metrics),
@@ -224,7 +224,7 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: b
 
 
 def _network(dataset: Dataset, store: Store, settings: Settings, index: IntArray, seed: int, start: Model | None) -> ValueNetwork:
-    """A fresh network; event models know from the rewards of training, those of transitions `index`, which event follows which."""
+    """An untrained network, or one with the weights of `start`; statistics of its inputs and events come from transitions `index`."""
     reward = store.tables.reward[index]
     network = build_network(
         dataset.item_features, settings, n_types=dataset.vocabulary.n_types, user_dim=dataset.user_features.shape[1],
@@ -324,7 +324,7 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
     return "q_in_support" if supported and dataset.kind != "logged" else "q"
 
 
-def _answers_strangers(dataset: Dataset) -> bool:
+def _knows_empty_histories(dataset: Dataset) -> bool:
     """Whether training has states without any history row, or the network ranks by what is popular now."""
     t = dataset.transitions
     return dataset.lists is not None or bool(np.any((t.history_end == dataset.arrays.user_start[t.user]) & (t.split == TRAIN)))

@@ -65,7 +65,7 @@ class Names:
 
 
 def check_start(model: Model, algorithm: str, settings: Settings, kept: Mapping[str, Any], defaults: Settings) -> None:
-    """Says which algorithm and settings are the model's.
+    """Checks that training can begin with the model's network, and logs a note of the algorithm and settings that are kept.
 
     Args:
         kept: settings that are the model's.
@@ -104,7 +104,7 @@ def kept_settings(model: Model, algorithm: str, leaves: Collection[str], kind: s
 
 
 def kept_weights(model: Model, dataset: Dataset) -> FloatArray:
-    """The reward weights float32 [R] of a dataset, those of the model where nobody chose others at `ingest`; says which."""
+    """The reward weights float32 [R] of a dataset, those of the model where none were chosen at `ingest`; logs a note of which."""
     stated = dataset.manifest["rewards"]
     defaults = {name: DEFAULT_REWARDS[name].to_json() for name in stated if name in DEFAULT_REWARDS}
     own = dict(zip(model.components, model.weights.tolist(), strict=True))
@@ -123,7 +123,7 @@ def kept_weights(model: Model, dataset: Dataset) -> FloatArray:
 
 
 def carry_weights(network: ValueNetwork, model: Model, dataset: Dataset, columns: Sequence[str] | None = None) -> None:
-    """Gives a fresh network of the dataset the weights of the model; what the model has no weight for begins at 0.
+    """Copies the weights of the model into an untrained network of the dataset; what the model has no weight for begins at 0.
 
     Args:
         columns: what the network uses of each candidate at its decision (mdp/candidate_features.py), None = nothing.

@@ -77,7 +77,7 @@ def train_in_engine(
     """The model after `steps` more decisions with exploration in a simulated world; the given one stays as it was.
 
     Args:
-        engine: speaks its own indices; they are translated to the model's.
+        engine: uses its own indices; they are translated to the model's.
         seed: of the customers, batches and exploration.
         settings: of learning and exploration; the network's shape stays the model's. Default: the model's own.
         lanes: customers simulated at once; None = the settings' own.
@@ -134,7 +134,7 @@ def for_slates(settings: Settings, engine: BatchedEngine, algorithm: str, env: s
 
 
 def with_known_choice(model: Model, engine: BatchedEngine, env: str) -> Model:
-    """The model, told the world's own choice model where its settings ask for that.
+    """The model with the world's own choice model in its network, where its settings (`choice_model=known`) ask for that.
 
     Raises:
         UserError: the world does not tell it.
@@ -169,7 +169,7 @@ def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int)
 
 
 def _learner(model: Model, settings: Settings, seed: int, device: torch.device | str) -> Learner:
-    """It goes on with the model's weights."""
+    """A learner that begins with the weights of the model; of the form linear_later, only the event models learn by gradient."""
     network = _ranker(model).trainable_copy(settings, Sizes(model.vocabulary.n_types, model.user_dim, len(model.components)), seed)
     largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
     bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
@@ -180,7 +180,7 @@ def _learner(model: Model, settings: Settings, seed: int, device: torch.device |
 
 
 def _later(model: Model, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> OnlineLater | None:
-    """Of a network in the linear form."""
+    """The fits of `later` for the form linear_later; None for other networks."""
     network = _ranker(model).module
     return OnlineLater(network, learner, writer, settings, seed) if isinstance(network, LinearLaterNetwork) else None
 

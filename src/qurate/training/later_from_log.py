@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 LEAST_HELD_OUT = 200
 """Held-out decisions below which nothing is chosen by them."""
 MOST_HELD_OUT, MOST_ROWS = 20_000, 150_000
-"""Decisions that are scored at each check of `now`, and transitions that `later` is fitted to; drawn without replacement."""
+"""At most so many held-out decisions are scored at each check of `now`, and so many transitions fit `later`; drawn without replacement."""
 CELLS, LEAST_ROWS = 50_000_000, 5_000
 """`now` of the catalogue is kept for the successors: rows times items, but at least so many rows."""
 CHECKS_PER_PASS, CHECK_EVERY = 2, (20, 500)
-"""How often held-out events are looked at: so often per pass over the training transitions, within these numbers of updates."""
+"""Checks of the held-out loss per pass over the training transitions; the updates between two of them stay within these bounds."""
 CHUNK, FOLLOWED = 4_096, 50
-"""States that the network sees at a time; decisions after one whose rewards say what showing an item changed."""
+"""States in one pass through the network; decisions after a transition whose rewards count as what followed it (`effect_of_items`)."""
 LINEAR, N_STEP, PASSES = ("dqn", "myopic"), 4, 5.0
 """Algorithms that have the linear form; the decisions whose rewards its targets sum, and the passes of `now`, where nothing else is
 asked for. Passes may be many: what is kept is chosen by held-out events."""
@@ -73,7 +73,7 @@ def form_for_log(settings: Settings, algorithm: str, given: Mapping[str, Any], k
 
 
 class Checks:
-    """Keeps the averaged network of the update after which held-out events were predicted best.
+    """Early stopping of `now`: keeps the averaged network of the check at which held-out events were predicted best.
 
     Args:
         learner: of an `EventNetwork`.
@@ -90,11 +90,11 @@ class Checks:
 
     @property
     def used(self) -> bool:
-        """Whether there is enough to choose by."""
+        """Whether enough is held out to choose by."""
         return len(self.index) >= LEAST_HELD_OUT
 
     def watch(self, loop: Iterator[Progress]) -> Iterator[Progress]:
-        """The loop, with a look at the held-out events now and then."""
+        """The loop, with a check of the held-out loss every so many updates."""
         for step in loop:
             if self.used and self.learner.updates % self.every == 0:
                 self._look()
@@ -134,7 +134,7 @@ def held_out_loss(network: EventNetwork, store: Store, index: IntArray) -> float
 
 
 def set_shape(network: EventNetwork, reward: FloatArray) -> None:
-    """Which event follows which and what they are worth, from the weighted rewards [T, R] of training."""
+    """Sets the buffers of the event models: which event follows which, and amounts, from the weighted rewards [T, R] of training."""
     for name, value in event_shape(reward)._asdict().items():
         network.get_buffer(name).copy_(torch.from_numpy(value))
 
@@ -155,7 +155,7 @@ def with_later(
 
 
 class LogPart(NamedTuple):
-    """Some transitions of a log as a regression, and the values of their successors."""
+    """Some transitions of a log as a regression, with the values of their successors."""
 
     data: Regression
     values: list[LinearLaterValues]
@@ -175,7 +175,7 @@ def fit_later(
         train: transitions it is fitted to. held: those by which the penalty is chosen.
         n_step: decisions whose rewards a target sums before it bootstraps.
         seed: of the sample, where there are more than can be used.
-        judge: keep of the items' part what the rewards that followed bear out (`fitted_q.effect_of_items`).
+        judge: shrink the items' part of `later` where the rewards that followed do not confirm it (`fitted_q.effect_of_items`).
     """
     cast(nn.Module, network).eval()
     rng = np.random.default_rng([seed, 11])
@@ -201,7 +201,7 @@ def fit_later(
 
 
 def _effect(network: LinearLaterNetwork, part: LogPart, fit: Fit, ridge: float) -> Effect:
-    """What the items' part of `later` is worth by what customers brought afterwards."""
+    """How far the rewards that followed confirm the items' part of `later`."""
     y = targets(part.data, greedy(network, part, fit.theta), fit.theta)
     return effect_of_items(part.data, y, part.followed, part.customer, network.n_state, ridge)
 
@@ -222,7 +222,7 @@ def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[floa
 
 
 def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step: int) -> LogPart:
-    """Transitions `index` with n-step returns, seen by the network."""
+    """Transitions `index` with n-step returns, as a regression on the features of the network."""
     bound = network.bind()
     features, reward, discount, counted, values, open_actions, followed = [], [], [], [], [], [], []
     for chunk in _chunks(index):

@@ -24,11 +24,11 @@ from qurate.training.later_from_log import fit_later, set_shape
 from qurate.types import IntArray
 
 LEAST_DECISIONS, AFTER_A_LOG = 5_000, 20_000
-"""Decisions in the replay before the first fit: of a model that knows nothing of what items change later, and of one that a log taught."""
+"""Decisions in the replay before the first fit: of a model whose `later` has no effects of items yet, and of one fitted to a log."""
 GROWTH = 1.5
-"""There are so many times as many decisions at each fit as at the one before."""
-HELD_OUT = 8
-"""Of so many simulated customers at once, one is kept for the choice of the penalty."""
+"""Factor by which the decisions made grow from one fit to the next."""
+HELD_OUT_EVERY = 8
+"""The transitions of every eighth simulated customer are held out: they choose the penalty."""
 
 
 class OnlineLater:
@@ -38,37 +38,37 @@ class OnlineLater:
         network: as training begins; it stays as it is.
         learner: of a copy of its event models.
         writer: the replay that is filled.
-        settings: gamma 0 fits nothing.
-        seed: of the transitions that a fit draws, where there are very many.
+        settings: with gamma 0 there is no `later` to fit.
+        seed: of the transitions that a fit samples, where the replay holds more than it uses.
     """
 
     def __init__(self, network: LinearLaterNetwork, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> None:
         self.learner, self.writer, self.settings, self.seed = learner, writer, settings, seed
         self.acting = copy.deepcopy(network)
-        self.acting.now = cast(EventNetwork, learner.ema)  # the average: `later` is fitted to what it says, and it moves least
+        self.acting.now = cast(EventNetwork, learner.ema)  # the average: `later` is fitted to its values, which change least
         begun = bool(network.get_buffer("theta")[network.n_state :].any())
-        self.next = AFTER_A_LOG if begun else max(settings.replay.warm_up, 1)
-        self.least = AFTER_A_LOG if begun else LEAST_DECISIONS
+        self.next_fit = AFTER_A_LOG if begun else max(settings.replay.warm_up, 1)
+        self.least_decisions = AFTER_A_LOG if begun else LEAST_DECISIONS
 
     def watch(self, loop: Iterator[Progress], done: int) -> Iterator[Progress]:
-        """The loop, with a fit now and then; `done` decisions were made before it."""
+        """The loop, with a fit whenever the decisions have grown by `GROWTH`; `done` decisions were made before it."""
         for step in loop:
-            if done + step.steps >= self.next:
-                self.next = int((done + step.steps) * GROWTH)
+            if done + step.steps >= self.next_fit:
+                self.next_fit = int((done + step.steps) * GROWTH)
                 self.fit()
             yield step
 
     def fit(self) -> dict[str, Any]:
-        """Counts events while some were never seen, and fits `later`; figures of the fit, empty where there is too little."""
+        """Sets the buffers of the event models until each event has occurred; fits `later`: its figures, empty with too little data."""
         index = self._complete()
         for network in (self.learner.network, self.learner.target, self.learner.ema):
             if len(index) and not bool(cast(nn.Module, network).get_buffer("amount").all()):
                 set_shape(cast(EventNetwork, network), self.writer.tables.reward[index])
-        if self.settings.learning.gamma == 0 or len(index) < self.least:
+        if self.settings.learning.gamma == 0 or len(index) < self.least_decisions:
             return {}
-        held = index // self.writer.lane_states % HELD_OUT == HELD_OUT - 1
+        held = index // self.writer.lane_states % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
         work = copy.deepcopy(self.acting)
-        # whether items change anything later is not judged: what a policy shows that knows its customers says who they are
+        # no `judge`: a personalised policy shows better customers better items, so that the rewards that follow cannot confirm an effect
         n_step = self.settings.learning.n_step
         figures = fit_later(work, self.writer.store, index[~held], index[held], n_step=n_step, seed=self.seed, judge=False)
         self.acting.get_buffer("theta").copy_(work.get_buffer("theta"))
@@ -76,12 +76,12 @@ class OnlineLater:
         return figures
 
     def _complete(self) -> IntArray:
-        """The transitions that the replay holds whole."""
+        """Indices of the replay's transitions whose reward and successor are stored."""
         every = np.arange(len(self.writer.tables.next_state))
         return every[self.writer.complete(every)]
 
     def trained(self) -> tuple[LinearLaterNetwork, dict[str, Any]]:
-        """What acts after the run, with `later` fitted once more to the event models as they are now; figures of that fit."""
+        """The trained network, with `later` fitted once more to the final event models, and the figures of that fit."""
         figures = self.fit()
         network = copy.deepcopy(self.acting).cpu()
         return network, {"later": figures} if figures else {}
@@ -89,10 +89,10 @@ class OnlineLater:
     def state(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint, besides what the learner keeps."""
         theta, share = (self.acting.get_buffer(name).numpy().copy() for name in ("theta", "share"))
-        return {"theta": theta, "share": share, "next": np.array(self.next), "least": np.array(self.least)}
+        return {"theta": theta, "share": share, "next": np.array(self.next_fit), "least": np.array(self.least_decisions)}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Goes on from what `state` returned."""
         for name in ("theta", "share"):
             self.acting.get_buffer(name).copy_(torch.from_numpy(np.array(state[name])))
-        self.next, self.least = int(state["next"]), int(state["least"])
+        self.next_fit, self.least_decisions = int(state["next"]), int(state["least"])

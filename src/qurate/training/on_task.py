@@ -46,7 +46,7 @@ ON_CPU: dict[str, Any] = {
     "lanes": 16, "batch_size": 32, "update_every": 8, "filters": 16, "hidden": 256, "n_step": 10, "lr": 3e-4, "target_period": 250,
     "epsilon_steps": 30_000, "warm_up": 2_000,
 }  # fmt: skip
-"""On a CPU updates are dear and games cheap: a smaller network, and returns of more steps, which need fewer updates."""
+"""On a CPU an update takes long and a step of a game does not: a smaller network, and returns of more steps, which need fewer updates."""
 ON_GPU: dict[str, Any] = {
     "lanes": 128, "batch_size": 512, "update_every": 64, "filters": 32, "hidden": 512, "target_period": 500, "epsilon_steps": 500_000,
     "warm_up": 20_000,

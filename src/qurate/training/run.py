@@ -43,7 +43,7 @@ class Run(msgspec.Struct):
     recent: list[tuple[float, float, float | None]] = []  # loss, Q and reward of the updates since the curve's last point
     returns: list[float] = []  # of the episodes that ended since the curve's last point
     trained: float = 0.0  # seconds, in all
-    alarms: float = 0
+    alarms: float = 0  # updates with a |Q| larger than rewards allow
     updates: int = 0  # those without a step too
     skipped: int = 0  # updates without a step, because loss or gradient were not finite
 
@@ -148,7 +148,7 @@ def noticed_ctrl_c() -> Generator[Callable[[], bool], None, None]:
 
 
 def intra_op_threads(threads: int) -> None:
-    """One thread by default: small products lose to the barrier when a neighbour is busy."""
+    """Sets torch's threads. One by default: small products on several threads wait for the slowest where the machine is busy."""
     if threads < 1:
         raise UserError("at least one thread", str(threads), where="--threads", code=Code.BAD_THREADS)
     torch.set_num_threads(threads)

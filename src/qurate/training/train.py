@@ -44,7 +44,7 @@ def train(
     rewards: str | Mapping[str, Any] | None = None, histories: bool | None = None, keep_diverged: bool = False, device: str = "auto",
     progress: StepCallback | None = None, **settings: Any,
 ) -> Model:  # fmt: skip
-    """Trains on a dataset or in one of our environments.
+    """Trains on a dataset, in one of our worlds, or on a Gymnasium task.
 
     Args:
         data: a dataset or its directory; or a log as `read_events` gives it, or a DataFrame that is one, from which a dataset is
@@ -57,8 +57,9 @@ def train(
         steps: updates (dataset) or decisions (environment); None = a default by size.
         budget: seconds after which training stops.
         resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm, settings and rewards.
-        start: a model of an earlier dataset, also of another catalogue. Its algorithm, settings and reward weights are kept unless
-            given, and its network is where training begins: items by their ids, new ones by their features.
+        start: a model whose network is where training begins; its algorithm, settings and reward weights are kept unless given. On a
+            dataset: a model of an earlier dataset, also of another catalogue (items by their ids, new ones by their features). In
+            one of our worlds: a model that knows all of its items.
         rewards: other weights for the reward components of the dataset or environment, `{name: weight}`; the rest get 0.
         histories: keep the events and features of the users of the dataset in the model, to answer for them. None = yes, or as
             in `start`.

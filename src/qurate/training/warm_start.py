@@ -16,10 +16,11 @@ from qurate.settings import NetworkSettings, Settings, flat
 log = logging.getLogger("qurate.training")
 
 EXPLORES = {"epsilon_start": 0.1, "epsilon_end": 0.05}
-"""Of a model that has learned already: showing items at random, as a new one begins, would forget for a while what it can do."""
+"""A trained model explores less than a new one: with the usual epsilon at the start it would earn less than before for a while."""
 OF_THE_LOG = {"support_threshold": 0.0, "aux_weight": 0.0}
-"""What it tries for itself needs no support, and what it shows itself is no behaviour to imitate."""
+"""Off online: actions of its own that are bad are corrected by their rewards, and its own policy is not one to imitate."""
 SHAPE = tuple(name for name in NetworkSettings.__struct_fields__ if name not in ("id_dropout",))
+"""Settings that decide which weights a network has."""
 
 
 def online_settings(model: Model, algorithm: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,12 +39,12 @@ def online_settings(model: Model, algorithm: str, given: Mapping[str, Any]) -> d
         raise UserError(expected, got, where="--from", hint=hint, code=Code.BAD_OPTIONS)
     own, leaves = flat(model.settings), set(setting_names(algorithm))
     kept = {name: value for name, value in own.items() if name in leaves and name not in OF_LOGS}
-    fresh = model.environment is None
-    return kept | (EXPLORES | {name: value for name, value in OF_THE_LOG.items() if name in leaves} if fresh else {}) | dict(given)
+    of_log = model.environment is None
+    return kept | (EXPLORES | {name: value for name, value in OF_THE_LOG.items() if name in leaves} if of_log else {}) | dict(given)
 
 
 def check_world(model: Model, settings: Settings, engine: BatchedEngine, env: str) -> None:
-    """Says what is the model's.
+    """Checks that the model fits the world, and logs a note of what is kept of it.
 
     Raises:
         UserError: a network of another shape is asked for, or the world has items that the model does not know.
@@ -65,7 +66,7 @@ def check_world(model: Model, settings: Settings, engine: BatchedEngine, env: st
 
 
 def begun_with(model: Model, env: str) -> Model:
-    """The model as the beginning of a run in a world."""
+    """The model before a run in a world: its provenance names the world, and figures of earlier training are dropped."""
     weights = np.array(model.weights, np.float32)
     return model.with_provenance(kind="environment", environment=env, dataset=None, dataset_sha256=None, metrics={}).with_answering(
         weights=weights
