@@ -108,7 +108,7 @@ def test_the_page_of_the_layout_names_every_file_once() -> None:
 
 def test_one_training_step_is_read_in_six_files_of_1300_lines() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    files = re.findall(r"^\d+\. `([^`]+)`", text, re.MULTILINE)
+    files = [file for line in re.findall(r"^\d+\. .*$", text, re.MULTILINE) for file in re.findall(r"`([^`]+\.py)`", line)]
     lines = sum(len((ROOT / "src/qurate" / f).read_text(encoding="utf-8").splitlines()) for f in files)
     assert len(files) <= 6 and lines <= 1300
 

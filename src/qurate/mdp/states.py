@@ -1,5 +1,6 @@
-"""The state: one window function for training, simulation and serving.
+"""The state, defined once: `gather_state` makes it of a log and in serving.
 
+Replay and simulators gather windows from their own memory, with `gap_seconds` and `derive_context` of this file.
 A state is the last L rows of one customer before the decision, the gap from each row to the next (the last: to the
 decision's clock), the customer's features and a context derived from that window alone. Nothing here knows what
 happened after the clock, and nothing depends on where the rows came from.
