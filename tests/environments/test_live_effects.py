@@ -121,7 +121,7 @@ def test_what_happens_has_these_chances() -> None:
     quarter, three = np.quantile(np.log(seconds), [0.25, 0.75])
     assert (three - quarter) / 1.349 == pytest.approx(1.2, abs=0.02), "the quartiles of a normal distribution"
     assert seconds.max() == expected["left_s"] < 7200, "until the room closes"
-    assert np.allclose(feedback.reward, 0.01 * feedback.components[:, 0] + feedback.components[:, 1] + 20 * feedback.components[:, 2], rtol=1e-5)
+    assert np.allclose(feedback.reward, feedback.components @ [0.01, 1, 20], rtol=1e-5), "0.01 a second, 1 a like, 20 a gift"
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
