@@ -158,11 +158,11 @@ def test_at_strength_0_nothing_shown_changes_a_customer() -> None:
         assert not after.loyalty.any() and not after.tired_streamer.any()
 
 
-@pytest.mark.parametrize(("satisfaction", "loyalty"), [(-0.6, 0.0), (0.0, 0.4), (0.5, 0.0)])
+@pytest.mark.parametrize(("satisfaction", "loyalty"), [(-1.4, 0.55), (0.0, 0.4), (0.5, 0.0)])
 def test_who_returns_tomorrow_and_after_how_long(satisfaction: float, loyalty: float) -> None:
     live = Live(n_items=60, strength=0.0)
     engine = BatchedEngine(live, n_candidates=24, max_steps=1000)
-    engine.reset(2, 40_000)
+    engine.reset(2, 60_000)
     live.satisfaction[:], live.loyalty[:, :3] = satisfaction, loyalty
     clock = engine.clock.copy()
     feedback = engine.step(np.zeros(engine.n, np.int64))
