@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from qurate.environments.engine import EPOCH_US, BatchedEngine, Group, Outcome
+from qurate.environments.arrivals import EPOCH_US
+from qurate.environments.engine import BatchedEngine, Group, Outcome
 from qurate.environments.registry import make_engine
 from qurate.environments.rng import customer_keys, normals, purposes, uniforms
 from qurate.environments.scenarios.shop import Shop

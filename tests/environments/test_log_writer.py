@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from qurate.baselines.registry import random_policy
-from qurate.environments.engine import EPOCH_US, BatchedEngine
+from qurate.environments.arrivals import EPOCH_US
+from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.shop import Shop

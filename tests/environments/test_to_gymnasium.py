@@ -29,6 +29,23 @@ def test_slates_and_candidates_pass_check_env() -> None:
     assert env.action_space.n == 10
 
 
+def test_sampled_actions_are_open_ones() -> None:
+    """Where rooms are closed, `action_space.sample()` draws among those that are open; a mask of one's own stands above it."""
+    env = make_env("live", max_steps=200)
+    observation, _ = env.reset(seed=3)
+    env.action_space.seed(0)
+    open_now = np.flatnonzero(observation["action_mask"])
+    assert {int(env.action_space.sample()) for _ in range(300)} == set(open_now.tolist()) and len(open_now) < env.action_space.n
+    only = np.zeros(env.action_space.n, np.int8)
+    only[2] = 1
+    assert env.action_space.sample(mask=only) == 2
+    assert env.action_space == gymnasium.spaces.Discrete(24)
+    for _ in range(100):
+        over = any(env.step(env.action_space.sample())[2:4])
+        if over:
+            env.reset()
+
+
 def test_an_env_is_one_lane_of_the_engine() -> None:
     env, engine = make_env("shop"), make_engine("shop")
     seen, info = env.reset(seed=11)

@@ -12,6 +12,8 @@ import polars as pl
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from qurate.environments.arrivals import ARRIVALS_S, first_visits
+from qurate.environments.open_lists import open_lists
 from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix, uniform_items
 from qurate.errors import Code, UserError
 from qurate.mdp.states import derive_context, gap_seconds
@@ -22,13 +24,6 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 COMPACT_EVERY = 12
 """Steps between two moves of the histories to the front of their rings."""
 
-EPOCH_US = 1_767_225_600_000_000
-"""Customers arrive from 2026-01-01 00:00 UTC on."""
-
-ARRIVALS_S = 90 * 86_400
-"""First visits are spread evenly over this many seconds."""
-
-_ARRIVAL = np.uint64((int(GOLDEN) * 15) % 2**64)  # purpose 15 of step 0
 _CANDIDATES = np.uint64((int(GOLDEN) * 14) % 2**64)  # purpose 14 of every step
 
 STATE = ("seed", "n", "customer", "steps", "clock", "_stream", "_user", "_codes", "_gaps", "_values", "_end", "_last", "_until_compact")
@@ -146,6 +141,9 @@ class BatchedEngine:
         largest = self.n_candidates or self.n_items
         _require(1 <= slate_size <= largest, f"slate_size from 1 to {largest}", slate_size, "slate_size")
         self._limit = np.uint64(largest)
+        self._arrivals = int(getattr(world, "arrivals_s", ARRIVALS_S))
+        drawn = self._always_open or self.n_candidates is None
+        self._open_lists = None if drawn else open_lists(self.availability, largest)
 
     @property
     def item_features(self) -> FloatArray:
@@ -182,6 +180,7 @@ class BatchedEngine:
         self._gaps = np.zeros(n * self._capacity, np.float32)
         self._values = np.zeros(len(self._gaps) if self.world.has_values else 0, np.float32)
         self._code_runs, self._gap_runs = _runs(self._codes, self.window), _runs(self._gaps, self.window)
+        self._value_runs = _runs(self._values, self.window) if self.world.has_values else None
         self._base = self.lanes * self._capacity + self.window
         self._end = self._base.copy()  # flat position after each lane's newest row
         self._last = np.zeros(n, np.int64)  # time of each lane's newest row
@@ -255,13 +254,13 @@ class BatchedEngine:
             ordered = np.sort(actions, axis=1) if self.slate_size > 2 else actions
             _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
         candidates, mask = self.observation.actions[:2]
-        if not self._always_open:
-            legal = np.take_along_axis(mask, actions.reshape(self.n, -1), axis=1)
-            _require(bool(legal.all()), "actions that the mask allows", "a closed item", "step")
-        if self.n_candidates is None:
+        if self._always_open and self.n_candidates is None:
             return actions + 1
         lane = self.lanes if self.slate_size == 1 else self.lanes[:, None]
-        shown: IntArray = candidates.take(lane * candidates.shape[1] + actions)
+        at = lane * candidates.shape[1] + actions
+        if not self._always_open:
+            _require(bool(mask.take(at).all()), "actions that the mask allows", "a closed item", "step")
+        shown: IntArray = candidates.take(at)
         return shown
 
     def _enter(self, lanes: IntArray) -> None:
@@ -269,8 +268,7 @@ class BatchedEngine:
         keys = customer_keys(self.seed if isinstance(self.seed, int) else self.seed[lanes], self.customer[lanes])
         self._stream[lanes] = keys
         self.steps[lanes] = 0
-        arrival = (mix(keys + _ARRIVAL) % np.uint64(ARRIVALS_S)).astype(np.int64)
-        self.clock[lanes] = EPOCH_US + arrival * 1_000_000
+        self.clock[lanes] = first_visits(keys, self._arrivals)
         self._user[lanes] = self.world.enter(lanes, keys)
         self._codes.reshape(self.n, -1)[lanes, : self.window] = 0
         self._gaps.reshape(self.n, -1)[lanes, : self.window] = 0
@@ -332,8 +330,8 @@ class BatchedEngine:
         codes, gaps = self._code_runs[start], self._gap_runs[start]
         self._codes.reshape(self.n, -1)[:, : self.window] = codes
         self._gaps.reshape(self.n, -1)[:, : self.window] = gaps
-        if self.world.has_values:
-            self._values.reshape(self.n, -1)[:, : self.window] = _runs(self._values, self.window)[start]
+        if self._value_runs is not None:
+            self._values.reshape(self.n, -1)[:, : self.window] = self._value_runs[start]
         self._end = self._base.copy()
         self._until_compact = COMPACT_EVERY
 
@@ -341,16 +339,19 @@ class BatchedEngine:
         start = self._end - self.window
         codes, gaps = self._code_runs[start], self._gap_runs[start]
         items, types = codes >> 8, codes & 255
-        values = _runs(self._values, self.window)[start] if self.world.has_values else self._no_value
+        values = self._no_value if self._value_runs is None else self._value_runs[start]
         state = State(items, types, gaps, values, self._user, derive_context(types, gaps))
         return Observation(state, self._open_actions(waiting))
 
     def _open_actions(self, waiting: NDArray[np.bool_] | None) -> Actions:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
-        candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
-        if self._always_open:
-            return Actions(candidates, self._all_open)
-        mask = self.availability.is_open(candidates, self.clock[:, None])
+        if self._open_lists is not None:
+            candidates, mask = self._open_lists.at(self.clock)[:2]
+        else:
+            candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
+            if self._always_open:
+                return Actions(candidates, self._all_open)
+            mask = self.availability.is_open(candidates, self.clock[:, None]).astype(np.int8)
         without = ~mask.any(axis=1) if waiting is None else waiting & ~mask.any(axis=1)
         if without.any():
             lane = int(without.argmax())
@@ -360,7 +361,7 @@ class BatchedEngine:
                 where=f"decision {self.steps[lane]}",
                 code=Code.BAD_ENV,
             )
-        return Actions(candidates, mask.astype(np.int8))
+        return Actions(candidates, mask)
 
     def _draw_candidates(self, k: int) -> IntArray:
         """K distinct available items per customer, int64 [B, K] ascending: those with the smallest hash; then 0.

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qurate.environments.engine import BatchedEngine, World
 from qurate.environments.scenarios import (
     interest_evolution_references,
+    live_references,
     long_term_satisfaction_references,
     shop_references,
     toy_references,
 )
 from qurate.environments.scenarios.interest_evolution import N_TOPICS, InterestEvolution
+from qurate.environments.scenarios.live import Live
+from qurate.environments.scenarios.live_rooms import N_STREAMERS
 from qurate.environments.scenarios.long_term_satisfaction import LongTermSatisfaction
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
@@ -84,6 +87,10 @@ def _interest_evolution(n_items: int, strength: float, world_seed: int) -> World
     return InterestEvolution(strength)
 
 
+def _live(n_items: int, strength: float, world_seed: int) -> World:
+    return Live(n_items, strength, world_seed)
+
+
 def _long_term_satisfaction(n_items: int, strength: float, world_seed: int, sensitivity: float) -> World:
     return LongTermSatisfaction(n_items, strength, sensitivity)
 
@@ -112,6 +119,15 @@ WORLDS: dict[str, WorldRecord] = {
         max_steps=60,
         options={"n_items": Option(300, 2), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
         references={"true_myopic": shop_references.true_myopic, "far_sighted": shop_references.far_sighted},
+    ),
+    "live": WorldRecord(
+        "qurate/Live-v0",
+        _live,
+        max_steps=60,
+        options={"n_items": Option(600, N_STREAMERS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        largest_slate=1,
+        references={"true_myopic": live_references.true_myopic, "far_sighted": live_references.far_sighted},
+        n_candidates=24,
     ),
     "interest_evolution": WorldRecord(
         "qurate/InterestEvolution-v0",
@@ -186,14 +202,15 @@ def make_engine(
     Args:
         name: one of `WORLDS`, or its Gymnasium id; arguments may follow it, "shop,slate_size=4,strength=0.5", and stand above those
             that are given by keyword.
-        n_items: catalogue size (shop: default 300, long_term_satisfaction: 100; elsewhere it is fixed).
-        slate_size: items shown at once (toys: 1).
-        n_candidates: items offered per decision; None = the whole catalogue (interest_evolution: 10, long_term_satisfaction: 50).
-        max_steps: decisions until truncation (default: shop 60, toys 200, interest_evolution 500: no visit is as long;
+        n_items: catalogue size (shop: default 300, live: 600, long_term_satisfaction: 100; elsewhere it is fixed).
+        slate_size: items shown at once (live, toys: 1).
+        n_candidates: items offered per decision; None = the whole catalogue (live: 24, which is all open rooms, interest_evolution: 10,
+            long_term_satisfaction: 50).
+        max_steps: decisions until truncation (default: shop and live 60, toys 200, interest_evolution 500: no visit is as long;
             long_term_satisfaction 60, when customers are gone).
         window: rows of history in an observation.
         observe: False leaves observations out, for policies that do not look.
-        options: the world's own. Shop: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
+        options: the world's own. Shop and live: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
             which catalogue it has). interest_evolution: strength (0 to 1). long_term_satisfaction: strength (0 to 2) and sensitivity
             (0 to 1, default 0.01). The customers come from `reset(seed, n)`.
 

@@ -43,11 +43,26 @@ def observation_space(engine: BatchedEngine) -> spaces.Dict:
     )
 
 
+class OpenPositions(spaces.Discrete):
+    """Discrete(K) whose `sample` draws among the positions that may be chosen now (`now`, int8 [K]; None = all of them), as long as
+    it is given no mask of its own. An environment's `action_space.sample()` so is an action that it takes."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        self.now: NDArray[np.int8] | None = None
+
+    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
+        """A position; `mask` and `probability` as in Gymnasium's Discrete."""
+        if probability is not None:
+            return super().sample(mask, probability)
+        return super().sample(self.now if mask is None else mask)
+
+
 def action_space(engine: BatchedEngine) -> spaces.Space[Any]:
     """Discrete(K), or MultiDiscrete([K] * k) whose positions must be distinct."""
     k = engine.n_candidates or engine.n_items
     if engine.slate_size == 1:
-        return spaces.Discrete(k)
+        return OpenPositions(k)
     return spaces.MultiDiscrete([k] * engine.slate_size)
 
 
@@ -80,6 +95,7 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         else:
             self._current = self.engine.reset(self._seed, 1, int(self.engine.customer[0]) + 1)
         self._between = False
+        self._offer()
         zeros = np.zeros(len(self.engine.component_names), np.float32)
         return _row(self._current), self._info(self._current, zeros, [], int(self.engine.clock[0]))
 
@@ -95,6 +111,7 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         self._between = over
         final = self.engine.final if over else None
         self._current = feedback.obs if final is None else final
+        self._offer()
         item_ids = [self.engine.item_ids[i - 1] for i in items]
         info = self._info(self._current, feedback.components[0], item_ids, int(feedback.clock[0]))
         return _row(self._current), float(feedback.reward[0]), bool(feedback.terminated[0]), bool(feedback.truncated[0]), info
@@ -111,6 +128,11 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         greys = (255 * types / max(len(self.engine.type_names), 1))[:, None].repeat(3, axis=1)
         cells = (np.stack([colours, greys]) * (items > 0)[:, None]).astype(np.uint8)
         return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
+
+    def _offer(self) -> None:
+        """Tells the action space which positions may be chosen."""
+        if isinstance(self.action_space, OpenPositions) and self._current is not None:
+            self.action_space.now = self._current.actions.mask[0]
 
     def _info(self, seen: Observation, components: NDArray[np.float32], item_ids: list[str], clock: int) -> dict[str, Any]:
         named = dict(zip(self.engine.component_names, components.tolist()))

@@ -1,8 +1,8 @@
 """The headroom of a world: what planning ahead can gain there, measured without any learner.
 
-`python -m qurate.evaluation.headroom [WORLD]` prints the returns of a world's references and of chance; for the shop at several
-strengths (the rows of docs/scenarios/shop.md). A world whose far-sighted reference does not beat true-myopic clearly
-has nothing for a learner to show.
+`python -m qurate.evaluation.headroom [WORLD]` prints the returns of a world's references and of chance, at several strengths of its
+long-term effects (the rows of docs/scenarios/shop.md and live.md). A world whose far-sighted reference does not beat true-myopic
+clearly has nothing for a learner to show.
 """
 
 import json
@@ -13,10 +13,12 @@ import numpy as np
 
 from qurate.baselines.registry import random_policy
 from qurate.environments.registry import WORLDS, environment_name, make_engine, references
+from qurate.evaluation.intervals import paired_t, student_t
 from qurate.evaluation.rollouts import rollout
 from qurate.types import Policy
 
 SEEDS = (0, 1, 2, 3, 4)
+STRENGTHS = (1.0, 0.0, 0.5, 1.5, 2.0)
 
 
 def measure(name: str, customers: int = 2000, seeds: tuple[int, ...] = SEEDS, **options: Any) -> dict[str, list[list[float]]]:
@@ -37,11 +39,17 @@ def measure(name: str, customers: int = 2000, seeds: tuple[int, ...] = SEEDS, **
 
 
 def main(name: str) -> None:
-    """One line of JSON for each strength that the world can have."""
+    """One line of JSON for each strength that the world can have: means over the seeds, the returns with their 95 % intervals."""
     strength = WORLDS[environment_name(name)].options["strength"]
-    for value in [1.0] if strength.low == strength.high else [1.0, 0.0, 0.5, 2.0]:
-        rows = {key: np.mean(values, axis=0).round(2).tolist() for key, values in measure(name, strength=value).items()}
-        sys.stdout.write(json.dumps({"world": name, "strength": value, "return, decisions, visits": rows}) + "\n")
+    for value in [1.0] if strength.low == strength.high else [x for x in STRENGTHS if x <= strength.high]:
+        measured = measure(name, strength=value)
+        rows = {key: np.mean(values, axis=0).round(2).tolist() for key, values in measured.items()}
+        returns = {key: [run[0] for run in runs] for key, runs in measured.items()}
+        interval = {key: np.round(student_t(x)[1:], 2).tolist() for key, x in returns.items()}
+        line = {"world": name, "strength": value, "return, decisions, visits": rows, "interval of the return": interval}
+        if {"true_myopic", "far_sighted"} <= set(returns):
+            line["headroom"] = np.round(paired_t(returns["far_sighted"], returns["true_myopic"]), 2).tolist()
+        sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.catalogue_features import catalogue_features
+from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, tire
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
@@ -201,14 +202,12 @@ class Shop:
             self._funnel(clickers, items, luck, chances, components=components, seconds=seconds, groups=groups, learn=learn, steps=steps)
         leaves = draws[1] < chances[2]
         trust = self.trust
-        self.trust = trust + (quality - trust) * learn + (shown_quality - trust) * self._learn_shown
-        flat = self.satiation.reshape(-1)
-        flat *= self.p.rest
-        if category.ndim == 1:
-            flat[category] += click * self._tire_click + self._tire_shown
-        else:
+        self.trust = trust + pull(trust, quality, learn) + pull(trust, shown_quality, self._learn_shown)
+        tired = click * self._tire_click + self._tire_shown
+        if category.ndim == 2:
             hit = np.arange(category.shape[1]) == position[:, None]
-            np.add.at(flat, category, (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32))
+            tired = (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32)
+        tire(self.satiation, category, tired, self.p.rest)
         dwell = seconds * SECOND
         pause, gone = self._no_pause, self._nobody
         leavers = leaves.nonzero()[0]
@@ -233,30 +232,22 @@ class Shop:
         minus += table[:3]
         minus -= c_interest * interest
         minus -= c_trust * trust
-        np.exp(minus, out=minus)
-        minus += 1
-        return category, table, np.reciprocal(minus, out=minus)
+        return category, table, probabilities(minus)
 
     def _choose(
         self, slate: IntArray, luck: FloatArray
     ) -> tuple[IntArray, FloatArray, IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
-        """Which of the k items shown is clicked: conditional logit with an outside option of utility 0, which for k = 1 is
-        the single item's click probability (the choice model of SlateQ, Ie et al., IJCAI 2019).
+        """Which of the k items shown is clicked (`customers.choose`).
 
         Returns item, luck within its interval, position (-1 = none), flat categories [B, k], chances [3, B], quality of the
         item, mean quality of the slate.
         """
         category, table, chances = self.meet(slate, self._row[:, None], self.sensitivity[:, None], self.trust[:, None])
-        odds = chances[0] / (1 - chances[0])
-        share = odds / (1 + odds.sum(axis=1, keepdims=True))
-        upper = share.cumsum(axis=1)
-        below = (luck[:, None] >= upper).sum(axis=1)
-        position = np.where(below == slate.shape[1], -1, below)
+        position, share, luck = choose(chances[0], luck)
         at = (np.arange(self.n), np.maximum(position, 0))
-        chosen = np.stack([share[at], chances[1][at], chances[2][at]])
-        rest = luck - (upper[at] - share[at])
+        chosen = np.stack([share, chances[1][at], chances[2][at]])
         quality = table[4]
-        return slate[at], rest, position, category, chosen, quality[at], quality.mean(axis=1)
+        return slate[at], luck, position, category, chosen, quality[at], quality.mean(axis=1)
 
     def _funnel(
         self,
@@ -302,10 +293,9 @@ class Shop:
         """The visit of `leavers` ends: postponed carts are paid, and they return after a pause or never."""
         p = self.p
         u = uniforms(stream, self._visit_draws)
-        returns = u[0] < 1 / (1 + np.exp(-p.return_base - p.return_trust * self.trust[leavers]))
-        hours = p.pause_least_h - p.pause_mean_h * np.log1p(-u[1])
-        away = (hours * 3600).astype(np.int64)
-        self.satiation[leavers] *= np.exp(-hours / p.rest_hours)[:, None]
+        stays_away = -p.return_base - p.return_trust * self.trust[leavers]
+        returns, hours, away = comes_back(u, stays_away, p.pause_least_h, p.pause_mean_h)
+        rest(self.satiation, leavers, hours, p.rest_hours)
         paying = self.pending[leavers].nonzero()[0]
         if paying.size:
             buyers = leavers[paying]
@@ -314,7 +304,7 @@ class Shop:
             after = dwell[buyers] + away[paying] // 2 * SECOND
             groups.append(Group(PURCHASE, buyers, items, after, decision=self.pending_since[buyers]))
             self.pending[buyers] = 0
-            self.trust[buyers] += (self.item_table[4].take(items) - self.trust[buyers]) * self._learn_purchase
+            self.trust[buyers] += pull(self.trust[buyers], self.item_table[4].take(items), self._learn_purchase)
         gone, pause = np.zeros(self.n, np.bool_), np.zeros(self.n, np.float32)
         gone[leavers] = ~returns
         pause[leavers] = np.where(returns, away, 0)

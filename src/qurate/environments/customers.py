@@ -1,0 +1,88 @@
+"""How simulated customers behave: the pieces that worlds share, each a function of arrays over customers (lanes).
+
+* choice: `probabilities` of logits, and `choose` among the items of a slate
+* satiation: `tire` when something is met, `rest` while the customer is away
+* drift: `pull`, the step of a running memory towards what was met
+* churn: `comes_back`, whether and after how long somebody who left returns
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qurate.types import FloatArray, IntArray
+
+
+def probabilities(minus: FloatArray) -> FloatArray:
+    """1 / (1 + exp(minus)), the logistic function of negated logits, in place; any shape."""
+    np.exp(minus, out=minus)
+    minus += 1
+    return np.reciprocal(minus, out=minus)
+
+
+def choose(alone: FloatArray, luck: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Which of k items a customer takes: conditional logit with an outside option of utility 0 (the choice model of SlateQ, Ie et
+    al., IJCAI 2019); for k = 1 it is the single item's probability.
+
+    Args:
+        alone: [B, k] probability of each item if it stood alone, in (0, 1).
+        luck: [B] uniform in [0, 1).
+
+    Returns:
+        position [B] (-1 = none), share [B] (the probability of the item taken; of the first item where none is), and luck [B]
+        within the interval of the item taken.
+    """
+    odds = alone / (1 - alone)
+    share = odds / (1 + odds.sum(axis=1, keepdims=True))
+    upper = share.cumsum(axis=1)
+    below = (luck[:, None] >= upper).sum(axis=1)
+    position = np.where(below == alone.shape[1], -1, below)
+    at = (np.arange(len(luck)), np.maximum(position, 0))
+    return position, share[at], luck - (upper[at] - share[at])
+
+
+def tire(satiation: FloatArray, at: IntArray, added: FloatArray | float, kept: float) -> None:
+    """One step of satiation, in place: everything heals by the factor `kept`, then what was met grows.
+
+    After Leqi, Kilinc-Karzan, Lipton, Montgomery: Rebounding Bandits for Modeling Satiation Effects, NeurIPS 2021.
+
+    Args:
+        satiation: [B, C].
+        at: flat positions in `satiation` of what was met, [B] (all different) or [B, k].
+        added: shape of `at`, or one number.
+        kept: 0 to 1.
+    """
+    flat = satiation.reshape(-1)
+    flat *= kept
+    if at.ndim == 1:
+        flat[at] += added
+    else:
+        np.add.at(flat, at, added)
+
+
+def rest(level: FloatArray, lanes: IntArray, hours: FloatArray, e_folding_hours: float) -> None:
+    """What fades during a pause of `hours` [m] of the customers in `lanes` [m], in place; `level` [B, C]."""
+    level[lanes] *= np.exp(-hours / e_folding_hours)[:, None]
+
+
+def pull(memory: FloatArray, goal: FloatArray, rate: FloatArray | float) -> FloatArray:
+    """The step by which a running memory drifts towards `goal`: the share `rate` of the way. Shapes broadcast."""
+    return (goal - memory) * rate
+
+
+def comes_back(
+    luck: FloatArray, minus: FloatArray, least_hours: float, mean_hours: float
+) -> tuple[NDArray[np.bool_], FloatArray, NDArray[np.int64]]:
+    """Who returns after leaving, and when.
+
+    Args:
+        luck: [2, m] uniform in [0, 1).
+        minus: [m] negated logits of returning.
+        least_hours: of every pause.
+        mean_hours: of the exponential part that follows.
+
+    Returns:
+        returns [m], hours [m] of the pause, the same in whole seconds [m].
+    """
+    returns = luck[0] < probabilities(minus)
+    hours = least_hours - mean_hours * np.log1p(-luck[1])
+    return returns, hours, (hours * 3600).astype(np.int64)
