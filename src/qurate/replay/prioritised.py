@@ -16,6 +16,8 @@ FAN = 16
 """Values, or sums, that one sum of the next level adds up: few levels, each a handful of array operations."""
 TOP = 4_096
 """So many sums are searched in one go."""
+BEFORE = np.tril(np.ones((FAN + 1, FAN)), -1)
+"""Times FAN values: 0, and the sums of the first 1, 2, ..., FAN of them. What adds 0 leaves a sum as it was, in any order of additions."""
 
 
 class SumTree:
@@ -47,20 +49,18 @@ class SumTree:
         self.levels[-1][index] = values
         for below, level in zip(self.levels[:0:-1], self.levels[-2::-1]):
             index = index // FAN
-            level[index] = below.reshape(-1, FAN).take(index, 0).sum(1)
+            level[index] = below.reshape(-1, FAN).take(index, 0) @ BEFORE[-1]
 
     def find(self, prefix: NDArray[np.float64]) -> IntArray:
         """The positions at which the running sum passes each of `prefix` [n], 0 <= prefix < total."""
         index, rest = self._search_top(prefix)
-        places, column = np.arange(FAN)[:, None], np.arange(len(prefix))
+        column = np.arange(len(prefix))
         for level in self.levels[1:]:
-            first = index * FAN
-            sums = np.zeros((FAN + 1, len(prefix)))
-            np.cumsum(level.take(first + places), 0, out=sums[1:])
-            np.minimum(rest, np.nextafter(sums[-1], 0), out=rest)  # the sum above was rounded otherwise
-            child = (sums[1:] <= rest).sum(0)
-            rest -= sums[child, column]
-            index = first + child
+            ends = BEFORE @ level.reshape(-1, FAN).take(index, 0).T  # as a product several times as fast as `cumsum`
+            rest = np.minimum(rest, np.nextafter(ends[-1], 0))  # the sum above was rounded otherwise
+            child = (ends[1:] <= rest).sum(0)
+            rest -= ends[child, column]
+            index = index * FAN + child
         return index
 
     def _search_top(self, prefix: NDArray[np.float64]) -> tuple[IntArray, NDArray[np.float64]]:
