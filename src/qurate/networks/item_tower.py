@@ -60,8 +60,9 @@ class TouchedTable:
 
     def rows(self, items: Tensor) -> Tensor:
         """See `ItemTable`."""
-        flat = items.flatten()
-        return ((self._own(flat) - self.searched.mean) * (flat > 0)[:, None]).view(*items.shape, -1)
+        each, places = torch.unique(items, return_inverse=True)  # a gradient for each row once
+        rows = (self._own(each) - self.searched.mean) * (each > 0)[:, None]
+        return rows.index_select(0, places.flatten()).view(*items.shape, -1)
 
     def of_window(self, state: Any) -> tuple[Tensor, Any]:
         """See `ItemTable`; only the items that stand in a window are looked up, each once."""
