@@ -6,7 +6,7 @@ import torch
 from qurate.networks.catalogue_values import Scores
 from qurate.networks.quantised_max import QuantisedRows, fast_bytes
 
-N, B, L, K = 5_000, 40, 12, 19
+N, B, L, K = 5_000, 37, 12, 19
 
 
 def case(seed: int, heavy: bool = False) -> tuple[torch.Tensor, Scores]:
@@ -17,7 +17,10 @@ def case(seed: int, heavy: bool = False) -> tuple[torch.Tensor, Scores]:
     history = torch.randint(0, N + 1, (B, L), generator=g)
     history[:, 3] = history[:, 4]  # an item may stand in a window twice
     repeat = torch.randn(B, L, generator=g) * 3 * (history > 0)
-    return rows, Scores(torch.randn(B, K, generator=g), history, repeat)
+    history[-1, 0], repeat[-1, 0] = N, 100.0  # the very last item of the last state
+    direction = torch.randn(B, K, generator=g)
+    direction[0] = 5 * rows[0]  # padding would be best
+    return rows, Scores(direction, history, repeat)
 
 
 def reference(rows: torch.Tensor, scores: Scores, open_: torch.Tensor) -> torch.Tensor:
@@ -45,7 +48,8 @@ def test_items_that_have_not_begun_have_ended_or_are_excluded_are_never_best() -
     begun[:3] = torch.tensor([0, 1, N])
     until = torch.randint(0, 130, (N + 1,), generator=g)
     open_ = (torch.arange(N + 1) <= begun[:, None]) & (until > clock[:, None])
-    favourites = reference(rows, scores, open_)[:, None]
+    until[reference(rows, scores, open_)] = clock  # those that would be best end at that very moment
+    open_ = (torch.arange(N + 1) <= begun[:, None]) & (until > clock[:, None])
     found = QuantisedRows(rows)
     for _ in range(3):  # the best, then the best of the others, ...
         best = found.best(scores, begun, clock, until)
