@@ -157,6 +157,15 @@ def test_the_rows_that_are_searched_are_the_present_ones() -> None:
     assert torch.allclose(network.train().tower().centred, whole.centred, atol=1e-6)
 
 
+def test_the_mean_is_renewed_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.learning.touched_rows.STALE", 2)
+    one = learner_of(settings_of())
+    for update, renewed in ((1, False), (2, True), (3, False)):
+        one.update(batch(update))
+        mean = torch.cat([one.module.tower.ids, one.module.tower.id_bias], 1)[1:].mean(0)
+        assert torch.allclose(one.module.tower.searched_rows().mean, mean, atol=1e-7) == renewed
+
+
 def test_from_which_size_on_rows_are_touched_one_by_one() -> None:
     limit = quantised_max.ITEMS
     assert [touches_rows(from_flat({}), n) for n in (limit, limit + 1)] == [False, True]
