@@ -68,6 +68,13 @@ class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     later_weight: Annotated[float, Meta(gt=0.0, le=1.0, description="share with which errors of `later` count beside those of `now`")] = 0.3
     double: Annotated[bool, Meta(description="online network picks, target network values the next action")] = False
     adam_eps: Annotated[float, Meta(gt=0.0, le=1.0, description="added to the root of Adam's second moment")] = 1e-8
+    item_updates: Annotated[
+        Literal["auto", "all", "touched"],
+        Meta(
+            description="which item ids an update moves: all, by Adam; those that its batch touches, by lazy Adam; auto: touched above "
+            "50,000 items"
+        ),
+    ] = "auto"
     ema: Annotated[float, Meta(ge=0.0, lt=1.0, description="decay of the averaged weights that are kept; 0 = last weights")] = 0.999
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from qurate.replay.prioritised import SMALLEST_PRIORITY, PrioritisedSampler, SumTree
+from qurate.replay.prioritised import SMALLEST_PRIORITY, TOP, PrioritisedSampler, SumTree
 
 CHI_SQUARE_999 = {19: 43.82}
 """The 99.9 % quantile of chi-square, by degrees of freedom."""
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 64, 100])
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 100, TOP, TOP + 1, 70_001])
 def test_the_tree_finds_what_cumulative_sums_find(size: int) -> None:
     rng = np.random.default_rng(size)
     tree = SumTree(size)

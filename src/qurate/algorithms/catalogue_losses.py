@@ -8,7 +8,7 @@ from torch import Tensor
 from qurate.algorithms.objective import TensorBatch
 from qurate.networks.catalogue_max import MASKED_VALUE
 from qurate.networks.catalogue_values import CatalogueValues, Scores, repeat_bonus
-from qurate.networks.item_tower import ItemTable
+from qurate.networks.item_tower import ItemTable, TouchedTable
 from qurate.types import OpenActions
 
 FULL_SOFTMAX_ITEMS = 5_000
@@ -36,7 +36,7 @@ def behaviour_cross_entropy(values: CatalogueValues, action: Tensor, rng: torch.
     """-log pi_b(action) per state, float32 [B], for the items int64 [B] that were shown or chosen; sampled over large catalogues."""
     scores = values.behaviour_scores()
     assert scores is not None
-    if values.n_items <= FULL_SOFTMAX_ITEMS:
+    if values.n_items <= FULL_SOFTMAX_ITEMS and isinstance(values.table, ItemTable):
         return torch.nn.functional.cross_entropy(_logits(values.table, scores), action - 1, reduction="none")
     return _sampled_cross_entropy(values.table, scores, action, rng)
 
@@ -70,7 +70,7 @@ def _listed_gap(values: CatalogueValues, action: Tensor, listed: Tensor, feature
 
 def _catalogue_gap(values: CatalogueValues, action: Tensor, now: OpenActions[Tensor] | None, rng: torch.Generator) -> Tensor:
     """Over what of the catalogue is open, None = all of it."""
-    if values.n_items > FULL_LOG_SUM_ITEMS:
+    if values.n_items > FULL_LOG_SUM_ITEMS or isinstance(values.table, TouchedTable):
         return _sampled_cross_entropy(values.table, values.scores(), action, rng, now)
     logits = _logits(values.table, values.scores())
     if now is not None:
@@ -86,7 +86,7 @@ def _logits(table: ItemTable, scores: Scores) -> Tensor:
 
 
 def _sampled_cross_entropy(
-    table: ItemTable, scores: Scores, action: Tensor, rng: torch.Generator, now: OpenActions[Tensor] | None = None
+    table: ItemTable | TouchedTable, scores: Scores, action: Tensor, rng: torch.Generator, now: OpenActions[Tensor] | None = None
 ) -> Tensor:
     """-log softmax(scores)(action), float32 [B].
 
@@ -96,18 +96,18 @@ def _sampled_cross_entropy(
     Args:
         now: what of the catalogue counts beside the chosen item; None = all of it.
     """
-    items = len(table.centred) - 1
+    items = table.shape[0] - 1
     sample = 1 + torch.randperm(items, generator=rng, device=action.device)[:SOFTMAX_SAMPLES]
     action, history = action[:, None], scores.history
     # one look-up for all: each would cost a gradient over the whole catalogue
-    rows = table.centred.index_select(0, torch.cat([sample, action[:, 0], history.flatten()]))
+    rows = table.rows(torch.cat([sample, action[:, 0], history.flatten()]))
     drawn, chosen, seen = rows.split_with_sizes([len(sample), len(action), history.numel()])
     bonus = repeat_bonus(scores.repeat[:, None], history, torch.cat([action, history], 1))[:, :, 0]
     # the items of the window are always there, each once: the newest place at which it stands
     later_again = (history[:, :, None] == history[:, None]).triu(1).any(2)
     left_out = later_again | (history == 0) | (history == action)
     again = torch.bmm(seen.view(*history.shape, -1), scores.direction[:, :, None])[:, :, 0] + bonus[:, 1:]
-    others = scores.direction @ drawn.T + math.log(items / SOFTMAX_SAMPLES)
+    others = scores.direction @ drawn.T + math.log(items / len(sample))
     numbers = torch.arange(len(sample), device=action.device)
     number = torch.full((items + 1,), len(sample), device=action.device).scatter_(0, sample, numbers)
     present = others.new_zeros(len(action), len(sample) + 1, dtype=torch.bool)  # one more column for what was not drawn

@@ -13,6 +13,7 @@ from qurate.algorithms import value_learning as td
 from qurate.algorithms.catalogue_losses import behaviour_terms, log_sum_exp_gap, unchosen_squared
 from qurate.algorithms.objective import Loss, Networks, TensorBatch, first_transitions, of_action
 from qurate.networks.catalogue_values import CatalogueValues
+from qurate.networks.item_tower import ItemTable
 from qurate.networks.values import ActionValues, BoundNetwork
 from qurate.settings import ConservativeSettings, Settings
 from qurate.types import OpenActions
@@ -128,8 +129,9 @@ def stay_target(networks: Networks, online: BoundNetwork, batch: TensorBatch, se
 def unchosen_errors(
     values: CatalogueValues, batch: TensorBatch, q_tm1: Tensor, target: Tensor, rng: torch.Generator, settings: Settings
 ) -> Tensor:
-    """Mean loss of the items nobody chose, per head, [B, H]: exact for the squared loss, sampled for Huber's."""
-    if settings.learning.loss == "squared":
+    """Mean loss of the items nobody chose, per head, [B, H]: exact for the squared loss, sampled for Huber's and where only
+    touched rows are trained."""
+    if settings.learning.loss == "squared" and isinstance(values.table, ItemTable):
         return unchosen_squared(values, q_tm1, target)
     n = settings.offline.negatives
     items = torch.randint(1, values.n_items + 1, (n,), generator=rng, device=target.device)

@@ -61,6 +61,7 @@ carry back too slowly, and few updates per decision."""
 CATALOGUE_ONLY = (
     "encoder", "window", "embedding_dim", "form", "id_embedding", "id_dropout", "later_weight", "support_threshold", "aux_weight",
     "negatives", "behaviour_head", "history_terms", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
+    "item_updates",
 )  # fmt: skip
 """Settings of networks over a catalogue; a Gymnasium task has none."""
 OF_TASKS = ("lanes", "warm_up", "reward_clip", "life_ends", "filters")

@@ -12,19 +12,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from qurate.algorithms.table import make_objective
 from qurate.baselines.registry import random_policy
+from qurate.bench.large import large
 from qurate.bench.load import measure, recommendations, server
+from qurate.bench.rows import Row, Work, bytes_of, flops_of, rate, row, turns
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import Code, MachineError, UserError, nearest
@@ -37,12 +38,12 @@ from qurate.networks.build import build_network
 from qurate.networks.values import to_tensors
 from qurate.outputs import check_files
 from qurate.replay.event_store import Store
+from qurate.replay.prioritised import PrioritisedSampler
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, store_from_log
 from qurate.settings import from_flat
 from qurate.types import Availability
 
-Row = dict[str, Any]
 ReportLine = Callable[[str], None]
 
 WINDOW, BATCH, ITEMS, DIM, CATALOGUE = 50, 256, 1_000, 64, 10_000
@@ -59,18 +60,6 @@ sys.exit(code)
 """
 
 
-class Work(NamedTuple):
-    """What one unit of a row (an update, a transition) cannot do without."""
-
-    flops: float  # of its matrix products, counted by `torch.utils.flop_counter`
-    bytes: float  # of what it reads and writes once, were all that lies between kept in the cache
-
-
-def row(name: str, value: float | None, unit: str, aim: str | None = None, note: str = "") -> Row:
-    """One line of the result; `aim` such as ">= 1000000" in the same unit, `value` None = not measured, the note says why."""
-    return {"name": name, "value": value, "unit": unit, "aim": aim, "note": note}
-
-
 def with_roofline(line: Row, machine: dict[str, float]) -> Row:
     """The line with its share of the roofline (Williams et al. 2009, doi:10.1145/1498765.1498785) in place of its work.
 
@@ -84,45 +73,12 @@ def with_roofline(line: Row, machine: dict[str, float]) -> Row:
     return rest | {"flops": round(flops), "bytes": round(n_bytes), "roofline": round(line["value"] * least, 3)}
 
 
-def flops_of(work: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products of one call."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return int(counter.get_total_flops())
-
-
-def bytes_of(arrays: Any) -> int:
-    """Bytes of a nested tuple of arrays or tensors."""
-    return sum(map(bytes_of, arrays)) if isinstance(arrays, tuple) else getattr(arrays, "nbytes", 0)
-
-
 def short(line: Row) -> bool:
     """Whether a figure misses its aim."""
     if line["value"] is None or line["aim"] is None:
         return False
     sign, limit = line["aim"].split()
     return bool(line["value"] < float(limit)) if sign == ">=" else bool(line["value"] > float(limit))
-
-
-def turns(work: Callable[[], object], calls: int, seconds: float, clock: Callable[[], float] = time.process_time) -> list[float]:
-    """Seconds per call, over turns of `calls` calls, for about `seconds` after a first turn that does not count."""
-    out: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(out) < 4 or time.perf_counter() < until:
-        start = clock()
-        for _ in range(calls):
-            work()
-        out.append((clock() - start) / calls)
-    return out[1:]
-
-
-def rate(
-    name: str, unit: str, aim: str | None, per_call: int, taken: Sequence[float], note: str = "", *, work: Work | None = None
-) -> Row:  # fmt: skip
-    """A row of so many things per second, from the seconds per call; `work` is that of one call."""
-    best = f"best {per_call / min(taken):,.0f}"
-    line = row(name, round(per_call / float(np.median(taken)), 1), unit, aim, f"{note}; {best}" if note else best)
-    return line if work is None else line | {"work": Work(work.flops / per_call, work.bytes / per_call)}
 
 
 def machine(seconds: float = 1.0) -> dict[str, float]:
@@ -191,10 +147,24 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
         drawn = source.batch(sampler.sample(rng, BATCH).index)
         work = Work(0, 2 * bytes_of((drawn.state, drawn.next_state)))  # nearly all of a batch: read from the store and written
         rows.append(rate(f"replay sampling {name}", "transitions/s", ">= 1000000", BATCH, taken, note, work=work))
+    rows.append(prioritised(seconds))
     for name, source, _ in sources:
         note = f"{source.tables.reward.shape[1]} reward components"
         rows.append(row(f"stored transition {name}, beside the events", round(source.bytes_per_transition(), 1), "bytes", "<= 64", note))
     return rows
+
+
+def prioritised(seconds: float, size: int = 1 << 20) -> Row:
+    """Drawing a batch by priorities and writing its new priorities, of a replay that is full."""
+    sampler, rng = PrioritisedSampler(size), np.random.default_rng(0)
+    sampler.add(np.arange(size))
+    errors = rng.normal(size=(64, BATCH)).astype(np.float32)
+    for part in np.array_split(np.arange(size), 64):
+        sampler.update(part, rng.normal(size=len(part)).astype(np.float32))
+    surprises = cycle(errors)
+    taken = turns(lambda: sampler.update(sampler.sample(rng, BATCH).index, next(surprises)), 200, seconds)
+    note = f"batch {BATCH}, {size:,} transitions; each batch is drawn and its priorities are written"
+    return rate("prioritised sample + update", "transitions/s", ">= 2000000", BATCH, taken, note)
 
 
 def learner(seconds: float, users: int = 2_000) -> list[Row]:
@@ -291,7 +261,7 @@ def http(seconds: float) -> list[Row]:
 
 
 PARTS: dict[str, Callable[[float], list[Row]]] = {
-    "shop": shop, "replay": replay, "learner": learner, "ingest": ingest, "start": start, "http": http,
+    "shop": shop, "replay": replay, "learner": learner, "large": large, "ingest": ingest, "start": start, "http": http,
 }  # fmt: skip
 
 

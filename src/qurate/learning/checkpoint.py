@@ -15,6 +15,8 @@ from safetensors.torch import save as save_tensors
 from qurate.learning.learner import Learner
 
 TENSORS, STATE, REPLAY = "checkpoint/optimiser.safetensors", "checkpoint/state.json", "checkpoint/replay.safetensors"
+PARTS = ("network", "target", "ema", "rows")
+"""Of the learner's state, those that are tensors by name."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -31,7 +33,7 @@ def to_files(
         arrays: replay and simulated world, where a log does not hold them.
     """
     state = learner.state()
-    tensors = {f"{part}.{name}": value for part in ("network", "target", "ema") for name, value in state[part].items()}
+    tensors = {f"{part}.{name}": value for part in PARTS for name, value in state[part].items()}
     for index, slots in state["optimiser"]["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in slots.items()}
     tensors["generator"] = state["generator"]
@@ -47,7 +49,7 @@ def from_files(learner: Learner, rng: np.random.Generator, files: Mapping[str, b
         KeyError, RuntimeError, ValueError: the files belong to another network.
     """
     loaded, meta = load_tensors(files[TENSORS]), json.loads(files[STATE])
-    parts: dict[str, Any] = {"network": {}, "target": {}, "ema": {}}
+    parts: dict[str, Any] = {part: {} for part in PARTS}
     slots: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in loaded.items():
         part, _, rest = name.partition(".")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from qurate.algorithms.objective import Networks, Objective, TensorBatch
+from qurate.learning.touched_rows import LazyAdam, TouchedRows, touched_tower
+from qurate.networks.item_tower import ItemTower
 from qurate.networks.values import BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import LearningSettings
 from qurate.types import Batch
@@ -49,18 +51,23 @@ class Learner:
         self.network, self.objective, self.settings, self.q_bound = network, objective, settings, q_bound
         self.device, self.rate = torch.device(device), rate
         self.module = cast(nn.Module, network).to(self.device)
-        self.target, self.ema = copy.deepcopy(self.module), copy.deepcopy(self.module)
-        for frozen in (self.target, self.ema):
+        self.target, self._average = copy.deepcopy(self.module), copy.deepcopy(self.module)
+        for frozen in (self.target, self._average):
             frozen.requires_grad_(False).eval()
+        tower = touched_tower(self.module)
+        self._rows = None if tower is None else TouchedRows(tower, cast(ItemTower, touched_tower(self._average)))
         adam: dict[str, float] = {"eps": settings.adam_eps} if optimiser == "adam" else {}
-        kind: Any = torch.optim.Adam if adam else torch.optim.SGD
+        kind: Any = torch.optim.SGD if not adam else torch.optim.Adam if self._rows is None else LazyAdam
         self.optimiser: torch.optim.Optimizer = kind(self.module.parameters(), lr=settings.lr, fused=True, **adam)
         self._max_norm = MAX_GRADIENT_NORM if optimiser == "adam" else float("inf")
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = self.bad_steps = self.skipped = 0
         # walking the modules for their parameters costs as much as a small product, and they do not change
-        parts: list[list[Tensor]] = [list(part.parameters()) for part in (self.module, self.target, self.ema)]
-        self._parameters, self._targets, self._means = parts
+        parts: list[list[Tensor]] = [list(part.parameters()) for part in (self.module, self.target, self._average)]
+        self._parameters, self._targets, means = parts
+        by_row = [] if self._rows is None else [id(part) for part, _ in self._rows.pairs]
+        averaged = [(part, mean) for part, mean in zip(self._parameters, means) if id(part) not in by_row]
+        self._averaged, self._means = [part for part, _ in averaged], [mean for _, mean in averaged]
         self._bound_target: BoundNetwork | None = None
         self._good = self._snapshot()
 
@@ -78,12 +85,18 @@ class Learner:
         total = loss.total(to_tensors(weights, self.device))
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
+        clip: Any = nn.utils.clip_grad_norm_ if self._rows is None else self._rows.clip
+        norm = clip(self._parameters, self._max_norm)
         # all figures in one go: each reading of a number waits for the device
         value, size, *figures = torch.stack([total.detach(), norm, *loss.stats.values()]).tolist()
         stats = dict(zip(loss.stats, figures)) | {"stepped": float(self._step(math.isfinite(value) and math.isfinite(size)))}
         stats["alarm"] = float(stats["q_max"] > self.q_bound)
         return Update(value, loss.td_errors.detach(), stats)
+
+    @property
+    def ema(self) -> nn.Module:
+        """The averaged network; a copy where rows follow late."""
+        return self._average if self._rows is None else self._rows.followed(self._average)
 
     def bound_target(self) -> BoundNetwork:
         """The target network; what does not depend on the state is kept until the target changes. Noisy layers draw noise."""
@@ -103,6 +116,8 @@ class Learner:
         if self.rate is not None:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.lr * self.rate(self.updates)
+        if self._rows is not None:
+            self._rows.before_step()
         self.optimiser.step()
         self.bad_steps = 0
         self.updates += 1
@@ -119,7 +134,9 @@ class Learner:
             torch._foreach_lerp_(self._targets, self._parameters, s.target_tau)
             self._bound_target = None
         decay = min(s.ema, self.updates / (self.updates + 10))  # early on, a long memory would keep the random start
-        torch._foreach_lerp_(self._means, self._parameters, 1 - decay)
+        torch._foreach_lerp_(self._means, self._averaged, 1 - decay)
+        if self._rows is not None:
+            self._rows.after_step(decay, self.updates)
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state())
@@ -127,15 +144,18 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit: networks, optimiser, generator, counters."""
         return {
-            "network": self.module.state_dict(), "target": self.target.state_dict(), "ema": self.ema.state_dict(),
+            "network": self.module.state_dict(), "target": self.target.state_dict(), "ema": self._average.state_dict(),
+            "rows": {} if self._rows is None else self._rows.state(),
             "optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state(), "updates": self.updates,
         }  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`; from now on this is the state to which a run that has gone wrong returns."""
         state, self._good = copy.deepcopy(state), copy.deepcopy(state)
-        for name, part in (("network", self.module), ("target", self.target), ("ema", self.ema), ("optimiser", self.optimiser)):
+        for name, part in (("network", self.module), ("target", self.target), ("ema", self._average), ("optimiser", self.optimiser)):
             part.load_state_dict(state[name])
+        if self._rows is not None:
+            self._rows.restore(state["rows"])
         if state["generator"].shape == self.generator.get_state().shape:  # a run that goes on on another device draws other numbers
             self.generator.set_state(state["generator"])
         self.updates, self.bad_steps, self._bound_target = state["updates"], 0, None

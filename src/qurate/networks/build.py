@@ -10,6 +10,7 @@ from qurate.networks.distributional_values import DistributionalNetwork, Quantil
 from qurate.networks.event_network import EventNetwork
 from qurate.networks.implicit_quantiles import ImplicitNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.networks.quantised_max import ITEMS as SEARCHED_ITEMS
 from qurate.networks.slate_network import SlateNetwork
 from qurate.networks.slates import SlateRules
 from qurate.networks.table_network import TableNetwork
@@ -55,13 +56,19 @@ def build_network(
             id_dropout=s.id_dropout, behaviour=behaviour and not linear, dueling=s.head == "dueling",
             candidate_features=0 if linear else candidate_features,
             attention=s.window if s.behaviour_head == "attention" and not linear else 0, sigma0=s.noisy_sigma if s.noisy else 0.0,
-            state_value=isinstance(kind, ImplicitSettings),
+            state_value=isinstance(kind, ImplicitSettings), touched=not linear and touches_rows(settings, len(features) - 1),
         )  # fmt: skip
         for mix in (network.match, network.repeat):  # they begin at zero, and stay there
             mix.requires_grad_(s.history_terms)
         if linear:
             return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
         return _as_distribution(network, settings)
+
+
+def touches_rows(settings: Settings, items: int) -> bool:
+    """Whether an update moves only the ids of items that its batch touches."""
+    wanted = settings.learning.item_updates
+    return wanted == "touched" or (wanted == "auto" and items > SEARCHED_ITEMS)
 
 
 def _slate_network(

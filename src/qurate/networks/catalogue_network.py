@@ -16,7 +16,7 @@ from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_values import CatalogueValues, Heads
 from qurate.networks.choice_head import ChoiceHead
 from qurate.networks.encoders import ENCODERS, HistoryViews
-from qurate.networks.item_tower import ItemTable, ItemTower
+from qurate.networks.item_tower import ItemTable, ItemTower, TouchedTable
 from qurate.networks.noisy import linear, run
 from qurate.networks.values import StateTensors
 
@@ -37,18 +37,19 @@ class CatalogueNetwork(nn.Module):
         state_value: add a head V(s), with an encoder of its own (algorithms/iql.py).
         candidate_features: F, features of a candidate at its decision (mdp/candidate_features.py); 0 = none.
         sigma0: noise of the layers that read values and directions (`noisy.py`); 0 = none.
+        touched: see `ItemTower`.
     """
 
     def __init__(
         self, item_features: Tensor, *, n_types: int, user_dim: int, context_dim: int, n_components: int, dim: int, hidden: int,
         encoder: str, form: str, id_embedding: bool, id_dropout: float, behaviour: bool, dueling: bool = False, attention: int = 0,
-        candidate_features: int = 0, state_value: bool = False, sigma0: float = 0.0,
+        candidate_features: int = 0, state_value: bool = False, sigma0: float = 0.0, touched: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n_components, self.form, self.dim = n_components, form, dim
         self.n_heads = n_components * (2 if form == "now_later" else 1)
         ids = id_embedding or not (item_features.shape[1] or candidate_features)
-        self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, ids, id_dropout)
+        self.tower = ItemTower(item_features, dim, self.n_heads + int(behaviour), hidden, ids, id_dropout, touched)
         self.views = HistoryViews(n_types, dim)
         sizes = (dim, n_types, self.views.n_views, user_dim, context_dim, hidden)
         self.encoder = ENCODERS[encoder](*sizes)
@@ -84,10 +85,12 @@ class CatalogueNetwork(nn.Module):
 
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], CatalogueValues]:
         """See `ValueNetwork.bind`: the item table is computed once."""
-        table: ItemTable = self.tower(rng)
+        table: ItemTable | TouchedTable = self.tower(rng)
         return lambda state: CatalogueValues(self.heads(state, table, rng), table, self.candidate)
 
-    def heads(self, state: StateTensors, table: ItemTable, rng: torch.Generator | None = None, modulation: Tensor | None = None) -> Heads:
+    def heads(
+        self, state: StateTensors, table: ItemTable | TouchedTable, rng: torch.Generator | None = None, modulation: Tensor | None = None
+    ) -> Heads:
         """Per-state head outputs, from tensors.
 
         Args:
@@ -95,31 +98,32 @@ class CatalogueNetwork(nn.Module):
             modulation: float32 [B, M, hidden], factors of what the encoder gives (`implicit_quantiles.py`), for networks with one
                 head: the M products are read in its place, as M heads.
         """
-        sums, weights = self.views(state, table.vectors)
+        history, (vectors, state) = state.history_items.long(), table.of_window(state)
+        sums, weights = self.views(state, vectors)
         counts, rows = weights.sum(2), len(sums)
         known = torch.cat([state.user, state.context], dim=1)
         matched, matched_log = self._mixed(self.match, sums)  # [B, H, d]
         repeat, repeat_log = self._mixed(self.repeat * REPEAT_LR_SCALE, weights)  # [B, H, L]
-        hidden = self.encoder(state, table.vectors, sums, counts)
+        hidden = self.encoder(state, vectors, sums, counts)
         z, value, direction = self._read(hidden, known, rng)
         if modulation is not None:
             _, value, direction = self._read(hidden[:, None] * modulation, known[:, None].expand(-1, modulation.shape[1], -1), rng)
             value, repeat = value[:, :, 0], repeat.expand(-1, modulation.shape[1], -1)
         direction = direction.reshape(rows, -1, self.dim)
         if self.later_encoder and self.later_direction and self.later_value:
-            hidden = self.later_encoder(state, table.vectors, sums, counts)
+            hidden = self.later_encoder(state, vectors, sums, counts)
             value = torch.cat([value, run(self.later_value, hidden, rng)], dim=1)
             later = run(self.later_direction, torch.cat([hidden, known], dim=1), rng).view(rows, -1, self.dim)
             direction = torch.cat([direction, later], dim=1)
         behaviour = self.behaviour(z) + matched_log[:, 0] if self.behaviour is not None else None
         of_log = repeat_log[:, 0] if behaviour is not None else None
         if behaviour is not None and of_log is not None and self.choice is not None:
-            attended, gate = self.choice(state, table.vectors, z)
+            attended, gate = self.choice(state, vectors, z)
             behaviour, of_log = behaviour + attended, of_log + gate
         v = None
         if self.state_encoder is not None and self.state_value is not None:
-            v = self.state_value(self.state_encoder(state, table.vectors, sums, counts))
-        return Heads(value, direction + matched, behaviour, state.history_items.long(), repeat, of_log, v)
+            v = self.state_value(self.state_encoder(state, vectors, sums, counts))
+        return Heads(value, direction + matched, behaviour, history, repeat, of_log, v)
 
     def _read(self, hidden: Tensor, known: Tensor, rng: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """What the behaviour head sees [B, ..., h + U + C], values [B, ..., R] and directions [B, ..., R d] of `hidden` [B, ..., h]."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qurate.networks.candidate_layers import CandidateLayers
 from qurate.networks.catalogue_max import MASKED_VALUE, best_item, soft_maximum
-from qurate.networks.item_tower import ItemTable
+from qurate.networks.item_tower import ItemTable, TouchedTable
 from qurate.types import OpenActions
 
 
@@ -46,12 +46,12 @@ class Scores(NamedTuple):
         """The scores of some of the states."""
         return Scores(self.direction[which], self.history[which], self.repeat[which])
 
-    def of(self, table: ItemTable, items: Tensor | None) -> Tensor:
+    def of(self, table: ItemTable | TouchedTable, items: Tensor | None) -> Tensor:
         """[B, N + 1] over the catalogue, or [B, K] for items [B, K]."""
         if items is None:
             return (self.direction @ table.centred.T).scatter_add_(1, self.history, self.repeat)
         bonus = repeat_bonus(self.repeat[:, None], self.history, items)[:, :, 0]
-        return torch.einsum("bd,bkd->bk", self.direction, table.centred[items]) + bonus
+        return torch.einsum("bd,bkd->bk", self.direction, table.rows(items)) + bonus
 
 
 def repeat_bonus(repeat: Tensor, history: Tensor, items: Tensor) -> Tensor:
@@ -81,10 +81,10 @@ class CatalogueValues:
         candidate: what features of a candidate add to the heads, float32 [..., F] -> [..., H]; None without such features.
     """
 
-    def __init__(self, heads: Heads, table: ItemTable, candidate: CandidateLayers | None = None) -> None:
+    def __init__(self, heads: Heads, table: ItemTable | TouchedTable, candidate: CandidateLayers | None = None) -> None:
         self.heads, self.table, self.candidate = heads, table, candidate
         self.dim, self.n_heads = heads.direction.shape[2], heads.direction.shape[1]
-        self.n_items = table.vectors.shape[0] - 1
+        self.n_items = table.shape[0] - 1
 
     def rows(self, which: slice | Tensor) -> "CatalogueValues":
         """The values of some of the states."""
@@ -92,14 +92,14 @@ class CatalogueValues:
 
     def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """float32 [B, K, H] of items [B, K] with features [B, K, F] at this decision; None = those of the mean candidate."""
-        heads, rows = self.heads, self.table.centred.index_select(0, actions.flatten()).view(*actions.shape, -1)
+        heads, rows = self.heads, self.table.rows(actions)
         linear = inner_products(rows[:, :, : self.dim], heads.direction) + rows[:, :, self.dim : self.dim + self.n_heads]
         by_head = linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
         return by_head if self.candidate is None else by_head + self.candidate(features)
 
     def by_head_of(self, items: Tensor) -> Tensor:
         """float32 [B, N, H] of N different items that all states share, int64 [N], with all heads written out."""
-        heads, rows = self.heads, self.table.centred.index_select(0, items)
+        heads, rows = self.heads, self.table.rows(items)
         linear = heads.direction @ rows[:, : self.dim].T + rows[:, self.dim : self.dim + self.n_heads].T + heads.value[:, :, None]
         place = torch.full((self.n_items + 1,), len(items), device=items.device)  # one more column takes the bonus of all others
         place[items] = torch.arange(len(items), device=items.device)
@@ -171,19 +171,25 @@ class CatalogueValues:
         return out
 
     def _best_in_catalogue(self, open_actions: OpenActions[Tensor], support: float) -> Tensor:
-        scores, rows, begun = self._catalogue_scores(open_actions)
         behaviour = self._behaviour_inside(open_actions, support)
+        if behaviour is None and (search := self.table.search) is not None:
+            best = search.best(
+                self.scores().without(open_actions.excluded), self._begun(open_actions), open_actions.clock, open_actions.until
+            )
+            if best is not None:
+                return best
+        scores, rows, begun = self._catalogue_scores(open_actions)
         return best_item(scores, rows, begun, behaviour, support, open_actions.clock, open_actions.until)
 
     def _catalogue_scores(self, open_actions: OpenActions[Tensor]) -> tuple[Scores, Tensor, Tensor]:
         """Scores of what is not excluded, the item rows, and how many items have begun, int64 [B]."""
+        return self.scores().without(open_actions.excluded), self.table.centred, self._begun(open_actions)
+
+    def _begun(self, open_actions: OpenActions[Tensor]) -> Tensor:
         clock, since = open_actions.clock, open_actions.since
-        rows = len(self.heads.value)
         if clock is None or since is None:
-            begun = torch.full((rows,), self.n_items, device=self.heads.value.device)
-        else:
-            begun = torch.searchsorted(since[1:], clock, right=True)
-        return self.scores().without(open_actions.excluded), self.table.centred, begun
+            return torch.full((len(self.heads.value),), self.n_items, device=self.heads.value.device)
+        return torch.searchsorted(since[1:], clock, right=True)
 
     def _behaviour_inside(self, open_actions: OpenActions[Tensor], support: float) -> Scores | None:
         """Logits of the behaviour head of what is not excluded; None without a support or such a head."""
@@ -211,7 +217,7 @@ class CatalogueValues:
     def _pick(self, columns: slice) -> Tensor:
         """Ones at the bias columns that a score uses, [B, all heads]."""
         value = self.heads.value
-        out = value.new_zeros(len(value), self.table.centred.shape[1] - self.dim)
+        out = value.new_zeros(len(value), self.table.shape[1] - self.dim)
         out[:, columns] = 1
         return out
 
@@ -227,7 +233,7 @@ class CatalogueValues:
         """
         heads, items = self.heads, self.n_items
         gram = self.table.centred.T @ self.table.centred / items
-        biases = torch.eye(self.n_heads, self.table.centred.shape[1] - self.dim, device=offset.device).expand(len(offset), -1, -1)
+        biases = torch.eye(self.n_heads, self.table.shape[1] - self.dim, device=offset.device).expand(len(offset), -1, -1)
         direction = torch.cat([heads.direction, biases], dim=2)
         linear = ((direction @ gram) * direction).sum(2)
         of_window = torch.bmm(direction, self.table.centred[heads.history].transpose(1, 2))  # x of the window's items, [B, H, L]

@@ -92,7 +92,7 @@ class ImplicitValues:
         if isinstance(heads, Tensor):
             place = (actions - 1).clamp(min=0)[:, None, None].expand(-1, count, 1)
             return heads[:, :, :, 0].gather(2, place)[:, :, 0], fractions
-        row = cast(ItemTable, self.table).centred.index_select(0, actions)
+        row = cast(ItemTable, self.table).rows(actions)
         dim = heads.direction.shape[2]
         linear = torch.bmm(heads.direction, row[:, :dim, None])[:, :, 0] + row[:, dim, None] + heads.value
         return linear + repeat_bonus(heads.repeat, heads.history, actions[:, None])[:, 0], fractions
