@@ -35,6 +35,7 @@ LIBRARIES = (
     "pytest",
     "numpy",
     "torch",
+    "torch._dynamo",  # an optimiser imports it: a second
     "polars",
     "msgspec",
     "safetensors.torch",
@@ -117,17 +118,14 @@ def chosen(mutations: Sequence[Mutation], only: str | None) -> list[Mutation]:
     return [m for m in mutations if any(fnmatch.fnmatchcase(text, pattern) for text in (m.path, m.was, m.now))]
 
 
-def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path, keep: bool) -> int:
-    """Runs in a forked child and does not return: pytest on `tests` with `source` as the place of qurate.
-
-    `keep`: bytecode is written, for the children that come after; none of a changed file may be.
-    """
+def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
+    """Runs in a forked child and does not return: pytest on `tests` with `source` as the place of qurate."""
     os.setsid()  # so that what the tests start can be ended with them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    sys.dont_write_bytecode = not keep
+    sys.dont_write_bytecode = False  # below `sys.pycache_prefix`, for the children that come after
     os.environ |= {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(sys.pycache_prefix)}
     os.chdir(root)
     sys.path.insert(0, str(source))
@@ -149,12 +147,12 @@ def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path, keep: b
         os._exit(code)
 
 
-def forked(source: Path, tests: Sequence[str], root: Path, log: Path, keep: bool = False) -> int:
+def forked(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
     """The process id of a child that runs the tests."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        run_tests(source, tests, root, log, keep)
+        run_tests(source, tests, root, log)
     return child
 
 
@@ -256,7 +254,7 @@ def baseline(mutations: Sequence[Mutation], workers: int, root: Path = ROOT) -> 
     with tempfile.TemporaryDirectory(prefix="qurate-mutants-") as folder:
         copies = [Copy(Path(folder) / str(i), root) for i in range(workers)]
         shares = [tests[i::workers] for i in range(workers)]
-        running = [(copy, forked(copy.folder, share, root, copy.log, keep=True)) for copy, share in zip(copies, shares) if share]
+        running = [(copy, forked(copy.folder, share, root, copy.log)) for copy, share in zip(copies, shares) if share]
         codes = [(copy, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])) for copy, pid in running]
         return "\n".join(copy.output() or f"exit code {code}" for copy, code in codes if code != 0)
 

@@ -135,7 +135,7 @@ def test_the_support_in_a_world_is_checked_too() -> None:
         train(env="toy_chain", algorithm="c51", steps=1_280, v_max=1.0, hidden=8, embedding_dim=4, window=4)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_cart_pole_is_learnt_without_options(tmp_path: Path, capsys: Capture) -> None:
     """A floor far below what it reaches (500); one core needs about a minute."""
     assert run(capsys, "train", "--env", "CartPole-v1", "-o", str(tmp_path / "m"), "--steps", "40000", "--quiet")[0] == 0
