@@ -3,6 +3,8 @@ PYTHON ?= python3
 QURATE_DATA ?= ../shared/data
 WORKERS ?= 2
 export QURATE_DATA
+# bytecode of the package and the tests is kept: without it each of some hundred processes would compile them anew
+export PYTHONDONTWRITEBYTECODE :=
 export OMP_NUM_THREADS ?= 1
 
 VENV := .venv
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: setup demo test check bench mutants services results proof clean
+.PHONY: setup demo test studies check bench mutants services results proof clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core ## install qurate into .venv
@@ -21,12 +23,15 @@ demo: $(VENV)/.core ## simulate a shop, learn from its log, compare with the bas
 test: $(VENV)/.test ## all tests, on reduced slices
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+studies: $(VENV)/.test ## long trainings to exact values and optima, about half an hour
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m study
+
 check: $(VENV)/.test ## style, types, layers and the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not study"
 
 mutants: $(VENV)/.test ## single-line faults that the tests must notice (benchmarks/mutations)
 	$(BIN)/python benchmarks/mutants.py -j $(WORKERS)

@@ -6,13 +6,18 @@ survives where all pass. The command exits with 1 where a fault survives, a text
 verdict (they could not be collected, say), or fail without any fault.
 
 Each fault runs in a process forked after the libraries were imported but before qurate was, so that the changed file is
-loaded and a second or two of imports is saved.
+loaded and a second or two of imports is saved. Bytecode of everything else is kept, in the copy's folder: to compile the package
+and to rewrite the tests' assertions would take as long again.
 """
 
 import argparse
+import compileall
 import contextlib
 import fnmatch
+import gc
 import importlib
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import signal
@@ -30,6 +35,7 @@ LIBRARIES = (
     "pytest",
     "numpy",
     "torch",
+    "torch._dynamo",  # an optimiser imports it: a second
     "polars",
     "msgspec",
     "safetensors.torch",
@@ -119,8 +125,8 @@ def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    sys.dont_write_bytecode = True  # the tests' folder stays as it is, and no stale code of a changed file is kept
-    os.environ |= {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = False  # below `sys.pycache_prefix`, for the children that come after
+    os.environ |= {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(sys.pycache_prefix)}
     os.chdir(root)
     sys.path.insert(0, str(source))
     code = 3
@@ -131,7 +137,8 @@ def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
 
         if not Path(qurate.__file__).is_relative_to(source):
             raise RuntimeError(f"qurate came from {qurate.__file__}, not from {source}")
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(root), *tests]))
+        without = [word for name in ("cacheprovider", "xdist", "unraisableexception") for word in ("-p", f"no:{name}")]
+        code = int(pytest.main(["-x", "-q", *without, "--rootdir", str(root), *tests]))
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     finally:
@@ -160,6 +167,7 @@ class Copy:
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.root = folder / "src", root
         shutil.copytree(root / "src" / "qurate", self.folder / "qurate")
+        compileall.compile_dir(self.folder, quiet=1)
         self.log = folder / "log"
         self.changed: str | None = None
 
@@ -170,22 +178,22 @@ class Copy:
     def change(self, mutation: Mutation | None) -> int:
         """Undoes the last change and makes this one; returns the line of the change (0 for none)."""
         if self.changed is not None:
-            shutil.copy2(self.root / "src" / "qurate" / self.changed, self.folder / "qurate" / self.changed)
-            self._forget_bytecode(self.changed)
+            self._write(self.changed, (self.root / "src" / "qurate" / self.changed).read_text("utf-8"))
+            compileall.compile_file(self.folder / "qurate" / self.changed, quiet=1)
             self.changed = None
         if mutation is None:
             return 0
         original = (self.root / "src" / "qurate" / mutation.path).read_text("utf-8")
         changed = mutation.apply(original)
-        (self.folder / "qurate" / mutation.path).write_text(changed, "utf-8")
-        self._forget_bytecode(mutation.path)
+        self._write(mutation.path, changed)
         self.changed = mutation.path
         return 1 + original[: mutation.position(original)].count("\n")
 
-    def _forget_bytecode(self, path: str) -> None:
+    def _write(self, path: str, text: str) -> None:
+        """Bytecode goes by a file's size and the second in which it was written: two faults may agree in both."""
         file = self.folder / "qurate" / path
-        for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
-            compiled.unlink()
+        file.write_text(text, "utf-8")
+        Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -238,16 +246,17 @@ def _ended(pid: int, seconds: float) -> tuple[bool, int | None]:
     return True, os.waitstatus_to_exitcode(status) if ended else None
 
 
-def baseline(mutations: Sequence[Mutation], root: Path = ROOT) -> str:
+def baseline(mutations: Sequence[Mutation], workers: int, root: Path = ROOT) -> str:
     """Runs all covering tests without a fault: "" where they pass, else their output. A test that fails anyway notices nothing."""
     tests = list(dict.fromkeys(test for m in mutations for test in m.tests))
     files = {test for test in tests if "::" not in test}
     tests = [test for test in tests if "::" not in test or test.split("::")[0] not in files]
     with tempfile.TemporaryDirectory(prefix="qurate-mutants-") as folder:
-        copy = Copy(Path(folder), root)
-        pid = forked(copy.folder, tests, root, copy.log)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return "" if code == 0 else copy.output() or f"exit code {code}"
+        copies = [Copy(Path(folder) / str(i), root) for i in range(workers)]
+        shares = [tests[i::workers] for i in range(workers)]
+        running = [(copy, forked(copy.folder, share, root, copy.log)) for copy, share in zip(copies, shares) if share]
+        codes = [(copy, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])) for copy, pid in running]
+        return "\n".join(copy.output() or f"exit code {code}" for copy, code in codes if code != 0)
 
 
 def report(results: Sequence[Verdict], say: Callable[[str], object] = print) -> int:
@@ -277,8 +286,19 @@ def main() -> int:
     mutations = chosen(read_tables(root / TABLES), args.only)
     for library in LIBRARIES if root == ROOT else LIBRARIES[:1]:
         importlib.import_module(library)
+    for plugin in importlib.metadata.entry_points(group="pytest11"):
+        plugin.load()
+    gc.freeze()  # what was imported is not looked through again by every child
     begin = time.monotonic()
-    if not args.no_baseline and (failed := baseline(mutations, root)):
+    with tempfile.TemporaryDirectory(prefix="qurate-compiled-") as compiled:
+        sys.pycache_prefix = compiled
+        code = judge(mutations, args, root)
+    print(f"{time.monotonic() - begin:.0f} s")
+    return code
+
+
+def judge(mutations: Sequence[Mutation], args: argparse.Namespace, root: Path) -> int:
+    if not args.no_baseline and (failed := baseline(mutations, args.workers, root)):
         print("The tests fail without any fault:\n" + "\n".join(failed.splitlines()[-30:]), file=sys.stderr)
         return 1
     results = []
@@ -286,9 +306,7 @@ def main() -> int:
         results.append(v)
         if args.verbose or v.outcome != KILLED:
             print(f"{v.outcome:10} {v.seconds:5.1f} s  {v.mutation.path}:{v.line}  {v.mutation.now.strip()[:90]}", flush=True)
-    code = report(results)
-    print(f"{time.monotonic() - begin:.0f} s")
-    return code
+    return report(results)
 
 
 if __name__ == "__main__":

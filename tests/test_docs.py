@@ -1,19 +1,25 @@
 """The documents: commands in blocks marked `bash run` are run; links, names and both READMEs must agree."""
 
+import contextlib
+import functools
 import itertools
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from qurate.algorithms.table import ALGORITHMS
-from qurate.cli.app import app
+from qurate.cli.app import app, main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if p.is_file()]
+READMES = sorted(ROOT.glob("README*.md"))
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -22,9 +28,9 @@ def blocks(page: Path) -> list[tuple[list[str], str]]:
     return [(match[1].split(), match[2]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
-def runnable() -> list[object]:
+def runnable(pages: list[Path]) -> list[object]:
     cases: dict[str, object] = {}
-    for page in PAGES:
+    for page in pages:
         for words, text in blocks(page):
             if words[:2] == ["bash", "run"]:  # both READMEs show the same commands: they run once
                 marks = [pytest.mark.slow] if "slow" in words else []
@@ -32,8 +38,8 @@ def runnable() -> list[object]:
     return list(cases.values())
 
 
-@pytest.mark.parametrize("commands", runnable())
-def test_commands_in_the_documents_run(commands: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("commands", runnable(READMES))
+def test_commands_in_the_readmes_run_in_a_shell(commands: str, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
@@ -47,8 +53,41 @@ def test_commands_in_the_documents_run(commands: str, tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def type_in(folder: Path, lines: Sequence[str]) -> None:
+    """Runs lines of the form `qurate COMMAND ...` in this process: each process of its own would import for two seconds."""
+    with contextlib.chdir(folder):
+        for line in lines:
+            name, *arguments = shlex.split(line)
+            assert name == "qurate" and not set(line) & set("|&;<>$*\\"), f"needs a shell: {line}"
+            assert main(arguments) == 0, line
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
+    """A folder where these lines have run; many pages begin with the same log and dataset, which are made once."""
+
+    @functools.cache
+    def make(lines: tuple[str, ...]) -> Path:
+        folder = tmp_path_factory.mktemp("docs")
+        type_in(folder, lines)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("commands", runnable([page for page in PAGES if page not in READMES]))
+def test_commands_in_the_documents_run(
+    commands: str, tmp_path: Path, prepared: Callable[[tuple[str, ...]], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = commands.strip().splitlines()
+    first = tuple(itertools.takewhile(lambda line: line.split()[1] in ("simulate", "ingest"), lines))
+    shutil.copytree(prepared(first), tmp_path, dirs_exist_ok=True)
+    type_in(tmp_path, lines[len(first) :])
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_both_readmes_show_the_same_commands_and_sections() -> None:
-    english, chinese = ROOT / "README.md", ROOT / "README.zh-CN.md"
+    english, chinese = READMES
     assert blocks(english) == blocks(chinese)
     sections = [page.read_text(encoding="utf-8").count("\n## ") for page in (english, chinese)]
     assert sections[0] == sections[1]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -11,19 +12,28 @@ import pytest
 from scripts import load_script
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "closed_loop.py"
-LANES, ROUNDS = 100, 55
+
+
+@pytest.mark.study
+def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
+    """The slice: 5,500 decisions over HTTP. The lift is paired over 5 seeds of 300 fresh customers each."""
+    found = load_script(EXAMPLE).closed_loop(tmp_path, 100, 55, updates=300, customers=300)
+    assert found["lift_ci"][0] > 0, found
+    check_what_was_written(tmp_path, found["log"], 100, 55)
 
 
 @pytest.mark.slow
-def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
-    """The slice: 5,500 decisions over HTTP. The lift is paired over 5 seeds of 300 fresh customers each."""
-    found = load_script(EXAMPLE).closed_loop(tmp_path, LANES, ROUNDS, updates=300, customers=300)
-    assert found["lift_ci"][0] > 0, found
-    log = found["log"]
-    assert (log["kind"], log["decisions"], log["items"], log["rejected"]) == ("logged", LANES * ROUNDS, 300, 0)
+def test_what_a_service_writes_trains_the_next_model(tmp_path: Path) -> None:
+    """Too few customers for a lift: every decision and propensity is in the log, and the second model answers."""
+    found = load_script(EXAMPLE).closed_loop(tmp_path, 40, 15, updates=20, seeds=2, customers=10)
+    check_what_was_written(tmp_path, found["log"], 40, 15)
+
+
+def check_what_was_written(tmp_path: Path, log: dict[str, Any], lanes: int, rounds: int) -> None:
+    assert (log["kind"], log["decisions"], log["items"], log["rejected"]) == ("logged", lanes * rounds, 300, 0)
 
     store = apsw.Connection(str(tmp_path / "data" / "events.sqlite"))
-    served = LANES * (ROUNDS + 5)
+    served = lanes * (rounds + 5)
     assert list(store.execute("SELECT count(*), count(DISTINCT decision_id), count(degraded) FROM decisions")) == [(served, served, 0)]
     assert list(store.execute("SELECT count(*) FROM events WHERE decision_id NOT IN (SELECT decision_id FROM decisions)")) == [(0,)]
     told = {round(json.loads(text)[0], 9) for (text,) in store.execute("SELECT DISTINCT propensity FROM decisions")}

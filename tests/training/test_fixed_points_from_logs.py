@@ -1,7 +1,7 @@
 """What each algorithm ends at on the log of a poor policy: its own exact fixed point on the MDP that the log describes."""
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from qurate.environments.value_iteration import evaluate_policy, greedy_policy, 
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.training.train import train
-from qurate.types import TRAIN
 from toy_logs import GAMMA, Array, LoggedMDP, learned, logged_mdp, toy_log
 
 SETTINGS: dict[str, Any] = {
@@ -21,15 +20,27 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 PLAIN: dict[str, Any] = {"aux_weight": 0.0, "support_threshold": 0.0, "form": "single", "n_step": 1}
 """dqn without anything that holds it to the log."""
-UPDATES = 4_000
 POOR = {"toy_chain": (0.6, 0.4), "toy_clickbait": (0.4, 0.4, 0.2), "toy_satiation": (0.2, 0.2, 0.4, 0.2)}
 """What the log's policy shows, whatever the state: bad in each world, but every item now and then."""
 
 
+class Size(NamedTuple):
+    """How much is learned from, for how long, and how near Q must come to its fixed point, as a share of the range."""
+
+    customers: int
+    updates: int
+    settings: dict[str, Any]
+    within: float
+
+
+WHOLE = Size(1_500, 4_000, {}, 0.05)
+SHORT = Size(600, 500, {"batch_size": 128, "target_tau": 0.2, "ema": 0.95, "hidden": 16}, 0.2)
+
+
 @cache
-def covering_log(toy: str) -> Dataset:
+def covering_log(toy: str, customers: int = WHOLE.customers) -> Dataset:
     mdp = TOYS[toy]()
-    return toy_log(mdp, np.tile(POOR[toy], (len(mdp.states), 1)), 1_500, 0)
+    return toy_log(mdp, np.tile(POOR[toy], (len(mdp.states), 1)), customers, 0)
 
 
 @cache
@@ -119,59 +130,67 @@ def of_the_log(toy: str, dataset: Dataset) -> float:
     return float(evaluate_policy(P, R, np.where(shown.sum(1, keepdims=True) > 0, shown, 1 / shown.shape[1]), GAMMA)[mdp.start])
 
 
-def trained(name: str, dataset: Dataset, **given: Any) -> Model:
-    own = {key: value for key, value in SETTINGS.items() if key in setting_names(name)}
-    own["passes"] = UPDATES * SETTINGS["batch_size"] / int((dataset.transitions.split == TRAIN).sum())
-    return train(dataset, algorithm=name, **own | given)
+def trained(name: str, dataset: Dataset, size: Size = WHOLE, **given: Any) -> Model:
+    own = {key: value for key, value in (SETTINGS | size.settings).items() if key in setting_names(name)}
+    return train(dataset, algorithm=name, steps=size.updates, **own | given)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("toy", ["toy_chain", "toy_clickbait"])
+@pytest.mark.parametrize(
+    ("toy", "size"),
+    [
+        pytest.param("toy_chain", SHORT, id="short"),
+        pytest.param("toy_chain", WHOLE, id="toy_chain", marks=pytest.mark.study),
+        pytest.param("toy_clickbait", WHOLE, id="toy_clickbait", marks=pytest.mark.study),
+    ],
+)
 class TestALogThatCoversTheOptimum:
-    def test_bcq(self, toy: str) -> None:
-        log = logged_mdp(covering_log(toy), TOYS[toy]())
-        model = trained("bcq", covering_log(toy), support_threshold=0.2)
-        q = learned(model, covering_log(toy), TOYS[toy](), "q")
-        assert share_of_range(q, supported_optimum(log, 0.2), log) <= 0.05
-        assert value_of(toy, learned(model, covering_log(toy), TOYS[toy](), "q_in_support")) >= 0.95 * optimum(toy)
+    def test_bcq(self, toy: str, size: Size) -> None:
+        data = covering_log(toy, size.customers)
+        log = logged_mdp(data, TOYS[toy]())
+        model = trained("bcq", data, size, support_threshold=0.2)
+        assert share_of_range(learned(model, data, TOYS[toy](), "q"), supported_optimum(log, 0.2), log) <= size.within
+        assert value_of(toy, learned(model, data, TOYS[toy](), "q_in_support")) >= 0.95 * optimum(toy)
 
-    def test_cql(self, toy: str) -> None:
-        log = logged_mdp(covering_log(toy), TOYS[toy]())
-        q = learned(trained("cql", covering_log(toy), cql_alpha=0.1), covering_log(toy), TOYS[toy](), "q")
-        assert share_of_range(q, conservative(log, 0.1), log) <= 0.05
+    def test_cql(self, toy: str, size: Size) -> None:
+        data = covering_log(toy, size.customers)
+        log = logged_mdp(data, TOYS[toy]())
+        q = learned(trained("cql", data, size, cql_alpha=0.1), data, TOYS[toy](), "q")
+        assert share_of_range(q, conservative(log, 0.1), log) <= size.within
         assert value_of(toy, q) >= 0.95 * optimum(toy)
 
-    def test_iql(self, toy: str) -> None:
-        log = logged_mdp(covering_log(toy), TOYS[toy]())
-        model = trained("iql", covering_log(toy), expectile=0.9, inverse_temperature=4.0)
+    def test_iql(self, toy: str, size: Size) -> None:
+        data = covering_log(toy, size.customers)
+        log = logged_mdp(data, TOYS[toy]())
+        model = trained("iql", data, size, expectile=0.9, inverse_temperature=4.0)
         exact, _ = implicit(log, 0.9)
-        assert share_of_range(learned(model, covering_log(toy), TOYS[toy](), "q"), exact, log) <= 0.05
-        policy = learned(model, covering_log(toy), TOYS[toy](), "policy")
-        assert value_of(toy, policy) >= 0.95 * optimum(toy)
+        assert share_of_range(learned(model, data, TOYS[toy](), "q"), exact, log) <= size.within
+        assert value_of(toy, learned(model, data, TOYS[toy](), "policy")) >= 0.95 * optimum(toy)
 
-    def test_sqn(self, toy: str) -> None:
+    def test_sqn(self, toy: str, size: Size) -> None:
         """Its Q is that of double Q-learning, and would do; what it shows is what the log shows most."""
-        log = logged_mdp(covering_log(toy), TOYS[toy]())
-        model = trained("sqn", covering_log(toy))
-        q = learned(model, covering_log(toy), TOYS[toy](), "q")
-        assert share_of_range(q, supported_optimum(log, 0.0), log) <= 0.05
+        data = covering_log(toy, size.customers)
+        log = logged_mdp(data, TOYS[toy]())
+        model = trained("sqn", data, size)
+        q = learned(model, data, TOYS[toy](), "q")
+        assert share_of_range(q, supported_optimum(log, 0.0), log) <= size.within
         assert value_of(toy, q) >= 0.95 * optimum(toy)
-        check_cloned(model, toy, log)
+        check_cloned(model, toy, data, size)
 
-    def test_bc(self, toy: str) -> None:
-        check_cloned(trained("bc", covering_log(toy)), toy, logged_mdp(covering_log(toy), TOYS[toy]()))
+    def test_bc(self, toy: str, size: Size) -> None:
+        data = covering_log(toy, size.customers)
+        check_cloned(trained("bc", data, size), toy, data, size)
 
 
-def check_cloned(model: Model, toy: str, log: LoggedMDP) -> None:
-    logits = learned(model, covering_log(toy), TOYS[toy](), "behaviour")
+def check_cloned(model: Model, toy: str, data: Dataset, size: Size) -> None:
+    log, logits = logged_mdp(data, TOYS[toy]()), learned(model, data, TOYS[toy](), "behaviour")
     pi = np.exp(logits - np.nanmax(logits, 1, keepdims=True))
     pi /= np.nansum(pi, 1, keepdims=True)
     states = log.share.sum(1) > 0.01
-    assert np.abs(pi - log.behaviour)[states].max() <= 0.05
+    assert np.abs(pi - log.behaviour)[states].max() <= size.within
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.timeout(900)
 def test_sixteen_states_are_planned_from_a_log() -> None:
     """toy_satiation: Q misses its fixed point by 17 % of its (small) range, nearly the same for all items; the policy is worth 99 %."""
@@ -180,7 +199,7 @@ def test_sixteen_states_are_planned_from_a_log() -> None:
     assert value_of(toy, ranked) >= 0.95 * optimum(toy) > 1.2 * of_the_log(toy, data)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.timeout(900)
 def test_where_the_log_does_not_cover_the_optimum_the_support_is_kept_and_plain_dqn_promises_too_much() -> None:
     """toy_satiation, the feast never shown to the tired. Promise: the highest Q at the start; then what its policy is worth there."""
@@ -189,12 +208,12 @@ def test_where_the_log_does_not_cover_the_optimum_the_support_is_kept_and_plain_
     log, start = logged_mdp(data, mdp), mdp.start
     today = of_the_log(toy, data)
     rows: dict[str, tuple[float, float]] = {}
-    fewer = {"passes": 1_500 * 256 / int((data.transitions.split == TRAIN).sum())}
+    fewer = WHOLE._replace(updates=1_500)
     for name, by, given in (
         ("dqn", "q", PLAIN), ("bcq", "q_in_support", {"support_threshold": 0.2}), ("cql", "q", {"cql_alpha": 0.1}),
         ("iql", "policy", {"expectile": 0.9, "inverse_temperature": 4.0}),
     ):  # fmt: skip
-        model = trained(name, data, **given, **fewer)
+        model = trained(name, data, fewer, **given)
         q, ranked = learned(model, data, mdp, "q"), learned(model, data, mdp, by)
         shown = np.nanargmax(ranked, 1)
         rows[name] = float(q[start, shown[start]]), value_of(toy, ranked)

@@ -29,7 +29,7 @@ def written(**settings: Any) -> list[str]:
     return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_game_is_learned_from_its_frames() -> None:
     """At random a third of the balls is caught: a mean return of about -0.35."""
     model = train(env=catch, steps=12_000, seed=0, **SMALL)

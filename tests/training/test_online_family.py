@@ -40,6 +40,8 @@ def test_in_a_world_of_items(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert [(i.item_id, i.score) for i in first.items] == [(i.item_id, i.score) for i in again.items] and len(first.items) == 2
     assert [i.propensity for i in first.items] == [1.0, 1.0], "greedy, by the means of noisy layers"
     assert first.items == whole.recommend(history=history, k=2).items, "the same answer each time"
+    if name not in ("noisy_dqn", "iqn"):  # noise and drawn fractions are what a comparison could leave on
+        return
     command = ["compare", str(tmp_path / "m"), "random", "--env", "toy_chain", "--seeds", "2", "--json", "--quiet"]
     assert cli.main(command) == 0
     table = json.loads(capsys.readouterr().out)

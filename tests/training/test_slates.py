@@ -155,7 +155,7 @@ def solved(gamma: float) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
     return q, [slates[a] for a in value.argmax(1)]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_values_of_a_small_world_are_found() -> None:
     """Every choice's value within 5 % of the range, and the best slate in both moods; the myopic slate is another one."""
     q, slates = solved(0.9)
