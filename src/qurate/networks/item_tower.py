@@ -62,7 +62,8 @@ class TouchedTable:
         """See `ItemTable`."""
         each, places = torch.unique(items, return_inverse=True)  # a gradient for each row once
         rows = (self._own(each) - self.searched.mean) * (each > 0)[:, None]
-        return rows.index_select(0, places.flatten()).view(*items.shape, -1)
+        out: Tensor = rows.index_select(0, places.flatten()).view(*items.shape, -1)
+        return out
 
     def of_window(self, state: Any) -> tuple[Tensor, Any]:
         """See `ItemTable`; only the items that stand in a window are looked up, each once."""

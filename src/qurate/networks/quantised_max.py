@@ -112,7 +112,7 @@ class QuantisedRows:
         rows = self.rows.view(-1, GROUP * direction.shape[1])
         parts = [
             rows.index_select(0, some).view(-1, GROUP, direction.shape[1]).mul_(towards[:, None]).sum(2)
-            for some, towards in zip(group.split(CACHED), direction.split(CACHED))
+            for some, towards in zip(torch.split(group, CACHED), torch.split(direction, CACHED))
         ]
         return torch.cat(parts) if parts else direction.new_zeros(0, GROUP)
 
