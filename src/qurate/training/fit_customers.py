@@ -44,10 +44,9 @@ log = logging.getLogger(__name__)
 
 LEAST_DECISIONS = 10 * LEAST_HELD_OUT
 """Decisions of a log from which customers can be fitted: a tenth of them is held out twice, for stopping and for the report."""
-LEAVES: dict[str, Any] = {"form": "linear_later", "window": 20, "embedding_dim": 16, "hidden": 64, "passes": 20.0}
+LEAVES: dict[str, Any] = {"form": "linear_later", "window": 20, "embedding_dim": 16, "hidden": 64, "passes": 10.0}
 PATIENCE = 6
 """Looks at held-out events without a better one before the training stops."""
-BUDGET_S = 240.0
 QUANTILES = 65
 SHOWN = "shown"
 
@@ -63,13 +62,13 @@ class Fit:
 
 
 def fit_customers(
-    dataset: Dataset, *, seed: int = 0, budget: float = BUDGET_S, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset, *, seed: int = 0, budget: float | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Fit:
     """Fits customers to a dataset.
 
     Args:
         seed: of the first weights and the batches.
-        budget: seconds for the event models.
+        budget: seconds after which the event models stop; None: they stop when held-out events are not predicted better, or after 10 passes.
         progress: called with (updates done, updates at most).
 
     Raises:
@@ -140,7 +139,7 @@ def _require_enough(dataset: Dataset) -> None:
 
 
 def _event_network(
-    data: Dataset, store: Store, settings: Settings, train: IntArray, valid: IntArray, *, seed: int, budget: float,
+    data: Dataset, store: Store, settings: Settings, train: IntArray, valid: IntArray, *, seed: int, budget: float | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[EventNetwork, dict[str, Any]]:  # fmt: skip
     """The event models that predict held-out events best."""
@@ -153,21 +152,21 @@ def _event_network(
     set_shape(network, reward)
     learner = Learner(network, event_models, settings.learning, seed=seed)
     sampler, rng, began = LogSampler(data.transitions), np.random.default_rng(seed), time.monotonic()
-    sampler.index = train[train_known(data, train)]
+    sampler.index = train[known_items(data, train)]
     per_pass = max(1, len(sampler.index) // settings.learning.batch_size)
-    checks = Checks(learner, store, valid[train_known(data, valid)], per_pass, seed)
+    checks = Checks(learner, store, valid[known_items(data, valid)], per_pass, seed)
     most = int(settings.learning.passes * per_pass)
     for step in _stopping(checks.watch(train_from_log(learner, store, sampler, rng, settings)), checks):
         if progress is not None and step.steps % 100 == 0:
             progress(step.steps, most)
-        if step.steps >= most or time.monotonic() - began > budget:
+        if step.steps >= most or (budget is not None and time.monotonic() - began > budget):
             break
     figures = {"updates": learner.updates, "kept_after": checks.updates, "held_out_loss": checks.loss,
                "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
     return checks.network(), {"response": figures}
 
 
-def train_known(data: Dataset, rows: IntArray) -> NDArray[np.bool_]:
+def known_items(data: Dataset, rows: IntArray) -> NDArray[np.bool_]:
     """Which transitions are of items of the customers' catalogue."""
     return data.transitions.action[rows] < len(data.item_features)
 
@@ -188,7 +187,7 @@ def _scaled(arrays: dict[str, NDArray[Any]], data: Dataset, reward: FloatArray, 
     out: dict[str, NDArray[Any]] = {
         "order": order, "slope": np.ones(n), "shift": np.zeros(n), "pair": np.zeros((n, n)),
     }  # fmt: skip
-    rows = rows[train_known(data, rows)]
+    rows = rows[known_items(data, rows)]
     logits, _ = response_of_rows(Response(arrays | out), data, rows, window)
     happened = (reward[rows] != 0).astype(np.float64)
     for place, event in enumerate(order):
@@ -208,7 +207,7 @@ def _residuals(
     arrays: dict[str, NDArray[Any]], data: Dataset, reward: FloatArray, rows: IntArray, window: int
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """How amounts scatter about what is expected, in units of `spread`, as quantiles [R, Q]; and their limits [R, 2]."""
-    rows = rows[train_known(data, rows)]
+    rows = rows[known_items(data, rows)]
     some = rows if len(rows) <= 20_000 else rows[np.random.default_rng(0).permutation(len(rows))[:20_000]]
     _, sizes = response_of_rows(Response(arrays), data, some, window)
     n = reward.shape[1]

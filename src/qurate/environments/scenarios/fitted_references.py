@@ -6,7 +6,7 @@ customers for every item of a catalogue that may have thousands.
 
 import numpy as np
 
-from qurate.environments.customer_response import Wide
+from qurate.environments.customer_response import Response, Seen, Wide
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.references import LatentPolicy
 from qurate.environments.scenarios.fitted import FittedCustomers
@@ -27,12 +27,15 @@ def true_myopic(engine: BatchedEngine) -> LatentPolicy:
 
 def expected_rewards(world: FittedCustomers) -> FloatArray:
     """Expected weighted reward of each item for each customer now, float32 [B, N]; amounts beyond the log's limits are not cut."""
-    seen, response = world.seen(), world.response
-    weights = world.event_weights()
-    rows = max(1, CELLS // max(len(world.item_ids), 1))
-    parts: list[Wide] = []
-    for first in range(0, world.n, rows):
-        part = response.heads(type(seen)(*(array[first : first + rows] for array in seen)))
-        logits, sizes = response.raw_of_all(part)
+    return expected_of(world.response, world.seen(), world.event_weights(), len(world.item_ids))
+
+
+def expected_of(response: Response, seen: Seen, weights: Wide, n_items: int) -> FloatArray:
+    """The same of any customers that the response model sees; `weights` [R] are rewards per unit of each event's amount."""
+    rows = max(1, CELLS // max(n_items, 1))
+    parts = [np.zeros((0, n_items))]
+    for first in range(0, len(seen.items), rows):
+        part = Seen(*(array[first : first + rows] for array in seen))
+        logits, sizes = response.raw_of_all(response.heads(part))
         parts.append(response.expected(logits, sizes) @ weights)
     return np.concatenate(parts).astype(np.float32)
