@@ -21,7 +21,8 @@ def customers(
     output: Annotated[Path, typer.Option("--output", "-o", help="the directory of the customers")],
     *,
     truth: Annotated[
-        str | None, typer.Option("--truth", metavar="ENV", help="the world that wrote the log, where it is known: policies are compared in both")
+        str | None,
+        typer.Option("--truth", metavar="ENV", help="the world that wrote the log, where it is known: policies are compared in both"),
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="stop fitting after this time, such as 5m")] = None,
     force: Force = False,

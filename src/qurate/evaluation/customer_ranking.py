@@ -5,7 +5,7 @@ decision that agrees with it. With the logged propensity b and the policy's prob
 
     v = sum_t (pi_t / b_t) r_t / sum_t (pi_t / b_t)             self-normalised importance sampling (Swaminathan and Joachims 2015)
 
-is set beside the mean over the same decisions of sum_a pi(a) E[r | s, a] under the learned customers. Both are rewards of a single decision.
+is set beside the mean over the same decisions of sum_a pi(a) E[r | s, a] under the learned customers: rewards of a single decision.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ def _value(name: str, weight: Floats, own: Floats, reward: FloatArray, user: NDA
     if not weight.any():
         return {"name": name, "log": None, "ci": [None, None], "customers": float(own.mean()), "effective": 0.0}
     n = int(user.max()) + 1
-    sums, counts = np.bincount(user, weight * reward, n), np.bincount(user, weight, n)
+    sums, counts = (np.bincount(user, of, n).astype(np.float64) for of in (weight * reward, weight))
     estimate = percentile(float((weight * reward).sum() / weight.sum()), user_bootstrap(sums[None, None], counts[None])[:, 0])
     effective = float(weight.sum() ** 2 / (weight**2).sum())
     return {"name": name, "log": estimate.mean, "ci": estimate.ci(), "customers": float(own.mean()), "effective": effective}

@@ -116,6 +116,6 @@ def clustered_mean(values: Floats, user: NDArray[np.int64]) -> dict[str, Any]:
     """`{"mean", "ci"}` of values [T], bootstrapped over users."""
     _, group = np.unique(user, return_inverse=True)
     n = int(group.max()) + 1
-    sums, counts = np.bincount(group, values, n), np.bincount(group, minlength=n).astype(np.float64)
+    sums, counts = (np.bincount(group, of, n).astype(np.float64) for of in (values, np.ones(len(values))))
     draws = user_bootstrap(sums[None, None], counts[None])[:, 0]
     return percentile(float(values.mean()), draws).to_dict()

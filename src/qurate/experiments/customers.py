@@ -129,7 +129,9 @@ def _visits(fit: Fit) -> dict[str, Any]:
         if not known.any() or (name == "return" and not fit.customers.facts.returns):
             continue
         y = label[known].astype(np.float64)
-        out[name] = binary_figures(chance(visits.x[known], arrays[name]), y, float(fit.customers.facts.figures[name]["rate"]), t.user[known])
+        out[name] = binary_figures(
+            chance(visits.x[known], arrays[name]), y, float(fit.customers.facts.figures[name]["rate"]), t.user[known]
+        )
     return out
 
 
@@ -204,11 +206,11 @@ def _notes(dataset: Dataset, fit: Fit) -> list[str]:
         )
     if dataset.kind == "exposure":
         notes.append(
-            "The log shows what its own policy picked for each customer: for other items the response is an extrapolation that nothing here checks."
+            "The log shows what its own policy picked for each customer: for other items the response is an extrapolation that nothing "
+            "here checks."
         )
     if len(fit.data.transitions.state) != len(fit.data.transitions.user):
         notes.append("The log shows lists: each item of a list is a decision here, and at most one item of a slate is chosen.")
     if not fit.data.user_features.shape[1]:
         notes.append("Nothing is known of users beside their events: all customers begin alike.")
     return notes
-

@@ -40,7 +40,7 @@ def export_arrays(network: EventNetwork, shown: NDArray[np.integer]) -> dict[str
         "direction": heads.direction.weight, "direction_bias": heads.direction.bias,
     }  # fmt: skip
     buffers = {name: network.get_buffer(name) for name in ("chain", "amount", "spread")}
-    return {name: tensor.detach().numpy().copy() for name, tensor in (tensors | buffers).items()}  # type: ignore[operator]
+    return {name: tensor.detach().numpy().copy() for name, tensor in (tensors | buffers).items()}
 
 
 def seen_of(data: Dataset, states: IntArray, window: int) -> Seen:

@@ -1,10 +1,11 @@
 """When customers leave and whether they return, from a log: logistic models of what just happened and of what is remembered of it.
 
-A visit ends with its last decision. Whether a customer comes back is known where they did, or where the log goes on for long
-enough without them: `HORIZON` of the pauses that were seen are shorter than that; later returns count as none.
+A visit ends with its last decision. Whether a customer comes back is known of visits after which the log goes on for long enough:
+`HORIZON` of the pauses that were seen are shorter than that; later returns count as none.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,9 @@ def visits_of(dataset: Dataset, happened: NDArray[np.bool_], vectors: Wide) -> V
     silent = limit - t.clock
     over = silent > SESSION_GAP_US
     ended = np.where(following, ~same_visit, np.where(over, 1, NOT_KNOWN)).astype(np.int8)
-    horizon = _horizon(wait[following & ~same_visit])
+    horizon = _horizon(wait[following & ~same_visit & (t.split == TRAIN)])
     back = following & (wait <= horizon)
-    returned = np.where(ended != 1, NOT_KNOWN, np.where(back, 1, np.where(silent * 1e-6 > horizon, 0, NOT_KNOWN))).astype(np.int8)
+    returned = np.where((ended == 1) & (silent * 1e-6 > horizon), back, NOT_KNOWN).astype(np.int8)
     return Visits(ended, returned, wait, _features(dataset, happened.astype(np.float64), shown))
 
 
@@ -107,7 +108,8 @@ def _limits(dataset: Dataset) -> IntArray:
     if first < cut:
         return np.full(len(t.clock), end)
     later = t.clock[t.split > VALID].min(initial=end)
-    return np.select([t.split == TRAIN, t.split == VALID], [first, max(later, first)], end).astype(np.int64)
+    limits: IntArray = np.select([t.split == TRAIN, t.split == VALID], [first, max(later, first)], end).astype(np.int64)
+    return limits
 
 
 def _horizon(pauses: FloatArray) -> float:
@@ -124,7 +126,7 @@ def _features(dataset: Dataset, happened: Wide, shown: Wide) -> Wide:
     memory = (1 - MEMORY) * new
     order = np.argsort(place, kind="stable")
     bounds = np.searchsorted(place[order], np.arange(1, int(place.max()) + 2))
-    for begin, stop in zip(bounds[:-1], bounds[1:]):  # the decisions that are their customer's second, third, ...
+    for begin, stop in pairwise(bounds):  # the decisions that are their customer's second, third, ...
         rows = order[begin:stop]
         memory[rows] += MEMORY * memory[rows - 1]
     return summary(happened, memory, of_visit + 1, place + 1, dataset.user_features[t.user])
@@ -133,7 +135,8 @@ def _features(dataset: Dataset, happened: Wide, shown: Wide) -> Wide:
 def _place(first: NDArray[np.bool_]) -> IntArray:
     """[D] how many decisions of the same group came before."""
     at = np.arange(len(first))
-    return at - np.maximum.accumulate(np.where(first, at, 0))
+    out: IntArray = at - np.maximum.accumulate(np.where(first, at, 0))
+    return out
 
 
 def _events(dataset: Dataset, visits: Visits) -> int:

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import qurate
 from qurate.algorithms.event_models import event_models
-from qurate.environments.customer_response import Response, Wide
+from qurate.environments.customer_response import Response
 from qurate.environments.customers import Customers, Facts
 from qurate.environments.scenarios.fitted import MOST_EVENTS
 from qurate.errors import Code, UserError
@@ -36,7 +35,7 @@ from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
 from qurate.settings import replace as with_leaves
 from qurate.training.customer_export import export_arrays, response_of_rows
-from qurate.training.customer_visits import LEAST_OF_EACH, NOT_KNOWN, Visits, fit_visits, logistic, visits_of
+from qurate.training.customer_visits import LEAST_OF_EACH, Visits, fit_visits, logistic, visits_of
 from qurate.training.later_from_log import LEAST_HELD_OUT, Checks, set_shape
 from qurate.types import TRAIN, VALID, FloatArray, IntArray
 
@@ -68,7 +67,8 @@ def fit_customers(
 
     Args:
         seed: of the first weights and the batches.
-        budget: seconds after which the event models stop; None: they stop when held-out events are not predicted better, or after 10 passes.
+        budget: seconds after which the event models stop; None: they stop when held-out events are predicted no better, or after 10
+            passes.
         progress: called with (updates done, updates at most).
 
     Raises:
@@ -121,9 +121,11 @@ def own_events(dataset: Dataset) -> tuple[Dataset, list[int]]:
         value=arrays.value[keep], user_start=before[arrays.user_start],
     )  # fmt: skip
     t = dataset.transitions
-    clock = t.clock if dataset.kind != "organic" else arrays.time[np.minimum(t.history_end, len(arrays.time) - 1)]  # of what was chosen
+    chosen = np.minimum(t.history_end, len(arrays.time) - 1)  # the row of what was chosen, where that is all a log says
+    clock = arrays.time[chosen] if dataset.kind == "organic" else t.clock
     data = replace(
-        dataset, arrays=own, transitions=replace(t, history_end=before[t.history_end], clock=clock), item_features=dataset.item_features[: n + 1],
+        dataset, arrays=own, transitions=replace(t, history_end=before[t.history_end], clock=clock),
+        item_features=dataset.item_features[: n + 1],
         vocabulary=Vocabulary(dataset.vocabulary.items[:n], tuple(kept)), row_visit=dataset.row_visit[keep], items=dataset.items.head(n),
     )  # fmt: skip
     return data, events

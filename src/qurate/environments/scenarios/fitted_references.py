@@ -35,7 +35,7 @@ def expected_of(response: Response, seen: Seen, weights: Wide, n_items: int) -> 
     rows = max(1, CELLS // max(n_items, 1))
     parts = [np.zeros((0, n_items))]
     for first in range(0, len(seen.items), rows):
-        part = Seen(*(array[first : first + rows] for array in seen))
+        part = Seen._make(array[first : first + rows] for array in seen)
         logits, sizes = response.raw_of_all(response.heads(part))
         parts.append(response.expected(logits, sizes) @ weights)
     return np.concatenate(parts).astype(np.float32)
