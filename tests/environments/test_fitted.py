@@ -51,6 +51,18 @@ def test_slope_and_shift_scale_the_logits() -> None:
     near(engine.step(np.full(N, 0)).components[:, 0].mean(), sigmoid(2 * LOGITS[1, 0] + 0.3))
 
 
+def test_how_likely_an_event_was_is_taken_from_what_its_happening_says() -> None:
+    told = np.zeros((3, 3))
+    told[2, 0] = 1.2
+    engine = engine_of(told=told)
+    engine.reset(0, N)
+    components = engine.step(np.full(N, 1)).components
+    click, like = components[:, 0] > 0, components[:, 2] > 0
+    likely = LOGITS[2, 2] - 1.2 * sigmoid(LOGITS[2, 0])
+    near(like[click].mean(), sigmoid(likely + 1.5), int(click.sum()))
+    near(like[~click].mean(), sigmoid(likely), int((~click).sum()))
+
+
 def test_amounts_are_the_mean_and_a_quantile_of_what_is_left_within_limits() -> None:
     engine = engine_of()
     engine.reset(0, N)

@@ -62,7 +62,8 @@ def print_customers(result: dict[str, Any]) -> None:
     rows = [_row(name, entry) for name, entry in {**result["events"], **result["visits"]}.items()]
     table(columns, rows, "on held-out decisions")
     for name, entry in result["amounts"].items():
-        print(f"{name}: root mean squared error {number(entry['customers'])}, that of the mean {number(entry['mean'])}")
+        print(f"{name}: root mean squared error {number(entry['customers'])}, of the mean {number(entry['mean'])}, "
+              f"of each item's mean {number(entry['per_item'])}")  # fmt: skip
     ranking = result["ranking"]
     if "refused" in ranking:
         print(ranking["refused"])

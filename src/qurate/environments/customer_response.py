@@ -8,9 +8,10 @@ With z(s) two layers over sums of the history's item vectors, each item a and ev
 
 and an event happens, after all events before it in the order of the log (its parents) happened, with probability
 
-    P(i | s, a, what happened before) = sigmoid(slope_i l_i + shift_i + sum_j pair_ij happened_j)
+    P(i | s, a, what happened before) = sigmoid(slope_i l_i + shift_i + sum_j (pair_ij happened_j - told_ij q_j))
 
-Slope, shift and pair are Platt's scaling (1999) on held-out decisions, with the events that are decided before i. Sums are in
+where q_j is the network's own probability of event j, decided before i: that it was likely says less than that it happened. Slope,
+shift, pair and told are Platt's scaling (1999) with such terms, on held-out decisions. Sums are in
 float64: the probability that a response depends on how many customers are simulated at once is below 1e-12 a number drawn.
 """
 
@@ -54,7 +55,7 @@ class Response:
 
     Args:
         arrays: of the fit, by name: the network's weights and `chain`, `amount`, `spread`, `order`,
-            `slope`, `shift`, `pair`.
+            `slope`, `shift`, `pair`, `told`.
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -65,7 +66,7 @@ class Response:
         self.layers = [(wide[f"layer{i}"], wide[f"layer{i}_bias"]) for i in (1, 2)]
         self.value, self.direction = ((wide[name], wide[f"{name}_bias"]) for name in ("value", "direction"))
         self.decay = -np.exp(wide["log_rates"])
-        self.chain, self.pair = wide["chain"], wide["pair"]
+        self.chain, self.pair, self.told = wide["chain"], wide["pair"], wide["told"]
         self.amount, self.spread, self.slope, self.shift = (wide[name] for name in ("amount", "spread", "slope", "shift"))
         self.n_events, self.dim = len(self.amount), self.vectors.shape[1]
         self.parents = self.chain - np.eye(self.n_events)
@@ -110,8 +111,15 @@ class Response:
     def chance(self, event: int, logits: Wide, happened: Wide) -> Wide:
         """Probability of an event [...] given logits [..., R] and what happened of the events before it, [..., R] of 0 and 1."""
         logit = self.slope[event] * logits[..., event] + self.shift[event] + happened @ self.pair[event]
+        if self.told[event].any():
+            logit = logit - self.alone(logits) @ self.told[event]
         asked = (1 - happened) @ self.parents[event] == 0
         out: Wide = asked / (1 + np.exp(-logit))
+        return out
+
+    def alone(self, logits: Wide) -> Wide:
+        """The network's own probability of each event and of all before it, [..., R], before any scaling."""
+        out: Wide = np.exp(-np.logaddexp(0, -logits) @ self.chain.T)
         return out
 
     def marginals(self, logits: Wide) -> Wide:

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 BINS = 10
 PRIORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)
 """Decisions at the constant rate that a rate of an item or a user begins with: tried on the validation split."""
+PRIOR_AMOUNTS = 10.0
 LEAST = 1e-6
 """Probabilities count as at least this far from 0 and 1."""
 FEW = 20
@@ -84,14 +85,16 @@ def binary_figures(p: Floats, y: Floats, rate: float, user: NDArray[np.int64]) -
 
 
 def amount_figures(names: Sequence[str], amounts: Floats, train: Rows, test: Rows) -> dict[str, Any]:
-    """Root mean squared errors of amounts where an event happened, beside those of its mean; of events whose amounts vary."""
+    """Root mean squared errors of amounts where an event happened, beside those of its mean and of each item's mean (shrunk by
+    `PRIOR_AMOUNTS`); of events whose amounts vary."""
     out: dict[str, Any] = {}
     for i, name in enumerate(names):
         own, here = train.amount[train.happened[:, i] > 0, i], test.happened[:, i] > 0
         if here.sum() < FEW or np.ptp(own) == 0:
             continue
         actual = test.amount[here, i]
-        errors = {"customers": amounts[here, i] - actual, "mean": own.mean() - actual}
+        of_item = rates(train.item[train.happened[:, i] > 0], own, test.item[here], PRIOR_AMOUNTS)
+        errors = {"customers": amounts[here, i] - actual, "mean": own.mean() - actual, "per_item": of_item - actual}
         out[name] = {key: float(np.sqrt(np.mean(error**2))) for key, error in errors.items()} | {"n": int(here.sum())}
     return out
 

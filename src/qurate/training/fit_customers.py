@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import qurate
@@ -43,9 +44,12 @@ log = logging.getLogger(__name__)
 
 LEAST_DECISIONS = 10 * LEAST_HELD_OUT
 """Decisions of a log from which customers can be fitted: a tenth of them is held out twice, for stopping and for the report."""
-LEAVES: dict[str, Any] = {"form": "linear_later", "window": 20, "embedding_dim": 16, "hidden": 64, "passes": 10.0}
+LEAVES: dict[str, Any] = {"form": "linear_later", "window": 20, "embedding_dim": 16, "hidden": 64, "ema": 0.99, "passes": 10.0}
+LEAST_UPDATES = 2_000
+"""At most so many updates, or 10 passes where those are more."""
 PATIENCE = 6
 """Looks at held-out events without a better one before the training stops."""
+PRIOR, LEAST_RATE = 30.0, 1e-4
 QUANTILES = 65
 SHOWN = "shown"
 
@@ -68,7 +72,7 @@ def fit_customers(
     Args:
         seed: of the first weights and the batches.
         budget: seconds after which the event models stop; None: they stop when held-out events are predicted no better, or after 10
-            passes.
+            passes (2,000 updates, if that is more).
         progress: called with (updates done, updates at most).
 
     Raises:
@@ -152,12 +156,14 @@ def _event_network(
     )  # fmt: skip
     network = cast(LinearLaterNetwork, built).now
     set_shape(network, reward)
+    start_at_item_rates(network, reward, data.transitions.action[train])
     learner = Learner(network, event_models, settings.learning, seed=seed)
     sampler, rng, began = LogSampler(data.transitions), np.random.default_rng(seed), time.monotonic()
     sampler.index = train[known_items(data, train)]
     per_pass = max(1, len(sampler.index) // settings.learning.batch_size)
     checks = Checks(learner, store, valid[known_items(data, valid)], per_pass, seed)
-    most = int(settings.learning.passes * per_pass)
+    checks.look()
+    most = max(LEAST_UPDATES, int(settings.learning.passes * per_pass))
     for step in _stopping(checks.watch(train_from_log(learner, store, sampler, rng, settings)), checks):
         if progress is not None and step.steps % 100 == 0:
             progress(step.steps, most)
@@ -166,6 +172,32 @@ def _event_network(
     figures = {"updates": learner.updates, "kept_after": checks.updates, "held_out_loss": checks.loss,
                "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
     return checks.network(), {"response": figures}
+
+
+@torch.no_grad()
+def start_at_item_rates(network: EventNetwork, reward: FloatArray, action: NDArray[np.int32]) -> None:
+    """Makes the rates of the items the network's first answer: from zero, rates of single items would take longer to learn than noise.
+
+    An item's rate is shrunk towards the mean by `PRIOR` decisions.
+
+    Args:
+        reward, action: [T, R] and [T] of the training transitions.
+    """
+    tower, heads = network.heads.tower, network.heads
+    if tower.id_bias is None:
+        return
+    n = len(tower.id_bias)
+    known, happened, parents = action < n, reward != 0, network.get_buffer("chain").numpy() - np.eye(reward.shape[1])
+    for event in range(reward.shape[1]):
+        asked = known & ((1 - happened) @ parents[event] == 0)
+        rate = happened[asked, event].mean() if asked.any() else 0.0
+        count, sums = (np.bincount(action[asked], of, n) for of in (np.ones(asked.sum()), happened[asked, event]))
+        shrunk = np.clip((sums + PRIOR * rate) / (count + PRIOR), LEAST_RATE, 1 - LEAST_RATE)
+        own = np.log(shrunk / (1 - shrunk))
+        base = float(own[0])  # nothing is counted of padding: the mean rate
+        bias = torch.from_numpy(own - base).float()
+        tower.id_bias[:, event] = bias
+        heads.value.bias[event] = base + bias[1:].mean()
 
 
 def known_items(data: Dataset, rows: IntArray) -> NDArray[np.bool_]:
@@ -182,15 +214,18 @@ def _stopping(loop: Iterator[Progress], checks: Checks) -> Iterator[Progress]:
 
 
 def _scaled(arrays: dict[str, NDArray[Any]], data: Dataset, reward: FloatArray, rows: IntArray, window: int) -> dict[str, NDArray[Any]]:
-    """Platt's scaling with what happened before, from held-out transitions: order, slope, shift, pair."""
+    """Platt's scaling with what happened before, from held-out transitions: order, slope, shift, pair, told."""
     count, chain = (reward != 0).sum(0), arrays["chain"]
     order = np.lexsort((-count, chain.sum(1)))
     n = len(order)
     out: dict[str, NDArray[Any]] = {
         "order": order, "slope": np.ones(n), "shift": np.zeros(n), "pair": np.zeros((n, n)),
+        "told": np.zeros((n, n)),
     }  # fmt: skip
     rows = rows[known_items(data, rows)]
-    logits, _ = response_of_rows(Response(arrays | out), data, rows, window)
+    response = Response(arrays | out)
+    logits, _ = response_of_rows(response, data, rows, window)
+    alone = response.alone(logits)
     happened = (reward[rows] != 0).astype(np.float64)
     for place, event in enumerate(order):
         asked = (1 - happened) @ (chain[event] - np.eye(n)[event]) == 0
@@ -198,10 +233,11 @@ def _scaled(arrays: dict[str, NDArray[Any]], data: Dataset, reward: FloatArray, 
         if min(y.sum(), len(y) - y.sum()) < LEAST_OF_EACH:
             continue
         beside = [j for j in order[:place] if not chain[event, j]]
-        x = np.column_stack([np.ones(len(y)), logits[asked, event], happened[np.ix_(asked, beside)]])
+        x = np.column_stack([np.ones(len(y)), logits[asked, event], happened[np.ix_(asked, beside)], alone[np.ix_(asked, beside)]])
         weights = logistic(x, y)
         if weights[1] > 0:
-            out["shift"][event], out["slope"][event], out["pair"][event, beside] = weights[0], weights[1], weights[2:]
+            out["shift"][event], out["slope"][event] = weights[:2]
+            out["pair"][event, beside], out["told"][event, beside] = weights[2 : 2 + len(beside)], -weights[2 + len(beside) :]
     return out
 
 
