@@ -25,7 +25,8 @@ def hand_customers(**changed: Any) -> Customers:
         "vectors": (n + 1, d), "centred": (n + 1, d), "scale": (views, d), "narrow": (d, d), "match": (2 * events, views),
         "repeat": (2 * events, views), "layer1": (hidden, views * (d + 1) + 2 + 1), "layer1_bias": (hidden,), "layer2": (hidden, hidden),
         "layer2_bias": (hidden,), "value": (2 * events, hidden), "value_bias": (2 * events,), "direction": (2 * events * d, hidden + 3),
-        "direction_bias": (2 * events * d,), "shift": (events,), "pair": (events, events), "told": (events, events), "residual": (events, 3),
+        "direction_bias": (2 * events * d,), "shift": (events,), "pair": (events, events),
+        "told": (events, events), "residual": (events, 3),
     }  # fmt: skip
     arrays: dict[str, Any] = {name: np.zeros(shape) for name, shape in zeros.items()}
     arrays["vectors"] = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [2, 0]], float)

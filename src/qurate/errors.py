@@ -86,6 +86,7 @@ class Code(StrEnum):
     BAD_LINE_ENDS = "bad_line_ends"
     BAD_LIST = "bad_list"
     BAD_MAP = "bad_map"
+    BAD_MATRIX = "bad_matrix"
     BAD_MIXTURE = "bad_mixture"
     BAD_MODEL = "bad_model"
     BAD_NUMBER = "bad_number"

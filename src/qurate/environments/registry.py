@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.customers import HOW, read_customers
 from qurate.environments.engine import BatchedEngine, World
+from qurate.environments.rating_matrix import completed_matrix, drawn_matrix
 from qurate.environments.scenarios import (
     fitted_references,
     interest_evolution_references,
     long_term_satisfaction_references,
+    matrix_references,
     shop_references,
     toy_references,
 )
 from qurate.environments.scenarios.fitted import FittedCustomers
 from qurate.environments.scenarios.interest_evolution import N_TOPICS, InterestEvolution
 from qurate.environments.scenarios.long_term_satisfaction import LongTermSatisfaction
+from qurate.environments.scenarios.matrix import Matrix
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
 from qurate.errors import Code, UserError, nearest
@@ -74,6 +77,7 @@ class WorldRecord:
         needs: packages beyond qurate's own that must be installed.
         n_candidates: items offered per decision, if nothing else is asked for; None = the whole catalogue.
         source: what `make` reads from the path that is given as `from`; "" = it reads nothing.
+        needs_source: whether it cannot be made without.
     """
 
     gymnasium_id: str
@@ -85,10 +89,18 @@ class WorldRecord:
     needs: tuple[str, ...] = ()
     n_candidates: int | None = None
     source: str = ""
+    needs_source: bool = False
 
 
 def _fitted(source: str) -> World:
     return FittedCustomers(read_customers(source))
+
+
+def _matrix(
+    n_items: int, strength: float, world_seed: int, leave_window: int, leave_similar: int, source: str | None = None
+) -> World:  # fmt: skip
+    matrix = drawn_matrix(n_items, world_seed) if source is None else completed_matrix(source, n_items)
+    return Matrix(matrix, strength, leave_window, leave_similar)
 
 
 def _interest_evolution(n_items: int, strength: float, world_seed: int) -> World:
@@ -155,6 +167,26 @@ WORLDS: dict[str, WorldRecord] = {
         options={},
         references={"true_myopic": fitted_references.true_myopic},
         source="customers",
+        needs_source=True,
+    ),
+    "matrix": WorldRecord(
+        "qurate/Matrix-v0",
+        _matrix,
+        max_steps=30,
+        options={
+            "n_items": Option(200, 2, 5_000),
+            "strength": Option(1.0, 0, 1),
+            "world_seed": Option(0, 0),
+            "leave_window": Option(5, 2, 20),
+            "leave_similar": Option(2, 1, 20),
+        },
+        largest_slate=1,
+        references={
+            "true_myopic": matrix_references.true_myopic,
+            "far_sighted": matrix_references.far_sighted,
+            "planner": matrix_references.planner,
+        },
+        source="ratings",
     ),
     "toy_chain": _toy("toy_chain", "qurate/ToyChain-v0"),
     "toy_clickbait": _toy("toy_clickbait", "qurate/ToyClickbait-v0"),
@@ -214,7 +246,8 @@ def make_engine(
         observe: False leaves observations out, for policies that do not look.
         options: the world's own. Shop: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
             which catalogue it has). interest_evolution: strength (0 to 1). long_term_satisfaction: strength (0 to 2) and sensitivity
-            (0 to 1, default 0.01). fitted: from, a directory that `qurate customers` wrote. The customers come from `reset(seed, n)`.
+            (0 to 1, default 0.01). fitted: from, a directory that `qurate customers` wrote. matrix: strength (0 to 1), leave_window,
+            leave_similar, world_seed, and perhaps from, a table of ratings. The customers come from `reset(seed, n)`.
 
     Raises:
         UserError: unknown name or option, an argument out of range, or a package that is not installed.
@@ -231,7 +264,7 @@ def make_engine(
     record = WORLDS[short]
     n_candidates = record.n_candidates if n_candidates is None else n_candidates
     source = options.pop(FROM, None)
-    if (source is None) == bool(record.source):
+    if (source is None and record.needs_source) or (source is not None and not record.source):
         raise _wrong_source(short, record, source)
     given: dict[str, float] = {"n_items": n_items} | options if n_items is not None else dict(options)
     for option, value in given.items():

@@ -38,9 +38,14 @@ def measure(name: str, customers: int = 2000, seeds: tuple[int, ...] = SEEDS, **
 
 def main(name: str) -> None:
     """One line of JSON for each strength that the world can have."""
-    strength = WORLDS[environment_name(name)].options["strength"]
-    for value in [1.0] if strength.low == strength.high else [1.0, 0.0, 0.5, 2.0]:
-        rows = {key: np.mean(values, axis=0).round(2).tolist() for key, values in measure(name, strength=value).items()}
+    strength = WORLDS[environment_name(name)].options.get("strength")
+    if strength is None or strength.low == strength.high:
+        values = [1.0]
+    else:
+        values = [value for value in (1.0, 0.0, 0.5, 2.0) if strength.low <= value <= strength.high]
+    for value in values:
+        measured = measure(name) if strength is None else measure(name, strength=value)
+        rows = {key: np.mean(of_seeds, axis=0).round(2).tolist() for key, of_seeds in measured.items()}
         sys.stdout.write(json.dumps({"world": name, "strength": value, "return, decisions, visits": rows}) + "\n")
 
 

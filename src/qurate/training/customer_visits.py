@@ -16,7 +16,7 @@ from qurate.environments.scenarios.fitted import MEMORY, summary
 from qurate.mdp.storage import Dataset
 from qurate.types import SESSION_GAP_US, TRAIN, VALID, FloatArray, IntArray
 
-HORIZON = 0.9
+HORIZON = 0.97
 LEAST_OF_EACH = 30
 """Ends (returns) and others below which a rate takes the place of a model."""
 QUANTILES = 129
