@@ -2,8 +2,8 @@
 
 `true_myopic` shows the item of the best rating. `far_sighted` shows the best one that does not end the visit; at the last decision
 the best of all. It knows ratings and rule, and is no optimum: what it shows now uses up items that are wanted later. `planner` tries its
-first few choices, and follows `far_sighted` from each to the end on copies of the customers (a rollout policy: Bertsekas 2019, section
-2.4), which is never worse where users leave for certain.
+first few choices, and follows `far_sighted` from each on copies of the customers, for twice as long as an item counts (a rollout policy:
+Bertsekas 2019, section 2.4).
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from qurate.environments.scenarios.matrix import Matrix
 from qurate.errors import Code, UserError
 from qurate.types import FloatArray, IntArray
 
-TRIED = 4
+TRIED = 3
 """Choices that the planner compares."""
 
 
@@ -71,16 +71,17 @@ def _planned(world: Matrix, engine: BatchedEngine) -> FloatArray:
 
 
 def _follow(world: Matrix, items: IntArray, left: IntArray) -> NDArray[np.float64]:
-    """Expected return of `items` [B] now and `far_sighted` afterwards, on copies of the customers."""
+    """Expected return of `items` [B] now and `far_sighted` afterwards, on copies of the customers; later decisions at their mean rating."""
     recent, here, total = world.recent.copy(), np.ones(world.n), np.zeros(world.n)
-    for step in range(int(left.max())):
+    steps = min(int(left.max()), 2 * world.leave_window + 1)
+    for step in range(steps):
         there = left > step
         total += here * there * world.matrix.ratings[world.who, items - 1]
         ends = world.matrix.alike[items[:, None], recent].sum(1) >= world.leave_similar
         here *= 1 - world.strength * ends
         recent = np.concatenate([recent[:, 1:], items[:, None]], axis=1)
         items = _values(world, world.who, recent, left - step - 1).argmax(1) + 1
-    return total
+    return total + here * np.maximum(left - steps, 0) * world.matrix.ratings[world.who].mean(1)
 
 
 def _world_of(engine: BatchedEngine) -> Matrix:
