@@ -101,7 +101,7 @@ def test_the_references_know_what_ends_a_visit() -> None:
     for name, make in references("matrix").items():
         engine = make_engine("matrix", n_items=60)
         means[name] = rollout(engine, make(engine), 0, 200, max_decisions=30, every_lane=True).returns.mean()
-    assert means["far_sighted"] > 4 * means["true_myopic"] and means["planner"] >= means["far_sighted"] - 1e-6
+    assert means["far_sighted"] > 4 * means["true_myopic"] and means["planner"] > 0.99 * means["far_sighted"]
     assert len(means) == 3
 
 

@@ -1,5 +1,6 @@
 """Customers fitted to a log whose customers are known: what they do, when they leave and return, and logs that are too small."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import torch
 from tests.hand_customers import EVENTS, LOGITS, hand_customers
 
 from qurate.baselines.registry import random_policy
+from qurate.cli import main
 from qurate.environments.customer_response import Response, Seen
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.scenarios.fitted import FittedCustomers, chance
 from qurate.errors import Code, UserError
 from qurate.events.readers import read_events
-from qurate.experiments.customers import customers, ready, validity
+from qurate.experiments.customers import against_truth, customers, ready, validity
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.states import derive_context
 from qurate.mdp.storage import Dataset
@@ -186,3 +188,35 @@ def test_a_dataset_is_fitted_once_and_its_customers_kept_beside_it(dataset: Data
     first = ready(dataset.path)
     assert first.name == "dataset.customers" and len(fits) == 1
     assert ready(dataset.path) == first and ready(first) == first and len(fits) == 1
+
+
+@pytest.mark.slow
+def test_the_commands(
+    dataset: Dataset, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`customers` prints one JSON object or a table; the worlds of other commands take a dataset in place of customers."""
+    monkeypatch.setattr("qurate.experiments.customers.fit_customers", lambda data, **options: fit)
+    people, data = str(tmp_path / "people"), str(dataset.path)
+    assert main(["--quiet", "customers", data, "-o", people, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["customers"] == people and report["events"]["click"]["calibration"]["error"] < 0.06
+    assert json.loads((tmp_path / "people" / "validity.json").read_text())["decisions"] == report["decisions"]
+    assert main(["--quiet", "customers", data, "-o", people]) == 0  # its own directory may be replaced
+    assert "rank correlation" in capsys.readouterr().out
+    for source in (people, data):
+        log = tmp_path / "log" / "events.parquet"
+        assert main(["--quiet", "simulate", "fitted", "--from", source, "-o", str(log), "--users", "20", "--steps", "5"]) == 0
+        assert read_events(log).events.select("user_id").collect().height > 0
+    assert main(["--quiet", "compare", "random", "popularity", "--env", f"fitted,from={people}", "--seeds", "1", "--json"]) == 0
+    shown = [row["name"] for row in json.loads(capsys.readouterr().out.splitlines()[-1])["policies"]]
+    assert shown == ["random", "popularity", "true_myopic"]
+    assert main(["customers", data, "-o", data]) == 2 and Dataset.read(data).sha256 == dataset.sha256
+
+
+@pytest.mark.slow
+def test_against_the_truth_policies_meet_both_kinds_of_customers(dataset: Dataset, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.customers.ROLLOUT_CUSTOMERS", 200)
+    monkeypatch.setattr("qurate.experiments.customers.make_engine", lambda name: BatchedEngine(FittedCustomers(fit.customers)))
+    found = against_truth(dataset, fit.customers, "themselves")
+    assert found["rank_correlation"] == pytest.approx(1) and len(found["policies"]) >= 5
+    assert all(row["world"] == row["customers"] for row in found["policies"]), "the same customers and the same luck"

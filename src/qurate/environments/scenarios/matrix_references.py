@@ -81,7 +81,8 @@ def _follow(world: Matrix, items: IntArray, left: IntArray) -> NDArray[np.float6
         here *= 1 - world.strength * ends
         recent = np.concatenate([recent[:, 1:], items[:, None]], axis=1)
         items = _values(world, world.who, recent, left - step - 1).argmax(1) + 1
-    return total + here * np.maximum(left - steps, 0) * world.matrix.ratings[world.who].mean(1)
+    after: NDArray[np.float64] = np.maximum(left - steps, 0) * world.matrix.ratings[world.who].mean(1)
+    return total + here * after
 
 
 def _world_of(engine: BatchedEngine) -> Matrix:
