@@ -10,7 +10,7 @@ from qurate.environments.customer_response import Response
 from qurate.environments.customers import read_customers, write_customers
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.registry import make_engine, make_env, references
-from qurate.environments.scenarios.fitted import MEMORY, FittedCustomers, quantile
+from qurate.environments.scenarios.fitted import FittedCustomers, quantile
 from qurate.environments.scenarios.fitted_references import expected_rewards
 from qurate.errors import Code, UserError
 from qurate.testing import check_env
@@ -112,7 +112,7 @@ def test_leaving_returning_and_waiting_follow_their_models() -> None:
     click = feedback.components[:, 0] > 0
     over = feedback.terminated | (feedback.pause > 0)
     near(over[~click].mean(), sigmoid(-1.5), int((~click).sum()))
-    near(over[click].mean(), sigmoid(-1.5 + 1 + 2 * (1 - MEMORY)), int(click.sum()))
+    near(over[click].mean(), sigmoid(-1.5 + 1 + 2 * 0.1), int(click.sum()))
     near((feedback.pause > 0)[over].mean(), sigmoid(0.5), int(over.sum()))
     pauses = feedback.pause[feedback.pause > 0]
     assert abs(np.median(pauses) - 7_200) < 300 and pauses.min() >= 3_600 and pauses.max() <= 10_800
