@@ -139,7 +139,7 @@ def test_the_counts_of_the_visit_and_in_all_reach_the_models() -> None:
     assert not ends[:1].any() and ends[:5].any(axis=0).all(), "no visit has one decision or more than five"
     third = 20 * np.log1p(3) / np.log1p(3) - 20
     near(ends[2][~ends[:2].any(axis=0)].mean(), sigmoid(third), 200)
-    assert ends[5:].any(axis=0).all(), "the count begins anew after a return"
+    assert ends[5:].any(axis=0).all() and not (ends[1:] & ends[:-1]).any(), "the count begins anew after a return"
 
 
 def test_a_log_of_sessions_has_no_returns() -> None:
