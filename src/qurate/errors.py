@@ -59,6 +59,7 @@ class Code(StrEnum):
     UNWRITABLE = "unwritable", 1
     WRITE_FAILED = "write_failed", 1
     # the user's mistake
+    ALTERED_CUSTOMERS = "altered_customers"
     ALTERED_DATASET = "altered_dataset"
     ALTERED_MODEL = "altered_model"
     BAD_ACTION = "bad_action"
@@ -85,6 +86,7 @@ class Code(StrEnum):
     BAD_LINE_ENDS = "bad_line_ends"
     BAD_LIST = "bad_list"
     BAD_MAP = "bad_map"
+    BAD_MATRIX = "bad_matrix"
     BAD_MIXTURE = "bad_mixture"
     BAD_MODEL = "bad_model"
     BAD_NUMBER = "bad_number"
@@ -130,6 +132,7 @@ class Code(StrEnum):
     MIXED_LAYOUTS = "mixed_layouts"
     NOT_A_DATASET = "not_a_dataset"
     NOT_A_MODEL = "not_a_model"
+    NOT_CUSTOMERS = "not_customers"
     NO_CHECKPOINT = "no_checkpoint"
     NO_DATASET = "no_dataset"
     NO_DECISIONS = "no_decisions"
@@ -151,6 +154,7 @@ class Code(StrEnum):
     RAGGED_ROW = "ragged_row"
     MISSING_ID = "missing_id"
     SCHEMA_VERSION = "schema_version"
+    TOO_FEW_ROWS = "too_few_rows"
     TOO_MANY_BAD_ROWS = "too_many_bad_rows"
     TOO_MANY_TYPES = "too_many_types"
     UNKNOWN_ALGORITHM = "unknown_algorithm"

@@ -19,7 +19,7 @@ from qurate.files import OLD, TMP, replacing_file
 WRITTEN = ".qurate-written"
 """The list of the files of a folder that qurate wrote."""
 
-MODEL, DATASET = "manifest.json", "dataset.json"
+MODEL, DATASET, CUSTOMERS = "manifest.json", "dataset.json", "customers.json"
 """The manifests by which directories are recognised."""
 
 DEMO = ("log", "dataset", "model", "report.html", "report.json")
@@ -46,14 +46,14 @@ def check_directory(path: str | Path, manifest: str, force: bool = False) -> Non
 
     Args:
         path: the directory.
-        manifest: the file by which an earlier one is recognised: `MODEL` or `DATASET`.
+        manifest: the file by which an earlier one is recognised: `MODEL`, `DATASET` or `CUSTOMERS`.
         force: whatever is there may be replaced, but for a folder that holds the working directory or the user's home.
 
     Raises:
         UserError: something is there that qurate did not write, or did not write as such a directory.
         MachineError: it cannot be written.
     """
-    what = "model" if manifest == MODEL else "dataset"
+    what = {MODEL: "model", DATASET: "dataset", CUSTOMERS: "directory of customers"}[manifest]
     _check_directory(_place(path), what, _listed(_place(path), [manifest]), force)
 
 
@@ -111,9 +111,9 @@ def _listed(directory: Path, manifests: Iterable[str]) -> set[Path]:
     for name in manifests:
         try:
             content: Any = json.loads((directory / name).read_bytes())
-            ours = {"format", "qurate", "files"} if name == MODEL else {"schema_version", "sha256_files"}
+            ours = {"schema_version", "sha256_files"} if name == DATASET else {"format", "qurate", "files"}
             if ours <= set(content):
-                return {Path(name), *map(Path, content["files" if name == MODEL else "sha256_files"])}
+                return {Path(name), *map(Path, content["sha256_files" if name == DATASET else "files"])}
         except (OSError, ValueError, TypeError):
             continue
     return set()

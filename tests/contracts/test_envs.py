@@ -10,7 +10,7 @@ from qurate.environments.registry import WORLDS, make_engine, make_env
 from qurate.testing import check_env
 from qurate.types import Feedback, Observation
 
-NAMES = list(WORLDS)
+NAMES = [name for name, record in WORLDS.items() if not record.needs_source]
 VARIETIES: list[dict[str, Any]] = [
     {"n_items": 40, "strength": 0.0, "max_steps": 3},
     {"n_items": 40, "strength": 2.0, "n_candidates": 6, "window": 3},

@@ -53,7 +53,7 @@ def refused(*arguments, **named):
 
 for owner in (pl.DataFrame, pl.Series, pl.LazyFrame):
     owner.__init__ = refused
-for name in WORLDS:
+for name in [name for name, record in WORLDS.items() if not record.needs_source]:
     env = make_env(name)
     env.reset(seed=0)
     env.step(0)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qurate.cli import logs, model_commands
+from qurate.cli import customers, logs, model_commands
 from qurate.cli.arguments import (
     arrange,
     ids,
@@ -102,6 +102,9 @@ def simulate(
     trace: Annotated[
         int, typer.Option("--trace", min=0, metavar="N", help="also write what the first N customers met, decision by decision")
     ] = 0,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="PATH", help="what the scenario is made from: fitted needs customers or a dataset")
+    ] = None,
     exclude: Exclude = None,
     force: Force = False,
 ) -> None:
@@ -109,6 +112,7 @@ def simulate(
     from qurate.experiments.simulate import simulate_log
 
     terminal: Terminal = ctx.obj
+    scenario = customers.fitted_first(scenario if source is None else f"{scenario},from={source}", terminal) or scenario
     with terminal.progress() as progress:
         result = simulate_log(
             scenario,
@@ -148,7 +152,7 @@ def inspect(ctx: typer.Context, dataset: Annotated[Path, typer.Argument(metavar=
 
 COMMANDS = (
     model_commands.train, model_commands.tune, model_commands.evaluate, model_commands.compare, model_commands.recommend,
-    model_commands.play, model_commands.serve,
+    model_commands.play, model_commands.serve, customers.customers,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(epilog=EPILOG)(command)

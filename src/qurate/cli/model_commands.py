@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from qurate.cli.arguments import duration, ids, json_object, one_of, pairs, share
+from qurate.cli.customers import fitted_first
 from qurate.cli.logs import Force, Rewards
 from qurate.cli.output import (
     Terminal,
@@ -64,6 +65,7 @@ def train(
     if output is None:
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
     check_directory(output, MODEL, force)
+    env = fitted_first(env, terminal)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
     from qurate.experiments.model_page import model_page
     from qurate.mdp.storage import Dataset
@@ -170,6 +172,7 @@ def evaluate(
     from qurate.experiments.generations import evaluate_many
 
     terminal: Terminal = ctx.obj
+    env = fitted_first(env, terminal)
     with terminal.progress() as progress:
         progress("evaluating", 0, 0)
         report = (
@@ -226,6 +229,7 @@ def compare(
     from qurate.experiments.compare import compare as run
 
     terminal: Terminal = ctx.obj
+    env = fitted_first(env, terminal) or env
     with terminal.progress() as progress:
         result = run(
             policies,

@@ -283,8 +283,8 @@ class BatchedEngine:
             if self._until_compact == 0:
                 self._compact()
             self._until_compact -= 1
-            for group, time in zip(groups, times):
-                self._append_group(group, time)
+            for place, (group, time) in enumerate(zip(groups, times)):
+                self._append_group(group, time, first=place == 0)
             self._set_gaps(self._end - 1, clock - self._last)
         if not groups:
             return EventRows(
@@ -303,7 +303,7 @@ class BatchedEngine:
         clock = self.clock if group.lanes is None else self.clock[group.lanes]
         return clock if isinstance(group.after, int) and group.after == 0 else clock + group.after
 
-    def _append_group(self, group: Group, time: IntArray) -> None:
+    def _append_group(self, group: Group, time: IntArray, *, first: bool) -> None:
         code = (group.items << 8) + group.type
         if group.lanes is None:
             end, last = self._end, self._last
@@ -311,7 +311,7 @@ class BatchedEngine:
         else:
             end, last = self._end[group.lanes], self._last[group.lanes]
             self._last[group.lanes], self._end[group.lanes] = time, end + 1
-        if not (isinstance(group.after, int) and group.after == 0):  # at the clock, the last observation's gap is right
+        if not (first and isinstance(group.after, int) and group.after == 0):  # at the clock, the last observation's gap is right
             self._set_gaps(end - 1, time - last)
         self._codes[end] = code
         if self.world.has_values:

@@ -16,17 +16,23 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.engine import BatchedEngine, World
+from qurate.environments.fitted_customers import HOW, read_customers
+from qurate.environments.rating_matrix import completed_matrix, drawn_matrix
 from qurate.environments.scenarios import (
+    fitted_references,
     interest_evolution_references,
     live_references,
     long_term_satisfaction_references,
+    matrix_references,
     shop_references,
     toy_references,
 )
+from qurate.environments.scenarios.fitted import FittedCustomers
 from qurate.environments.scenarios.interest_evolution import N_TOPICS, InterestEvolution
 from qurate.environments.scenarios.live import Live
 from qurate.environments.scenarios.live_rooms import N_STREAMERS
 from qurate.environments.scenarios.long_term_satisfaction import LongTermSatisfaction
+from qurate.environments.scenarios.matrix import Matrix
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
 from qurate.errors import Code, UserError, nearest
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
     from qurate.environments.to_gymnasium import RecommenderEnv, RecommenderVectorEnv
 
 NUMBER = re.compile(r"-?\d+(?P<fraction>\.\d+)?")
+FROM = "from"
+"""The argument of a world that is a path."""
 MakeReference = Callable[[BatchedEngine], Policy]
 
 
@@ -71,6 +79,8 @@ class WorldRecord:
         references: policies that see its latent state, the least far-sighted first.
         needs: packages beyond qurate's own that must be installed.
         n_candidates: items offered per decision, if nothing else is asked for; None = the whole catalogue.
+        source: what `make` reads from the path that is given as `from`; "" = it reads nothing.
+        needs_source: whether it cannot be made without.
     """
 
     gymnasium_id: str
@@ -81,6 +91,19 @@ class WorldRecord:
     references: Mapping[str, MakeReference] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     n_candidates: int | None = None
+    source: str = ""
+    needs_source: bool = False
+
+
+def _fitted(source: str) -> World:
+    return FittedCustomers(read_customers(source))
+
+
+def _matrix(
+    n_items: int, strength: float, world_seed: int, leave_window: int, leave_similar: int, source: str | None = None
+) -> World:  # fmt: skip
+    matrix = drawn_matrix(n_items, world_seed) if source is None else completed_matrix(source, n_items)
+    return Matrix(matrix, strength, leave_window, leave_similar)
 
 
 def _interest_evolution(n_items: int, strength: float, world_seed: int) -> World:
@@ -153,6 +176,34 @@ WORLDS: dict[str, WorldRecord] = {
         },
         n_candidates=50,
     ),
+    "fitted": WorldRecord(
+        "qurate/Fitted-v0",
+        _fitted,
+        max_steps=60,
+        options={},
+        references={"true_myopic": fitted_references.true_myopic},
+        source="customers",
+        needs_source=True,
+    ),
+    "matrix": WorldRecord(
+        "qurate/Matrix-v0",
+        _matrix,
+        max_steps=30,
+        options={
+            "n_items": Option(200, 2, 5_000),
+            "strength": Option(1.0, 0, 1),
+            "world_seed": Option(0, 0),
+            "leave_window": Option(5, 2, 20),
+            "leave_similar": Option(2, 1, 20),
+        },
+        largest_slate=1,
+        references={
+            "true_myopic": matrix_references.true_myopic,
+            "far_sighted": matrix_references.far_sighted,
+            "planner": matrix_references.planner,
+        },
+        source="ratings",
+    ),
     "toy_chain": _toy("toy_chain", "qurate/ToyChain-v0"),
     "toy_clickbait": _toy("toy_clickbait", "qurate/ToyClickbait-v0"),
     "toy_satiation": _toy("toy_satiation", "qurate/ToySatiation-v0"),
@@ -195,7 +246,7 @@ def make_engine(
     max_steps: int | None = None,
     window: int = 20,
     observe: bool = True,
-    **options: float,
+    **options: Any,
 ) -> BatchedEngine:
     """The batched engine of a world.
 
@@ -212,7 +263,8 @@ def make_engine(
         observe: False leaves observations out, for policies that do not look.
         options: the world's own. Shop and live: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
             which catalogue it has). interest_evolution: strength (0 to 1). long_term_satisfaction: strength (0 to 2) and sensitivity
-            (0 to 1, default 0.01). The customers come from `reset(seed, n)`.
+            (0 to 1, default 0.01). fitted: from, a directory that `qurate customers` wrote. matrix: strength (0 to 1), leave_window,
+            leave_similar, world_seed, and perhaps from, a table of ratings. The customers come from `reset(seed, n)`.
 
     Raises:
         UserError: unknown name or option, an argument out of range, or a package that is not installed.
@@ -228,6 +280,9 @@ def make_engine(
     short = environment_name(name)
     record = WORLDS[short]
     n_candidates = record.n_candidates if n_candidates is None else n_candidates
+    source = options.pop(FROM, None)
+    if (source is None and record.needs_source) or (source is not None and not record.source):
+        raise _wrong_source(short, record, source)
     given: dict[str, float] = {"n_items": n_items} | options if n_items is not None else dict(options)
     for option, value in given.items():
         if option not in record.options:
@@ -238,12 +293,23 @@ def make_engine(
     absent = [package for package in record.needs if find_spec(package) is None]
     if absent:
         raise UserError(f"{' and '.join(absent)} for {short}", "nothing installed", where=name, hint="install it", code=Code.BAD_ENV)
-    world = record.make(**{option: given.get(option, limits.default) for option, limits in record.options.items()})
+    made_of = {option: given.get(option, limits.default) for option, limits in record.options.items()}
+    world = record.make(**made_of, **({} if source is None else {"source": source}))
     return BatchedEngine(world, window, record.max_steps if max_steps is None else max_steps, slate_size, n_candidates, observe)
+
+
+def _wrong_source(short: str, record: WorldRecord, source: Any) -> UserError:
+    """A path that a world needs and has not, or has and does not need."""
+    if source is None:
+        hint = f"for example {short},{FROM}=CUSTOMERS; {HOW}"
+        return UserError(f"{FROM}=PATH, the {record.source} of {short}", "none", where=short, hint=hint, code=Code.MISSING_OPTION)
+    return UserError(f"an option of {short}", FROM, where=short, hint="leave it out", code=Code.UNKNOWN_OPTION)
 
 
 def named_arguments(name: str) -> tuple[str, dict[str, Any]]:
     """A world's name and the arguments of `make_engine` that follow it: "shop,slate_size=4" -> ("shop", {"slate_size": 4}).
+
+    The argument `from` is a path, without commas.
 
     Raises:
         UserError: what follows is no NAME=NUMBER, or an argument comes twice.
@@ -252,6 +318,9 @@ def named_arguments(name: str) -> tuple[str, dict[str, Any]]:
     own: dict[str, Any] = {}
     for part in parts:
         key, _, text = part.partition("=")
+        if key == FROM and text and key not in own:
+            own[key] = text
+            continue
         number = NUMBER.fullmatch(text)
         if number is None or not key.isidentifier() or key in own:
             hint = f"for example {short},slate_size=2"

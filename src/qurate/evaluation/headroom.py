@@ -40,9 +40,10 @@ def measure(name: str, customers: int = 2000, seeds: tuple[int, ...] = SEEDS, **
 
 def main(name: str) -> None:
     """One line of JSON for each strength that the world can have: means over the seeds, the returns with their 95 % intervals."""
-    strength = WORLDS[environment_name(name)].options["strength"]
-    for value in [1.0] if strength.low == strength.high else [x for x in STRENGTHS if x <= strength.high]:
-        measured = measure(name, strength=value)
+    strength = WORLDS[environment_name(name)].options.get("strength")
+    fixed = strength is None or strength.low == strength.high
+    for value in [1.0] if strength is None or fixed else [x for x in STRENGTHS if x <= strength.high]:
+        measured = measure(name) if strength is None else measure(name, strength=value)
         rows = {key: np.mean(values, axis=0).round(2).tolist() for key, values in measured.items()}
         returns = {key: [run[0] for run in runs] for key, runs in measured.items()}
         interval = {key: np.round(student_t(x)[1:], 2).tolist() for key, x in returns.items()}

@@ -97,10 +97,11 @@ class Checks:
         """The loop, with a check of the held-out loss every so many updates."""
         for step in loop:
             if self.used and self.learner.updates % self.every == 0:
-                self._look()
+                self.look()
             yield step
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Keeps the averaged network if it predicts the held-out events best so far."""
         loss = held_out_loss(cast(EventNetwork, self.learner.ema), self.store, self.index)
         if loss < self.loss:
             self.best, self.loss, self.updates = copy.deepcopy(self.learner.ema), loss, self.learner.updates

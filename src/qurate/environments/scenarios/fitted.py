@@ -1,0 +1,199 @@
+"""Fitted: customers learned from a log. What they do when an item is shown, when they leave, and whether and when they return.
+
+docs/scenarios/fitted.md gives the equations, and how such customers are fitted and checked (`qurate customers DATASET -o DIR`).
+A customer begins without a history, with the features of a random user of the log. After every decision
+
+    memory <- MEMORY * memory + (1 - MEMORY) * (what happened, the vector of what was shown)
+    P(the visit ends) = sigmoid(w_leave . x),  P(return after it) = sigmoid(w_return . x)
+
+with x = 1, what happened now, the memory, the logarithms of decisions in this visit and in all, and the customer's features.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from qurate.environments.customer_response import Heads, Response, Seen, Wide
+from qurate.environments.engine import Group, Outcome
+from qurate.environments.fitted_customers import Customers
+from qurate.environments.rng import Keys, purposes, uniforms
+from qurate.types import Availability, FloatArray, IntArray
+
+MEMORY = 0.9
+"""Share of the memory that is left after a decision."""
+MOST_EVENTS = 9
+"""Rewarded event types that customers can have: so many random numbers are left in a step beside five others."""
+SECOND = 1_000_000
+
+
+class Happened(NamedTuple):
+    """What B customers did."""
+
+    item: IntArray  # [B] what was chosen of the slate
+    position: IntArray  # [B] its place; -1 = nothing happened
+    events: Wide  # [B, R] 0 or 1
+    amounts: Wide  # [B, R] 0 where it did not happen
+
+
+class FittedCustomers:
+    """`World` of the engine. State per lane: who of the log it is, the history as the response sees it, and the memory.
+
+    Args:
+        customers: as `qurate customers` wrote them.
+    """
+
+    has_values = True
+    with_replacement = False
+    state_names: tuple[str, ...] = ("who", "items", "types", "gaps", "values", "memory", "visit_steps")
+
+    def __init__(self, customers: Customers) -> None:
+        facts, arrays = customers.facts, customers.arrays
+        self.customers, self.facts = customers, facts
+        self.response = Response(arrays)
+        self.item_ids, self.type_names = facts.item_ids, facts.type_names
+        self.component_names, self.component_weights = facts.components, np.array(facts.weights, np.float32)
+        self.feature_names, self.user_feature_names = facts.feature_names, facts.user_feature_names
+        self.item_features = np.asarray(arrays["item_features"], np.float32)
+        self.availability = Availability.always(len(facts.item_ids))
+        self.rows_per_step = 1 + len(facts.events)
+        self._shown = facts.type_names.index("shown") + 1
+        self._types = [facts.type_names.index(name) + 1 for name in facts.events]
+        self._of_event = [facts.events.index(name) if name in facts.events else -1 for name in facts.components]
+        self._first = self.response.order[0]  # the event by which an item of a slate is chosen
+        self._people, self._visible = np.asarray(arrays["people"], np.float32), np.asarray(arrays["people_visible"], np.float32)
+        self._residual, self._limits = np.asarray(arrays["residual"], np.float64), np.asarray(arrays["limits"], np.float64)
+        self._log_value = np.asarray(arrays["log_value"], np.float32)
+        self._leave, self._return = (np.asarray(arrays[name], np.float64) for name in ("leave", "return"))
+        self._dwell, self._pause = (np.asarray(arrays[name], np.float64) for name in ("dwell", "pause"))
+        self._draws = purposes(0, 5 + self.response.n_events)
+        self._first_draw = purposes(1 << 32, 1)
+
+    def items_table(self) -> pl.DataFrame:
+        """The catalogue of the log."""
+        return self.customers.items_table()
+
+    def allocate(self, n: int) -> None:
+        self.n = n
+        window = self.facts.window
+        self.who = np.zeros(n, np.int64)
+        self.items, self.types = np.zeros((n, window), np.int64), np.zeros((n, window), np.int64)
+        self.gaps, self.values = np.zeros((n, window), np.float32), np.zeros((n, window), np.float32)
+        self.memory = np.zeros((n, self.response.n_events + self.response.dim))
+        self.visit_steps = np.zeros(n, np.int64)
+
+    def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
+        self.who[lanes] = (uniforms(keys, self._first_draw)[0] * len(self._people)).astype(np.int64)
+        for state in (self.items, self.types, self.gaps, self.values, self.memory, self.visit_steps):
+            state[lanes] = 0
+        return self._visible[self.who[lanes]]
+
+    def seen(self) -> Seen:
+        """The customers as the response sees them."""
+        return Seen(self.items, self.types, self.gaps, self.values, self._people[self.who])
+
+    def event_weights(self) -> Wide:
+        """Reward per unit of each event's amount, [R]; that of leaving and of no response is not counted."""
+        weights = np.zeros(self.response.n_events)
+        for event, weight in zip(self._of_event, self.component_weights):
+            weights[event] += weight * (event >= 0)
+        return weights
+
+    def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
+        slate, alone = items.reshape(self.n, -1), items.ndim == 1
+        draws = uniforms(stream, self._draws)
+        heads = self.response.heads(self.seen())
+        happened = self._happen(slate, heads, draws[4:])
+        groups = self._record(slate, happened, alone)
+        new = np.concatenate([happened.events, self.response.vectors[slate].mean(1)], axis=1)
+        self.memory = MEMORY * self.memory + (1 - MEMORY) * new
+        self.visit_steps += 1
+        x = summary(happened.events, self.memory, self.visit_steps, steps + 1, self._people[self.who])
+        leaves = draws[0] < chance(x, self._leave)
+        stays = (draws[1] < chance(x, self._return)) & self.facts.returns
+        pause = np.where(leaves & stays, quantile(self._pause, draws[2]), 0)
+        answered = (happened.position >= 0).astype(np.int64)
+        dwell = np.where(answered, quantile(self._dwell[1], draws[3]), quantile(self._dwell[0], draws[3]))
+        wait = (np.where(pause > 0, pause, dwell) * SECOND).astype(np.int64)
+        self.gaps[:, -1] = (wait * 1e-6).astype(np.float32) * (self.types[:, -1] > 0)
+        self.visit_steps[leaves] = 0
+        return Outcome(
+            self._components(happened, leaves & ~stays), happened.position, groups, wait, pause.astype(np.float32), leaves & ~stays
+        )  # fmt: skip
+
+    def _happen(self, slate: IntArray, heads: Heads, luck: FloatArray) -> Happened:
+        """What happens where customers meet `slate` [B, k]; `luck` [1 + R, B]: the choice, then one number for each event."""
+        response, lane = self.response, np.arange(self.n)
+        logits, sizes = response.raw(heads, slate)
+        events, place = np.zeros((self.n, response.n_events)), np.zeros(self.n, np.int64)
+        some = np.ones(self.n, np.bool_)
+        if slate.shape[1] > 1:
+            share = response.marginals(logits)[..., self._first]
+            share = share / np.maximum(share.sum(1, keepdims=True), 1)
+            upper = share.cumsum(1)
+            place = (luck[0][:, None] >= upper).sum(1)
+            some = place < slate.shape[1]
+            place = np.where(some, place, 0)
+        logit, size, amounts = logits[lane, place], sizes[lane, place], np.zeros_like(events)
+        for event in response.order:
+            p, u = response.chance(event, logit, events), luck[1 + event].astype(np.float64)
+            happens = some & (u < p)
+            if slate.shape[1] > 1 and event == self._first:
+                p, happens = np.ones(self.n), some  # it was the choice
+            events[:, event] = happens
+            within = np.clip(u / np.where(p > 0, p, 1), 0, 1)
+            value = response.amounts(size)[:, event] + response.spread[event] * quantile(self._residual[event], within)
+            amounts[:, event] = np.clip(value, *self._limits[event]) * happens
+        return Happened(slate[lane, place], np.where(events.any(1), place, -1), events, amounts)
+
+    def _record(self, slate: IntArray, happened: Happened, alone: bool) -> list[Group]:
+        """The rows of the step, which also go to the end of the histories."""
+        groups = []
+        if alone:
+            groups.append(Group(self._shown, None, slate[:, 0], 0))
+            if self._shown <= self.response.n_types:
+                self._append(np.arange(self.n), slate[:, 0], self._shown, np.zeros(self.n, np.float32))
+        for event in self.response.order:
+            who = happened.events[:, event].nonzero()[0]
+            if who.size:
+                amounts = happened.amounts[who, event].astype(np.float32)
+                values = amounts if self.facts.per_value[event] else np.full(len(who), self._log_value[event], np.float32)
+                groups.append(Group(self._types[event], who, happened.item[who], 0, values))
+                self._append(who, happened.item[who], self._types[event], values)
+        return groups
+
+    def _append(self, lanes: IntArray, items: IntArray, kind: int, values: FloatArray) -> None:
+        """One more row for each of `lanes`; the gap before it is what passed since the last decision, or 0 within a step."""
+        for state, new in ((self.items, items), (self.types, kind), (self.gaps, 0), (self.values, values)):
+            state[lanes, :-1] = state[lanes, 1:]
+            state[lanes, -1] = new
+
+    def _components(self, happened: Happened, gone: IntArray) -> FloatArray:
+        """Rewards by component, float32 [B, C]; those that no event carries come from what happened."""
+        derived = {"leave": gone, "no_response": happened.position < 0}
+        columns = [
+            happened.amounts[:, i] if i >= 0 else derived[name] for name, i in zip(self.component_names, self._of_event)
+        ]  # fmt: skip
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def summary(events: Wide, memory: Wide, visit_steps: IntArray, steps: IntArray, user: FloatArray) -> Wide:
+    """x of D decisions, [D, X], from which leaving and returning are told.
+
+    Args:
+        events: [D, R] what happened. memory: [D, R + d] after it. visit_steps, steps: [D] decisions of the visit, and in all.
+        user: [D, U].
+    """
+    counts = np.log1p(np.stack([visit_steps, steps], axis=1))
+    return np.concatenate([np.ones((len(events), 1)), events, memory, counts, user], axis=1)
+
+
+def chance(x: Wide, weights: Wide) -> Wide:
+    """Of a logistic model, [D]."""
+    out: Wide = 1 / (1 + np.exp(-(x @ weights)))
+    return out
+
+
+def quantile(table: Wide, luck: FloatArray | Wide) -> Wide:
+    """The quantile `luck` [B] of a table of equally spaced quantiles [Q], linear between them."""
+    return np.interp(luck, np.linspace(0, 1, len(table)), table)
