@@ -33,7 +33,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Literal["now_later", "single", "linear_later"],
         Meta(
             description="Q as now + later, each with layers of its own; one head (classical); or now from event models and later linear, "
-            "by least squares: from logs of what was shown only, and the default of dqn and myopic where its probabilities are logged"
+            "by least squares: of dqn and myopic, and their default in worlds of more than 16 items and on logs with probabilities"
         ),
     ] = "now_later"
     noisy: Annotated[bool, Meta(description="the last layers explore by learned noise; epsilon is then 0 unless it is set")] = False

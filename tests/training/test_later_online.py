@@ -154,6 +154,22 @@ def test_a_ranker_without_a_network_cannot_go_on(dataset: Dataset) -> None:
         train(env="shop", start=train(dataset, algorithm="popularity"), steps=16)
 
 
+def test_it_is_the_default_of_dqn_and_myopic_in_worlds_of_many_items() -> None:
+    small = {name: value for name, value in ONLINE.items() if name not in ("form", "n_step")}
+    for algorithm, world, form, n_step in (
+        ("dqn", "shop", "linear_later", 4),
+        ("myopic", "shop", "linear_later", 4),
+        ("double_dqn", "shop", "now_later", 1),
+        ("dqn", "toy_chain", "now_later", 1),
+    ):
+        model = train(env=world, algorithm=algorithm, steps=16, **small)
+        assert (model.settings.network.form, model.settings.learning.n_step) == (form, n_step), (algorithm, world)
+    assert train(env="shop", steps=16, **small, n_step=2).settings.learning.n_step == 2
+    assert train(env="shop", steps=16, **small, form="single").settings.network.form == "single"
+    with pytest.raises(UserError, match="dqn or myopic, got double_dqn"):
+        train(env="shop", algorithm="double_dqn", steps=16, **small, form="linear_later")
+
+
 def test_it_sees_what_a_trap_costs() -> None:
     """toy_clickbait: what is clicked most drives customers away."""
     returns = {}

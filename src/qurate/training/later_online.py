@@ -6,7 +6,7 @@ new policy faster than gradient steps can, and where they began in a log they ke
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from qurate.errors import Code, UserError
 from qurate.learning.learner import Learner
 from qurate.learning.loops import Progress
 from qurate.networks.event_network import EventNetwork
-from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.networks.linear_later import FEW_ITEMS, LinearLaterNetwork
 from qurate.replay.writers import OnlineWriter
-from qurate.settings import Settings
-from qurate.training.later_from_log import fit_later, set_shape
+from qurate.settings import Settings, replace
+from qurate.training.later_from_log import LINEAR, N_STEP, fit_later, set_shape
 from qurate.types import IntArray
 
 LEAST_DECISIONS, AFTER_A_LOG = 5_000, 20_000
@@ -29,6 +30,26 @@ GROWTH = 1.5
 """Factor by which the decisions made grow from one fit to the next."""
 HELD_OUT_EVERY = 8
 """The transitions of every eighth simulated customer are held out: they choose the penalty."""
+
+
+def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any], n_items: int) -> Settings:
+    """The settings with the form that measures best in simulated worlds (docs/from_logs.md), where none was asked for.
+
+    Small catalogues keep the network: the worlds that have one are to be solved exactly, which a linear form cannot.
+
+    Args:
+        given: what was set explicitly. n_items: of the world.
+
+    Raises:
+        UserError: the linear form of another algorithm.
+    """
+    if settings.network.form == "linear_later" and algorithm not in LINEAR:
+        hint = "form=now_later, or another --algorithm"
+        raise UserError(" or ".join(LINEAR), algorithm, where="--set form=linear_later", hint=hint, code=Code.BAD_SETTING)
+    if algorithm not in LINEAR or "form" in given or n_items <= FEW_ITEMS:
+        return settings
+    own = replace(settings, form="linear_later")
+    return own if "n_step" in given else replace(own, n_step=N_STEP)
 
 
 class OnlineLater:

@@ -24,6 +24,7 @@ from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, train_in_engine, with_known_choice
 from qurate.training.later_from_log import form_for_log
+from qurate.training.later_online import form_for_world
 from qurate.training.log_defaults import log_defaults
 from qurate.training.on_task import TASK_DEFAULTS, task_defaults, task_device, train_on_task
 from qurate.training.resume import dataset_place, resume_training
@@ -122,6 +123,7 @@ def _in_environment(
     engine = world_of(env, chosen.window)
     chosen = for_slates(chosen, engine, algorithm, name_of(env))
     if begun is None:
+        chosen = form_for_world(chosen, algorithm, given, len(engine.item_ids))
         model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
     else:
         check_world(begun, chosen, engine, name_of(env))
