@@ -106,7 +106,8 @@ def hour(shop: Shop, tmp_path: Path, n: int) -> float:
     assert checked["ok"] and all(one["ok"] for one in checked["checks"])
     summary, _ = shop.run("ingest", *tables, "-o", "dataset")
     assert (summary["events"], summary["users"], summary["items"], summary["kind"]) == (n, 800, 500, "organic")
-    assert summary["plan"]["sampled"] == (10_000 if n > 10_000 else None) and {one["type"] for one in summary["plan"]["types"]} == set(kinds)
+    assert summary["plan"]["sampled"] == (10_000 if n > 10_000 else None)
+    assert {one["type"] for one in summary["plan"]["types"]} == set(kinds)
 
     found, _ = shop.run("inspect", "dataset")
     assert found["types"] == dict(kinds) and found["needs_rl"] == "cannot be told"
