@@ -85,6 +85,7 @@ def test_every_command_of_the_first_hour(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_first_hour_of_a_shop_with_fewer_events(tmp_path: Path, capsys: Capture) -> None:
     """The same commands in this process; only the service has one of its own."""
     hour(Shop(tmp_path, 8_000, capsys), tmp_path, 8_000)

@@ -23,6 +23,7 @@ def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_a_service_writes_trains_the_next_model(tmp_path: Path) -> None:
     """Too few customers for a lift: every decision and propensity is in the log, and the second model answers."""
     found = load_script(EXAMPLE).closed_loop(tmp_path, 40, 15, updates=20, seeds=2, customers=10)

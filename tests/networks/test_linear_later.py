@@ -87,7 +87,7 @@ def test_what_it_sees_of_the_window_by_hand() -> None:
     items[0, -3], types[0, -3], items[0, -1], types[0, -1] = 4, 2, 9, 1
     zeros = np.zeros((1, WINDOW), np.float32)
     state = to_tensors(State(items, types, zeros, zeros, np.zeros((1, USER), np.float32), np.zeros((1, 2), np.float32)))
-    now = torch.tensor([[9.0, *range(1, ITEMS + 1)]])
+    now = torch.tensor([[99.0, *range(1, ITEMS + 1)]])  # 99: of no item, which is not the best one
     summary = made.summary(state, now)
     x, c = made.get_buffer("numbers"), made.get_buffer("categories")
     sums = [x[9], x[9], 0.95**2 * x[4], 0.8**2 * x[4], 0 * x[4], 0 * x[4]]
@@ -115,6 +115,14 @@ def test_few_items_are_their_own_numbers() -> None:
     made = build_network(np.zeros((4, 0), np.float32), from_flat({"form": "linear_later"}), **SIZES)
     assert isinstance(made, LinearLaterNetwork)
     assert made.get_buffer("numbers").tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_an_item_of_two_categories_is_half_of_each() -> None:
+    table = np.zeros((ITEMS + 1, 3), np.float32)
+    table[1:, 0], table[4, 1], table[7] = 1, 1, 0
+    made = build_network(table, from_flat({"form": "linear_later"}), **SIZES)
+    assert isinstance(made, LinearLaterNetwork)
+    assert made.get_buffer("categories")[[3, 4, 7]].tolist() == [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 0]]
 
 
 def test_it_starts_myopic() -> None:

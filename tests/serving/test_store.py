@@ -13,6 +13,7 @@ from qurate.serving.stores import sqlite_file
 from qurate.serving.stores.base import Commit, DecisionRow, EventRow, Write
 from qurate.serving.stores.sqlite import SqliteStore
 from qurate.serving.stores.sqlite_file import connect
+from qurate.serving.windows import place_of_decision, place_of_event
 
 
 def event(
@@ -111,6 +112,7 @@ def test_a_history_is_ordered_by_arrival_and_cut_to_the_window(opened: Opened) -
     rows, first, last = opened.store.history("u", 10, ["click"], True)
     expected = [(30, "click", "i1"), (10, "click", "i1"), (20, "shown", "i1"), (30, "click", "i2")]  # it knew two events
     assert [(row.timestamp_us, row.type, row.item_id) for row in rows] == expected
+    assert [row.place[0] for row in rows] == [place_of_event(1), place_of_event(2), place_of_decision(2), place_of_event(3)]
     assert (first, last) == (10, 7)
     rows, first, _ = opened.store.history("u", 2, ["click"], False)
     assert [row.item_id for row in rows] == ["i1", "i2"] and first is None  # not needed

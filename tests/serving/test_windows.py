@@ -60,3 +60,12 @@ def test_what_was_not_used_for_longest_is_forgotten_first() -> None:
     cache.forget("a")
     cache.show(row(9, "lost", user="a"))
     assert cache.get("a")[0].items == ("i1",) and loaded[-1] == "a"
+
+
+def test_an_item_is_closed_up_to_its_time_and_that_time_included() -> None:
+    known = Known(UserWindow(), {"a": 10, "b": 9, "c": 11}, 0)
+    assert known.closed_at(10) == ("a", "c")
+
+
+def test_a_decision_stands_after_all_it_knew_and_before_what_came_next() -> None:
+    assert place_of_event(4) < place_of_decision(4) < place_of_event(5)

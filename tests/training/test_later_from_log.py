@@ -28,14 +28,14 @@ from qurate.training.later_from_log import RIDGES, LogPart, greedy
 from qurate.training.train import train
 from qurate.types import TEST, TRAIN, VALID
 
-SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "steps": 40, "id_embedding": False}
+SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "steps": 60, "id_embedding": False}
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A small shop's log with propensities."""
     out, engine = tmp_path_factory.mktemp("logged"), make_engine("shop")
-    simulate(engine, present_recommender(engine, 0, 50), 120, 20, 0, out / "log" / "events.csv")
+    simulate(engine, present_recommender(engine, 0, 50), 200, 30, 0, out / "log" / "events.csv")
     return build_dataset(read_events(out / "log"), rewards=rewards_of(engine), episode="user", out=out / "dataset")
 
 
@@ -84,15 +84,15 @@ def test_the_test_split_is_never_looked_at_and_the_validation_split_is(dataset: 
 
 def test_now_is_that_of_the_check_that_predicted_held_out_events_best(dataset: Dataset) -> None:
     """Long after the best check the training loss still falls; what is kept stays."""
-    short, long = (train(dataset, **SMALL | {"steps": steps, "lr": 0.05, "ema": 0.0}) for steps in (200, 400))
-    assert short.metrics["held_out"]["updates"] == long.metrics["held_out"]["updates"] < 200
+    short, long = (train(dataset, **SMALL | {"steps": steps, "lr": 0.05, "ema": 0.0}) for steps in (400, 800))
+    assert short.metrics["held_out"]["updates"] == long.metrics["held_out"]["updates"] < 400
     assert same(short, long)
 
 
 def test_a_resumed_run_is_the_one_that_was_not_interrupted(dataset: Dataset, tmp_path: Path) -> None:
-    whole = train(dataset, **SMALL | {"steps": 80})
+    whole = train(dataset, **SMALL | {"steps": 120})
     train(dataset, **SMALL).save(tmp_path / "half")
-    resumed = train(dataset, resume=tmp_path / "half", steps=80)
+    resumed = train(dataset, resume=tmp_path / "half", steps=120)
     assert same(whole, resumed) and whole.metrics["later"] == resumed.metrics["later"]
 
 
