@@ -108,7 +108,7 @@ def train_in_engine(
     )  # fmt: skip
     if later is not None:
         loop = later.watch(loop, run.steps)
-    checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
+    checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings, resumed=saved is not None)
     metrics = consume(checked, run, steps, budget, report)
     files: dict[str, bytes] = {}
     if resumable:

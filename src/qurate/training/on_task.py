@@ -121,7 +121,7 @@ def train_on_task(
     ring.begin(observation, np.zeros(lanes, np.int64))
     steps = limits.steps or (IMAGE_STEPS if _large(engine.spec) else TASK_STEPS)
     loop = train_online(learner, engine, ring, sampler, rng, ours, seed=seed, steps=run.steps, observation=observation, count_returns=True)
-    metrics = consume(with_checked_support(loop, ring.steps, settings), run, steps, limits.budget, report)
+    metrics = consume(with_checked_support(loop, ring.steps, settings, resumed=saved is not None), run, steps, limits.budget, report)
     files = checkpoint.to_files(learner, rng, {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}, checkpoint.arrays_of(parts))
     nothing = np.full(engine.n_items + 1, NEVER)
     return Model(
