@@ -274,9 +274,12 @@ def recommend(
     terminal: Terminal = ctx.obj
     if output is None:
         from qurate.models.model import load
+        from qurate.models.recommend import check_candidate_features
 
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
         known = None if candidate_features is None else json_object(candidate_features, "--candidate-features")
+        if known:
+            check_candidate_features(known, among, where="--candidate-features", joint=" ")
         loaded = load(model)
         decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, candidate_features=known, seed=seed)
         note_exclusion(terminal, loaded, ids(exclude or ()))

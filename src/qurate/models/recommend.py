@@ -94,9 +94,13 @@ def check_candidate_features(
     candidates: Sequence[str] | None,
     *,
     where: str,
+    joint: str = ".",
     code: Code = Code.BAD_CANDIDATE_FEATURES,
 ) -> None:
     """What is said of candidates must be as long as they are.
+
+    Args:
+        where: what the caller calls `features`. joint: stands between it and a feature's name.
 
     Raises:
         UserError: there are no candidates, or a list of another length; `code`.
@@ -113,11 +117,11 @@ def check_candidate_features(
         if not isinstance(listed, list | tuple | np.ndarray) or len(listed) != len(candidates):
             got = str(len(listed)) if isinstance(listed, list | tuple | np.ndarray) else repr(listed)
             hint = "give one number for each candidate, in their order; null where it is not known"
-            raise UserError(f"{len(candidates)} numbers for {name}", got, where=f"{where}.{name}", hint=hint, code=code)
-        wrong = [value for value in values if not _is_number(value)]
-        if wrong:
-            hint = "null where it is not known"
-            raise UserError(f"numbers within float32 for {name}", f"{wrong[0]!r:.60}", where=f"{where}.{name}", hint=hint, code=code)
+            raise UserError(f"{len(candidates)} numbers for {name}", got, where=f"{where}{joint}{name}", hint=hint, code=code)
+        wrong = next((i for i, value in enumerate(values) if not _is_number(value)), None)
+        if wrong is not None:
+            place, hint = f"{where}{joint}{name}[{wrong}]", "null where it is not known"
+            raise UserError("a number within float32", f"{values[wrong]!r:.60}", where=place, hint=hint, code=code)
 
 
 def _is_number(value: object) -> bool:
