@@ -277,9 +277,9 @@ NAMED, COMPARED = 40, 20_000
 """A hint lists so many names, and compares with so many: a catalogue has more of them than a line or a second."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known name, or the first of them when none is near."""
+def nearest(name: str, known: Iterable[str], named: int = NAMED) -> str:
+    """A hint that names the nearest known name, or the first so many of them when none is near."""
     names = sorted(known)
     close = get_close_matches(name, names[:COMPARED], n=1, cutoff=0.5)
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:NAMED])}{more}"
+    more = f" and {len(names) - named:,} more" if len(names) > named else ""
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:named])}{more}"

@@ -25,6 +25,7 @@ from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
+from qurate.models.recommend import note_slate_size
 from qurate.models.translate import TranslatedScorer, Translation
 from qurate.training.train import train
 from qurate.types import Engine, Policy
@@ -136,6 +137,7 @@ def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
     if not fits or not translation.items.any():
         expected, got = "a model for this environment's items and customers", f"one for {model.environment or 'other items'}"
         raise UserError(expected, got, where=name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT)
+    note_slate_size(model, engine.slate_size)
     return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)
 
 

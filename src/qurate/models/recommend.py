@@ -25,6 +25,8 @@ from qurate.models.parts import ModelParts
 log = logging.getLogger("qurate.models")
 
 BATCH = 256
+NAMED_IDS = 5
+"""A note of unknown ids names so many known ones."""
 
 
 @lru_cache(maxsize=2)
@@ -87,6 +89,13 @@ def require_catalogue(model: ModelParts, where: str) -> None:
     if model.kind == "task":
         got, hint = f"one of the task {model.environment}", "it acts in its task: qurate evaluate MODEL --env ID"
         raise UserError("a model of a catalogue", got, where=where, hint=hint, code=Code.OTHER_ENVIRONMENT)
+
+
+def note_slate_size(model: ModelParts, k: int) -> None:
+    """Says once where lists of k items are asked of a model that values slates of another size."""
+    own = model.slate_size
+    if own is not None and k != own:
+        _note_once(f"note: the model was trained to show {own} items at once: what {k} together are worth it never learnt")
 
 
 def check_candidate_features(
@@ -168,6 +177,7 @@ def recommend(
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids
             raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)
+    note_slate_size(model, k)
     known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
     past = None
     if user is not None and history is None:
@@ -221,7 +231,7 @@ def _name_unknown(model: ModelParts, candidates: Sequence[str], exclude: Sequenc
             first, known = ids[unknown[0]], model.vocabulary.items
             words = [*known, *model.vocabulary.types, "seen", "purchased", "none"] if option == "exclude" else known
             what = f"{unknown.size} of {len(ids)} ids are of no item the model knows"
-            log.warning("note: %s: %s, such as %r; %s", option, what, first, nearest(first, words))
+            log.warning("note: %s: %s, such as %r; %s", option, what, first, nearest(first, words, NAMED_IDS))
 
 
 def _check_k(k: int) -> None:
