@@ -71,7 +71,10 @@ def test_every_kind_of_it_learns_from_slates_of_any_size(own: dict[str, Any], sl
         ({"env": ENV}, "expected an algorithm that learns from slates, got dqn where 2 items are shown at once"),
         ({"env": "CartPole-v1", "algorithm": "slateq"}, "expected a world of slates, got the task CartPole-v1, at algorithm slateq"),
         ({"data": "nowhere", "algorithm": "slateq"}, "expected env, got a dataset, at algorithm slateq"),
-        ({"env": ENV, "algorithm": "slateq", "slate_size": 3}, "expected a setting of slateq, got slate_size"),
+        (
+            {"env": ENV, "algorithm": "slateq", "slate_size": 3},
+            "expected a setting of slateq, got slate_size, at settings; the world says how many items are shown",
+        ),
         ({"env": ENV, "algorithm": "slateq", "slate_optimiser": "best"}, "slate_optimiser"),
         ({"env": "shop", "algorithm": "slateq", "choice_model": "known"}, "expected a world that tells its choice model, got shop"),
         ({"env": "shop", "algorithm": "dqn", "slate_target": "q"}, "expected a setting of dqn, got slate_target"),
