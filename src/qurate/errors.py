@@ -8,6 +8,7 @@ arguments in their place (`in_arguments`); the command line prints `error.typed`
 
 import json
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
@@ -183,7 +184,8 @@ ARGUMENTS = {
     "keep-duplicates": "keep_duplicates=True", "force": "force=True",
 }  # fmt: skip
 """Option of the command line -> argument in Python, where there is one."""
-_MAPS = re.compile(r"--map [^\s,;=]+=[^\s,;]+(?: --map [^\s,;=]+=[^\s,;]+)*")
+_ONE_MAP = r"--map [^\s,;=]+=(?:'[^']*'|[^\s,;]+)"
+_MAPS = re.compile(rf"{_ONE_MAP}(?: {_ONE_MAP})*")
 _SETTING = re.compile(r"--set ([a-z]\w*)")
 _VALUE = re.compile(
     r"\b(say|give|or|with|as) --(encoding|sep|time-form|type|order|value|columns) (?!with\b|for\b|or\b|and\b|out\b)"
@@ -197,10 +199,12 @@ def in_arguments(line: str) -> str:
 
     >>> in_arguments("say --encoding gbk, or --map user_id=who")
     'say encoding="gbk", or map={"user_id": "who"}'
+    >>> in_arguments("name it: --map user_id=who --map item_id='product name'")
+    'name it: map={"user_id": "who", "item_id": "product name"}'
     """
 
     def mapped(match: re.Match[str]) -> str:
-        pairs = [part.partition("=") for part in match[0].split() if part != "--map"]
+        pairs = [part.partition("=") for part in shlex.split(match[0]) if part != "--map"]
         return f"map={_written({name: column for name, _, column in pairs})}"
 
     def valued(match: re.Match[str]) -> str:

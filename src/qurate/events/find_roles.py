@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
+from qurate.events.doubts import doubts, refuse_answers_in_basket
 from qurate.events.expressions import amount, parse_value
-from qurate.events.fields import Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, STRUCTURED, TRUTH, Listed, items_of, vector_of
+from qurate.events.fields import MISSING, Columns, key_of
+from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, Listed, items_of, vector_of
 from qurate.events.paths import lookup, value_at
 from qurate.events.role_rows import joined_by_id, nobody
 from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles, contract_names
@@ -37,12 +38,14 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     _check_map(mapped, table.columns, sample, where)
     found = _Finder(table.columns, sample, mapped)
     given = asked.type_of(table)
-    found.lists()
+    found.lists(where)
     found.shown_and_answers(given)
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
     nobody(found.roles, found.sample)
+    found.items_missing()
+    found.roles.notes += doubts(found.roles, found.sample, [name for name in table.columns if name not in found.used])
     joined_by_id(found.roles, found.sample, found.free(("id", "eventid", "requestid", "rankingid", "impressionid")))
     return found.roles
 
@@ -126,7 +129,7 @@ class _Finder:
 
     # lists
 
-    def lists(self) -> None:
+    def lists(self, where: str) -> None:
         """Baskets, and one row per user: `item_id` (and times, values) that hold lists become one row an event."""
         source = self.roles.source
         if "item_id" not in source or source.get("shown") == source["item_id"]:
@@ -142,6 +145,8 @@ class _Finder:
         lists += [name for name in ("value", "type") if name in source and _is_list(self.values(name)) and self._as_many(name)]
         for name in lists:
             holds = self._listed(name)
+            if name == "item_id":
+                refuse_answers_in_basket(holds, source[name], where)
             self.roles.exprs[name] = holds.ids
             if holds.unread is not None:
                 self.roles.broken.append((holds.unread, f"{name} is no list that can be read"))
@@ -240,7 +245,7 @@ class _Finder:
             raw = self.sample[column].cast(pl.String).str.strip_chars().str.to_lowercase()
             known = raw.filter(raw != "").drop_nulls()
             kind = ANSWER_KEYS[key_of(column)]
-            if len(known) and known.is_in(list(TRUTH)).all():
+            if len(known) and (known.is_in(list(TRUTH)).all() or self._signs(column)):
                 self._answer(column, kind)
             elif key_of(column) == REWARD and len(known) and known.cast(pl.Float64, strict=False).null_count() == 0:
                 self._reward(column)
@@ -254,10 +259,18 @@ class _Finder:
         if name in self.roles.exprs:
             return
         text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
-        value = text.replace_strict(TRUTH, default=None, return_dtype=pl.Int8)
+        signs = self._signs(column)
+        if signs:
+            self.roles.notes.append(f"{column}: -1 and 1 are read as no and yes")
+        value = text.replace_strict(SIGNS if signs else TRUTH, default=None, return_dtype=pl.Int8)
         self.roles.broken.append((value.is_null() & text.is_not_null() & (text != ""), f"{column} is not 0 or 1"))
         self.roles.exprs[name] = value.fill_null(0)
         self._record(f"0/1: shown, and {kind} where 1", column)
+
+    def _signs(self, column: str) -> bool:
+        """Whether -1 and 1 stand in it, and nothing else."""
+        known = self.sample[column].cast(pl.String).str.strip_chars().drop_nulls()
+        return key_of(column) != REWARD and bool(known.is_in(list(SIGNS)).all() and known.is_in(["-1", "-1.0"]).any())
 
     def _reward(self, column: str) -> None:
         self.roles.exprs["_answer_reward"] = pl.col(column).cast(pl.Float64, strict=False)
@@ -283,6 +296,14 @@ class _Finder:
             self.roles.source["user_id"] = "(each row a user of its own)"
             self.roles.users = False
             self.roles.notes.append("no column names a user: every row is one of its own")
+
+    def items_missing(self) -> None:
+        """Where nothing says what happened, a row that names no item is a click on nothing."""
+        source = self.roles.source
+        nested = self.columns[source["item_id"]].is_nested() if "item_id" in source else True
+        if self.roles.type_from.startswith("nothing") and not nested and "item_id" not in self.roles.explode:
+            text = pl.col(source["item_id"]).cast(pl.String).str.strip_chars()
+            self.roles.broken.append((text.is_null() | text.is_in(MISSING), "missing item_id"))
 
     # value and type
 

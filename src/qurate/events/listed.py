@@ -40,6 +40,8 @@ ANSWER_KEYS = {
     "reward": "click",
     "y": "click",
     "clk": "click",
+    "clicks": "click",
+    "labels": "click",
     "converted": "purchase",
     "conversion": "purchase",
     "isconversion": "purchase",
@@ -269,6 +271,8 @@ def _answer(value: Any) -> int | None:
 
 
 TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "f": 0, "t": 1, "n": 0, "y": 1}
+SIGNS = {"-1": 0, "1": 1, "-1.0": 0, "1.0": 1}
+"""The same where nothing but -1 and 1 stands in a column."""
 
 
 def truth(raw: pl.Expr) -> pl.Expr:
