@@ -95,3 +95,66 @@ def test_a_hint_quotes_a_name_with_a_blank(tmp_path: Path) -> None:
         read_events(log)
     assert "--map item_id='product name' --map" in (caught.value.hint or "")
     assert '"item_id": "product name"' in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["p0,p1", "p0, p1", "p0;p1", "p0 p1"])
+def test_several_ids_in_one_text_are_a_list_or_are_named(text: str, tmp_path: Path) -> None:
+    rows = [f'u{i % 3},"{text if i % 4 else "p7"}",{T + i}' for i in range(20)]
+    log = csv(tmp_path / "log.csv", "user_id,item_ids,timestamp", rows)
+    read = read_events(log, map={"item_id": "item_ids"}).events.collect()
+    assert sorted(read["item_id"].unique()) == ["p0", "p1", "p7"] and read.height == 35
+    single = csv(tmp_path / "single.csv", "user_id,item_id,timestamp", rows)
+    assert f"item_id such as {text!r} may be several items" in notes_of(single)
+
+
+def test_names_of_several_words_are_one_item(tmp_path: Path) -> None:
+    log = csv(tmp_path / "log.csv", "user_id,item_id,timestamp", [f'u{i % 3},"Shirt, blue {i % 4}",{T + i}' for i in range(20)])
+    assert "several" not in notes_of(log)
+
+
+@pytest.mark.parametrize("name", ["item_id", "shown"])
+def test_scores_are_no_part_of_an_id(name: str, tmp_path: Path) -> None:
+    log = csv(tmp_path / "log.csv", "user_id,items,timestamp", [f"u{i % 3},a:0.9|b:0.{i},{T + i}" for i in range(1, 20)])
+    with pytest.raises(UserError, match=r"lists of ids, got items such as 'a:0.9'"):
+        read_events(log, map={name: "items"})
+
+
+@pytest.mark.parametrize("name", ["user_id", "session_id"])
+def test_an_object_is_no_id(name: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [{"who": {"id": f"u{i % 3}", "age": 7}, "item_id": f"i{i}", "timestamp": T + i} for i in range(20)]
+    log.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=rf'objects such as .*; name the field inside: map={{"{name}": "who.id"}}'):
+        read_events(log, map={name: "who"})
+    assert read_events(log, map={name: "who.id"}).events.collect()["user_id"].unique().sort().to_list() == ["u0", "u1", "u2"]
+
+
+def test_columns_named_after_events_say_which_happened(tmp_path: Path) -> None:
+    rows = [f"u{i % 3},i{i},{int(i % 2 == 0)},{int(i % 5 == 0)},{T + i}" for i in range(20)]
+    log = csv(tmp_path / "log.csv", "user_id,item_id,like,purchase,timestamp", rows)
+    counts = dict(read_events(log).events.collect()["type"].value_counts().iter_rows())
+    assert counts == {"like": 10, "purchase": 4}
+    amounts = csv(tmp_path / "a.csv", "user_id,item_id,purchase,timestamp", [f"u,i{i},{i % 2 * 12.5},{T + i}" for i in range(20)])
+    assert "purchase is not read" in notes_of(amounts)
+    event = csv(tmp_path / "e.csv", "user_id,item_id,event,timestamp", [f"u,i{i},{i % 2},{T + i}" for i in range(20)])
+    assert "event is not read: 0 and 1 name no event" in notes_of(event)
+
+
+def test_lists_of_lists_are_no_ids(tmp_path: Path) -> None:
+    for name, inside in (("mixed", [["a", 0.2], ["b", 0.8]]), ("texts", [["a", "b"], ["c", "d"]])):
+        log = tmp_path / f"{name}.jsonl"
+        log.write_text("\n".join(json.dumps({"user_id": "u", "timestamp": T + i, "shown": inside}) for i in range(20)))
+        with pytest.raises(UserError, match="shown is no list that can be read"):
+            read_events(log)
+
+
+def test_thousands_in_letters_are_no_numbers_and_currencies_are_named(tmp_path: Path) -> None:
+    def log(name: str, values: list[str]) -> Path:
+        rows = [f"u,i{i},purchase,{values[i % len(values)]},{T + i}" for i in range(20)]
+        return csv(tmp_path / name, "user_id,item_id,type,value,timestamp", rows)
+
+    with pytest.raises(UserError, match="value is not a number"):
+        read_events(log("k.csv", ["1.2k", "3"]))
+    assert "value is read as currency text, decimal point; EUR, USD count alike" in notes_of(log("two.csv", ["USD 12", "EUR 10", "5"]))
+    one = read_events(log("one.csv", ["USD 12", "10 USD"]))
+    assert one.events.collect()["value"].sum() == 220 and "alike" not in "".join(one.notes)

@@ -5,19 +5,15 @@ from collections.abc import Iterable
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
-from qurate.events.doubts import doubts, refuse_answers_in_basket
+from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import MISSING, Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, Listed, items_of, vector_of
+from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, TYPE_KEYS, Listed, items_of, picked, vector_of
 from qurate.events.paths import lookup, value_at
 from qurate.events.role_rows import joined_by_id, nobody
 from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles, contract_names
 from qurate.events.sources import Table
 
-TYPE_KEYS = (
-    *("eventtype", "event", "action", "behavior", "behaviour", "interaction", "eventname", "activity", "behaviortype"),
-    *("behaviourtype", "interactiontype", "actiontype", "activitytype", "usereventtype", "useraction"),
-)
 RATING_KEYS = ["rating", "ratings", "score", "stars", "rate", "reviewscore", "overall"]
 PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
 MAX_TYPE_NAMES = 100
@@ -39,11 +35,12 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     found = _Finder(table.columns, sample, mapped)
     given = asked.type_of(table)
     found.lists(where)
-    found.shown_and_answers(given)
+    found.shown_and_answers(given, where)
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
     nobody(found.roles, found.sample)
+    refuse_objects(found.roles, found.sample, where)
     found.items_missing()
     found.roles.notes += doubts(found.roles, found.sample, [name for name in table.columns if name not in found.used])
     joined_by_id(found.roles, found.sample, found.free(("id", "eventid", "requestid", "rankingid", "impressionid")))
@@ -135,7 +132,8 @@ class _Finder:
         if "item_id" not in source or source.get("shown") == source["item_id"]:
             return
         times = "timestamp" in source and _is_list(self.values("timestamp"), times=True)
-        if not (_is_list(self.values("item_id")) or (times and self._as_many("item_id"))):
+        several = _is_list(self.values("item_id")) or are_lists(source["item_id"], self.values("item_id"))
+        if not (several or (times and self._as_many("item_id"))):
             if self.values("item_id").dtype == pl.String:
                 text = pl.col(source["item_id"])
                 listed = text.str.contains(STRUCTURED) & ~text.str.contains(LABELLED)
@@ -147,6 +145,7 @@ class _Finder:
             holds = self._listed(name)
             if name == "item_id":
                 refuse_answers_in_basket(holds, source[name], where)
+                refuse_pairs(self.sample.select(holds.ids).to_series().explode(), source[name], where)
             self.roles.exprs[name] = holds.ids
             if holds.unread is not None:
                 self.roles.broken.append((holds.unread, f"{name} is no list that can be read"))
@@ -182,19 +181,20 @@ class _Finder:
 
     # what was shown, and what came of it
 
-    def shown_and_answers(self, given: str | None) -> None:
+    def shown_and_answers(self, given: str | None, where: str) -> None:
         """`_shown` and `_taken` of lists; 0/1 columns beside an item."""
         source = self.roles.source
         if "shown" in source:
-            self._shown_list(given)
+            self._shown_list(given, where)
         elif "item_id" in source and "type" not in source:
             self._answer_columns(given)
         elif "item_id" not in source and "type" not in source:
             self._bandit()
 
-    def _shown_list(self, given: str | None) -> None:
+    def _shown_list(self, given: str | None, where: str) -> None:
         listed = self._listed("shown")
         roles = self.roles
+        refuse_pairs(self.sample.select(listed.ids).to_series().explode(), roles.source["shown"], where)
         taken, means = listed.taken, listed.means
         vectors = [] if taken is not None or "item_id" in roles.source else self.free(ANSWER_KEYS)
         for column in vectors:
@@ -204,12 +204,12 @@ class _Finder:
             )
             counts = counts.filter(pl.col("k").is_not_null())
             if counts.height and (counts["n"] == counts["k"]).all() and not counts["odd"].any():
-                picked = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
-                    _picked, return_dtype=pl.List(pl.String), is_elementwise=True
+                chosen = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
+                    picked, return_dtype=pl.List(pl.String), is_elementwise=True
                 )
                 roles.broken.append((vector.list.len() != listed.ids.list.len(), f"as many of {column} as items shown are needed"))
                 roles.broken.append((vector.list.contains(None), f"{column} is not 0 or 1"))
-                taken, means = picked, ANSWER_KEYS[key_of(column)]
+                taken, means = chosen, ANSWER_KEYS[key_of(column)]
                 roles.source[f"taken ({means})"] = column
                 self.used.add(column)
                 break
@@ -376,13 +376,6 @@ class _Finder:
         if not self.roles.type_from:
             self.roles.type_from = "nothing: every row counts as click"
             self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
-
-
-def _picked(batch: pl.Series) -> pl.Series:
-    """The ids whose answer is 1."""
-    ids, taken = batch.struct.field("ids").to_list(), batch.struct.field("taken").to_list()
-    rows = [None if a is None or b is None else [i for i, t in zip(a, b) if t == 1] for a, b in zip(ids, taken)]
-    return pl.Series(batch.name, rows, dtype=pl.List(pl.String))
 
 
 def _is_list(values: pl.Series, times: bool = False) -> bool:
