@@ -147,6 +147,9 @@ def _are_compact(known: pl.Series) -> bool:
     text = known.filter((known == known.floor()) & (known.abs() < 1e18)).cast(pl.Int64).cast(pl.String)
     if len(text) < MOSTLY * len(known) or not len(text) or text.str.len_bytes().mode()[0] not in COMPACT_DIGITS:
         return False
+    years = text.str.head(4).cast(pl.Int32, strict=False)
+    if years.is_between(1970, 2200).sum() < MOSTLY * len(known):  # in nearly all logs, and before every number is parsed as a day
+        return False
     moment = text.to_frame().select(moment_of(pl.col(text.name), COMPACT)).to_series().cast(pl.Int64)
     return bool(moment.is_between(EARLIEST, LATEST).fill_null(False).sum() >= MOSTLY * len(known))
 
