@@ -21,7 +21,7 @@ from qurate.cli.output import (
     print_evaluation,
     print_settings,
 )
-from qurate.cli.table_files import file_format, watched_order, write_tables
+from qurate.cli.table_files import file_format, watched_order, with_titles, write_tables
 from qurate.errors import Code, UserError, nearest
 from qurate.outputs import MODEL, check_directory, check_files
 
@@ -287,12 +287,12 @@ def recommend(
     file_format(output)
     check_files([output], force)
     from qurate.models.model import load
-    from qurate.models.recommend import recommend_all
+    from qurate.models.recommend import recommend_all, titles_of
 
     with terminal.progress() as progress:
         loaded = load(model)
         rising: list[bool] = []
-        tables = watched_order(recommend_all(loaded, k, ids(exclude or ())), rising)
+        tables = with_titles(watched_order(recommend_all(loaded, k, ids(exclude or ())), rising), titles_of(loaded))
         rows, users = write_tables(tables, output, lambda done: progress("recommending", done, 0), force)
     note_exclusion(terminal, loaded, ids(exclude or ()))
     note_order(terminal, loaded, any(rising))
