@@ -259,13 +259,8 @@ def recommend(
 ) -> None:
     """The k items to show a user now."""
     if (user is None) != all_users or all_users != (output is not None):
-        raise UserError(
-            "--user ID, or --all-users with -o FILE",
-            "another combination",
-            where="qurate recommend",
-            hint="choose one",
-            code=Code.BAD_OPTIONS,
-        )
+        expected, got = "--user ID, or --all-users with -o FILE", "another combination"
+        raise UserError(expected, got, where="qurate recommend", hint="choose one", code=Code.BAD_OPTIONS)
     if all_users and (candidates or explain or candidate_features):
         got = "--candidates, --candidate-features or --explain"
         raise UserError(

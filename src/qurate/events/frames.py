@@ -1,4 +1,4 @@
-"""DataFrames where a file may stand: those of polars as they are, those of pandas and other libraries (no dependencies) turned into them."""
+"""DataFrames where a file may stand: those of polars as they are, those of pandas and others (no dependencies) turned into them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
