@@ -183,6 +183,15 @@ def test_everybody_gets_the_catalogue_and_a_note_where_it_is_small(model: Path, 
     assert "note" not in run(capsys, *command, "-k", "9")[2] and run(capsys, *command, "-k", "1000", "--quiet")[2] == ""
 
 
+def test_a_file_of_recommendations_has_titles_where_items_have_them() -> None:
+    from qurate.cli.table_files import with_titles
+
+    table = pl.DataFrame({"user_id": ["u", "u"], "rank": [1, 2], "item_id": ["a", "b"], "score": [0.5, 0.25]})
+    (named,) = with_titles([table], {"a": "红茶"})
+    assert named.columns == ["user_id", "rank", "item_id", "score", "title"] and named["title"].to_list() == ["红茶", None]
+    assert next(with_titles([table], {})).equals(table)
+
+
 def test_ties_fall_by_the_seed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load_model(model)
     even = loaded.with_answering(popularity=np.ones_like(loaded.popularity), supports_cold_start=False)

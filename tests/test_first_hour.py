@@ -127,6 +127,7 @@ def hour(shop: Shop, tmp_path: Path, n: int) -> float:
         own.setdefault(row["user_id"], Counter())[items[row["item_id"]]["category"]] += 1
     with (tmp_path / "all.csv").open(encoding="utf-8", newline="") as file:
         advice = list(csv.DictReader(file))
+    assert all(row["title"] == items[row["item_id"]]["title"] for row in advice)
     hits = [items[row["item_id"]]["category"] == own[row["user_id"]].most_common(1)[0][0] for row in advice]
     assert len(advice) == 8_000 and sum(hits) / len(hits) > 0.5
 

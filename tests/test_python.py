@@ -68,6 +68,22 @@ def test_a_frame_beside_a_file_of_the_same_log(tmp_path: Path) -> None:
     assert log.rows == ROWS and log.source == ["DataFrame", str(tmp_path / "rest.csv")]
 
 
+class Arrow:
+    """A table of another library: all that is known of it is the Arrow stream that it hands out."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+def test_a_table_of_another_library_is_read_by_its_arrow_stream() -> None:
+    assert same(qurate.build_dataset(Arrow(LOG)), qurate.build_dataset(LOG))
+    with pytest.raises(qurate.UserError):
+        qurate.build_dataset(LOG["user_id"])  # type: ignore[arg-type]
+
+
 def test_pandas_is_read_where_it_is_installed() -> None:
     pandas = pytest.importorskip("pandas")
     assert same(qurate.build_dataset(pandas.DataFrame(COLUMNS)), qurate.build_dataset(LOG))

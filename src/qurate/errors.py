@@ -8,6 +8,7 @@ arguments in their place (`in_arguments`); the command line prints `error.typed`
 
 import json
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
@@ -187,7 +188,8 @@ ARGUMENTS = {
     "keep-duplicates": "keep_duplicates=True", "force": "force=True",
 }  # fmt: skip
 """Option of the command line -> argument in Python, where there is one."""
-_MAPS = re.compile(r"--map [^\s,;=]+=[^\s,;]+(?: --map [^\s,;=]+=[^\s,;]+)*")
+_ONE_MAP = r"--map [^\s,;=]+=(?:'[^']*'|[^\s,;]+)"
+_MAPS = re.compile(rf"{_ONE_MAP}(?: {_ONE_MAP})*")
 _SETTING = re.compile(r"--set ([a-z]\w*)")
 _VALUE = re.compile(
     r"\b(say|give|or|with|as) --(encoding|sep|time-form|type|order|value|columns) (?!with\b|for\b|or\b|and\b|out\b)"
@@ -201,10 +203,12 @@ def in_arguments(line: str) -> str:
 
     >>> in_arguments("say --encoding gbk, or --map user_id=who")
     'say encoding="gbk", or map={"user_id": "who"}'
+    >>> in_arguments("name it: --map user_id=who --map item_id='product name'")
+    'name it: map={"user_id": "who", "item_id": "product name"}'
     """
 
     def mapped(match: re.Match[str]) -> str:
-        pairs = [part.partition("=") for part in match[0].split() if part != "--map"]
+        pairs = [part.partition("=") for part in shlex.split(match[0]) if part != "--map"]
         return f"map={_written({name: column for name, _, column in pairs})}"
 
     def valued(match: re.Match[str]) -> str:
@@ -281,9 +285,9 @@ NAMED, COMPARED = 40, 20_000
 """A hint lists so many names, and compares with so many: a catalogue has more of them than a line or a second."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known name, or the first of them when none is near."""
+def nearest(name: str, known: Iterable[str], named: int = NAMED) -> str:
+    """A hint that names the nearest known name, or the first so many of them when none is near."""
     names = sorted(known)
     close = get_close_matches(name, names[:COMPARED], n=1, cutoff=0.5)
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:NAMED])}{more}"
+    more = f" and {len(names) - named:,} more" if len(names) > named else ""
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:named])}{more}"

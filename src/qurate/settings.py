@@ -5,7 +5,7 @@ another algorithm is an error that names that algorithm (`algorithms/table.py` s
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -297,6 +297,19 @@ def replace(settings: Settings, **leaves: Any) -> Settings:
     return from_flat(flat(settings) | leaves)
 
 
+FEW = 8
+"""So many settings are named in a hint."""
+
+
+def _hint_of_other(name: str, known: Collection[str], algorithm: str) -> str:
+    """What to do about a setting that `algorithm` does not have here."""
+    if name == "slate_size":
+        return "the world says how many items are shown: --env interest_evolution,slate_size=3"
+    if len(known) <= FEW:
+        return f"{algorithm} has {', '.join(sorted(known)) or 'no settings'}"
+    return "leave it out: it is of other algorithms, or of catalogues only"
+
+
 def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: str) -> dict[str, Any]:
     """Checked values by leaf name; text is converted to the field's type.
 
@@ -311,7 +324,7 @@ def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: s
         if name not in OWNER:
             raise UserError("a known setting", name, where="--set", hint=nearest(name, known), code=Code.UNKNOWN_SETTING)
         if name not in known:
-            hint = f"{name} is a setting of other algorithms, or of catalogues; here {algorithm} has {', '.join(sorted(known)) or 'none'}"
+            hint = _hint_of_other(name, known, algorithm)
             raise UserError(f"a setting of {algorithm}", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
         part, unit = OWNER[name], describe(name)["unit"]
         try:

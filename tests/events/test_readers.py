@@ -1,6 +1,8 @@
 """Reading: the same log from every format, bad rows with line and reason, and one readable error per user's mistake."""
 
+import gzip
 import json
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -371,3 +373,18 @@ def test_order_stands_for_time_whatever_rows_are_bad(tmp_path: Path) -> None:
     seconds = log.events.select(pl.col("timestamp").dt.second()).collect().to_series().to_list()
     assert seconds == [0, 2]
     assert log.rejects["line"].to_list() == [3]
+
+
+@pytest.mark.parametrize("packed", ["log.csv.gz", "log.zip"])
+def test_a_plan_unpacks_only_the_head_and_ingest_all(packed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.events.containers.HEAD_PACKED", 2_000)
+    text = "user_id,item_id,type,timestamp\n" + "".join(f"u{i % 7},i{i % 9},click,{1_717_200_000 + i}\n" for i in range(500))
+    path = tmp_path / packed
+    if packed.endswith("gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("log.csv", text)
+    planned = read_events(path, rows=10_000)
+    assert not planned.whole and 0 < planned.rows < 100 and planned.bad_rows == 0, "and what was cut is never taken for the log"
+    assert read_events(path).rows == 500 and read_events(path).whole

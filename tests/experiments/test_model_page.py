@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -71,12 +72,30 @@ def test_facts_rewards_features_and_curves(made: tuple[Model, Dataset]) -> None:
     rows = {row[0]: row[1:] for row in Tables(page).rows if row}
     counts = data.manifest["counts"]
     assert rows["size"] == [f"{counts['events']:,} events, 40 users, 9 items"]
-    assert "gamma = 0.8" in rows["settings other than the defaults"][0] and rows["training"][0].startswith("120 steps in ")
+    given = "hidden = 8, window = 4, embedding_dim = 4, gamma = 0.8, batch_size = 16"
+    assert rows["settings other than the defaults"] == [given], "and not those that follow the kind of log"
+    assert rows["training"][0].startswith("120 steps in ")
     purchases = int((data.arrays.type == data.vocabulary.types.index("purchase") + 1).sum())
     assert rows["purchase"] == [f"{purchases:,}", "7", "event"]
     assert rows["price"] == ["items", "numeric", "1"] and rows["city"] == ["users", "onehot", "2"]
     assert page.count("<figure>") == 3 and "<script" not in page and "&lt;b&gt;1" in page and "<b>1" not in page
     assert not re.search(r"(src|href)=", page)
+
+
+@pytest.mark.parametrize(
+    ("env", "algorithm", "given", "changed"),
+    [
+        ("toy_chain", "qr_dqn", {}, "none"),
+        ("toy_chain", "qr_dqn", {"quantiles": 7, "hidden": 8}, "hidden = 8, quantiles = 7"),
+        ("toy_chain", "q_learning", {}, "none"),
+        ("interest_evolution,slate_size=2", "slateq", {"window": 4}, "window = 4"),
+        ("CartPole-v1", "c51", {"v_min": 0, "v_max": 100}, "v_min = 0.0, v_max = 100.0"),
+    ],
+)
+def test_an_algorithm_s_own_defaults_are_no_settings_of_the_run(env: str, algorithm: str, given: dict[str, Any], changed: str) -> None:
+    page = model_page(train(env=env, algorithm=algorithm, steps=64, **given), None, "m")
+    rows = {row[0]: row[1:] for row in Tables(page).rows if row}
+    assert rows["settings other than the defaults"] == [changed]
 
 
 def test_five_users_are_recommended_what_the_model_recommends(made: tuple[Model, Dataset]) -> None:

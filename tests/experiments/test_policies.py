@@ -8,7 +8,8 @@ import pytest
 from qurate.baselines.registry import random_policy
 from qurate.environments.registry import make_engine
 from qurate.evaluation.rollouts import PURPOSES, customers_seed, rollout
-from qurate.experiments.policies import as_policy, popularity_in, present_recommender
+from qurate.experiments.compare import compare
+from qurate.experiments.policies import SEQUENCE_MODELS, as_policy, popularity_in, present_recommender, random_log
 from qurate.training.train import train
 
 
@@ -54,3 +55,19 @@ def test_a_model_sees_its_own_window() -> None:
         shown = np.argmax(scores[0], axis=1)
         one, other = narrow.step(shown).obs, wide.step(shown).obs
     assert (other.state.history_items > 0).sum() > (one.state.history_items > 0).sum()
+
+
+@pytest.mark.parametrize("name", SEQUENCE_MODELS)
+def test_sequence_models_are_compared_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.training.log_defaults.UPDATES", (60, 60))
+    result = compare([name, "random"], "toy_chain", seeds=1, customers=100)
+    mean = {row["name"]: row["mean"] for row in result["policies"]}
+    assert mean["random"] < mean[name] < mean["optimal"]
+    assert mean[name] == pytest.approx(mean["true_myopic"], rel=0.02), "what is chosen most often next, without foresight"
+
+
+def test_they_learn_what_was_chosen_and_not_what_was_shown_at_random() -> None:
+    engine = make_engine("shop", n_items=20)
+    chosen, shown = random_log(engine, 3, choices=True), random_log(engine, 3)
+    assert (chosen.kind, shown.kind) == ("organic", "logged")
+    assert len(chosen.transitions.state) < len(shown.transitions.state), "most of what was shown was not clicked"

@@ -126,7 +126,8 @@ def test_a_training_that_the_time_cuts_off_is_no_result(dataset: Dataset, tmp_pa
 @pytest.mark.parametrize(
     ("algorithm", "budget", "there", "named"),
     [
-        ("random", "2s", "", "settings to search"),
+        ("random", "2s", "", "an algorithm that is tuned on a dataset, got random, at --algorithm; it has none that a search could better"),
+        ("slateq", "2s", "", "it learns in a simulated world, not from a dataset: qurate train --env"),
         ("also", "2s", "", "did you mean als"),
         ("als", "soon", "", "--budget"),
         ("als", "2s", "file", "something else"),

@@ -10,6 +10,7 @@ from qurate.algorithms import catalogue_losses, dqn
 from qurate.algorithms.objective import Networks
 from qurate.algorithms.table import ALGORITHMS, algorithm_settings, make_objective
 from qurate.learning.learner import BAD_STEPS_BEFORE_ROLLBACK, Learner
+from qurate.learning.value_bound import ValueBound
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.values import to_tensors
 from qurate.settings import Settings, from_flat
@@ -381,9 +382,9 @@ def test_a_rolled_back_run_returns_to_where_it_was_loaded_not_to_a_random_start(
 
 def test_values_beyond_what_rewards_allow_raise_the_alarm() -> None:
     learner, batch = make_learner(), make_batch()
-    learner.q_bound = 1e6
+    learner.bound = ValueBound(0.9, reward=1e5)
     assert learner.update(batch).stats["alarm"] == 0
-    learner.q_bound = 1e-6
+    learner.bound = ValueBound(0.9, reward=1e-7)
     assert learner.update(batch).stats["alarm"] == 1
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qurate.algorithms.objective import Loss, Networks, TensorBatch
 from qurate.learning import learner as learning
 from qurate.learning.learner import BAD_STEPS_BEFORE_ROLLBACK, Learner
+from qurate.learning.value_bound import ValueBound
 from qurate.settings import LearningSettings
 from qurate.types import Batch, OpenActions
 
@@ -45,8 +46,8 @@ def batch(*rewards: tuple[float, float], q_max: float = 0.0) -> Batch:
     )  # fmt: skip
 
 
-def learner(objective: Any = linear, q_bound: float = float("inf"), **settings: Any) -> Learner:
-    return Learner(Line(), objective, LearningSettings(**{"lr": 0.01, **settings}), q_bound=q_bound)
+def learner(objective: Any = linear, bound: ValueBound | None = None, **settings: Any) -> Learner:
+    return Learner(Line(), objective, LearningSettings(**{"lr": 0.01, **settings}), bound=bound)
 
 
 def weights_of(module: nn.Module) -> list[float]:
@@ -84,7 +85,7 @@ def test_importance_weights_multiply_the_rows_of_every_term() -> None:
 
 @pytest.mark.parametrize(("q_max", "alarm"), [(5.0, 0), (5.001, 1), (9.9, 1)])
 def test_the_alarm_rings_above_the_bound(q_max: float, alarm: int) -> None:
-    assert learner(q_bound=5.0).update(batch((1, 1), q_max=q_max)).stats["alarm"] == alarm
+    assert learner(bound=ValueBound(0.5, reward=2.5)).update(batch((1, 1), q_max=q_max)).stats["alarm"] == alarm
 
 
 def test_an_update_says_what_it_did() -> None:

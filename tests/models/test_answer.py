@@ -401,3 +401,6 @@ def test_ids_of_no_item_are_named(model: Model, caplog: pytest.LogCaptureFixture
     model.recommend("u3", 3, candidates=["i01", "i99"], exclude=["purchsed"])
     assert caplog.messages[0].startswith("note: candidates: 1 of 2 ids are of no item the model knows, such as 'i99'; ")
     assert caplog.messages[1].startswith("note: exclude: 1 of 1 ids are of no item") and "purchased" in caplog.messages[1]
+    model.recommend("u3", 3, candidates=["i01", "nothing like them"])
+    known = model.vocabulary.items
+    assert caplog.messages[2].endswith(f"; known: {', '.join(sorted(known)[:5])} and {len(known) - 5} more")

@@ -104,9 +104,9 @@ def test_what_the_model_does_not_use_is_named(trained: Path, caplog: pytest.LogC
         (["i0", "i1"], {"price": [1.0]}, "2 numbers for price, got 1"),
         (None, {"price": [1.0]}, "candidates, as features of candidates are given"),
         (["i0"], {"price": "1"}, "1 numbers for price, got '1'"),
-        (["i0"], {"price": ["dear"]}, "numbers within float32 for price"),
-        (["i0"], {"price": [10**400]}, "numbers within float32 for price"),
-        (["i0"], {"price": [float("inf")]}, "numbers within float32 for price"),
+        (["i0"], {"price": ["dear"]}, "a number within float32, got .*, at candidate_features.price\\[0\\]"),
+        (["i0"], {"price": [10**400]}, "a number within float32, got .*, at candidate_features.price\\[0\\]"),
+        (["i0"], {"price": [float("inf")]}, "a number within float32, got .*, at candidate_features.price\\[0\\]"),
         (["i0"], [1.0], "lists of numbers by name"),
     ],
 )
@@ -121,6 +121,12 @@ def test_the_command_reads_json(trained: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out)["items"][0]["item_id"] == "i1"
     assert main([*ask, "--candidate-features", "[90, 5]"]) == 2
     assert "a JSON object" in capsys.readouterr().err
+    for wrong, place in (
+        ('{"price": [90, "5"]}', "features price[1];"),
+        ('{"price": [90]}', "at --candidate-features price;"),
+    ):
+        assert main([*ask, "--candidate-features", wrong]) == 2
+        assert place in capsys.readouterr().err
 
 
 def test_a_request_over_http_is_checked() -> None:

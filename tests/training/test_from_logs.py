@@ -12,6 +12,7 @@ from qurate.algorithms.objective import Objective
 from qurate.cli import app as cli
 from qurate.errors import UserError
 from qurate.learning.learner import Learner
+from qurate.learning.value_bound import ValueBound
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model
 from qurate.networks.values import ValueNetwork
@@ -61,9 +62,9 @@ def test_the_alarm_s_bound_is_of_the_weighted_rewards(monkeypatch: pytest.Monkey
     dataset = build_dataset(make_log(rows), {"click": 1, "purchase": 5}, episode="session")  # type: ignore[arg-type]
     bounds: list[float] = []
 
-    def noted(network: ValueNetwork, objective: Objective, settings: LearningSettings, *, q_bound: float, **more: Any) -> Learner:
-        bounds.append(q_bound)
-        return Learner(network, objective, settings, q_bound=q_bound, **more)
+    def noted(network: ValueNetwork, objective: Objective, settings: LearningSettings, *, bound: ValueBound, **more: Any) -> Learner:
+        bounds.append(bound.value())
+        return Learner(network, objective, settings, bound=bound, **more)
 
     monkeypatch.setattr("qurate.training.from_log.Learner", noted)
     for rewards in (None, {"click": 1}):

@@ -32,7 +32,7 @@ ENV = "interest_evolution,slate_size=2"
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 5, "batch_size": 16, "update_every": 64}
 
 
-def test_it_trains_answers_is_evaluated_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_it_trains_answers_is_evaluated_and_goes_on_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = train(env=ENV, algorithm="slateq", steps=2_560, seed=3, **SMALL)
     train(env=ENV, algorithm="slateq", steps=1_600, seed=3, **SMALL).save(tmp_path / "half")
     resumed = train(resume=tmp_path / "half", steps=2_560)
@@ -45,9 +45,14 @@ def test_it_trains_answers_is_evaluated_and_goes_on_bit_for_bit(tmp_path: Path) 
     history = [{"item_id": "topic_03", "type": "watch", "timestamp": "2026-01-01T00:00:00Z", "value": 4.0}]
     answer = loaded.recommend(k=5, history=history, candidates=[f"topic_{i:02d}" for i in range(1, 11)])
     assert len({item.item_id for item in answer.items}) == 5 and answer.degraded is None
+    loaded.recommend(k=5)
+    assert caplog.text.count("trained to show 2 items at once: what 5 together are worth") == 1, "once, not for every customer"
+    caplog.clear()
     result = compare(["random", tmp_path / "whole"], ENV, seeds=2, customers=20)
     assert [row["name"] for row in result["policies"]] == [str(tmp_path / "whole"), "random", "true_myopic", "far_sighted"]
-    assert json.dumps(result, allow_nan=False)
+    assert json.dumps(result, allow_nan=False) and "at once" not in caplog.text
+    as_policy(loaded, make_engine("interest_evolution", slate_size=3), "m")
+    assert "trained to show 2 items at once: what 3 together are worth" in caplog.text
 
 
 @pytest.mark.parametrize("slate_size", [1, 3])
@@ -66,7 +71,10 @@ def test_every_kind_of_it_learns_from_slates_of_any_size(own: dict[str, Any], sl
         ({"env": ENV}, "expected an algorithm that learns from slates, got dqn where 2 items are shown at once"),
         ({"env": "CartPole-v1", "algorithm": "slateq"}, "expected a world of slates, got the task CartPole-v1, at algorithm slateq"),
         ({"data": "nowhere", "algorithm": "slateq"}, "expected env, got a dataset, at algorithm slateq"),
-        ({"env": ENV, "algorithm": "slateq", "slate_size": 3}, "expected a setting of slateq, got slate_size"),
+        (
+            {"env": ENV, "algorithm": "slateq", "slate_size": 3},
+            "expected a setting of slateq, got slate_size, at settings; the world says how many items are shown",
+        ),
         ({"env": ENV, "algorithm": "slateq", "slate_optimiser": "best"}, "slate_optimiser"),
         ({"env": "shop", "algorithm": "slateq", "choice_model": "known"}, "expected a world that tells its choice model, got shop"),
         ({"env": "shop", "algorithm": "dqn", "slate_target": "q"}, "expected a setting of dqn, got slate_target"),

@@ -24,7 +24,22 @@ def dataset() -> Dataset:
     return build_dataset(make_log(rows), {"click": 1, "purchase": 5}, episode="session")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name,value", [("lanes", 3), ("warm_up", "9"), ("reward_clip", 0.5), ("life_ends", True), ("filters", 3)])
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("lanes", 3),
+        ("warm_up", "9"),
+        ("reward_clip", 0.5),
+        ("life_ends", True),
+        ("filters", 3),
+        ("epsilon_start", 0.5),
+        ("epsilon_end", 0.5),
+        ("epsilon_steps", 7),
+        ("epsilon_spread", True),
+        ("replay_capacity", 9_000),
+        ("update_every", 3),
+    ],
+)
 def test_a_dataset_reads_no_settings_of_tasks(dataset: Dataset, name: str, value: Any) -> None:
     with pytest.raises(UserError) as refused:
         train(dataset, algorithm="double_dqn", steps=1, **{name: value})

@@ -22,7 +22,7 @@ from qurate.cli.output import (
     print_evaluation,
     print_settings,
 )
-from qurate.cli.table_files import file_format, watched_order, write_tables
+from qurate.cli.table_files import file_format, watched_order, with_titles, write_tables
 from qurate.errors import Code, UserError, nearest
 from qurate.outputs import MODEL, check_directory, check_files
 
@@ -218,7 +218,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="POLICY...",
-            help="model directories, or random popularity static item_knn session_knn recent content ease als bpr linucb thompson myopic",
+            help="model directories, or random popularity static item_knn session_knn recent content ease als bpr gru4rec sasrec linucb "
+            "thompson myopic",
         ),
     ],
     env: Annotated[str, typer.Option("--env", metavar="ID", help="the environment they meet customers in")],
@@ -262,13 +263,8 @@ def recommend(
 ) -> None:
     """The k items to show a user now."""
     if (user is None) != all_users or all_users != (output is not None):
-        raise UserError(
-            "--user ID, or --all-users with -o FILE",
-            "another combination",
-            where="qurate recommend",
-            hint="choose one",
-            code=Code.BAD_OPTIONS,
-        )
+        expected, got = "--user ID, or --all-users with -o FILE", "another combination"
+        raise UserError(expected, got, where="qurate recommend", hint="choose one", code=Code.BAD_OPTIONS)
     if all_users and (candidates or explain or candidate_features):
         got = "--candidates, --candidate-features or --explain"
         raise UserError(
@@ -277,9 +273,12 @@ def recommend(
     terminal: Terminal = ctx.obj
     if output is None:
         from qurate.models.model import load
+        from qurate.models.recommend import check_candidate_features
 
         among, seed = None if candidates is None else ids(candidates), terminal.seed or 0
         known = None if candidate_features is None else json_object(candidate_features, "--candidate-features")
+        if known:
+            check_candidate_features(known, among, where="--candidate-features", joint=" ")
         loaded = load(model)
         decision = loaded.recommend(user, k, among, ids(exclude or ()), explain=explain, candidate_features=known, seed=seed)
         note_exclusion(terminal, loaded, ids(exclude or ()))
@@ -287,12 +286,12 @@ def recommend(
     file_format(output)
     check_files([output], force)
     from qurate.models.model import load
-    from qurate.models.recommend import recommend_all
+    from qurate.models.recommend import recommend_all, titles_of
 
     with terminal.progress() as progress:
         loaded = load(model)
         rising: list[bool] = []
-        tables = watched_order(recommend_all(loaded, k, ids(exclude or ())), rising)
+        tables = with_titles(watched_order(recommend_all(loaded, k, ids(exclude or ())), rising), titles_of(loaded))
         rows, users = write_tables(tables, output, lambda done: progress("recommending", done, 0), force)
     note_exclusion(terminal, loaded, ids(exclude or ()))
     note_order(terminal, loaded, any(rising))

@@ -72,3 +72,12 @@ def watched_order(tables: "Iterable[pl.DataFrame]", rising: list[bool]) -> "Iter
         same = frame["user_id"] == frame["user_id"].shift()
         rising.append(bool(((frame["score"].diff() > 0) & same).any()))
         yield frame
+
+
+def with_titles(tables: "Iterable[pl.DataFrame]", titles: dict[str, str]) -> "Iterator[pl.DataFrame]":
+    """The tables with a column `title` more, empty where an item has none; as they are where no title is known."""
+    import polars as pl
+
+    for frame in tables:
+        named = pl.col("item_id").replace_strict(titles, default=None, return_dtype=pl.String).alias("title")
+        yield frame.with_columns(named) if titles else frame

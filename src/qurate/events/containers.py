@@ -14,10 +14,10 @@ import zipfile
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, lookup
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 import msgspec
 
@@ -27,6 +27,8 @@ GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 OTHER_CONTAINERS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 CHUNK = 1 << 20
 HEAD_BYTES = 65_536
+HEAD_PACKED = 32 << 20
+"""A plan unpacks so many bytes."""
 SPREAD_PLACES = 32
 """Bytes that are not UTF-8 are looked for in the head and at so many places of a file."""
 FIELD_SEPARATOR = "\x1f"
@@ -86,23 +88,40 @@ def written(path: Path, what: str, write: Callable[[BinaryIO], None]) -> Path:
     return target
 
 
-def unpacked(path: Path, container: str, member: str = "") -> Path:
-    """The content of a gzip file or of a member of a zip archive as a file.
+def unpacked(path: Path, container: str, member: str = "", *, head: bool = False) -> tuple[Path, bool]:
+    """The content of a gzip file or of a member of a zip archive as a file; and whether it is only the first lines of it.
+
+    Args:
+        head: write only whole lines of the first `HEAD_PACKED` bytes, unless it is a JSON array, which has no end then.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the archive is damaged.
     """
 
-    def write(out: BinaryIO) -> None:
-        with _damage(path, container):
-            if container == "gzip":
-                with gzip.open(path) as file:
-                    shutil.copyfileobj(file, out, CHUNK)
-            else:
-                with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-                    shutil.copyfileobj(file, out, CHUNK)
+    def content() -> AbstractContextManager[IO[bytes]]:
+        return cast(IO[bytes], gzip.open(path)) if container == "gzip" else zipfile.ZipFile(path).open(member)
 
-    return written(path, f"{container} {member}", write)
+    def write(out: BinaryIO) -> None:
+        with _damage(path, container), content() as file:
+            shutil.copyfileobj(file, out, CHUNK)
+
+    if head:
+        with _damage(path, container), content() as file:
+            first = file.read(HEAD_PACKED)
+        if len(first) == HEAD_PACKED and b"\n" in first and not first.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
+            whole = first[: first.rfind(b"\n") + 1]
+            return written(path, f"{container} {member} head", partial(_write, whole)), True
+    return written(path, f"{container} {member}", write), False
+
+
+def _write(content: bytes, out: BinaryIO) -> None:
+    out.write(content)
+
+
+def starts_with_mark(path: Path) -> bool:
+    """Whether a file begins with a byte order mark."""
+    with path.open("rb") as file:
+        return file.read(len(BOM_UTF8)) == BOM_UTF8
 
 
 def known_encoding(encoding: str | None) -> str | None:

@@ -19,6 +19,8 @@ OPERATORS: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
 }
 MONEY = r"^[\s\p{Sc}A-Za-z]*[-+(]?[\s\p{Sc}]*\d[\d.,'\s]*\)?[\s\p{Sc}A-Za-z]*-?$"
 """A number with a currency and signs between its thousands."""
+SCALED = r"(?i)\d\s*(?:k|m|mn|mio|mln|b|bn|thousand|million)\.?\s*$"
+"""A number that counts thousands, millions, or minutes: what it is worth cannot be told."""
 
 
 def parse_value(text: str, known: dict[str, pl.Expr]) -> tuple[pl.Expr, list[str]]:
@@ -84,7 +86,7 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     known = sample.cast(pl.String).str.strip_chars()
     known = known.filter(known != "").drop_nulls()
     odd = known.filter(known.cast(pl.Float64, strict=False).is_null())
-    if not len(odd) or odd.str.contains(MONEY).mean() != 1.0:
+    if not len(odd) or odd.str.contains(MONEY).mean() != 1.0 or odd.str.contains(SCALED).any():
         return raw.cast(pl.Float64, strict=False), ""
     # 4,50 and 1.234,50 have a decimal comma; 1,234 and 1,234.50 have commas between thousands.
     comma = bool(odd.str.contains(r",\d{1,2}(\D*)$").any()) and not bool(odd.str.contains(r"\.\d{1,2}(\D*)$").any())
@@ -100,4 +102,7 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     money = pl.when(text.str.contains(MONEY)).then(pl.when(negative).then(-number).otherwise(number))
     plain = pl.coalesce(raw.cast(pl.Float64, strict=False), money)
     number = pl.when(text.str.contains(r",|\.\d{3}(\D|$)")).then(money).otherwise(plain) if comma else plain
-    return number, f"currency text, decimal {'comma' if comma else 'point'}"
+    units = odd.str.replace_all(r"[-+()\d.,'\s]", "").unique().sort()
+    units = units.filter(units != "")
+    alike = f"; {', '.join(units.head(5))} count alike" if len(units) > 1 else ""
+    return number, f"currency text, decimal {'comma' if comma else 'point'}{alike}"

@@ -16,8 +16,10 @@ Fields = dict[str, pl.Expr]
 STEM = "_stem"
 """Name of the file a row came from, without extension: KuaiLive keeps one event type per file."""
 
-MISSING = ("", "NULL", "null", "NaN", "nan", "None", "\\N")
-"""What databases, pandas and Python write for a missing value. `NA` and `N/A` are not among them: they can be names."""
+SPREADSHEET = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#DIV/0!")
+"""What a spreadsheet writes where it could not tell."""
+MISSING = ("", "NULL", "null", "NaN", "nan", "None", "\\N", "<NA>", "NaT", *SPREADSHEET)
+"""What databases, pandas, Python and spreadsheets write for a missing value. `NA` and `N/A` are not among them: they can be names."""
 
 EMITS, EMIT_VALUE = "_emits_", "_emit_value_"
 """Helper columns of rows that hold several events, see `emit`."""
@@ -118,6 +120,8 @@ def ident(columns: Columns, name: str) -> pl.Expr:
 
 def tidy(text: pl.Expr) -> pl.Expr:
     """Text ids, whole numbers without `.0` or `.00`; null where missing."""
+    # ="007" is how text is kept from a spreadsheet's guesses.
+    text = pl.when(text.str.starts_with('="')).then(text.str.strip_prefix('="').str.strip_suffix('"')).otherwise(text)
     # Null wherever zeros after a point do not end the text, so that the costly steps have nothing to do in nearly all rows.
     decimal = pl.when(text.str.ends_with(".0") | text.str.ends_with("00")).then(text).str.strip_chars_end("0")
     whole = pl.when(decimal.str.ends_with(".")).then(decimal).str.strip_suffix(".")

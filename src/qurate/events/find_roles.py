@@ -5,18 +5,15 @@ from collections.abc import Iterable
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
+from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
-from qurate.events.fields import Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, STRUCTURED, TRUTH, Listed, items_of, vector_of
+from qurate.events.fields import MISSING, Columns, key_of
+from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, TYPE_KEYS, Listed, items_of, picked, vector_of
 from qurate.events.paths import lookup, value_at
 from qurate.events.role_rows import joined_by_id, nobody
 from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles, contract_names
 from qurate.events.sources import Table
 
-TYPE_KEYS = (
-    *("eventtype", "event", "action", "behavior", "behaviour", "interaction", "eventname", "activity", "behaviortype"),
-    *("behaviourtype", "interactiontype", "actiontype", "activitytype", "usereventtype", "useraction"),
-)
 RATING_KEYS = ["rating", "ratings", "score", "stars", "rate", "reviewscore", "overall"]
 PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
 MAX_TYPE_NAMES = 100
@@ -37,12 +34,15 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     _check_map(mapped, table.columns, sample, where)
     found = _Finder(table.columns, sample, mapped)
     given = asked.type_of(table)
-    found.lists()
-    found.shown_and_answers(given)
+    found.lists(where)
+    found.shown_and_answers(given, where)
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
     nobody(found.roles, found.sample)
+    refuse_objects(found.roles, found.sample, where)
+    found.items_missing()
+    found.roles.notes += doubts(found.roles, found.sample, [name for name in table.columns if name not in found.used])
     joined_by_id(found.roles, found.sample, found.free(("id", "eventid", "requestid", "rankingid", "impressionid")))
     return found.roles
 
@@ -126,13 +126,14 @@ class _Finder:
 
     # lists
 
-    def lists(self) -> None:
+    def lists(self, where: str) -> None:
         """Baskets, and one row per user: `item_id` (and times, values) that hold lists become one row an event."""
         source = self.roles.source
         if "item_id" not in source or source.get("shown") == source["item_id"]:
             return
         times = "timestamp" in source and _is_list(self.values("timestamp"), times=True)
-        if not (_is_list(self.values("item_id")) or (times and self._as_many("item_id"))):
+        several = _is_list(self.values("item_id")) or are_lists(source["item_id"], self.values("item_id"))
+        if not (several or (times and self._as_many("item_id"))):
             if self.values("item_id").dtype == pl.String:
                 text = pl.col(source["item_id"])
                 listed = text.str.contains(STRUCTURED) & ~text.str.contains(LABELLED)
@@ -142,6 +143,9 @@ class _Finder:
         lists += [name for name in ("value", "type") if name in source and _is_list(self.values(name)) and self._as_many(name)]
         for name in lists:
             holds = self._listed(name)
+            if name == "item_id":
+                refuse_answers_in_basket(holds, source[name], where)
+                refuse_pairs(self.sample.select(holds.ids).to_series().explode(), source[name], where)
             self.roles.exprs[name] = holds.ids
             if holds.unread is not None:
                 self.roles.broken.append((holds.unread, f"{name} is no list that can be read"))
@@ -177,19 +181,20 @@ class _Finder:
 
     # what was shown, and what came of it
 
-    def shown_and_answers(self, given: str | None) -> None:
+    def shown_and_answers(self, given: str | None, where: str) -> None:
         """`_shown` and `_taken` of lists; 0/1 columns beside an item."""
         source = self.roles.source
         if "shown" in source:
-            self._shown_list(given)
+            self._shown_list(given, where)
         elif "item_id" in source and "type" not in source:
             self._answer_columns(given)
         elif "item_id" not in source and "type" not in source:
             self._bandit()
 
-    def _shown_list(self, given: str | None) -> None:
+    def _shown_list(self, given: str | None, where: str) -> None:
         listed = self._listed("shown")
         roles = self.roles
+        refuse_pairs(self.sample.select(listed.ids).to_series().explode(), roles.source["shown"], where)
         taken, means = listed.taken, listed.means
         vectors = [] if taken is not None or "item_id" in roles.source else self.free(ANSWER_KEYS)
         for column in vectors:
@@ -199,12 +204,12 @@ class _Finder:
             )
             counts = counts.filter(pl.col("k").is_not_null())
             if counts.height and (counts["n"] == counts["k"]).all() and not counts["odd"].any():
-                picked = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
-                    _picked, return_dtype=pl.List(pl.String), is_elementwise=True
+                chosen = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
+                    picked, return_dtype=pl.List(pl.String), is_elementwise=True
                 )
                 roles.broken.append((vector.list.len() != listed.ids.list.len(), f"as many of {column} as items shown are needed"))
                 roles.broken.append((vector.list.contains(None), f"{column} is not 0 or 1"))
-                taken, means = picked, ANSWER_KEYS[key_of(column)]
+                taken, means = chosen, ANSWER_KEYS[key_of(column)]
                 roles.source[f"taken ({means})"] = column
                 self.used.add(column)
                 break
@@ -240,7 +245,7 @@ class _Finder:
             raw = self.sample[column].cast(pl.String).str.strip_chars().str.to_lowercase()
             known = raw.filter(raw != "").drop_nulls()
             kind = ANSWER_KEYS[key_of(column)]
-            if len(known) and known.is_in(list(TRUTH)).all():
+            if len(known) and (known.is_in(list(TRUTH)).all() or self._signs(column)):
                 self._answer(column, kind)
             elif key_of(column) == REWARD and len(known) and known.cast(pl.Float64, strict=False).null_count() == 0:
                 self._reward(column)
@@ -254,10 +259,18 @@ class _Finder:
         if name in self.roles.exprs:
             return
         text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
-        value = text.replace_strict(TRUTH, default=None, return_dtype=pl.Int8)
+        signs = self._signs(column)
+        if signs:
+            self.roles.notes.append(f"{column}: -1 and 1 are read as no and yes")
+        value = text.replace_strict(SIGNS if signs else TRUTH, default=None, return_dtype=pl.Int8)
         self.roles.broken.append((value.is_null() & text.is_not_null() & (text != ""), f"{column} is not 0 or 1"))
         self.roles.exprs[name] = value.fill_null(0)
         self._record(f"0/1: shown, and {kind} where 1", column)
+
+    def _signs(self, column: str) -> bool:
+        """Whether -1 and 1 stand in it, and nothing else."""
+        known = self.sample[column].cast(pl.String).str.strip_chars().drop_nulls()
+        return key_of(column) != REWARD and bool(known.is_in(list(SIGNS)).all() and known.is_in(["-1", "-1.0"]).any())
 
     def _reward(self, column: str) -> None:
         self.roles.exprs["_answer_reward"] = pl.col(column).cast(pl.Float64, strict=False)
@@ -283,6 +296,14 @@ class _Finder:
             self.roles.source["user_id"] = "(each row a user of its own)"
             self.roles.users = False
             self.roles.notes.append("no column names a user: every row is one of its own")
+
+    def items_missing(self) -> None:
+        """Where nothing says what happened, a row that names no item is a click on nothing."""
+        source = self.roles.source
+        nested = self.columns[source["item_id"]].is_nested() if "item_id" in source else True
+        if self.roles.type_from.startswith("nothing") and not nested and "item_id" not in self.roles.explode:
+            text = pl.col(source["item_id"]).cast(pl.String).str.strip_chars()
+            self.roles.broken.append((text.is_null() | text.is_in(MISSING), "missing item_id"))
 
     # value and type
 
@@ -355,13 +376,6 @@ class _Finder:
         if not self.roles.type_from:
             self.roles.type_from = "nothing: every row counts as click"
             self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
-
-
-def _picked(batch: pl.Series) -> pl.Series:
-    """The ids whose answer is 1."""
-    ids, taken = batch.struct.field("ids").to_list(), batch.struct.field("taken").to_list()
-    rows = [None if a is None or b is None else [i for i, t in zip(a, b) if t == 1] for a, b in zip(ids, taken)]
-    return pl.Series(batch.name, rows, dtype=pl.List(pl.String))
 
 
 def _is_list(values: pl.Series, times: bool = False) -> bool:

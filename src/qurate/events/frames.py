@@ -1,4 +1,4 @@
-"""DataFrames where a file may stand: those of polars as they are, those of pandas turned into them. pandas is no dependency."""
+"""DataFrames where a file may stand: those of polars as they are, those of pandas and others (no dependencies) turned into them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,14 +12,18 @@ from qurate.events.sources import Table, as_table, with_order
 from qurate.events.time_forms import known_form
 
 Frame = Any
-"""A DataFrame or LazyFrame of polars, or a DataFrame of pandas."""
+"""A DataFrame or LazyFrame of polars, a DataFrame of pandas, or any table with Arrow's `__arrow_c_stream__` (pyarrow, duckdb, ...)."""
 NAME = "DataFrame"
 """Where errors and the plan say a row stands; a second frame is `DataFrame2`."""
 
 
 def is_frame(given: object) -> bool:
-    """Whether it is a DataFrame or LazyFrame of polars, or a DataFrame of pandas."""
-    return isinstance(given, pl.DataFrame | pl.LazyFrame) or _is_pandas(given)
+    """Whether it is a DataFrame or LazyFrame of polars, a DataFrame of pandas, or a table of another library that hands out Arrow's."""
+    return isinstance(given, pl.DataFrame | pl.LazyFrame) or _is_pandas(given) or _is_arrow(given)
+
+
+def _is_arrow(given: object) -> bool:
+    return hasattr(given, "__arrow_c_stream__") and not isinstance(given, pl.Series)
 
 
 def _is_pandas(given: object) -> bool:
@@ -30,13 +34,13 @@ def lazy_frame(given: Frame) -> pl.LazyFrame:
     """A frame (`is_frame`) as polars has it, lazy; the missing values of pandas are null.
 
     Raises:
-        UserError: pandas cannot be converted, because pyarrow is not installed or a column mixes types.
+        UserError: it cannot be converted: pandas, because pyarrow is not installed or a column mixes types.
     """
-    if not _is_pandas(given):
+    if isinstance(given, pl.DataFrame | pl.LazyFrame):
         frame: pl.LazyFrame = given.lazy()
         return frame
     try:
-        return pl.from_pandas(given).lazy()
+        return pl.from_pandas(given).lazy() if _is_pandas(given) else pl.DataFrame(given).lazy()
     except Exception as error:
         hint = "install pyarrow, or convert it with polars.DataFrame(...)"
         got = f"{type(error).__name__}: {str(error).splitlines()[0]}"

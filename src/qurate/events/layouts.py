@@ -1,5 +1,6 @@
 """Every published form of log that is known by its column names, most specific first; and the one table of them all."""
 
+import shlex
 from pathlib import Path
 
 import polars as pl
@@ -219,6 +220,10 @@ def recognise(columns: Columns, name: str | None = None) -> Layout | None:
     return next((one for one in LAYOUTS if name in (None, one.name) and not one.missing(columns)), None)
 
 
+COLUMN = "COL"
+"""Stands in a hint where nothing can be guessed."""
+
+
 def unknown_columns(columns: Columns, where: str, name: str | None = None, roles: Roles | None = None) -> UserError:
     """The error for columns of no known layout: names the nearest layout and what it lacks, or the mapping that reads it."""
     options = [layout for layout in LAYOUTS if name in (None, layout.name)]
@@ -233,7 +238,9 @@ def unknown_columns(columns: Columns, where: str, name: str | None = None, roles
     hint += "say which column is which: "
     has = {} if roles is None else roles.source
     needed = ["session_id" if "session_id" in guess and "user_id" not in guess else "user_id", "item_id", "type", "timestamp", *guess]
-    hint += " ".join(f"--map {name}={guess.get(name, 'COL')}" for name in dict.fromkeys(needed) if name not in has)
+    lists = "shown" in guess and "item_id" not in guess
+    missing = [name for name in dict.fromkeys(needed) if name not in has and not (lists and name in ("item_id", "type"))]
+    hint += " ".join(f"--map {name}={shlex.quote(guess.get(name, COLUMN))}" for name in missing)
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
     )

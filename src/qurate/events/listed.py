@@ -7,7 +7,7 @@ import ast
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -40,6 +40,19 @@ ANSWER_KEYS = {
     "reward": "click",
     "y": "click",
     "clk": "click",
+    "clicks": "click",
+    "labels": "click",
+    "like": "like",
+    "dislike": "dislike",
+    "isdislike": "dislike",
+    "share": "share",
+    "isshare": "share",
+    "comment": "comment",
+    "iscomment": "comment",
+    "follow": "follow",
+    "cart": "cart",
+    "purchase": "purchase",
+    "buy": "purchase",
     "converted": "purchase",
     "conversion": "purchase",
     "isconversion": "purchase",
@@ -56,6 +69,12 @@ ANSWER_KEYS = {
     "iscart": "cart",
 }
 """Names of a 0/1 column or key beside a shown item (without `_` and capitals), and what a 1 means."""
+
+TYPE_KEYS = (
+    *("eventtype", "event", "action", "behavior", "behaviour", "interaction", "eventname", "activity", "behaviortype"),
+    *("behaviourtype", "interactiontype", "actiontype", "activitytype", "usereventtype", "useraction"),
+)
+"""Names of a column that says what happened."""
 
 STRUCTURED = r"^\s*(?:\[|\{|\(|array\(|\"\[|\"\{)"
 LABELLED = r"^\s*\[[^\[\]{}]*\]\s*\w"
@@ -102,9 +121,15 @@ def items_of(columns: Columns, name: str, sample: pl.Series) -> Listed:
     if isinstance(dtype, pl.Struct):
         return _parsed(name, raw.struct.json_encode(), sample.struct.json_encode() if len(sample) else sample.cast(pl.String))
     if isinstance(dtype, pl.List | pl.Array):
-        ids = raw.cast(pl.List(pl.String)).list.eval(tidy(pl.element()))
+        if dtype.inner.is_nested():
+            return Listed(pl.lit(None, pl.List(pl.String)), None, None, raw.is_not_null(), "lists of lists")
+        texts = raw.cast(pl.List(pl.String))
+        inside = pl.element().str.contains(STRUCTURED) & ~pl.element().str.contains(LABELLED)
+        unread = texts.list.eval(inside).list.any() if dtype.inner == pl.String else None
+        ids = texts.list.eval(tidy(pl.element()))
         known = sample.cast(pl.List(pl.String)).explode().drop_nulls()
-        return _suffixed(pl.when(ids.list.len() > 0).then(ids), known) or _plain(ids, "list")
+        listed = _suffixed(pl.when(ids.list.len() > 0).then(ids), known) or _plain(ids, "list")
+        return replace(listed, ids=pl.when(~unread).then(listed.ids), unread=unread) if unread is not None else listed
     known = sample.cast(pl.String).drop_nulls()
     if known.str.contains(STRUCTURED).any():
         return _parsed(name, raw.cast(pl.String), known)
@@ -269,6 +294,8 @@ def _answer(value: Any) -> int | None:
 
 
 TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "f": 0, "t": 1, "n": 0, "y": 1}
+SIGNS = {"-1": 0, "1": 1, "-1.0": 0, "1.0": 1}
+"""The same where nothing but -1 and 1 stands in a column."""
 
 
 def truth(raw: pl.Expr) -> pl.Expr:
@@ -335,3 +362,10 @@ def _ids_of(text: str) -> list[str | None] | None:
     if not items:
         return [None] if text.strip("[](){} ") else None
     return [item for item, _ in items]
+
+
+def picked(batch: pl.Series) -> pl.Series:
+    """The ids whose answer is 1."""
+    ids, taken = batch.struct.field("ids").to_list(), batch.struct.field("taken").to_list()
+    rows = [None if a is None or b is None else [i for i, t in zip(a, b) if t == 1] for a, b in zip(ids, taken)]
+    return pl.Series(batch.name, rows, dtype=pl.List(pl.String))

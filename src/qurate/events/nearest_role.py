@@ -2,6 +2,7 @@
 
 import re
 
+from qurate.events.doubts import is_shown
 from qurate.events.fields import Columns, key_of
 from qurate.events.roles import Roles
 
@@ -74,6 +75,6 @@ def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
         role = nearest_role(column)
         if role in wanted and column not in taken:
             out.setdefault(role, column)
-    if "item_id" not in out and "item_id" not in roles.source and "decision_id" not in out:
-        out |= {"item_id": out.pop("shown")} if "shown" in out else {}
+    if not {"item_id", "decision_id"} & {*out, *roles.source} and "shown" in out and not is_shown(out["shown"]):
+        out["item_id"] = out.pop("shown")
     return out

@@ -79,7 +79,9 @@ def read_events(
         return served
     _check_share(max_bad)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
-    tables, unread = ([], []) if framed and not path else open_tables(path, **forms, time_form=time_form, order=order)
+    tables, unread = (
+        ([], []) if framed and not path else open_tables(path, **forms, time_form=time_form, order=order, head=rows is not None)
+    )
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
     asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
@@ -143,7 +145,7 @@ def _first_rows(table: Table, rows: int | None) -> Table:
     if rows is None:
         return table
     first = table.frame.head(rows).collect(engine="streaming")
-    return replace(table, frame=first.lazy(), cut=first.height == rows)
+    return replace(table, frame=first.lazy(), cut=table.cut or first.height == rows)
 
 
 def _with_files(log: EventLog, groups: list[tuple[Layout, list[Table]]], roles: dict[Path, Roles], asked: Asked) -> EventLog:

@@ -24,6 +24,7 @@ from qurate.events.containers import (
     guessed_encoding,
     known_encoding,
     refuse_no_text,
+    starts_with_mark,
     transcoded,
     unpacked,
     with_one_separator,
@@ -104,17 +105,18 @@ def open_tables(
     encoding: str | None = None,
     time_form: str | None = None,
     order: str | None = None,
+    head: bool = False,
 ) -> tuple[list[Table], list[str]]:
     """Every table that `path` stands for, and notes on files that are not read.
 
     Args:
         path: a file, several, a folder, a zip archive.
-        separator, header, columns, encoding: as for `open_table`.
+        separator, header, columns, encoding, head: as for `open_table`.
         time_form: how the times of all the tables are written; None: by looking.
         order: the column that gives an order instead of a time ("": the order of the rows); None: the log has times.
     """
     places, notes = find_places(path)
-    options: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
+    options: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding, "head": head}
     tables = [replace(open_table(place, **options), time_form=known_form(time_form)) for place in places]
     return tables if order is None else [with_order(table, order) for table in tables], notes
 
@@ -126,6 +128,7 @@ def open_table(
     header: bool | None = None,
     columns: Sequence[str] | None = None,
     encoding: str | None = None,
+    head: bool = False,
 ) -> Table:
     """A file as a lazy table; reads its first lines, and writes it out as plain text where it is none (see `containers`).
 
@@ -135,6 +138,7 @@ def open_table(
         header: whether the first line names the columns; None: by looking.
         columns: names of the columns, instead of those in the header.
         encoding: of the text; None: UTF-8.
+        head: of what is packed only the first megabytes, for a plan.
 
     Raises:
         UserError: the file is not what its extension says, or an option does not fit it.
@@ -147,7 +151,7 @@ def open_table(
         if bare(shown).suffix.lower() in PARQUET_SUFFIXES and not place.member:
             table = as_table(pl.scan_parquet(shown, hive_partitioning=False), shown)
         else:
-            table = _open_text(place, shown, encoding, {"separator": separator, "header": header, "columns": columns})
+            table = _open_text(place, shown, encoding, {"separator": separator, "header": header, "columns": columns}, head)
     except PolarsError as error:
         raise unreadable(shown, error) from None
     except OSError as error:
@@ -229,10 +233,10 @@ def unreadable(path: Path, error: Exception) -> UserError:
     )
 
 
-def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[str, Any]) -> Table:
-    container, plain = container_of(place.path), place.path
+def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[str, Any], head: bool) -> Table:
+    container, plain, cut = container_of(place.path), place.path, False
     if container:
-        plain = unpacked(place.path, container, place.member)
+        plain, cut = unpacked(place.path, container, place.member, head=head and encoding in (None, "utf-8"))
     if encoding not in (None, "utf-8"):
         plain = transcoded(plain, str(encoding), str(shown))
     refuse_no_text(plain, str(shown))
@@ -245,13 +249,8 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     notes = table.notes
     if guess is not None:
         notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
-    bom = _starts_with_mark(plain)
-    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes)
-
-
-def _starts_with_mark(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(BOM_UTF8)) == BOM_UTF8
+    bom = starts_with_mark(plain)
+    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes, cut=cut)
 
 
 def _first_bytes(path: Path) -> bytes:

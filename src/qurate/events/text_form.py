@@ -105,7 +105,8 @@ def look(
     sample = [_fields(row, separator, quoted) for row in rows[1:]]
     names, has_header, named, notes = _names(first, sample, separator, header, columns, where)
     stray = not quoted and any(re.fullmatch(r'\s*".*"\s*', field) for row in [first, *sample] for field in row)
-    spaced = quoted and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
+    marks = quoted and any('"' in row for row in rows)
+    spaced = marks and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
     commas = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else []
     notes += [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
     notes += [f"lines that begin with {prefix} are comments"] if prefix else []
@@ -199,9 +200,11 @@ def _separator(rows: list[str], usual: str | None) -> str:
     best, best_score = usual or ",", (False, 1, True)
     for separator in SEPARATORS:
         width = len(_fields(rows[0], separator, separator != "\t"))
+        if width <= 1:
+            continue
         same = [len(_fields(row, separator, separator != "\t")) == width for row in whole[1:]]
         score = (not same or sum(same) >= CONSISTENT * len(same), width, separator == usual)
-        if width > 1 and score > best_score:
+        if score > best_score:
             best, best_score = separator, score
     if best_score[1] == 1:
         widths = [len(row.split()) for row in rows]

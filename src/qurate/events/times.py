@@ -38,6 +38,8 @@ COMPACT_DIGITS = (8, 10, 12, 14, 17)
 MOSTLY = 0.99
 """Such a share of the numbers must be real days, for which the digits of any other number fit too seldom."""
 DAY_US = 86_400_000_000
+OLD = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+"""Logs of customers are younger; older times count from another day, or in another unit."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,14 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
             hint=f"name the right column with --map timestamp=COLUMN, or say --order {column} if it is only an order",
             code=Code.BAD_TIME,
         )
+    assumed = ""
+    if form not in UNITS and abs(typical) * UNITS[unit] < OLD:
+        year = 1970 + int(typical * UNITS[unit] / (365.2425 * DAY_US))
+        if unit == "ns":
+            got = f"numbers like {typical:g} ({year} in ns)"
+            hint = "they may be ticks of 100 ns since 1601 or since the year 1: write them as dates"
+            raise UserError("times since 1970 in s, ms, us or ns", got, where=where, hint=hint, code=Code.BAD_TIME)
+        assumed = f"numbers like {typical:g} are read as {unit} since 1970, of the year {year}: is that so?"
     # Whole numbers stay integers: a float64 holds microseconds of today only to a quarter of one.
     whole = raw.cast(pl.Int64, strict=False)
     exact = whole // 1000 if unit == "ns" else whole * int(UNITS[unit])
@@ -129,13 +139,16 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
     rounded = pl.when(scaled.abs() < 9e18).then(scaled).cast(pl.Int64, strict=False)
     in_range = whole.abs() < 2**63 // int(max(UNITS[unit], 1.0))
     is_whole = raw.cast(pl.Float64, strict=False) == whole.cast(pl.Float64)
-    return Times(pl.when(in_range & is_whole).then(exact).otherwise(rounded).cast(TIME), unit, f"{unit} since 1970")
+    return Times(pl.when(in_range & is_whole).then(exact).otherwise(rounded).cast(TIME), unit, f"{unit} since 1970", assumed)
 
 
 def _are_compact(known: pl.Series) -> bool:
     """Whether the numbers are days (and clock times) written together, such as 20240601."""
     text = known.filter((known == known.floor()) & (known.abs() < 1e18)).cast(pl.Int64).cast(pl.String)
     if len(text) < MOSTLY * len(known) or not len(text) or text.str.len_bytes().mode()[0] not in COMPACT_DIGITS:
+        return False
+    years = text.str.head(4).cast(pl.Int32, strict=False)
+    if years.is_between(1970, 2200).sum() < MOSTLY * len(known):  # in nearly all logs, and before every number is parsed as a day
         return False
     moment = text.to_frame().select(moment_of(pl.col(text.name), COMPACT)).to_series().cast(pl.Int64)
     return bool(moment.is_between(EARLIEST, LATEST).fill_null(False).sum() >= MOSTLY * len(known))

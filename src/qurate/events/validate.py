@@ -152,9 +152,12 @@ def _types(counts: pl.DataFrame) -> dict[str, Any]:
     odd = [
         name + "".join(f" (did you mean {near}?)" for near in get_close_matches(name, STANDARD_TYPES, 1, 0.75)) for name in other["type"]
     ]
+    if not counts.height:
+        message = "no event: no row says what was chosen; if a column does, name it with --map (--plan shows what each is)"
+        return {"name": "event types", "ok": False, "count": 0, "rows": [], "message": message}
     message = f"types: {names}" + (f"; not standard: {', '.join(odd)}" if odd else "")
     rows = [int(row) % FILE_ROWS for row in other["first"].head(FIRST)]
-    return {"name": "event types", "ok": counts.height > 0, "count": int(other["n"].sum()), "rows": rows, "message": message or "no event"}
+    return {"name": "event types", "ok": True, "count": int(other["n"].sum()), "rows": rows, "message": message}
 
 
 def _order(log: EventLog) -> dict[str, Any]:

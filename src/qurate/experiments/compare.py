@@ -14,7 +14,7 @@ from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
 from qurate.experiments.bandits import BANDITS, bandit_in
 from qurate.experiments.jobs import Progress
-from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references
+from qurate.experiments.policies import SEQUENCE_MODELS, all_excluding, as_policy, baseline_in, random_logs, references, sequence_model_in
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
 from qurate.settings import flat
@@ -22,7 +22,7 @@ from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.train import train
 from qurate.types import Engine, Policy
 
-NAMED = (*FITTED, "myopic")
+NAMED = (*FITTED, *SEQUENCE_MODELS, "myopic")
 """Policies known by name; anything else is a model directory."""
 
 
@@ -140,6 +140,14 @@ def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine,
     def learning(name: str, seed: int) -> Policy:
         return bandit_in(name, world, seed, steps)
 
+    def sequence(name: str, seed: int) -> Policy:
+        return sequence_model_in(name, world, seed)
+
     online = {"myopic": myopic} | {name: partial(learning, name) for name in BANDITS}
-    rows = [(name, online.get(name)) for name in names]
-    return [Contender(name, learn, "baseline", steps) if learn else Contender(name, partial(fitted, name)) for name, learn in rows]
+
+    def row(name: str) -> Contender:
+        if name in online:
+            return Contender(name, online[name], "baseline", steps)
+        return Contender(name, partial(sequence if name in SEQUENCE_MODELS else fitted, name))
+
+    return [row(name) for name in names]

@@ -10,7 +10,8 @@ from qurate.experiments.evaluate import evaluate
 from qurate.experiments.five_users import five_users
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
-from qurate.settings import Settings, flat
+from qurate.settings import flat
+from qurate.training.train import usual_settings
 
 VISITS, LARGEST = 2_000, 200_000
 """Held-out visits that are ranked for the verdict; a dataset of more decisions is left to `qurate evaluate`, which takes longer."""
@@ -59,7 +60,7 @@ def _facts(model: Model, dataset: Dataset | None) -> str:
     rows.append(["training", f"{metrics['steps']:,} steps in {metrics['seconds']:,} s, {stopped[metrics['stopped']]}"])
     if metrics.get("skipped"):
         rows.append(["skipped", f"{metrics['skipped']:,} updates, because their loss or gradient was not finite"])
-    changed = _changed(model.settings)
+    changed = _changed(model, dataset)
     rows.append(["settings other than the defaults", ", ".join(f"{escape(k)} = {escape(v)}" for k, v in changed.items()) or "none"])
     if dataset is not None:
         rows.append(
@@ -68,9 +69,10 @@ def _facts(model: Model, dataset: Dataset | None) -> str:
     return "<h2>What it is</h2>" + table(["", ""], rows, text=2)
 
 
-def _changed(settings: Settings) -> dict[str, Any]:
-    usual = flat(Settings())
-    return {name: value for name, value in flat(settings).items() if usual.get(name) != value}
+def _changed(model: Model, dataset: Dataset | None) -> dict[str, Any]:
+    """Settings that its own algorithm does not have where nothing is set; how many items are shown at once is the world's."""
+    usual = flat(usual_settings(model.algorithm, dataset, task=model.kind == "task"))
+    return {name: value for name, value in flat(model.settings).items() if usual.get(name) != value and name != "slate_size"}
 
 
 def _rewards(model: Model, dataset: Dataset) -> str:

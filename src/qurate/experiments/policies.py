@@ -25,11 +25,16 @@ from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
+from qurate.models.recommend import note_slate_size
 from qurate.models.translate import TranslatedScorer, Translation
+from qurate.training.train import train
 from qurate.types import Engine, Policy
 
 LOG_CUSTOMERS = 1_000
 """Customers of the log that baselines of a simulated world are fitted on."""
+
+SEQUENCE_MODELS = ("gru4rec", "sasrec")
+"""Baselines that are networks: the next choice from those before it."""
 
 RandomLog = Callable[[int], Dataset]
 """The log of a seed's customers to whom items were shown at random."""
@@ -68,13 +73,27 @@ def random_logs(engine: BatchedEngine) -> RandomLog:
     return log
 
 
-def random_log(engine: BatchedEngine, seed: int) -> Dataset:
-    """What customers did to whom items were shown at random."""
+def random_log(engine: BatchedEngine, seed: int, *, choices: bool = False) -> Dataset:
+    """What customers did to whom items were shown at random; with `choices` an organic log: without what was shown to them."""
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "events.parquet"
+        path = Path(folder) / "events.parquet"
         policy = random_policy(engine.slate_size)
-        simulate(engine, policy, LOG_CUSTOMERS, engine.max_steps, customers_seed(seed, "bounds"), log)
-        return build_dataset(read_events(log), rewards=rewards_of(engine), episode="user")
+        simulate(engine, policy, LOG_CUSTOMERS, engine.max_steps, customers_seed(seed, "bounds"), path)
+        log = read_events(path)
+        if choices:
+            log = replace(log, decisions=None, kind="organic")
+        return build_dataset(log, rewards=rewards_of(engine), episode="user")
+
+
+def sequence_model_in(name: str, engine: BatchedEngine, seed: int) -> ScoredPolicy:
+    """A sequence model with its default settings, trained on what the customers of the seed's random log chose.
+
+    What was shown is left out: in a log of random lists "the next item" would be the lists' chance, not the customers' choice.
+
+    Args:
+        name: of `SEQUENCE_MODELS`.
+    """
+    return as_policy(train(random_log(engine, seed, choices=True), algorithm=name, seed=seed), engine, name)
 
 
 def popularity_in(engine: BatchedEngine, seed: int, customers: int) -> ItemScorer:
@@ -118,6 +137,7 @@ def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
     if not fits or not translation.items.any():
         expected, got = "a model for this environment's items and customers", f"one for {model.environment or 'other items'}"
         raise UserError(expected, got, where=name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT)
+    note_slate_size(model, engine.slate_size)
     return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)
 
 

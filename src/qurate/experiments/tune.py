@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qurate.algorithms.table import ALGORITHMS
 from qurate.baselines.registry import FITTED
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.page import clean, escape, figure, picture, save_page, table, whole_page
@@ -107,9 +108,10 @@ def tune(
     began = time.monotonic()
     space = search_space(algorithm)
     if not space:
-        raise UserError(
-            "an algorithm with settings to search", algorithm, where="--algorithm", hint="train it as it is", code=Code.BAD_OPTIONS
-        )
+        hint = f"it has none that a search could better: qurate train DATASET --algorithm {algorithm}"
+        if algorithm in ALGORITHMS and ALGORITHMS[algorithm].slates:
+            hint = "it learns in a simulated world, not from a dataset: qurate train --env ..., with --set for each setting to try"
+        raise UserError("an algorithm that is tuned on a dataset", algorithm, where="--algorithm", hint=hint, code=Code.BAD_OPTIONS)
     optuna = _optuna()
     dataset, note = held_out_visits(dataset_of(data))
     rows = draw_visits(dataset, ranking_targets(dataset, VALID), VISITS, 0)

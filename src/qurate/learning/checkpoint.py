@@ -37,7 +37,13 @@ def to_files(
     for index, slots in state["optimiser"]["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in slots.items()}
     tensors["generator"] = state["generator"]
-    meta = {"updates": state["updates"], "groups": state["optimiser"]["param_groups"], "rng": rng.bit_generator.state, "progress": progress}
+    meta = {
+        "updates": state["updates"],
+        "largest_reward": state["largest_reward"],
+        "groups": state["optimiser"]["param_groups"],
+        "rng": rng.bit_generator.state,
+        "progress": progress,
+    }
     files = {TENSORS: save_tensors({k: v.contiguous().clone() for k, v in tensors.items()}), STATE: json.dumps(meta).encode()}
     return files if arrays is None else files | {REPLAY: save_arrays({k: np.array(v, order="C") for k, v in arrays.items()})}
 
@@ -59,7 +65,8 @@ def from_files(learner: Learner, rng: np.random.Generator, files: Mapping[str, b
             index, _, slot = rest.partition(".")
             slots.setdefault(int(index), {})[slot] = value
     optimiser = {"state": slots, "param_groups": meta["groups"]}
-    learner.load_state({**parts, "optimiser": optimiser, "generator": loaded["generator"], "updates": meta["updates"]})
+    counters = {"updates": meta["updates"], "largest_reward": meta.get("largest_reward", 0.0)}  # older checkpoints have no such reward
+    learner.load_state({**parts, "optimiser": optimiser, "generator": loaded["generator"], **counters})
     rng.bit_generator.state = meta["rng"]
     return dict(meta["progress"])
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qurate.algorithms.objective import Networks, Objective, TensorBatch
 from qurate.learning.touched_rows import LazyAdam, TouchedRows, touched_tower
+from qurate.learning.value_bound import ValueBound
 from qurate.networks.item_tower import ItemTower
 from qurate.networks.values import BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import LearningSettings
@@ -36,7 +37,7 @@ class Learner:
         network: the online network, an `nn.Module`; it is trained in place.
         objective: see `algorithms.objective`.
         settings: of optimisation; the objective has its own.
-        q_bound: largest |Q| that rewards allow, for the alarm; infinite = unknown.
+        bound: largest |Q| that rewards allow, for the alarm; None = unknown.
         seed: of the objective's random numbers (id dropout, negatives, noise).
         optimiser: "adam" for networks; "sgd" for tables, whose entries move by lr times their own error.
         device: where networks and batches are.
@@ -44,11 +45,11 @@ class Learner:
     """
 
     def __init__(
-        self, network: ValueNetwork, objective: Objective, settings: LearningSettings, *, q_bound: float = float("inf"),
+        self, network: ValueNetwork, objective: Objective, settings: LearningSettings, *, bound: ValueBound | None = None,
         seed: int = 0, optimiser: Literal["adam", "sgd"] = "adam", device: torch.device | str = "cpu",
         rate: Callable[[int], float] | None = None,
     ) -> None:  # fmt: skip
-        self.network, self.objective, self.settings, self.q_bound = network, objective, settings, q_bound
+        self.network, self.objective, self.settings, self.bound = network, objective, settings, bound or ValueBound()
         self.device, self.rate = torch.device(device), rate
         self.module = cast(nn.Module, network).to(self.device)
         self.target, self._average = copy.deepcopy(self.module), copy.deepcopy(self.module)
@@ -90,7 +91,7 @@ class Learner:
         # all figures in one go: each reading of a number waits for the device
         value, size, *figures = torch.stack([total.detach(), norm, *loss.stats.values()]).tolist()
         stats = dict(zip(loss.stats, figures)) | {"stepped": float(self._step(math.isfinite(value) and math.isfinite(size)))}
-        stats["alarm"] = float(stats["q_max"] > self.q_bound)
+        stats["alarm"] = float(stats["q_max"] > self.bound.value())
         return Update(value, loss.td_errors.detach(), stats)
 
     @property
@@ -147,6 +148,7 @@ class Learner:
             "network": self.module.state_dict(), "target": self.target.state_dict(), "ema": self._average.state_dict(),
             "rows": {} if self._rows is None else self._rows.state(),
             "optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state(), "updates": self.updates,
+            "largest_reward": self.bound.reward,
         }  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -159,3 +161,4 @@ class Learner:
         if state["generator"].shape == self.generator.get_state().shape:  # a run that goes on on another device draws other numbers
             self.generator.set_state(state["generator"])
         self.updates, self.bad_steps, self._bound_target = state["updates"], 0, None
+        self.bound.reward = max(self.bound.reward, state.get("largest_reward", 0.0))

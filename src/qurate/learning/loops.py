@@ -155,6 +155,7 @@ def train_online(
         ended = returns.add(feedback) if count_returns else ()
         if replay.reward_clip:
             feedback = feedback._replace(components=np.clip(feedback.components, -replay.reward_clip, replay.reward_clip))
+        learner.bound.see(feedback.components @ writer.weights)
         sampler.add(writer.add(items_at(observation.actions.candidates, position), feedback, explored))
         observation = feedback.obs
         steps += writer.lanes

@@ -12,7 +12,7 @@ from qurate.facts import facts_table, shortened
 from qurate.mdp.live_lists import LiveLists
 from qurate.models.histories import Histories
 from qurate.models.ranker import NetworkRanker, Ranker, RankingScore
-from qurate.settings import Settings
+from qurate.settings import Settings, SlateSettings
 from qurate.types import DEFAULT_TAU_S, Availability, FloatArray, IntArray, Observation
 
 
@@ -150,6 +150,12 @@ class ModelParts:
     def version(self) -> str:
         """See `Provenance`."""
         return self.provenance.version
+
+    @property
+    def slate_size(self) -> int | None:
+        """Items shown at once where it was trained; None for algorithms of single items."""
+        own = self.settings.algorithm
+        return own.slate_size if isinstance(own, SlateSettings) else None
 
     @property
     def window(self) -> int:

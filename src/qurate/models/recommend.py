@@ -25,6 +25,8 @@ from qurate.models.parts import ModelParts
 log = logging.getLogger("qurate.models")
 
 BATCH = 256
+NAMED_IDS = 5
+"""A note of unknown ids names so many known ones."""
 
 
 @lru_cache(maxsize=2)
@@ -89,14 +91,25 @@ def require_catalogue(model: ModelParts, where: str) -> None:
         raise UserError("a model of a catalogue", got, where=where, hint=hint, code=Code.OTHER_ENVIRONMENT)
 
 
+def note_slate_size(model: ModelParts, k: int) -> None:
+    """Says once where lists of k items are asked of a model that values slates of another size."""
+    own = model.slate_size
+    if own is not None and k != own:
+        _note_once(f"note: the model was trained to show {own} items at once: what {k} together are worth it never learnt")
+
+
 def check_candidate_features(
     features: Mapping[str, Sequence[float | None]],
     candidates: Sequence[str] | None,
     *,
     where: str,
+    joint: str = ".",
     code: Code = Code.BAD_CANDIDATE_FEATURES,
 ) -> None:
     """What is said of candidates must be as long as they are.
+
+    Args:
+        where: what the caller calls `features`. joint: stands between it and a feature's name.
 
     Raises:
         UserError: there are no candidates, or a list of another length; `code`.
@@ -113,11 +126,11 @@ def check_candidate_features(
         if not isinstance(listed, list | tuple | np.ndarray) or len(listed) != len(candidates):
             got = str(len(listed)) if isinstance(listed, list | tuple | np.ndarray) else repr(listed)
             hint = "give one number for each candidate, in their order; null where it is not known"
-            raise UserError(f"{len(candidates)} numbers for {name}", got, where=f"{where}.{name}", hint=hint, code=code)
-        wrong = [value for value in values if not _is_number(value)]
-        if wrong:
-            hint = "null where it is not known"
-            raise UserError(f"numbers within float32 for {name}", f"{wrong[0]!r:.60}", where=f"{where}.{name}", hint=hint, code=code)
+            raise UserError(f"{len(candidates)} numbers for {name}", got, where=f"{where}{joint}{name}", hint=hint, code=code)
+        wrong = next((i for i, value in enumerate(values) if not _is_number(value)), None)
+        if wrong is not None:
+            place, hint = f"{where}{joint}{name}[{wrong}]", "null where it is not known"
+            raise UserError("a number within float32", f"{values[wrong]!r:.60}", where=place, hint=hint, code=code)
 
 
 def _is_number(value: object) -> bool:
@@ -164,6 +177,7 @@ def recommend(
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids
             raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)
+    note_slate_size(model, k)
     known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
     past = None
     if user is not None and history is None:
@@ -217,7 +231,7 @@ def _name_unknown(model: ModelParts, candidates: Sequence[str], exclude: Sequenc
             first, known = ids[unknown[0]], model.vocabulary.items
             words = [*known, *model.vocabulary.types, "seen", "purchased", "none"] if option == "exclude" else known
             what = f"{unknown.size} of {len(ids)} ids are of no item the model knows"
-            log.warning("note: %s: %s, such as %r; %s", option, what, first, nearest(first, words))
+            log.warning("note: %s: %s, such as %r; %s", option, what, first, nearest(first, words, NAMED_IDS))
 
 
 def _check_k(k: int) -> None:

@@ -34,6 +34,9 @@ HttpCode = Literal[
 ]
 
 
+CandidateValues = Annotated[list[Number | None], Meta(max_length=MAX_CANDIDATES)]
+
+
 class RecommendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/recommend. `candidates` absent: everything available; `context`: user features by name; `candidate_features`: what is
     known of each candidate at this moment, by name, as many numbers as candidates (null: not known)."""
@@ -45,9 +48,7 @@ class RecommendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exclude: Annotated[tuple[Id, ...], Meta(max_length=MAX_CANDIDATES)] = ()
     context: Annotated[dict[Id, Feature], Meta(max_length=100)] | None = None
     explain: bool = False
-    candidate_features: (
-        Annotated[dict[Id, Annotated[list[Number | None], Meta(max_length=MAX_CANDIDATES)]], Meta(max_length=100)] | None
-    ) = None
+    candidate_features: Annotated[dict[Id, CandidateValues], Meta(max_length=100)] | None = None
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

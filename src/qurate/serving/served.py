@@ -22,7 +22,7 @@ from qurate.files import replacing_file
 from qurate.models.answer import AnswerRequest, decide_all, shortlist
 from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
-from qurate.models.recommend import exclusion, histories_of, nobody_known
+from qurate.models.recommend import exclusion, histories_of, nobody_known, note_slate_size
 from qurate.serving.deployments import DecisionRequest
 from qurate.serving.stores.base import EventRow
 from qurate.serving.windows import UserWindow
@@ -94,6 +94,8 @@ class ServedModel:
     def decide(self, requests: Sequence[DecisionRequest], rng: np.random.Generator) -> list[Decision]:
         """The answers, through network and choice together."""
         histories = self._histories(requests)
+        for k in {request.k for request in requests}:
+            note_slate_size(self.model, k)
         asked = [
             AnswerRequest(
                 history=history,

@@ -20,6 +20,7 @@ from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_from_log
 from qurate.learning.schedule import cosine_rate
+from qurate.learning.value_bound import ValueBound, largest_bonus
 from qurate.mdp.candidate_features import feature_count
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.live_lists import LiveLists
@@ -255,10 +256,11 @@ def _learner(
     objective = make_objective(algorithm, settings, dataset.kind == "organic")
     if isinstance(network, LinearLaterNetwork):
         network, objective, device = network.now, event_models, "cpu"
-    bound = _q_bound(store.tables.reward, store.tables.discount)
+    bound = ValueBound(float(store.tables.discount.max(initial=0.0)), largest_bonus(settings, len(dataset.vocabulary.items)))
+    bound.see(store.tables.reward.sum(1))
     rate = partial(cosine_rate, horizon=horizon) if settings.learning.lr_schedule == "cosine" else None
     return Learner(
-        network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device, rate=rate
+        network, objective, settings.learning, bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device, rate=rate
     )
 
 
@@ -284,12 +286,6 @@ def _some_features(store: Store, dataset: Dataset, index: IntArray) -> torch.Ten
         return torch.zeros((1, feature_count(store.columns or (), dataset.vocabulary.n_types)))
     features = store.candidate_features(listed, store.states(listed), candidates)
     return torch.from_numpy(features[candidates > 0])
-
-
-def _q_bound(reward: FloatArray, discount: FloatArray) -> float:
-    """The largest |Q| that rewards of this size and discounts allow; infinite where the discount reaches 1."""
-    largest, gamma = float(np.abs(reward.sum(1)).max(initial=0.0)), float(discount.max(initial=0.0))
-    return largest / (1 - gamma) if gamma < 1 else float("inf")
 
 
 def calibrated(dataset: Dataset, settings: Settings) -> bool:

@@ -17,6 +17,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_online
+from qurate.learning.value_bound import ValueBound, largest_bonus
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
 from qurate.models.ranker import NetworkRanker, Sizes
@@ -107,7 +108,7 @@ def train_in_engine(
     )  # fmt: skip
     if later is not None:
         loop = later.watch(loop, run.steps)
-    checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings)
+    checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings, resumed=saved is not None)
     metrics = consume(checked, run, steps, budget, report)
     files: dict[str, bytes] = {}
     if resumable:
@@ -172,11 +173,11 @@ def _learner(model: Model, settings: Settings, seed: int, device: torch.device |
     """A learner that begins with the weights of the model; of the form linear_later, only the event models learn by gradient."""
     network = _ranker(model).trainable_copy(settings, Sizes(model.vocabulary.n_types, model.user_dim, len(model.components)), seed)
     largest = float(step_discount(np.ones(1, np.float32), settings.learning.gamma, model.provenance.tau_s)[0])
-    bound = float(np.abs(model.weights).sum()) / max(1 - largest, 1e-3)
+    bound = ValueBound(largest, largest_bonus(settings, len(model.vocabulary.items)))
     objective = make_objective(model.algorithm, settings)
     if isinstance(network, LinearLaterNetwork):
         network, objective, device = network.now, event_models, "cpu"
-    return Learner(network, objective, settings.learning, q_bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device)
+    return Learner(network, objective, settings.learning, bound=bound, seed=seed, optimiser=optimiser_of(settings), device=device)
 
 
 def _later(model: Model, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> OnlineLater | None:

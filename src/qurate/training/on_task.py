@@ -17,6 +17,7 @@ from qurate.learning import checkpoint
 from qurate.learning.device import device_of
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_online
+from qurate.learning.value_bound import ValueBound, largest_bonus
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
 from qurate.models.task_ranker import TaskRanker
@@ -53,8 +54,6 @@ ON_GPU: dict[str, Any] = {
 }  # fmt: skip
 IMAGE_BYTES = {"cpu": 1e9, "cuda": 7.5e9}
 """Most memory that the images of a replay take by default: 140,000 frames of 84 x 84, or a million on a GPU."""
-UNBOUNDED = 1e6
-"""|Q| beyond which the alarm goes off: nothing is known of a foreign task's rewards."""
 
 
 def task_device(engine: GymnasiumEngine, device: str) -> torch.device:
@@ -105,8 +104,9 @@ def train_on_task(
     observation = engine.reset(seed, lanes)
     ring = _ring(engine, observation, settings, device)
     network = build_task_network(engine.spec, settings, seed=seed)
+    bound = ValueBound(settings.learning.gamma, largest_bonus(settings, engine.n_items))
     learner = Learner(
-        network, make_objective(algorithm, settings), settings.learning, q_bound=UNBOUNDED, seed=seed, optimiser=optimiser_of(settings),
+        network, make_objective(algorithm, settings), settings.learning, bound=bound, seed=seed, optimiser=optimiser_of(settings),
         device=device,
     )  # fmt: skip
     sampler = online_sampler(ring, settings)
@@ -121,7 +121,7 @@ def train_on_task(
     ring.begin(observation, np.zeros(lanes, np.int64))
     steps = limits.steps or (IMAGE_STEPS if _large(engine.spec) else TASK_STEPS)
     loop = train_online(learner, engine, ring, sampler, rng, ours, seed=seed, steps=run.steps, observation=observation, count_returns=True)
-    metrics = consume(with_checked_support(loop, ring.steps, settings), run, steps, limits.budget, report)
+    metrics = consume(with_checked_support(loop, ring.steps, settings, resumed=saved is not None), run, steps, limits.budget, report)
     files = checkpoint.to_files(learner, rng, {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}, checkpoint.arrays_of(parts))
     nothing = np.full(engine.n_items + 1, NEVER)
     return Model(

@@ -1,5 +1,6 @@
-"""The support of a distribution of returns must hold the returns: checked before anything is learnt."""
+"""The support of a distribution of returns must hold the returns: checked before anything is learnt, and while it is."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,6 +10,11 @@ from qurate.learning.loops import Progress
 from qurate.replay.event_store import NO_ACTION, Tables
 from qurate.settings import CategoricalSettings, Settings
 from qurate.types import FloatArray, IntArray
+
+log = logging.getLogger("qurate.training")
+
+AGAIN = 1.2
+"""Steps at one check over those at the one before."""
 
 Steps = tuple[FloatArray, FloatArray, IntArray]
 """Of each state kept: reward [S] of its decision, discount [S] of the successor, and the successor's position [S], -1 = none."""
@@ -43,22 +49,52 @@ def check_support(steps: Steps, settings: Settings) -> None:
     Raises:
         UserError: v_min..v_max does not cover the returns seen; it names their range.
     """
+    beyond = returns_beyond(steps, settings)
+    if beyond is not None:
+        expected = f"a support that covers the returns seen, {beyond}"
+        hint = "set v_min and v_max beyond them: a better policy earns more"
+        raise UserError(expected, _support(settings), where="--set v_min, v_max", hint=hint, code=Code.BAD_SETTING)
+
+
+def returns_beyond(steps: Steps, settings: Settings) -> str | None:
+    """The range of the returns seen where the support does not cover it; None where it does, or where there is no support."""
     kind = settings.algorithm
     if not isinstance(kind, CategoricalSettings):
-        return
+        return None
     low, high = returns_seen(*steps)
-    if low < kind.v_min or high > kind.v_max:
-        expected = f"a support that covers the returns seen, {low:.4g} to {high:.4g}"
-        hint = "set v_min and v_max beyond them: a better policy earns more"
-        raise UserError(expected, f"{kind.v_min:g} to {kind.v_max:g}", where="--set v_min, v_max", hint=hint, code=Code.BAD_SETTING)
+    return f"{low:.4g} to {high:.4g}" if low < kind.v_min or high > kind.v_max else None
 
 
-def with_checked_support(loop: Iterator[Progress], steps: Callable[[], Steps], settings: Settings) -> Iterator[Progress]:
-    """An online loop that checks the support once, with the decisions of the warm-up, after the first update."""
+def _support(settings: Settings) -> str:
+    kind = settings.algorithm
+    assert isinstance(kind, CategoricalSettings)
+    return f"{kind.v_min:g} to {kind.v_max:g}"
+
+
+def with_checked_support(
+    loop: Iterator[Progress], steps: Callable[[], Steps], settings: Settings, *, resumed: bool = False
+) -> Iterator[Progress]:
+    """An online loop whose support is checked with the decisions of the warm-up, after the first update, and again as the run goes on.
+
+    A policy that learns earns more: what then lies beyond the support counts as its end, and one warning says so. A check costs a
+    pass over the replay, so they stand `AGAIN` times the steps apart.
+
+    Args:
+        resumed: the run goes on, so that nothing is refused any more.
+    """
+    if not isinstance(settings.algorithm, CategoricalSettings):
+        yield from loop
+        return
+    due, warned = 0.0, False
     for progress in loop:
-        if progress.update is not None:
-            check_support(steps(), settings)
-            yield progress
-            break
+        if progress.update is not None and not warned and progress.steps >= due:
+            if due == 0 and not resumed:
+                check_support(steps(), settings)
+            elif beyond := returns_beyond(steps(), settings):
+                log.warning(
+                    "note: returns of %s were seen after %d steps, beyond the support of %s (--set v_min, v_max): they count as its ends",
+                    beyond, progress.steps, _support(settings),
+                )  # fmt: skip
+                warned = True
+            due = AGAIN * progress.steps
         yield progress
-    yield from loop

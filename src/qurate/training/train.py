@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 import torch
 
-from qurate.algorithms.table import ALGORITHMS, CATALOGUE_ONLY, OF_LOGS, OF_TASKS, algorithm_settings, find_algorithm, setting_names
+from qurate.algorithms.table import (
+    ALGORITHMS,
+    CATALOGUE_ONLY,
+    OF_ACTING,
+    OF_LOGS,
+    OF_TASKS,
+    algorithm_settings,
+    find_algorithm,
+    setting_names,
+)
 from qurate.baselines.registry import FITTED, fitted_settings
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest
@@ -174,7 +183,7 @@ def _on_dataset(
     begun = load(start) if isinstance(start, str | Path) else start
     algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
     asked = _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
-    _refuse_unread(given, asked, OF_TASKS, "a dataset")
+    _refuse_unread(given, asked, (*OF_TASKS, *OF_ACTING), "a dataset")
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
     elif find_algorithm(algorithm).slates:
@@ -240,6 +249,14 @@ def _settings(
         hint = nearest(algorithm, [*ALGORITHMS, *FITTED])
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
     return algorithm_settings(algorithm, given, defaults, without)
+
+
+def usual_settings(algorithm: str, dataset: Dataset | None = None, *, task: bool = False) -> Settings:
+    """Those of an algorithm where nothing is set: on a dataset, in a Gymnasium task, or else in a simulated world."""
+    if dataset is None:
+        return _settings(algorithm, {}, TASK_DEFAULTS, CATALOGUE_ONLY) if task else _settings(algorithm, {})
+    usual = _settings(algorithm, {}, {} if algorithm in FITTED else log_defaults(dataset, algorithm))
+    return usual if algorithm in FITTED else form_for_log(usual, algorithm, {}, dataset.kind)
 
 
 def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str, Any] | None, task: bool) -> None:

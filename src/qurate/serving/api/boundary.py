@@ -18,7 +18,16 @@ import numpy as np
 from qurate.errors import Code, UserError, nearest
 from qurate.models.recommend import check_candidate_features
 from qurate.serving.events import rejection
-from qurate.serving.messages import MAX_ID_BYTES, Event, EventsRequest, LooseEventsRequest, RecommendRequest, Rejection
+from qurate.serving.messages import (
+    MAX_ID_BYTES,
+    CandidateValues,
+    Event,
+    EventsRequest,
+    Feature,
+    LooseEventsRequest,
+    RecommendRequest,
+    Rejection,
+)
 
 MAX_BODY = 1 << 20
 MAX_EVENTS_BODY = 5 << 20
@@ -34,7 +43,7 @@ _loose: msgspec.json.Decoder[LooseEventsRequest] = msgspec.json.Decoder(LooseEve
 _event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
+_PLACE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`(?P<path>.*)`)?", re.DOTALL)
 _REQUEST_FIELDS = frozenset(RecommendRequest.__struct_fields__)
 _REQUEST_NAMES = [f'"{name}":'.encode() for name in RecommendRequest.__struct_fields__]
 _EVENT_NAMES = [(name, f'"{name}":'.encode()) for name in Event.__struct_fields__]
@@ -59,7 +68,7 @@ def parse_recommend(body: bytes) -> RecommendRequest:
             _check_names(text)
     except (ValueError, RecursionError) as error:
         _raise_lexical(text)
-        raise _field_error(error, RecommendRequest) from None
+        raise _with_name(_field_error(error, RecommendRequest), text) from None
     if _ESCAPED.search(body):
         _raise_lexical(text)
         _raise_nul(text)
@@ -280,6 +289,20 @@ def _checked_event(raw: msgspec.Raw, index: int) -> Event:
     if name := _overlong(event):
         raise UserError(f"1-{MAX_ID_BYTES} bytes", "more", where=f"$.events[{index}].{name}", code=Code.INVALID_FIELD)
     return event
+
+
+def _with_name(error: UserError, text: str) -> UserError:
+    """msgspec writes `[...]` for the name of an entry of an object: the first entry that is wrong has it."""
+    field, dots, _ = (error.where or "").removeprefix("$.").partition("[...]")
+    types: dict[str, Any] = {"context": Feature, "candidate_features": CandidateValues}
+    if not dots or field not in types:
+        return error
+    for name, value in json.loads(text)[field].items():
+        try:
+            msgspec.convert(value, types[field])
+        except msgspec.ValidationError as found:
+            return _field_error(found, RecommendRequest, path_text((field, name)))
+    return error
 
 
 def _field_error(error: Exception, message_type: type[msgspec.Struct], root: str = "$") -> UserError:

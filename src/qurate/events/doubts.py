@@ -1,0 +1,123 @@
+"""What a table's values look like they have lost, or are not: notes that name it, before anything is learned from it."""
+
+import re
+
+import polars as pl
+
+from qurate.errors import Code, UserError
+from qurate.events.fields import key_of
+from qurate.events.listed import ANSWER_KEYS, TYPE_KEYS, Listed
+from qurate.events.roles import Roles
+
+CUT = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{2,}$"
+"""A number as a spreadsheet shows a long one: `1.23457E+12`."""
+SEVERAL = r"^[^\s,;]*\d[^\s,;]*(?:(?:\s*[,;]\s*|\s+)[^\s,;]*\d[^\s,;]*)+$"
+OBJECT = r"""^\s*\{\s*["'](\w+)["']\s*:"""
+LIST_KEYS = (
+    *("items", "itemids", "itemlist", "products", "productids", "skus", "articles", "articleids", "movies", "movieids", "songs", "tracks"),
+    *("basket", "cart", "sequence", "itemsequence", "history", "purchases", "clicks"),
+)
+FEW = 0.01
+SHOWN_WORDS = ("shown", "impression", "slate", "recommend", "inview", "candidate", "ranking", "exposure")
+
+
+def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
+    """Notes on one table.
+
+    Args:
+        sample: its first rows. unread: columns that nothing reads.
+    """
+    notes = []
+    for name in ("user_id", "item_id", "session_id", "timestamp"):
+        column = roles.source.get(name, "")
+        if column in sample.columns and sample[column].dtype == pl.String:
+            cut = sample[column].drop_nulls().str.strip_chars()
+            cut = cut.filter(cut.str.contains(CUT))
+            if len(cut) and name == "timestamp":
+                notes.append(f"times such as {cut[0]!r} have lost their last digits, as spreadsheets do: export them as text or dates")
+            elif len(cut):
+                notes.append(f"ids such as {cut[0]!r} in {column} have lost digits, as spreadsheets do: several may have become one")
+    column = roles.source.get("item_id", "")
+    if column in sample.columns and not roles.explode and "item_id" not in roles.exprs:
+        several = ids_in_one(sample[column])
+        if len(several) > FEW * sample.height:
+            notes.append(
+                f"{column} such as {several[0]!r} may be several items: each text is read as one id; --map shown={column} reads lists"
+            )
+    if roles.type_from.startswith("nothing"):
+        notes += [
+            f"{column} is not read: it says neither 0 and 1 nor no and yes, so it does not say what was clicked"
+            for column in unread
+            if key_of(column) in ANSWER_KEYS and not sample[column].dtype.is_nested()
+        ]
+        notes += [
+            f"{column} is not read: 0 and 1 name no event; if 1 is a click, name the column clicked"
+            for column in unread
+            if key_of(column) in TYPE_KEYS and not sample[column].dtype.is_nested()
+        ]
+    return notes
+
+
+def ids_in_one(values: pl.Series) -> pl.Series:
+    """Texts of several parts, each with a digit, between commas, semicolons or blanks."""
+    if values.dtype != pl.String:
+        return values.clear()
+    known = values.drop_nulls().str.strip_chars()
+    return known.filter(known.str.contains(SEVERAL))
+
+
+def are_lists(column: str, values: pl.Series) -> bool:
+    """Whether a column's name says that it holds several items, and some of its texts do."""
+    return key_of(column) in LIST_KEYS and len(ids_in_one(values)) > 0
+
+
+def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
+    """
+    Raises:
+        UserError: objects where an id is asked for: their JSON text would be the id.
+    """
+    for name in ("user_id", "session_id", "decision_id"):
+        column = roles.source.get(name, "")
+        if column not in sample.columns or name in roles.exprs or sample[column].dtype != pl.String:
+            continue
+        known = sample[column].drop_nulls()
+        objects = known.filter(known.str.contains(OBJECT))
+        if len(objects) > len(known) / 2:
+            first = re.match(OBJECT, objects[0])
+            hint = f"name the field inside: --map {name}={column}.{first[1] if first else 'id'}"
+            raise UserError(f"ids in {name}", f"objects such as {objects[0][:60]}", where=where, hint=hint, code=Code.BAD_MAP)
+
+
+def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:
+    """
+    Args:
+        ids: items of the lists of `column`.
+
+    Raises:
+        UserError: items with a score behind a colon, which would be part of the id.
+    """
+    known = ids.drop_nulls()
+    pairs = known.filter(known.str.contains(r".:-?\d*\.\d+$"))
+    if len(pairs) > len(known) / 2:
+        hint = "write the ids and the scores into lists of their own"
+        raise UserError("lists of ids", f"items such as {pairs[0]!r}", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
+
+
+def refuse_answers_in_basket(listed: Listed, column: str, where: str) -> None:
+    """
+    Raises:
+        UserError: lists that say what was clicked of them are no baskets: what was not clicked would count as well.
+    """
+    if listed.taken is not None:
+        hint = f"say --map shown={column}: then what was not clicked is no event"
+        got = f"lists of {listed.form}, which say what came of each item"
+        raise UserError("lists of what was bought or clicked together", got, where=where, hint=hint, code=Code.BAD_MAP)
+
+
+def is_shown(column: str) -> bool:
+    """Whether a column's name says that its lists were shown.
+
+    >>> is_shown("impressions"), is_shown("items")
+    (True, False)
+    """
+    return any(word in key_of(column) for word in SHOWN_WORDS)
