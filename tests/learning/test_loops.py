@@ -8,6 +8,7 @@ import torch
 
 from qurate.learning.learner import Update
 from qurate.learning.loops import epsilon_at, lane_epsilons, train_from_log, train_online
+from qurate.learning.value_bound import ValueBound
 from qurate.replay.samplers import Sample
 from qurate.settings import ExplorationSettings, LearningSettings, ReplaySettings, Settings
 from qurate.types import Actions, EventRows, Feedback, Observation, State
@@ -39,6 +40,7 @@ class Recorder:
         self.network = self.module = Constant()
         self.device, self.generator = torch.device("cpu"), torch.Generator()
         self.lanes, self.weights, self.store = LANES, np.array([1.0, 10.0], np.float32), self
+        self.bound = ValueBound(0.9)
         self.given: list[tuple[str, Any]] = []
 
     def batch(self, index: Any, n_step: int = 1) -> Any:
