@@ -89,7 +89,7 @@ def test_every_command_with_an_output_has_force() -> None:
         command.callback.__name__: set(command.callback.__annotations__) for command in cli.app.registered_commands if command.callback
     }
     writes = {name for name, options in names.items() if options & {"output", "write", "html"}}
-    assert writes == {"demo", "simulate", "ingest", "train", "recommend", "evaluate", "bench", "play", "tune"}
+    assert writes == {"demo", "simulate", "ingest", "train", "recommend", "evaluate", "bench", "play", "tune", "customers"}
     assert all("force" in names[name] for name in writes)
 
 

@@ -59,12 +59,12 @@ def customers(
     if out is not None:
         check_directory(out, CUSTOMERS, force)
     data = dataset if isinstance(dataset, Dataset) else Dataset.read(dataset)
-    told: Report = progress or (lambda what, done, total: None)
-    fit = fit_customers(data, seed=seed, budget=budget, progress=lambda done, most: told("fitting", done, most))
-    told("checking", 0, 0)
+    say: Report = progress or (lambda what, done, total: None)
+    fit = fit_customers(data, seed=seed, budget=budget, progress=lambda done, most: say("fitting", done, most))
+    say("checking", 0, 0)
     report = validity(data, fit)
     if truth is not None:
-        report["truth"] = against_truth(data, fit.customers, truth, seed, told)
+        report["truth"] = against_truth(data, fit.customers, truth, seed, say)
     kept = replace(fit.customers, validity=report)
     if out is not None:
         kept = write_customers(kept, out, force=force)
@@ -140,7 +140,7 @@ def _ranking(dataset: Dataset, fit: Fit, response: Response) -> dict[str, Any]:
     t = fit.data.transitions
     if dataset.kind != "logged" or len(t.state) != len(t.user):
         what = "does not say with which probability items were shown" if dataset.kind != "logged" else "shows lists"
-        return {"refused": f"the log {what}: whether these customers rank policies as it does cannot be told"}
+        return {"refused": f"the log {what}: whether these customers rank policies as it does cannot be say"}
     index = _index(fit, TEST)
     if len(index) > MOST_RANKED:
         index = np.sort(np.random.default_rng(0).choice(index, MOST_RANKED, replace=False))
