@@ -149,6 +149,12 @@ def test_what_does_not_fit_is_one_line(from_log: Model, options: dict[str, Any],
         train(start=from_log, steps=16, **options)
 
 
+def test_a_world_that_pays_something_else_says_with_which_rewards_its_log_is_read(from_log: Model) -> None:
+    other = from_log.with_answering(components=["gift", *from_log.components[1:]])
+    with pytest.raises(UserError, match="what the model learned from, gift.*--rewards click="):
+        train(env="shop", start=other, steps=16)
+
+
 def test_a_ranker_without_a_network_cannot_go_on(dataset: Dataset) -> None:
     with pytest.raises(UserError, match="expected a dataset, got env shop, at algorithm popularity"):
         train(env="shop", start=train(dataset, algorithm="popularity"), steps=16)

@@ -153,8 +153,10 @@ def _component_order(model: Model, engine: Engine) -> list[int]:
     """Which of the engine's reward components the model's are."""
     names = list(engine.component_names)
     if not set(model.components) <= set(names):
-        expected = "an environment that pays the model's reward components"
-        raise UserError(expected, ", ".join(names), where="--env", code=Code.BAD_ENV)
+        expected, got = f"an environment that pays what the model learned from, {', '.join(model.components)}", ", ".join(names)
+        weights = ",".join(f"{name}={weight:g}" for name, weight in zip(names, engine.component_weights))
+        hint = f"ingest the log with --rewards {weights}, as this world pays, and train on that"
+        raise UserError(expected, got, where="--env", hint=hint, code=Code.BAD_ENV)
     return [names.index(name) for name in model.components]
 
 
