@@ -1,5 +1,6 @@
 """The linear form online, and a trained model that goes on learning in a world."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from qurate.algorithms.event_models import event_models
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine, references
 from qurate.errors import UserError
@@ -14,12 +16,16 @@ from qurate.evaluation.rollouts import rollout
 from qurate.events.readers import read_events
 from qurate.experiments.policies import as_policy, present_recommender, rewards_of
 from qurate.learning import fitted_q
+from qurate.learning.learner import Learner
+from qurate.learning.loops import Progress
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.replay.writers import OnlineWriter
 from qurate.training import later_online
 from qurate.training.train import train
+from qurate.types import Availability
 
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "id_embedding": False, "n_step": 4}
 ONLINE: dict[str, Any] = SMALL | {"lanes": 16, "warm_up": 64, "update_every": 16, "form": "linear_later"}
@@ -125,6 +131,24 @@ def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, tmp_path: Pa
     train(env="shop", start=from_log, steps=320, lanes=16, warm_up=64).save(tmp_path / "half")
     assert same(whole, train(resume=tmp_path / "half", steps=640))
     assert load(tmp_path / "half").recommend(history=[], k=3)
+
+
+@pytest.mark.parametrize(("earned", "taken_back"), [([1.0, 2.0], True), ([8.0, 12.9], False), ([20.0, 30.0], False)])
+def test_a_fit_that_got_worse_is_taken_back(from_log: Model, earned: list[float], taken_back: bool) -> None:
+    network: Any = from_log.network
+    learner = Learner(copy.deepcopy(network.now), event_models, from_log.settings.learning)
+    writer = OnlineWriter(4, 400, 6, from_log.weights, Availability.always(300), from_log.user_dim, 0.9, 1e6)
+    later = later_online.OnlineLater(network, learner, writer, from_log.settings, 0)
+    later.next_fit, later.count_from = 100, 50
+    before = later.acting.get_buffer("theta").clone()
+    early, met, other = ([number] * 60 for number in (99.0, 10.0, 11.0))
+    steps = [Progress(40, None, 0.0, (), early), Progress(60, None, 0.0, (), met), Progress(100, None, 0.0, (), other)]
+    assert len(list(later.watch(iter(steps), 0))) == 3
+    assert later.best is not None and later.best.mean == 10.5, "customers of the first half met what acted before"
+    later.acting.get_buffer("theta").add_(1.0)  # as a new fit would
+    list(later.watch(iter([Progress(40, None, 0.0, (), earned * 60)]), 100))
+    kept = later.trained()[0].get_buffer("theta")
+    assert torch.equal(kept, before if taken_back else before + 1.0)
 
 
 def test_networks_of_one_head_begin_with_the_models_weights(dataset: Dataset) -> None:

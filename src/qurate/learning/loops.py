@@ -106,7 +106,7 @@ def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float6
 
 def train_online(
     learner: Learner, engine: Engine, writer: Writer, sampler: Sampler, rng: np.random.Generator, settings: Settings, *, seed: int,
-    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, count_returns: bool = False,
+    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, returns: "Returns | None" = None,
     slate_size: int = 1, acting: ValueNetwork | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
@@ -123,7 +123,7 @@ def train_online(
         seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
-        count_returns: report the returns of episodes; all of them begin with the loop.
+        returns: counts the returns of episodes, which are then reported; None = nobody asks for them.
         slate_size: items shown at once, k; actions are [B, k] where it is above 1.
         acting: whose values choose what is shown; None = the learner's network.
     """
@@ -131,7 +131,6 @@ def train_online(
     if observation is None:
         observation = engine.reset(seed, writer.lanes)
         writer.begin(observation, np.zeros(writer.lanes, np.int64))
-    returns = Returns(writer.lanes)
     due = Due(replay.update_every, writer.lanes, replay.warm_up)
 
     def learn(steps: int) -> list[Update]:
@@ -151,8 +150,9 @@ def train_online(
             feedback = engine.step(position)
         if components is not None:
             feedback = feedback._replace(components=feedback.components[:, components])
-        reward = float((feedback.components @ writer.weights).mean(dtype=np.float64))
-        ended = returns.add(feedback) if count_returns else ()
+        earned = feedback.components @ writer.weights
+        reward = float(earned.mean(dtype=np.float64))
+        ended = returns.add(earned, feedback.terminated | feedback.truncated) if returns is not None else ()
         if replay.reward_clip:
             feedback = feedback._replace(components=np.clip(feedback.components, -replay.reward_clip, replay.reward_clip))
         learner.bound.see(feedback.components @ writer.weights)
@@ -199,12 +199,19 @@ class Returns:
     def __init__(self, lanes: int) -> None:
         self.total = np.zeros(lanes)
 
-    def add(self, feedback: Feedback) -> Sequence[float]:
-        """The returns of the episodes that ended in this step."""
-        self.total += feedback.reward
-        over = feedback.terminated | feedback.truncated
+    def add(self, earned: FloatArray, over: NDArray[np.bool_]) -> Sequence[float]:
+        """The returns of those that ended in this step, after rewards `earned` [lanes]; `over` [lanes] says whose episode ended."""
+        self.total += earned
         if not over.any():
             return ()
         ended: list[float] = self.total[over].tolist()
         self.total[over] = 0.0
         return ended
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint."""
+        return {"total": self.total}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Goes on from what `state` returned."""
+        self.total[...] = state["total"]

@@ -97,14 +97,16 @@ def train_in_engine(
     order = _component_order(model, engine)
     writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed, device)
     sampler, later = online_sampler(writer, settings), _later(model, learner, writer, settings, seed)
-    parts: dict[str, Any] = {"writer": writer, "sampler": sampler, "engine": engine} | ({} if later is None else {"later": later})
+    acting, returns = (None, None) if later is None else (later.acting, later.counted)
+    parts: dict[str, Any] = {"writer": writer, "sampler": sampler, "engine": engine}
+    parts |= {} if later is None else {"later": later, "returns": returns}
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
     if saved is not None:
         run = msgspec.convert(checkpoint.from_files(learner, rng, saved)["run"], Run)
         observation = translation.observation(checkpoint.restore_parts(parts, checkpoint.read_arrays(saved))["engine"])
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
-        steps=run.steps, observation=observation, slate_size=engine.slate_size, acting=None if later is None else later.acting,
+        steps=run.steps, observation=observation, slate_size=engine.slate_size, acting=acting, returns=returns,
     )  # fmt: skip
     if later is not None:
         loop = later.watch(loop, run.steps)

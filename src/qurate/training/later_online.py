@@ -6,17 +6,18 @@ new policy faster than gradient steps can, and where they began in a log they ke
 """
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from qurate.errors import Code, UserError
 from qurate.learning.learner import Learner
-from qurate.learning.loops import Progress
+from qurate.learning.loops import Progress, Returns
 from qurate.networks.event_network import EventNetwork
 from qurate.networks.linear_later import FEW_ITEMS, LinearLaterNetwork
 from qurate.replay.writers import OnlineWriter
@@ -30,6 +31,8 @@ GROWTH = 1.5
 """Factor by which the decisions made grow from one fit to the next."""
 HELD_OUT_EVERY = 8
 """The transitions of every eighth simulated customer are held out: they choose the penalty."""
+LEAST_CUSTOMERS = 100
+"""Customers whose mean return says what a fit earns; fewer say nothing."""
 
 
 def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any], n_items: int) -> Settings:
@@ -52,6 +55,19 @@ def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any],
     return own if "n_step" in given else replace(own, n_step=N_STEP)
 
 
+class Tried(NamedTuple):
+    """A fit that has acted, and what the customers it met brought."""
+
+    theta: Tensor
+    share: Tensor
+    mean: float  # return per customer, exploration included
+    error: float  # its standard error
+
+    def worse_than(self, other: "Tried") -> bool:
+        """By two standard errors of the difference."""
+        return self.mean + 2 * math.hypot(self.error, other.error) < other.mean
+
+
 class OnlineLater:
     """The network that acts while the event models learn, and the fits of its `later`.
 
@@ -70,14 +86,34 @@ class OnlineLater:
         begun = bool(network.get_buffer("theta")[network.n_state :].any())
         self.next_fit = AFTER_A_LOG if begun else max(settings.replay.warm_up, 1)
         self.least_decisions = AFTER_A_LOG if begun else LEAST_DECISIONS
+        self.counted, self.met, self.count_from = Returns(writer.lanes), list[float](), self.next_fit // 2
+        self.best: Tried | None = None
 
     def watch(self, loop: Iterator[Progress], done: int) -> Iterator[Progress]:
-        """The loop, with a fit whenever the decisions have grown by `GROWTH`; `done` decisions were made before it."""
+        """The loop, with a fit whenever the decisions have grown by `GROWTH`; `done` decisions were made before it.
+
+        What a fit earns is the mean return of customers who leave in the second half of its time: earlier ones met the fit before it, too.
+        """
         for step in loop:
-            if done + step.steps >= self.next_fit:
-                self.next_fit = int((done + step.steps) * GROWTH)
+            made = done + step.steps
+            if made >= self.count_from:
+                self.met.extend(step.returns)
+            if made >= self.next_fit:
+                self._try()
+                self.count_from, self.next_fit = int(made * (1 + GROWTH) / 2), int(made * GROWTH)
                 self.fit()
             yield step
+
+    def _try(self) -> Tried | None:
+        """What the fit that acts has earned, None where too few customers met it; remembers the one that has earned most."""
+        met, self.met = np.array(self.met), []
+        if len(met) < LEAST_CUSTOMERS:
+            return None
+        theta, share = (self.acting.get_buffer(name).clone() for name in ("theta", "share"))
+        tried = Tried(theta, share, float(met.mean()), float(met.std() / len(met) ** 0.5))
+        if self.best is None or tried.mean > self.best.mean:
+            self.best = tried
+        return tried
 
     def fit(self) -> dict[str, Any]:
         """Sets the buffers of the event models until each event has occurred; fits `later`: its figures, empty with too little data."""
@@ -102,18 +138,34 @@ class OnlineLater:
         return every[self.writer.complete(every)]
 
     def trained(self) -> tuple[LinearLaterNetwork, dict[str, Any]]:
-        """The trained network, with `later` fitted once more to the final event models, and the figures of that fit."""
-        figures = self.fit()
-        network = copy.deepcopy(self.acting).cpu()
-        return network, {"later": figures} if figures else {}
+        """The trained network, and figures of what its `later` has earned: the fit that acts, or the best one before it.
+
+        A fit that got worse is taken back: what a policy meets is what it shows, so that a fit can be far worse than the one before.
+        A new fit at the end would be one that nobody has met; it is made only where none has acted long enough to be judged.
+        """
+        tried = self._try()
+        if self.best is None:
+            figures = self.fit()
+            return copy.deepcopy(self.acting).cpu(), {"later": figures} if figures else {}
+        if tried is not None and tried.worse_than(self.best):
+            self.acting.get_buffer("theta").copy_(self.best.theta)
+            self.acting.get_buffer("share").copy_(self.best.share)
+        figures = {"return": None if tried is None else tried.mean, "best_return": self.best.mean}
+        return copy.deepcopy(self.acting).cpu(), {"later": figures}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint, besides what the learner keeps."""
-        theta, share = (self.acting.get_buffer(name).numpy().copy() for name in ("theta", "share"))
-        return {"theta": theta, "share": share, "next": np.array(self.next_fit), "least": np.array(self.least_decisions)}
+        kept = {name: self.acting.get_buffer(name).numpy().copy() for name in ("theta", "share")}
+        numbers = [self.next_fit, self.least_decisions, self.count_from]
+        best = {} if self.best is None else {f"best.{name}": np.asarray(value) for name, value in self.best._asdict().items()}
+        return kept | {"numbers": np.array(numbers), "met": np.array(self.met, np.float64)} | best
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Goes on from what `state` returned."""
         for name in ("theta", "share"):
             self.acting.get_buffer(name).copy_(torch.from_numpy(np.array(state[name])))
-        self.next_fit, self.least_decisions = int(state["next"]), int(state["least"])
+        self.next_fit, self.least_decisions, self.count_from = (int(number) for number in state["numbers"])
+        self.met = [float(one) for one in state["met"]]
+        if "best.mean" in state:
+            theta, share = (torch.from_numpy(np.array(state[f"best.{name}"])) for name in ("theta", "share"))
+            self.best = Tried(theta, share, float(state["best.mean"]), float(state["best.error"]))

@@ -16,7 +16,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.learning import checkpoint
 from qurate.learning.device import device_of
 from qurate.learning.learner import Learner
-from qurate.learning.loops import train_online
+from qurate.learning.loops import Returns, train_online
 from qurate.learning.value_bound import ValueBound, largest_bonus
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
@@ -120,7 +120,9 @@ def train_on_task(
             ours = replace(settings, warm_up=run.steps + settings.replay.warm_up)
     ring.begin(observation, np.zeros(lanes, np.int64))
     steps = limits.steps or (IMAGE_STEPS if _large(engine.spec) else TASK_STEPS)
-    loop = train_online(learner, engine, ring, sampler, rng, ours, seed=seed, steps=run.steps, observation=observation, count_returns=True)
+    loop = train_online(
+        learner, engine, ring, sampler, rng, ours, seed=seed, steps=run.steps, observation=observation, returns=Returns(ring.lanes)
+    )
     metrics = consume(with_checked_support(loop, ring.steps, settings, resumed=saved is not None), run, steps, limits.budget, report)
     files = checkpoint.to_files(learner, rng, {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}, checkpoint.arrays_of(parts))
     nothing = np.full(engine.n_items + 1, NEVER)
