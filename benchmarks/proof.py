@@ -135,7 +135,7 @@ def main() -> None:
     n = len(seeds)
     result, report = demo.summarise_seeds(seeds, results[:n], results[n : 2 * n], results[-1])
     write(result | {"code": code_digest(CODE)}, options.docs)
-    report.save_html(options.docs / "proof.html")
+    report.save_html(options.docs / "proof.html", force=True)
     print(result["sentence"])
 
 
