@@ -24,7 +24,6 @@ from results_logs import ALGORITHMS, LOGS, Log, log_named
 from results_page import page
 
 import qurate
-from qurate.algorithms.table import find_algorithm
 from qurate.baselines.neighbours import RecentScorer
 from qurate.baselines.registry import ShownOrderScorer, fit_popularity
 from qurate.choosing.policy import FirstThen
@@ -39,7 +38,7 @@ from qurate.models.model import Model, load
 from qurate.training.clocked import with_clocks
 from qurate.training.run import intra_op_threads
 from qurate.training.train import train
-from qurate.types import HISTORY, TEST, TRAIN, FloatArray, Observation, Scorer
+from qurate.types import TEST, FloatArray, Observation, Scorer
 
 K = 20
 LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/ranker.py")
@@ -80,8 +79,7 @@ def figures(log: Log, data: Path, kept: Path, seeds: int) -> dict[str, Any]:
     """The log's entry of docs/results.json: from the cache, or trained and evaluated now."""
     source = data / log.file
     key = {
-        "sha256": digest(source), "rewards": log.rewards, "episode": log.episode, "newest": log.newest, "settings": log.all_settings,
-        "steps": log.steps, "visits": log.visits,
+        "sha256": digest(source), "rewards": log.rewards, "steps": log.steps, "visits": log.visits,
     }  # fmt: skip
     place = kept / f"{log.name}.json"
     found = _cached(place)
@@ -91,10 +89,9 @@ def figures(log: Log, data: Path, kept: Path, seeds: int) -> dict[str, Any]:
             print(f"note: {log.name} was trained by other code than today's; delete {kept} to train again", flush=True)
         return found | {"what": log.what, "notes": list(log.notes)}  # words may change without training again
     began = time.monotonic()
-    dataset = build_dataset(read_events(source), rewards=log.rewards, episode=log.episode)
+    dataset = build_dataset(read_events(source), rewards=log.rewards)
     print(f"{log.name}: {len(dataset.transitions.action):,} transitions in {time.monotonic() - began:.0f} s", flush=True)
-    learnt = dataset if log.newest is None else newest_decisions(dataset, log.newest)
-    models = {(a, seed): trained(log, a, seed, learnt, kept, key) for seed in range(seeds) for a in ALGORITHMS}
+    models = {(a, seed): trained(log, a, seed, dataset, kept, key) for seed in range(seeds) for a in ALGORITHMS}
     entry = {
         "key": key, "code": code_digest(LEARNING), "qurate": qurate.__version__, "log": log.name, "what": log.what,
         "notes": list(log.notes),
@@ -116,8 +113,7 @@ def trained(log: Log, algorithm: str, seed: int, dataset: Dataset, kept: Path, k
     found = _cached(note)
     if found is not None and found["key"] == wanted and found["code"] == code_digest(LEARNING) and folder.is_dir():
         return load(folder)
-    settings = log.all_settings | find_algorithm(algorithm).settings  # a log's own gamma is DQN's: myopic stays myopic
-    model = train(dataset, algorithm=algorithm, seed=seed, steps=log.steps, **settings)
+    model = train(dataset, algorithm=algorithm, seed=seed, steps=log.steps)
     model.checkpoint.clear()  # a result needs no optimiser
     model = model.save(folder)
     _write(note, json.dumps({"key": wanted, "code": code_digest(LEARNING)}))
@@ -131,15 +127,15 @@ def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], 
     first = models["dqn", 0]
     dataset = with_clocks(dataset, first.settings)
     scores: dict[str, list[Scorer]] = {by: [models["dqn", s].ranked_by(by) for s in range(seeds)] for by in first.ranker.ranking_scores}
-    scores["myopic"] = [models["myopic", s].ranked_by("q") for s in range(seeds)]
+    main = first.by if first.by == "behaviour_times_q" else "q"
+    scores["myopic"] = [models["myopic", s].ranked_by(main) for s in range(seeds)]
     baselines = ranking_baselines(dataset)
     shown = len(dataset.transitions.candidates) > 0
-    if log.newest is not None:  # where the learner may forget, popularity may too
+    if dataset.lists is not None:  # where the learner may forget, popularity may too
         baselines["popularity_1d"] = fit_popularity(dataset, half_life_days=1.0)
     if shown:
         baselines |= listed_baselines(dataset)
         scores["q_without_place"] = [WithoutPlace(models["dqn", s].ranked_by("q")) for s in range(seeds)]
-    main = first.by if first.by == "behaviour_times_q" else "q"
     result = evaluate_ranking("dqn", log.name, dataset, scores, baselines, main, k=K, window=first.window, visits=log.visits)
     return {"ranking": result, "orders_of_all_lists": orders_of_all_lists(dataset) if shown else None}
 
@@ -173,15 +169,6 @@ def orders_of_all_lists(dataset: Dataset) -> dict[str, float]:
     rows = ranking_targets(whole)
     ranked, _ = rank_all(whole, rows, listed_baselines(dataset), K, 50)
     return {"n": float(rows.size)} | {name: float(gains(r.ranks, K)["MRR"].mean()) for name, r in ranked.items()}
-
-
-def newest_decisions(dataset: Dataset, n: int) -> Dataset:
-    """The same dataset in which only the newest n training decisions train; older ones stay in the histories."""
-    t = dataset.transitions
-    clocks = np.sort(t.clock[t.split == TRAIN])
-    split = t.split.copy()
-    split[(split == TRAIN) & (t.clock < clocks[-min(n, len(clocks))])] = HISTORY
-    return replace(dataset, transitions=replace(t, split=split))
 
 
 def _counts(dataset: Dataset, log: Log) -> dict[str, Any]:

@@ -1,38 +1,26 @@
-"""The real logs of `make results`: where they lie, what an answer is worth, and how DQN and myopic are trained on each.
+"""The real logs of `make results`: where they lie, what an answer is worth, and what a reader should know of each.
 
-Settings were chosen on the validation split alone (retailrocket_sessions has none: 5,000 of its training sessions stood in, and the
-last tenth of them for what version 0.1.0 tried), the same for DQN and myopic; what was tried stands in `TRIED` and is
-printed into the page.
+Each is trained by default options. What was tried on validation splits before those defaults stood is in `TRIED` and is printed into
+the page.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 ALGORITHMS = ("dqn", "myopic")
-
-SHARED: dict[str, Any] = {"target_period": 10, "target_tau": 0.1, "double": True, "gamma": 0.5}
-"""Beside the defaults of `settings.py`, on logs whose updates are given."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """One real log and its training."""
+    """One real log; its training is that of `qurate train DATASET` without options."""
 
     name: str
     file: str  # below QURATE_DATA
     what: str
-    steps: int | None = None  # updates of each training; None: all is left to the defaults that follow the log
+    steps: int | None = None  # updates of each training, where a test wants few
     rewards: dict[str, Any] | None = None  # None: the defaults of mdp/rewards.py
-    settings: dict[str, Any] = field(default_factory=dict)
-    episode: Literal["session", "user"] | None = None  # None: the default of mdp/dataset.py
-    newest: int | None = None  # the learner trains on so many of the newest training decisions; None = all
     visits: int | None = None  # test visits ranked, drawn with seed 0; None = all
     notes: tuple[str, ...] = ()
-
-    @property
-    def all_settings(self) -> dict[str, Any]:
-        """What `train` is given besides algorithm, seed and steps."""
-        return {**(SHARED if self.steps is not None else {}), **self.settings}
 
 
 LOGS: tuple[Log, ...] = (
@@ -50,10 +38,6 @@ LOGS: tuple[Log, ...] = (
         "globo_news",
         "globo_news/clicks.parquet",
         "news clicks",
-        steps=1200,
-        settings={"clocks": "on"},
-        episode="session",
-        newest=1_500_000,
         visits=20_000,
         notes=(
             "Most targets are articles that appear after the training period. Every row ranks the same shortlists of about 100 articles, "
@@ -65,12 +49,11 @@ LOGS: tuple[Log, ...] = (
         "kuairand",
         "kuairand/like_hate_27k_core15.parquet",
         "short videos shown one at a time; reward .01 per second watched (at most 60), 1 for a like, -1 for a hide",
-        steps=1500,
         rewards={"watch": {"weight": 0.01, "per": "value", "cap": 60}, "like": 1, "hide": -1},
-        settings={"window": 50, "embedding_dim": 32, "lr": 3e-3},
         notes=(
             "Only liked or hidden rows were published: its rates are not population rates. A target is a video that the platform "
-            "showed and the customer rewarded, ranked among all 9,359.",
+            "showed and the customer rewarded. Every row ranks the same shortlists of about 140 videos, with what customers did up to the "
+            "decision (docs/logs_of_choices.md); a video on no list is a miss.",
         ),
     ),
     Log(

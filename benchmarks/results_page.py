@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from results_logs import SHARED, TRIED
+from results_logs import TRIED
 
 LABELS = {
     "q": "DQN, ranked by Q",
@@ -11,12 +11,15 @@ LABELS = {
     "q_in_support": "DQN, Q within the support of the behaviour head",
     "behaviour_times_q": "DQN, log pi_b + log Q",
     "behaviour": "DQN's behaviour head (cross-entropy, not Q-learning)",
-    "myopic": "myopic (gamma = 0), ranked by its Q",
+    "myopic": "myopic (gamma = 0), ranked as DQN is",
     "popularity": "popularity",
     "popularity_1d": "popularity, halved every day",
     "item_knn": "item-kNN",
     "recent": "own items most recent first (3), then session-kNN",
     "content": "content",
+    "count_15m": "events of the last minutes (half-life 15 minutes)",
+    "count_1h": "events of the last hour (half-life 1 hour)",
+    "co_clicks_1h": "moves from the last item (half-life 1 hour)",
     "site_order": "the site's own order",
     "last_touched": "last touched first, else the site's order",
 }
@@ -46,12 +49,12 @@ def page(results: Mapping[str, Entry], k: int) -> str:
 
 
 def _head(k: int) -> str:
-    shared = ", ".join(f"{name} {value}" for name, value in SHARED.items())
     return f"""# Results on real logs
 
 Made by `make results` (resumable; figures also in [results.json](results.json)). Every figure ranks what customers chose in the
-held-out last part of the log among the whole catalogue (trivago: among the list that was shown), full ranking, ties broken at random in
-expectation. **It is agreement with what was chosen, not value**: a policy that earns more by showing something else scores lower here.
+held-out last part of the log among the whole catalogue (trivago: among the list that was shown; logs whose catalogue turns over:
+among the shortlist of the moment, the same for every row), full ranking, ties broken at random in expectation.
+**It is agreement with what was chosen, not value**: a policy that earns more by showing something else scores lower here.
 Value is measured on simulated customers (README) or estimated from a log with probabilities.
 
 * HR@{k}, NDCG@{k}, MRR@{k} with 95 % intervals: bootstrap over users, nested in the training seeds (baselines have no seed).
@@ -61,10 +64,9 @@ Value is measured on simulated customers (README) or estimated from a log with p
 * Myopic is the same network, data, updates and settings with gamma = 0.
 * "Missed": share of targets that could not be ranked (items that did not exist, or were never seen, in training). They count as 0 in every
   row; "HR open" is HR@{k} among the others.
-* Settings were chosen on the validation split only, from few runs ("What was tried"), the same for DQN and myopic (but for gamma). On
-  logs with a number of updates of their own: {shared}; the rest are defaults or stand at
-  the log, and the number of updates follows the time at hand. "By default" means `qurate train DATASET` without options. Each log's
-  figures carry the digest of the learning code that made them in results.json.
+* Every model is one of `qurate train DATASET` without options (myopic: `--algorithm myopic`). The rules that set sizes, passes and rates
+  by the log (docs/logs_of_choices.md) were made on validation splits, from few runs ("What was tried"). Each log's figures carry the
+  digest of the learning code that made them in results.json.
 """
 
 
@@ -121,10 +123,7 @@ def _section(entry: Entry, k: int) -> list[str]:
     ranking, rows, metric = entry["ranking"], _rows(entry), headline(entry, k)
     decisions = entry["decisions"]
     runs = list(entry["training"].values())
-    newest = f", on the newest {entry['key']['newest']:,} training decisions" if entry["key"]["newest"] else ""
     seconds = [run["seconds"] for run in runs]
-    own = ", ".join(f"{name} {value}" for name, value in entry["key"]["settings"].items() if SHARED.get(name) != value)
-    own = own or ("by default" if entry["key"]["steps"] is None else "")
     rewards = ", ".join(f"{name} {_reward(reward)}" for name, reward in entry["rewards"].items())
     visits = f"{entry['key']['visits']:,} test visits drawn with seed 0" if entry["key"]["visits"] else "all test visits"
     found = 1 - ranking["missed"]
@@ -138,7 +137,7 @@ def _section(entry: Entry, k: int) -> list[str]:
         f"Episodes: {entry['episode']}.",
         f"Targets: {ranking['n']:,} of {ranking['users']:,} users ({visits}), {ranking['candidates']:,.0f} candidates on average, "
         f"{ranking['missed']:.1%} missed.",
-        f"Training: {runs[0]['steps']:,} updates, {entry['seeds']} seeds{', ' + own if own else ''}{newest}; "
+        f"Training: {runs[0]['steps']:,} updates, {entry['seeds']} seeds; "
         f"{min(seconds):.0f} to {max(seconds):.0f} s each. Measured with version {entry['qurate']}.",
         "",
         f"Caption: {ranking['caption']}.",
@@ -156,7 +155,7 @@ def _section(entry: Entry, k: int) -> list[str]:
     lift = ranking["lift"]
     mine = "Q" if ranking["main"] == "q" else LABELS[ranking["main"]]
     paired = f"Paired by user, {mine} minus {LABELS[lift['over']]}: {lift['metric']} {_interval(lift)}. " if lift["over"] in rows else ""
-    out += ["", f"By {metric}: {verdict(rows, metric, lift)}. {paired}{against_myopic(rows, metric)}"]
+    out += ["", f"By {metric}: {verdict(rows, metric, lift)}. {paired}{against_myopic(rows, ranking['main'], metric)}"]
     if entry["orders_of_all_lists"]:
         orders = entry["orders_of_all_lists"]
         site, touched = (rows[row]["MRR"]["mean"] for row in ("site_order", "last_touched"))
@@ -168,14 +167,14 @@ def _section(entry: Entry, k: int) -> list[str]:
     return [*out, *(f"\n{note}" for note in entry["notes"]), ""]
 
 
-def against_myopic(rows: Mapping[str, Entry], metric: str) -> str:
-    """DQN's Q beside myopic's, in words."""
-    (low, high), (their_low, their_high) = rows["q"][metric]["ci"], rows["myopic"][metric]["ci"]
+def against_myopic(rows: Mapping[str, Entry], main: str, metric: str) -> str:
+    """DQN beside myopic, both ranked by the same score, in words."""
+    (low, high), (their_low, their_high) = rows[main][metric]["ci"], rows["myopic"][metric]["ci"]
     if low > their_high:
-        return "DQN's Q agrees more with what was chosen than myopic's."
+        return "DQN agrees more with what was chosen than myopic."
     if their_low > high:
-        return "Myopic's Q agrees more with what was chosen than DQN's."
-    return "DQN's Q and myopic's agree within the intervals."
+        return "Myopic agrees more with what was chosen than DQN."
+    return "DQN and myopic agree within the intervals."
 
 
 def _interval(figure: Entry) -> str:

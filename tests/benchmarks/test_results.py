@@ -22,7 +22,7 @@ def tiny_log(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     rows = []
     for user in range(60):
-        item, time = int(rng.integers(12)), 1_600_000_000 + int(rng.integers(20 * DAY))
+        item, time = int(rng.integers(12)), 1_600_000_000 + int(rng.integers(6 * DAY))  # short: episodes are sessions
         for _ in range(8):
             rows.append((f"u{user}", f"i{item}", "click", time))
             item, time = (item + 1) % 12, time + 60
@@ -35,9 +35,7 @@ def tiny_log(folder: Path) -> Path:
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     data = tmp_path / "data"
     data.mkdir()
-    log = results_logs.Log(
-        "tiny", "events.parquet", "clicks", steps=30, episode="session", settings={"embedding_dim": 4, "hidden": 16, "gamma": 0.5}
-    )
+    log = results_logs.Log("tiny", "events.parquet", "clicks", steps=30)
     monkeypatch.setattr(results, "LOGS", (log,))
     return {"file": tiny_log(data), "data": data, "cache": tmp_path / "cache", "out": tmp_path / "docs"}
 
@@ -58,7 +56,7 @@ def test_a_log_becomes_figures_and_a_page_and_is_not_trained_twice(
     assert set(entry["ranking"]["baselines"]) == {"popularity", "item_knn", "recent"}
     assert set(entry["training"]) == {"dqn/0", "dqn/1", "myopic/0", "myopic/1"}
     gammas = [load(tiny["cache"] / f"tiny-{name}-0").settings.learning.gamma for name in ("dqn", "myopic")]
-    assert gammas == [0.5, 0.0]
+    assert gammas == [0.9, 0.0]
     assert entry["ranking"]["by_score"]["behaviour"]["first_choice_as_behaviour"] == 1.0
     text = (tiny["out"] / "results.md").read_text()
     assert entry["key"]["sha256"] in text and "agreement with what was chosen, not value" in text
@@ -90,7 +88,7 @@ def test_the_words_say_what_won() -> None:
     """Intervals that overlap decide nothing; the behaviour head is a rival of Q, not a part of it."""
     rows = {"q": row(0.20, 0.19, 0.21), "q_in_support": row(0.18, 0.17, 0.19), "myopic": row(0.15, 0.14, 0.16)}
     assert results_page.verdict(rows, "NDCG@20") == "DQN, ranked by Q wins over every other row"
-    assert "more with what was chosen than myopic" in results_page.against_myopic(rows, "NDCG@20")
+    assert "more with what was chosen than myopic" in results_page.against_myopic(rows, "q", "NDCG@20")
     assert "item-kNN wins over Q" in results_page.verdict(rows | {"item_knn": row(0.3, 0.28, 0.32)}, "NDCG@20")
     rows["behaviour"] = row(0.3, 0.28, 0.32)
     assert "behaviour head (cross-entropy, not Q-learning) wins over Q" in results_page.verdict(rows, "NDCG@20")

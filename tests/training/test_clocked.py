@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mdp_logs import event, make_log
+from mdp_logs import decision, event, make_log
 
 from qurate.errors import UserError
 from qurate.evaluation.ranking import observations, rank_all, ranking_targets
@@ -109,10 +109,36 @@ def test_all_users_get_what_each_alone_would(news: Dataset, model: Model) -> Non
 
 
 def test_decisions_that_begin_a_visit_do_not_train(news: Dataset) -> None:
-    visit = np.arange(len(news.row_visit), dtype=np.int32)  # every row a visit of its own
-    assert (clocked.of_clocks(news.transitions, visit).split != 0).all()
-    kept = clocked.of_clocks(news.transitions, news.row_visit)
+    apart = replace(news, row_visit=np.arange(len(news.row_visit), dtype=np.int32))  # every row a visit of its own
+    assert (clocked.of_clocks(apart).split != 0).all()
+    shown = replace(apart, manifest=news.manifest | {"kind": "exposure"})
+    assert (clocked.of_clocks(shown).split == news.transitions.split).all(), "what was shown has a clock of its own"
+    kept = clocked.of_clocks(news)
     assert ((kept.split == 0) == (news.transitions.split == 0)).all()
+
+
+def test_a_log_of_what_was_shown_counts_what_customers_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every video is shown as often as any other, and those of the hour are liked: counters of shows would say nothing."""
+    monkeypatch.setattr(clocked, "FEWEST", 100)
+    rng, rows, decisions = np.random.default_rng(0), [], []
+    for n, minute in enumerate(np.sort(rng.uniform(0, 4 * 1_440, 4_000))):
+        newest = 2 * int(minute // 30)
+        video, at = f"v{newest + int(rng.integers(6))}", 1.7e9 + minute * MINUTE
+        decisions.append(decision(f"d{n}", f"u{n % 700}", [video], at))
+        if int(video[1:]) < newest + 2:
+            rows.append(event(f"u{n % 700}", video, at + 1, type="like", decision_id=f"d{n}"))
+    dataset = build_dataset(make_log(rows, decisions, "exposure"), rewards={"like": 1.0})
+    assert dataset.kind == "exposure" and dataset.manifest["history"] == "events+shown" and clocked.turns_over(dataset)
+    lists, at = dataset.with_lists().lists, np.array([dataset.log_end])
+    assert lists is not None
+    newest = max(int(name[1:]) for name in dataset.vocabulary.items)
+    liked, only_shown = (dataset.vocabulary.items.index(f"v{newest - back}") + 1 for back in (5, 1))
+    counts = lists.values(np.array([[liked, only_shown]]), np.zeros((1, 1), np.int32), at)[0, :, COLUMNS.index("count_1h")]
+    assert counts[0] > 1 and counts[1] == 0
+    model = train(dataset, steps=150, seed=1, **SMALL)
+    assert model.by == "behaviour_times_q" and model.settings.offline.clocks == "on"
+    found = evaluate(model, dataset).result
+    assert found["by_score"]["behaviour_times_q"]["NDCG@20"]["mean"] > found["baselines"]["popularity"]["NDCG@20"]["mean"] + 0.1
 
 
 def test_items_without_training_events_have_no_vector(news: Dataset) -> None:
@@ -133,6 +159,6 @@ def test_logs_that_cannot_have_clocks_are_refused(news: Dataset) -> None:
 def test_only_the_newest_decisions_train(news: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocked, "NEWEST", 50)
     t = news.transitions
-    kept = clocked.of_clocks(t, news.row_visit).split == 0
+    kept = clocked.of_clocks(news).split == 0
     assert 50 <= kept.sum() < 60, "those of the same microsecond stay together"
     assert t.clock[kept].min() >= np.sort(t.clock[t.split == 0])[-60] and not kept[t.split != 0].any()

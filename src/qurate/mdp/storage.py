@@ -19,6 +19,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.facts import facts_table, shortened
 from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
+from qurate.mdp.decisions import SHOWN
 from qurate.mdp.shortlists import Shortlists, asked_at
 from qurate.outputs import DATASET, check_directory
 from qurate.types import Availability, EventArrays, FloatArray, Transitions
@@ -81,11 +82,18 @@ class Dataset:
         return str(self.manifest["kind"])
 
     def with_lists(self, late_s: float = 0.0) -> "Dataset":
-        """The same with a shortlist at every decision in place of the catalogue (mdp/shortlists.py), `late_s` seconds late."""
+        """The same with a shortlist at every decision in place of the catalogue (mdp/shortlists.py), `late_s` seconds late.
+
+        What was shown is not counted, only what customers did: else a service would count its own choices.
+        """
         late_us = round(late_s * 1e6)
         if self.lists is not None:
             return replace(self, lists=self.lists.late(late_us))
-        t, lists = self.transitions, Shortlists.of(self.arrays, self.row_visit, self.vocabulary.n_items, late_us)
+        done = self.arrays
+        if SHOWN in self.vocabulary.types:
+            shown = done.type == self.vocabulary.types.index(SHOWN) + 1
+            done = replace(done, item=np.where(shown, 0, done.item).astype(np.int32))
+        t, lists = self.transitions, Shortlists.of(done, self.row_visit, self.vocabulary.n_items, late_us)
         asked = asked_at(t.clock, t.history_end, t.user.astype(np.int64), self.arrays)
         return replace(self, lists=replace(lists, asked=asked))
 

@@ -6,7 +6,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from qurate.algorithms.dqn import later_rows
@@ -19,7 +18,7 @@ from qurate.types import HISTORY, TRAIN, VALID, Availability, Transitions
 
 log = logging.getLogger("qurate.training")
 
-TURNOVER, FEWEST, OFTEN = 0.2, 1_000, 10
+TURNOVER, FEWEST, OFTEN = 0.1, 1_000, 10
 """From this share of new items among what was chosen in the validation split on, a log gets shortlists with clocks; a log with fewer
 such choices does not. New items count that had so many events before the decision."""
 NEWEST = 1_000_000
@@ -51,13 +50,20 @@ def last_trained(dataset: Dataset) -> int:
     return int(t.clock[t.split == TRAIN].max(initial=np.iinfo(np.int64).min))
 
 
+def may_have_lists(dataset: Dataset) -> bool:
+    """Whether decisions may be given shortlists: the log says neither what there was to choose from, nor with which probability."""
+    return dataset.kind != "logged" and not len(dataset.transitions.candidates)
+
+
 def turns_over(dataset: Dataset) -> bool:
-    """Whether a log gets shortlists with clocks by default: customers chose, and much of it was new. Logs a note if so."""
-    share = turnover(dataset) if dataset.kind == "organic" else 0.0
-    if share > TURNOVER:
-        text = "note: %.0f %% of the validation choices are of new and popular items: shortlists with clocks (clocks=off: without)"
-        log.warning(text, 100 * share)
-    return share > TURNOVER
+    """Whether a log gets shortlists with clocks by default: they are possible, and much of what was chosen or shown was new."""
+    return may_have_lists(dataset) and turnover(dataset) > TURNOVER
+
+
+def say_turnover(dataset: Dataset) -> None:
+    """Logs why a log got shortlists without being asked."""
+    text = "note: %.0f %% of the validation choices are of new and popular items: shortlists with clocks (clocks=off: without)"
+    log.warning(text, 100 * turnover(dataset))
 
 
 def with_clocks(dataset: Dataset, settings: Settings) -> Dataset:
@@ -68,12 +74,12 @@ def with_clocks(dataset: Dataset, settings: Settings) -> Dataset:
     """
     if settings.offline.clocks != "on":
         return dataset
-    got = "a log of what was shown" if dataset.kind != "organic" else "no times" if dataset.manifest["time_unit"] == "order" else None
+    got = "lists or probabilities" if not may_have_lists(dataset) else "no times" if dataset.manifest["time_unit"] == "order" else None
     got = "an algorithm without candidate features" if not settings.uses_candidate_features else got
     if got is not None:
         hint = "leave clocks out"
         raise UserError(
-            "a log of what customers chose, with times, for clocks=on", got, where="--set clocks", hint=hint, code=Code.BAD_SETTING
+            "a log without lists and probabilities, with times, for clocks=on", got, where="--set clocks", hint=hint, code=Code.BAD_SETTING
         )
     return dataset.with_lists(settings.offline.clocks_late)
 
@@ -84,12 +90,15 @@ def successors(settings: Settings) -> int:
     return later_rows(batch, settings.network.form, True) if settings.learning.gamma > 0 else 0
 
 
-def of_clocks(t: Transitions, row_visit: NDArray[np.int32]) -> Transitions:
-    """The transitions with fewer of them in the train split: the newest decisions, without the first choice of each visit.
+def of_clocks(dataset: Dataset) -> Transitions:
+    """The transitions with fewer of them in the train split: the newest decisions; of choices, without the first one of each visit.
 
-    The first choice of a visit has the clock of the visit before, when what is chosen now may not have been there.
+    The first choice of a visit has the clock of the visit before, when what is chosen now may not have been there. What was shown has
+    a clock of its own.
     """
+    t, row_visit = dataset.transitions, dataset.row_visit
     first = row_visit[np.maximum(t.history_end - 1, 0)] != row_visit[np.minimum(t.history_end, len(row_visit) - 1)]
+    first &= dataset.kind == "organic"
     clock = t.clock[(t.split == TRAIN) & ~first]
     since = np.partition(clock, -NEWEST)[-NEWEST] if len(clock) > NEWEST else np.iinfo(np.int64).min
     left_out = (t.split == TRAIN) & (first | (t.clock < since))

@@ -73,7 +73,7 @@ def train_on_log(
         got, hint = "one of lists", "try q_learning: it takes the best item of the next decision instead"
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
-    trained_on = without_users(t, held.users) if held is not None else of_clocks(t, dataset.row_visit) if dataset.lists is not None else t
+    trained_on = without_users(t, held.users) if held is not None else of_clocks(dataset) if dataset.lists is not None else t
     sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm))
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
@@ -315,7 +315,8 @@ def _ranks_by(dataset: Dataset, settings: Settings) -> RankingScore:
     else a service that shows one item nearly always could never learn to show another.
     """
     supported = settings.offline.aux_weight > 0 and settings.offline.support_threshold > 0
-    if dataset.kind == "organic" and settings.offline.aux_weight > 0 and not settings.offline.negatives:
+    fitted_where_chosen = dataset.lists is not None or (dataset.kind == "organic" and not settings.offline.negatives)
+    if fitted_where_chosen and settings.offline.aux_weight > 0:
         return "behaviour_times_q"
     return "q_in_support" if supported and dataset.kind != "logged" else "q"
 

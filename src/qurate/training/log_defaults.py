@@ -11,7 +11,7 @@ from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import FITTED
 from qurate.mdp.storage import Dataset
 from qurate.settings import EXTRAS, ConservativeSettings, ImplicitSettings, NetworkSettings, Settings
-from qurate.training.clocked import of_clocks, turns_over
+from qurate.training.clocked import may_have_lists, of_clocks, turns_over
 from qurate.types import TRAIN
 
 LARGE = 100_000
@@ -38,12 +38,14 @@ def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict
         return {}
     if dataset.kind == "exposure" and len(dataset.transitions.candidates):
         return _of_lists(dataset)
-    if dataset.kind != "organic":
+    if not may_have_lists(dataset):
         return {}
     decisions = _train_decisions(dataset)
     usable = {*find_algorithm(algorithm).parts} & {*EXTRAS} <= {ConservativeSettings, ImplicitSettings}  # of candidate features
     if clocks == "on" or (clocks == "auto" and usable and turns_over(dataset)):
-        return _of_clocks(int((of_clocks(dataset.transitions, dataset.row_visit).split == TRAIN).sum()))
+        return _of_clocks(int((of_clocks(dataset).split == TRAIN).sum()))
+    if dataset.kind != "organic":
+        return {}
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
         "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,

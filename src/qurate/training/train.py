@@ -29,6 +29,7 @@ from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.settings import PARTS, Settings, flat
+from qurate.training.clocked import say_turnover
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
 from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model, train_in_engine, with_known_choice
@@ -200,6 +201,8 @@ def _on_dataset(
     if own.get("clocks") == "auto":  # what the log decides stands with its defaults
         del own["clocks"]
     chosen = _settings(algorithm, own, usual)
+    if usual.get("clocks") == "on" and "clocks" not in own:
+        say_turnover(dataset)
     if algorithm not in FITTED:
         chosen = form_for_log(chosen, algorithm, own, dataset.kind)
     if begun is not None:
