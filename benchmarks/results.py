@@ -134,6 +134,7 @@ def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], 
     if dataset.lists is not None:  # where the learner may forget, popularity may too
         baselines["popularity_1d"] = fit_popularity(dataset, half_life_days=1.0)
     if shown:
+        del baselines["recent"]  # on shown lists it is "last_touched" with another rest
         baselines |= listed_baselines(dataset)
         scores["q_without_place"] = [WithoutPlace(models["dqn", s].ranked_by("q")) for s in range(seeds)]
     result = evaluate_ranking("dqn", log.name, dataset, scores, baselines, main, k=K, window=first.window, visits=log.visits)

@@ -97,8 +97,6 @@ def headline(entry: Entry, k: int) -> str:
 
 def _rows(entry: Entry) -> dict[str, Entry]:
     rows = {**entry["ranking"]["by_score"], **entry["ranking"]["baselines"]}
-    if "last_touched" in rows:
-        rows.pop("recent", None)  # on shown lists it is the same rule
     return rows
 
 
@@ -154,7 +152,7 @@ def _section(entry: Entry, k: int) -> list[str]:
         out.append(f"| {label} | {' | '.join(figures)} | {hit} | {same} |")
     lift = ranking["lift"]
     mine = "Q" if ranking["main"] == "q" else LABELS[ranking["main"]]
-    paired = f"Paired by user, {mine} minus {LABELS[lift['over']]}: {lift['metric']} {_interval(lift)}. " if lift["over"] in rows else ""
+    paired = f"Paired by user, {mine} minus {LABELS[lift['over']]}: {lift['metric']} {_interval(lift)}. "
     out += ["", f"By {metric}: {verdict(rows, metric, lift)}. {paired}{against_myopic(rows, ranking['main'], metric)}"]
     if entry["orders_of_all_lists"]:
         orders = entry["orders_of_all_lists"]

@@ -118,8 +118,8 @@ def evaluate_ranking(
     open candidates: new or unavailable items), `metrics["value@k"]` (HR@k with each target counted by the weighted reward it
     earned, reward units per target), `open` (the main score on the other targets alone), `candidates` (mean
     number open), `segments` (`lists.segments`, each with its figures), `lists` (of the model and of each baseline: what stands on
-    their lists, `lists.list_figures`), and `lift` (main score minus the best baseline by NDCG@k, paired). Intervals: 95 %, bootstrap over
-    users crossed with seeds.
+    their lists, `lists.list_figures`), and `lift` (main score minus the best baseline, paired: by NDCG@k, or by the MRR of the list
+    where lists were shown). Intervals: 95 %, bootstrap over users crossed with seeds.
 
     Args:
         model, on, data: name of the model, name of the data, and the dataset itself.
@@ -158,7 +158,7 @@ def evaluate_ranking(
         "lists": {model: measured[main].lists, **{name: m.lists for name, m in rivals.items()}},
         "exclude": "none" if exclude is None else exclude[0],
         "candidates": _open_per_target(data, rows),
-        "lift": _lift(measured[main], rivals, f"NDCG@{k}"),
+        "lift": _lift(measured[main], rivals, "MRR" if len(data.transitions.candidates) else f"NDCG@{k}"),
     }
 
 

@@ -310,7 +310,7 @@ def top_items(scores: FloatArray, observation: Observation, k: int) -> IntArray:
     mask, candidates = observation.actions.mask, observation.actions.candidates
     is_open = is_shared(mask) and mask[0].all()
     kept = scores if is_open else np.where(mask != 0, scores, -np.inf)
-    places = torch.topk(torch.from_numpy(np.ascontiguousarray(kept)), min(k, scores.shape[1]), dim=1).indices.numpy()
+    places = torch.topk(torch.from_numpy(np.require(kept, requirements=["C", "W"])), min(k, scores.shape[1]), dim=1).indices.numpy()
     items = candidates[0][places] if is_shared(candidates) else np.take_along_axis(candidates, places, axis=1)
     allowed = 1 if is_open else np.take_along_axis(mask, places, axis=1) != 0
     return (items * allowed).astype(np.int64)

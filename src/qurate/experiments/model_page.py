@@ -135,7 +135,8 @@ def _verdict(model: Model, dataset: Dataset, name: str) -> tuple[str, str]:
         return f'<p class="lead">{escape(f"No verdict: {error}.")}</p>', ""
     from qurate.evaluation import charts
 
-    lift, metric = result["lift"], f"NDCG@{result['k']}"
+    lift = result["lift"]
+    metric = lift["metric"] if lift else f"NDCG@{result['k']}"
     rows = {name: result["metrics"][metric], **{one: entry[metric] for one, entry in result["baselines"].items()}}
     bars = [
         charts.Bar(clean(one), Interval(entry["mean"], *entry["ci"]), "model" if one == name else "baseline") for one, entry in rows.items()
