@@ -12,6 +12,7 @@ from mdp_logs import event, make_log
 from qurate.cli import app as cli
 from qurate.errors import UserError
 from qurate.evaluation.evaluate import evaluate_ranking
+from qurate.experiments.evaluate import log_discount
 from qurate.experiments.generations import ScorerById, _asked, _numbers, evaluate_many
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -46,7 +47,7 @@ def test_models_of_one_catalogue_get_the_figures_of_evaluate(made: Path) -> None
     data = Dataset.read(made / "now")
     result = evaluate_many([made / "new", "popularity"], data, exclude=["none"]).to_dict()
     new = load(made / "new")
-    alone = evaluate_ranking("new", "dataset", data, {"score": [new]}, {}, "score", window=new.window)
+    alone = evaluate_ranking("new", "dataset", data, {"score": [new]}, {}, "score", window=new.window, discount=log_discount([new], data))
     assert result["metrics"]["NDCG@20"] == alone["metrics"]["NDCG@20"] and result["n"] == alone["n"]
     assert result["by_type"] == alone["by_type"] and result["notes"] == []
 

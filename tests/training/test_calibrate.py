@@ -9,6 +9,7 @@ import pytest
 import torch
 from mdp_logs import event, make_log
 
+from qurate.experiments.model_page import model_page
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.calibration import ChoiceCalibration
@@ -76,7 +77,7 @@ def test_it_finds_temperature_repeats_and_neighbours() -> None:
     assert found.near[:2] == pytest.approx(truth.near[:2], abs=0.15) and found.nearness[:2] == pytest.approx(truth.nearness[:2], abs=0.15)
     assert np.abs(np.diff(np.abs(found.log_temperature[1:]))).max() < 0.2, "no decision of these lengths: the prior goes on smoothly"
     fresh = choices(truth, seed=1)
-    (before, wrong), (after, right) = quality(fresh, ChoiceCalibration.none()), quality(fresh, found)
+    (before, wrong, _), (after, right, _) = quality(fresh, ChoiceCalibration.none()), quality(fresh, found)
     assert after < before and right < 0.03 < wrong
 
 
@@ -84,11 +85,12 @@ def test_confidence_and_error_by_hand() -> None:
     """Two items, the first with probability 3/4 each time, chosen in one decision of two: |3/4 - 1/2|."""
     logit = torch.log(torch.tensor([[3.0, 1.0], [1.0, 3.0]]))
     nothing = torch.zeros(2, 2)
-    likelihood, error = quality(
+    likelihood, error, bins = quality(
         Choices(logit, nothing, nothing, nothing.bool(), nothing.bool(), nothing.long(), nothing.long(), torch.zeros(2).long()),
         ChoiceCalibration.none(),
     )
     assert likelihood == pytest.approx(-0.5 * (np.log(0.75) + np.log(0.25))) and error == pytest.approx(0.25)
+    assert bins == [[pytest.approx(0.75), 0.5, 2.0]]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,8 @@ def test_a_log_of_sessions_is_calibrated_and_comes_back_from_disk(dataset: Datas
     figures = model.metrics["calibration"]
     assert figures["nll_after"] < figures["nll_before"] and 0 <= figures["ece_after"] <= 1 and figures["decisions"] > FEWEST
     assert ranker(model).calibration is not None and model.by == "behaviour_times_q"
+    page = model_page(model, dataset, "m")
+    assert "expected calibration error" in page and "before calibration" in page and "how sure" in page
     model.save(tmp_path / "m")
     again = load(tmp_path / "m")
     history = [{"item_id": f"i{i:02d}", "type": "click", "timestamp": i} for i in (3, 4, 5)]

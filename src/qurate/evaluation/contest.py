@@ -12,7 +12,16 @@ LEVEL = 0.95
 
 
 def contest(
-    on: str, data: RankingData, rows: IntArray, ranked: Mapping[str, Ranked], opened: int, *, k: int = 20, draws: int = 1_000, seed: int = 0
+    on: str,
+    data: RankingData,
+    rows: IntArray,
+    ranked: Mapping[str, Ranked],
+    opened: int,
+    *,
+    k: int = 20,
+    draws: int = 1_000,
+    seed: int = 0,
+    discount: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """The contract's evaluate JSON of the first contender with the others as its baselines, and a verdict.
 
@@ -26,10 +35,11 @@ def contest(
         rows: the targets T, transitions of `data`.
         ranked: what each contender did with them.
         opened: how many items were open to at least one target.
+        discount: see `evaluate_ranking`.
     """
     metric, names = f"NDCG@{k}", list(ranked)
     found = ranked[names[0]].ranks.ties > 0
-    targets = Targets(data, rows, found, draws, seed)
+    targets = Targets(data, rows, found, draws, seed, discount)
     measured = {name: Measured([one], targets, k, opened) for name, one in ranked.items()}
     mean = {name: float(one.total[metric]["mean"]) for name, one in measured.items()}
     best = max(names, key=lambda name: mean[name])

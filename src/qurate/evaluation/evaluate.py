@@ -16,6 +16,7 @@ from qurate.evaluation.compare import Runs
 from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_user, user_bootstrap
 from qurate.evaluation.lists import chosen_in_training, list_figures, segments
 from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, observations, rank_all, ranking_targets
+from qurate.evaluation.returns import returns_of
 from qurate.types import SESSION_GAP_US, FloatArray, IntArray, Scorer
 
 CAPTIONS = {
@@ -36,12 +37,15 @@ candidates are shortlists those chosen within the visit under way, those that ea
 class Targets:
     """T test targets grouped by user and by reward component, shared by all scorers."""
 
-    def __init__(self, data: RankingData, rows: IntArray, found: NDArray[np.bool_], draws: int, seed: int) -> None:
+    def __init__(
+        self, data: RankingData, rows: IntArray, found: NDArray[np.bool_], draws: int, seed: int, discount: tuple[float, float] | None
+    ) -> None:
         t = data.transitions
         _, self.user = np.unique(t.user[t.state[rows]], return_inverse=True)
         self.users, self.draws, self.seed = int(self.user.max()) + 1, draws, seed
         earned = t.reward[rows] > 0
         self.worth = (t.reward[rows] @ np.asarray(data.weights, np.float32)).astype(np.float64)
+        self.returns = None if discount is None else returns_of(t, rows, data.weights, *discount)
         self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
         again = had_before(data, rows)
         self.groups |= {FIRST: ~again, REPEAT: again}
@@ -72,6 +76,8 @@ class Measured:
         per_seed = [gains(run.ranks, k) for run in runs]
         for figures in per_seed:  # what the targets among the first k earned: where rewards differ, agreement is not all
             figures[f"value@{k}"] = figures[f"HR@{k}"] * targets.worth
+            if targets.returns is not None:
+                figures[f"return@{k}"] = figures[f"HR@{k}"] * targets.returns
         metrics = list(per_seed[0])
         means, draws = targets.measure(np.stack([np.stack([g[metric] for g in per_seed]) for metric in metrics]))
         self.draws = {metric: draws[:, i, 0] for i, metric in enumerate(metrics)}
@@ -110,13 +116,14 @@ def by_segment(measured: Measured, targets: Targets) -> Entry:
 def evaluate_ranking(
     model: str, on: str, data: RankingData, scores: Mapping[str, Sequence[Scorer]], baselines: Mapping[str, Scorer], main: str = "q", *,
     k: int = 20, window: int = 50, visits: int | None = None, draws: int = 1_000, seed: int = 0,
-    exclude: tuple[str, FloatArray] | None = None,
+    exclude: tuple[str, FloatArray] | None = None, discount: tuple[float, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Full ranking of the test split's rewarded items: the contract's evaluate JSON.
 
     Besides the contract's keys: `caption`, `k`, `users`, `seeds`, `missed` (share of targets that were not among the
     open candidates: new or unavailable items), `metrics["value@k"]` (HR@k with each target counted by the weighted reward it
-    earned, reward units per target), `open` (the main score on the other targets alone), `candidates` (mean
+    earned, reward units per target), with `discount` `metrics["return@k"]` (the same with the return that followed in the log),
+    `open` (the main score on the other targets alone), `candidates` (mean
     number open), `segments` (`lists.segments`, each with its figures), `lists` (of the model and of each baseline: what stands on
     their lists, `lists.list_figures`), and `lift` (main score minus the best baseline, paired: by NDCG@k, or by the MRR of the list
     where lists were shown). Intervals: 95 %, bootstrap over users crossed with seeds.
@@ -130,6 +137,7 @@ def evaluate_ranking(
         window: history rows in a state, the model's own.
         visits: rank only this many visits, drawn with `seed`; None = all.
         draws, seed: number of bootstrap draws; seed of the drawing of visits and of the bootstrap.
+        discount: per decision, and the time constant of pauses in seconds (`returns.returns_of`).
         exclude: name of the rule by which items are not shown again, and its `SeenRule.seconds`; holds for every scorer.
 
     Raises:
@@ -140,7 +148,7 @@ def evaluate_ranking(
     rows = ranking_targets(data) if visits is None else draw_visits(data, ranking_targets(data), visits, seed)
     own, others, n_open = _rank_each(data, rows, scores, baselines, k, window, None if exclude is None else exclude[1])
     found = own[main][0].ranks.ties > 0
-    targets = Targets(data, rows, found, draws, seed)
+    targets = Targets(data, rows, found, draws, seed, discount)
     measured = {name: Measured(runs, targets, k, n_open) for name, runs in own.items()}
     rivals = {name: Measured([run], targets, k, n_open) for name, run in others.items()}
     head = {"model": model, "on": on, "n": int(rows.size), "k": k, "users": targets.users, "seeds": len(scores[main])}

@@ -356,7 +356,8 @@ def _evaluate_words(r: Mapping[str, Any]) -> str:
     text = (
         f"Each of {r['n']:,} later decisions of {r['users']:,} users is ranked again: where does the item that was then chosen stand "
         f"among {figure(r['candidates'], 0)} open items on average? HR@{k} counts it among the first {k}; NDCG and MRR give more "
-        f"for a higher place; value@{k} counts each hit by the reward it earned. "
+        f"for a higher place; value@{k} counts each hit by the reward it earned, return@{k} by that and the "
+        f"discounted rewards that followed in the log. "
         f"Items of the same score share their places by chance. In {100 * r['missed']:.1f} % of the decisions "
         f"the item was not open yet: a miss{_open_words(r)}. Intervals (95 %): bootstrap over users, with {seeds} training "
         f"seed{'s' if seeds != 1 else ''}. "

@@ -21,6 +21,7 @@ from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.models.task_ranker import TaskRanker
+from qurate.settings import LearningSettings
 from qurate.training.clocked import with_clocks
 from qurate.types import FloatArray, Scorer
 
@@ -60,7 +61,7 @@ def evaluate(
 
     >>> report = qurate.evaluate(qurate.train(log, algorithm="popularity"), log)
     >>> sorted(report.to_dict()["metrics"])
-    ['HR@20', 'MRR', 'MRR@20', 'NDCG@20', 'coverage@20', 'value@20']
+    ['HR@20', 'MRR', 'MRR@20', 'NDCG@20', 'coverage@20', 'return@20', 'value@20']
     """
     if (data is None) == (env is None):
         got = "both" if data is not None else "neither"
@@ -78,9 +79,17 @@ def evaluate(
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
     masked = exclusion_on(loaded, exclude, dataset)
     result = evaluate_ranking(
-        name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked
-    )
+        name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked,
+        discount=log_discount([loaded], dataset),
+    )  # fmt: skip
     return Report(result, f"{name} on {on}", sections=lambda: five_users(loaded, exclude))
+
+
+def log_discount(models: Sequence[Model], dataset: Dataset) -> tuple[float, float]:
+    """By which returns of a log are measured: the most far-sighted model's discount per decision (without models the default one), and
+    the dataset's time constant of pauses in seconds."""
+    gammas = [model.settings.learning.gamma for model in models]
+    return max(gammas, default=LearningSettings().gamma), float(dataset.manifest["episode"]["tau_s"])
 
 
 def exclusion_on(model: Model | None, exclude: Sequence[str], dataset: Dataset) -> tuple[str, FloatArray] | None:

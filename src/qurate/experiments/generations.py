@@ -15,7 +15,7 @@ from qurate.evaluation.report import Report
 from qurate.events.features import feature_matrix
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
-from qurate.experiments.evaluate import exclusion_on
+from qurate.experiments.evaluate import exclusion_on, log_discount
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
@@ -101,7 +101,7 @@ def evaluate_many(
         scorer, view, length = _asked(name, models.get(name), known.get(name), dataset, window)
         result, opened = rank_all(view, inside, {name: scorer}, K, length, None if rule is None else rule[1], common)
         ranked |= result
-    result_json = contest(on, dataset, inside, ranked, int(opened.sum()), k=K)
+    result_json = contest(on, dataset, inside, ranked, int(opened.sum()), k=K, discount=log_discount([*models.values()], dataset))
     notes = [*_left_out(dataset, common, rows, inside), *_reaches_into(models, dataset, inside)]
     more = {"candidates": float(opened.sum()), "exclude": "none" if rule is None else rule[0], "notes": notes}
     return Report(result_json | more, f"{', '.join(names)} on {on}", notes=[result_json["sentence"], *notes])

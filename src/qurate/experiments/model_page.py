@@ -32,7 +32,16 @@ def model_page(model: Model, dataset: Dataset | None, name: str) -> str:
     body = [_facts(model, dataset)]
     if dataset is not None:
         lead, picture_of = _verdict(model, dataset, name)
-        body = [lead, body[0], _rewards(model, dataset), _features(model), _curve(model), picture_of, *five_users(model)]
+        body = [
+            lead,
+            body[0],
+            _rewards(model, dataset),
+            _features(model),
+            _curve(model),
+            _reliability(model),
+            picture_of,
+            *five_users(model),
+        ]
         if model.histories is None:
             body.append("<p>The model keeps no histories (--no-histories), so no user is shown here.</p>")
     else:
@@ -122,6 +131,25 @@ def _curve(model: Model) -> str:
             line = charts.Line(key, [float(point["step"]) for point in points], [float(point[key]) for point in points])
             out.append(picture(charts.lines([line], unit, key), caption))
     return "".join(out)
+
+
+def _reliability(model: Model) -> str:
+    """How often the likeliest item was chosen, beside what the behaviour head said; nothing where no head was calibrated."""
+    found = model.metrics.get("calibration") or {}
+    if "reliability_after" not in found:
+        return f"<h2>Calibration</h2><p>{escape(found['note'])}</p>" if "note" in found else ""
+    from qurate.evaluation import charts
+
+    series = [charts.Line("as it should be", [0.0, 1.0], [0.0, 1.0])]
+    for name in ("before", "after"):
+        sure, share, _ = zip(*found[f"reliability_{name}"], strict=True)
+        series.append(charts.Line(f"{name} calibration", list(sure), list(share)))
+    said = (
+        f"How sure the behaviour head is of its likeliest item, and how often that item was chosen, in decisions that neither training "
+        f"nor calibration saw. Mean distance from the diagonal (expected calibration error): {found['ece_before']:.3f} before, "
+        f"{found['ece_after']:.3f} after."
+    )
+    return "<h2>Calibration</h2>" + picture(charts.lines(series, "how sure", "share that was chosen", percent=True), said)
 
 
 def _verdict(model: Model, dataset: Dataset, name: str) -> tuple[str, str]:

@@ -74,8 +74,8 @@ def without_users(transitions: Transitions, users: IntArray) -> Transitions:
 def calibrate(
     dataset: Dataset, ranker: NetworkRanker, held: Held, window: int, weights: FloatArray, seed: int
 ) -> tuple[NetworkRanker, dict[str, Any]]:
-    """The ranker with its calibration, and `metrics["calibration"]`: decisions, mean negative log-likelihood and expected
-    calibration error before and after on the decisions kept apart, or a note on why there is none.
+    """The ranker with its calibration, and `metrics["calibration"]`: decisions, mean negative log-likelihood, expected
+    calibration error and reliability (`quality`) before and after on the decisions kept apart, or a note on why there is none.
 
     Args:
         held: `held_out` of the same dataset.
@@ -97,8 +97,8 @@ def calibrate(
     tried = fit(choices.rows(~kept_apart))
     figures: dict[str, Any] = {"decisions": len(choices.length)}
     for name, numbers in (("before", before), ("after", tried)):
-        likelihood, error = quality(check, numbers)
-        figures |= {f"nll_{name}": likelihood, f"ece_{name}": error}
+        likelihood, error, bins = quality(check, numbers)
+        figures |= {f"nll_{name}": likelihood, f"ece_{name}": error, f"reliability_{name}": bins}
     if not figures["nll_after"] < figures["nll_before"]:
         return ranker, figures | {"note": "no calibration: it does not make held-out decisions likelier"}
     if len(held.users):  # those held out are as good visits to compare with as the others
@@ -214,15 +214,16 @@ def fit(choices: Choices) -> ChoiceCalibration:
 
 
 @torch.no_grad()
-def quality(choices: Choices, calibration: ChoiceCalibration) -> tuple[float, float]:
-    """Mean negative log-likelihood in nats, and the expected calibration error of the likeliest item in [0, 1]: the mean over 15
-    equal bins of confidence of how far the share that was chosen is from the confidence (Guo et al. 2017, arXiv:1706.04599)."""
+def quality(choices: Choices, calibration: ChoiceCalibration) -> tuple[float, float, list[list[float]]]:
+    """Mean negative log-likelihood in nats; the expected calibration error of the likeliest item in [0, 1], which is the mean over 15
+    equal bins of confidence of how far the share that was chosen is from the confidence (Guo et al. 2017, arXiv:1706.04599); and of
+    each bin that has decisions its mean confidence, that share, and their number."""
     scores = _scores(choices, {name: torch.as_tensor(getattr(calibration, name)) for name in NUMBERS})
     total = torch.logsumexp(scores, 1, keepdim=True)
     log_p = scores - total - torch.where(torch.isfinite(choices.log_weight), choices.log_weight, 0.0)
     confidence, place = log_p.exp().max(1)
     right = (place == 0).double()
     which = torch.clamp((confidence * BINS).long(), max=BINS - 1)
-    size = torch.bincount(which, minlength=BINS)
-    gap = torch.bincount(which, weights=confidence.double() - right, minlength=BINS).abs()
-    return float((total - scores[:, :1]).mean()), float(gap.sum() / size.sum())
+    size, sure, chosen = (torch.bincount(which, weights, BINS).double() for weights in (None, confidence.double(), right))
+    bins = torch.stack([sure / size, chosen / size, size], dim=1)[size > 0].tolist()
+    return float((total - scores[:, :1]).mean()), float((sure - chosen).abs().sum() / size.sum()), bins
