@@ -30,7 +30,7 @@ from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
-from qurate.experiments.evaluate import ranking_baselines
+from qurate.experiments.evaluate import log_discount, ranking_baselines
 from qurate.mdp.candidate_features import PLACE
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -137,7 +137,10 @@ def judged(log: Log, dataset: Dataset, models: Mapping[tuple[str, int], Model], 
         del baselines["recent"]  # on shown lists it is "last_touched" with another rest
         baselines |= listed_baselines(dataset)
         scores["q_without_place"] = [WithoutPlace(models["dqn", s].ranked_by("q")) for s in range(seeds)]
-    result = evaluate_ranking("dqn", log.name, dataset, scores, baselines, main, k=K, window=first.window, visits=log.visits)
+    result = evaluate_ranking(
+        "dqn", log.name, dataset, scores, baselines, main, k=K, window=first.window, visits=log.visits,
+        discount=log_discount([first], dataset),
+    )  # fmt: skip
     return {"ranking": result, "orders_of_all_lists": orders_of_all_lists(dataset) if shown else None}
 
 

@@ -23,6 +23,7 @@ LABELS = {
     "site_order": "the site's own order",
     "last_touched": "last touched first, else the site's order",
 }
+MRR_OF_LIST = "MRR of the list"
 LEARNED_BY_TD = ("q", "q_without_place", "q_in_support", "behaviour_times_q")
 KINDS = {
     "organic": "organic: it says what customers chose, not what was shown",
@@ -61,6 +62,8 @@ Value is measured on simulated customers (README) or estimated from a log with p
 * The scores of the same DQN are kept apart: Q alone, Q within the support of the behaviour head (BCQ), log pi_b + log Q, and that head
   pi_b itself, which is trained by cross-entropy. "First choice" says how often a score's first item equals the behaviour head's: near 1,
   Q adds nothing.
+* Where rewards differ, value@{k} counts each hit by the reward it earned, and return@{k} by that and the discounted rewards that
+  followed in the log.
 * Myopic is the same network, data, updates and settings with gamma = 0.
 * "Missed": share of targets that could not be ranked (items that did not exist, or were never seen, in training). They count as 0 in every
   row; "HR open" is HR@{k} among the others.
@@ -125,6 +128,9 @@ def _section(entry: Entry, k: int) -> list[str]:
     rewards = ", ".join(f"{name} {_reward(reward)}" for name, reward in entry["rewards"].items())
     visits = f"{entry['key']['visits']:,} test visits drawn with seed 0" if entry["key"]["visits"] else "all test visits"
     found = 1 - ranking["missed"]
+    differ = len(entry["rewards"]) > 1 or any(isinstance(one, Mapping) and one.get("per") == "value" for one in entry["rewards"].values())
+    shown = [f"HR@{k}", f"NDCG@{k}", f"MRR@{k}", *(["MRR"] if metric == "MRR" else [])]
+    shown += [f"value@{k}", f"return@{k}"] if differ else []
     out = [
         f"## {entry['log']}",
         "",
@@ -140,12 +146,12 @@ def _section(entry: Entry, k: int) -> list[str]:
         "",
         f"Caption: {ranking['caption']}.",
         "",
-        f"| row | HR@{k} | NDCG@{k} | MRR@{k} |{' MRR of the list |' if metric == 'MRR' else ''} HR open | first choice = behaviour's |",
-        "|---|---|---|---|" + ("---|" if metric == "MRR" else "") + "---|---|",
+        f"| row | {' | '.join(MRR_OF_LIST if one == 'MRR' else one for one in shown)} | HR open | first choice = behaviour's |",
+        "|---" * (len(shown) + 3) + "|",
     ]
     best = _best(rows, metric)
     for name, row in rows.items():
-        figures = [_interval(row[m]) for m in (f"HR@{k}", f"NDCG@{k}", f"MRR@{k}", *(["MRR"] if metric == "MRR" else []))]
+        figures = [_interval(row[m]) for m in shown]
         hit = f"{row[f'HR@{k}']['mean'] / found:.4f}" if found > 0 else "-"
         same = f"{row['first_choice_as_behaviour']:.0%}" if "first_choice_as_behaviour" in row else "-"
         label = f"**{LABELS[name]}**" if name == best else LABELS[name]

@@ -57,8 +57,9 @@ def _facts(model: Model, dataset: Dataset | None) -> str:
         rows.append(["learned in", name_cell(p.environment)])
     else:
         counts, source = dataset.manifest["counts"], ", ".join(dataset.manifest["source"])
+        made_of = f"<br><span class='ci'>made of {name_cell(source)}</span>" if source else ""
         rows += [
-            ["learned from", f"{name_cell(p.dataset or 'a dataset in memory')}<br><span class='ci'>made of {name_cell(source)}</span>"],
+            ["learned from", name_cell(p.dataset or "a dataset in memory") + made_of],
             ["kind of log", f"{escape(dataset.kind)}: {escape(KINDS[dataset.kind])}"],
             ["size", f"{counts['events']:,} events, {counts['users']:,} users, {counts['items']:,} items"],
             ["decisions learned from", f"{metrics.get('decisions', 0):,}"],
