@@ -1,6 +1,6 @@
-"""What a policy trained from a log earns in the shop, beside the best static list, popularity and the myopic learner.
+"""What a policy trained from a log earns in a simulated world, beside the best static list, popularity and the myopic learner.
 
-Each seed is a shop of its own customers: its present recommender (popularity, with 10 % uniform) writes a log with probabilities;
+Each seed has customers of its own: its present recommender (popularity, with 10 % uniform) writes a log with probabilities;
 `dqn` and `myopic` train on it with the default form of such logs; all policies meet the same fresh customers. One line of JSON is
 appended per seed and study, so that an interrupted run goes on where it stopped; `--table` prints the table of a file of lines.
 
@@ -39,13 +39,20 @@ from qurate.models.ranker import NetworkRanker
 from qurate.training.train import train
 from qurate.types import Policy
 
-STUDIES: dict[str, dict[str, float]] = {
-    "shop": {},
-    "catalogue 1": {"world_seed": 1},
-    "catalogue 2, 1,000 items": {"world_seed": 2, "n_items": 1_000},
-    "strength 0": {"strength": 0.0},
+STUDIES: dict[str, str] = {
+    "shop": "shop",
+    "catalogue 1": "shop,world_seed=1",
+    "catalogue 2, 1,000 items": "shop,world_seed=2,n_items=1000",
+    "strength 0": "shop,strength=0",
+    "live": "live",
+    "long_term_satisfaction": "long_term_satisfaction,sensitivity=0.25",
 }
-"""Other worlds, by the options of `shop`."""
+"""Worlds with their options."""
+REWARDS: dict[str, dict[str, Any]] = {
+    "live": {"watch": {"weight": 0.01, "per": "value"}, "like": 1, "gift": 20},
+    "long_term_satisfaction": {"watch": {"weight": 1, "per": "value"}},
+}
+"""Where a component of the reward is the value of an event and not the event: as the world pays."""
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn single": ("dqn", {"form": "single"}),
     "dqn now_later": ("dqn", {"form": "now_later"}),
@@ -62,11 +69,11 @@ STATIC_SEED = 0
 
 def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str, Any]:
     """The means per customer of one seed, and how long training took."""
-    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    engine = make_engine(STUDIES[study], window=demo.WINDOW)
     present = present_recommender(engine, seed, customers)
     size = demo.PROOF._replace(log_customers=customers)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = demo.log_of_today(engine, present, seed, Path(folder), size)
+        dataset = demo.log_of_today(engine, present, seed, Path(folder), size, REWARDS.get(study))
         began = time.monotonic()
         dqn = train(dataset, seed=seed, **demo.SETTINGS)
         seconds = time.monotonic() - began
@@ -87,14 +94,14 @@ def the_log(study: str, customers: int, seed: int, logs: Path) -> Dataset:
     folder = logs / f"{study}-{customers}-{seed}"
     if (folder / "dataset" / "dataset.json").is_file():
         return Dataset.read(folder / "dataset")
-    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    engine = make_engine(STUDIES[study], window=demo.WINDOW)
     size = demo.PROOF._replace(log_customers=customers)
-    return demo.log_of_today(engine, present_recommender(engine, seed, customers), seed, folder, size)
+    return demo.log_of_today(engine, present_recommender(engine, seed, customers), seed, folder, size, REWARDS.get(study))
 
 
 def one_other(study: str, customers: int, seed: int, name: str, given: dict[str, str], logs: Path) -> dict[str, Any]:
     """What a policy of another algorithm earns from the same log, with the settings of all and `given`."""
-    engine, dataset = make_engine("shop", window=demo.WINDOW, **STUDIES[study]), the_log(study, customers, seed, logs)  # type: ignore[arg-type]
+    engine, dataset = make_engine(STUDIES[study], window=demo.WINDOW), the_log(study, customers, seed, logs)
     algorithm = OTHERS.get(name, (name, {}))[0]
     settings = {key: value for key, value in (demo.SETTINGS | given).items() if key in setting_names(algorithm)}
     began = time.monotonic()
@@ -127,7 +134,7 @@ def run(study: str, customers: int, seeds: list[int], out: Path) -> None:
     """Appends the seeds that are not in the file yet."""
     code = digest()
     done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code and "means" in r}
-    engine = make_engine("shop", window=demo.WINDOW, **STUDIES[study])  # type: ignore[arg-type]
+    engine = make_engine(STUDIES[study], window=demo.WINDOW)
     static = best_static(engine, random_policy(), customers_seed(STATIC_SEED, "bounds"))
     for seed in seeds:
         if (study, customers, seed) not in done:

@@ -213,8 +213,10 @@ def serve_one_shop(seed: int, folder: Path, size: Size) -> SeedResult:
     return SeedResult(rollouts, curves, steps)
 
 
-def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path, size: Size) -> Dataset:
-    """What the present recommender did, as an ordinary log, and the dataset made from it."""
+def log_of_today(
+    engine: BatchedEngine, present: Policy, seed: int, folder: Path, size: Size, rewards: dict[str, Any] | None = None
+) -> Dataset:
+    """What the present recommender did, as an ordinary log, and the dataset made from it; rewards: None = the engine's, per event."""
     log = folder / "log" / "events.csv"
     simulate(engine, present, size.log_customers, engine.max_steps, customers_seed(seed, "train"), log)
     events = read_events(log)
@@ -223,7 +225,7 @@ def log_of_today(engine: BatchedEngine, present: Policy, seed: int, folder: Path
         raise MachineError(
             "a log that passes its own checks", str([c for c in checks["checks"] if not c["ok"]]), where=str(log), code=Code.INTERNAL
         )
-    return build_dataset(events, rewards=rewards_of(engine), episode="user", churn_after="7d", out=folder / "dataset")
+    return build_dataset(events, rewards=rewards or rewards_of(engine), episode="user", churn_after="7d", out=folder / "dataset")
 
 
 def learn_online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
