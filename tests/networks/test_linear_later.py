@@ -74,7 +74,7 @@ def test_now_is_the_product_of_the_chain_times_the_amounts() -> None:
     made = network(spread=0.5)
     values = made.now.bind()(to_tensors(states(np.random.default_rng(4), 4)))
     items = torch.tensor([[1, 7]] * 4)
-    logit = values.raw.by_head(items)
+    logit = values.heads(items)
     click, cart = torch.sigmoid(logit[..., 0]), torch.sigmoid(logit[..., 1])
     expected = torch.stack([click * (1 + 0.5 * logit[..., 2]), click * cart * (5 + 0.5 * logit[..., 3])], dim=2)
     assert torch.allclose(values.by_head(items), expected, atol=1e-5)

@@ -75,7 +75,7 @@ def event_models(networks: Networks, batch: TensorBatch, rng: torch.Generator) -
     """The objective of an `EventNetwork`: the losses of B transitions; nothing is bootstrapped."""
     network = cast(EventNetwork, networks.online)
     values = cast(EventValues, networks.online.bind(rng)(batch.state))
-    losses = event_losses(values.raw.by_head(batch.action[:, None])[:, 0], batch.reward, network)
+    losses = event_losses(values.heads(batch.action[:, None])[:, 0], batch.reward, network)
     with torch.no_grad():
         now = values.of(batch.action[:, None])
     return Loss((losses,), losses.detach(), {"q": now.mean(), "q_max": now.abs().max()})

@@ -5,6 +5,7 @@ from torch import nn
 
 from qurate.environments.observation_layout import TaskSpec
 from qurate.networks.catalogue_network import CatalogueNetwork
+from qurate.networks.category_terms import CategoryTerms, category_columns
 from qurate.networks.dense_network import DenseNetwork
 from qurate.networks.distributional_values import DistributionalNetwork, QuantileNetwork, atoms_of
 from qurate.networks.event_network import EventNetwork
@@ -61,8 +62,16 @@ def build_network(
         for mix in (network.match, network.repeat):  # they begin at zero, and stay there
             mix.requires_grad_(s.history_terms)
         if linear:
-            return LinearLaterNetwork(EventNetwork(network), features, n_types=n_types, user_dim=user_dim, context_dim=2)
+            now = EventNetwork(network, _category_terms(features, n_types, user_dim, network.n_heads))
+            return LinearLaterNetwork(now, features, n_types=n_types, user_dim=user_dim, context_dim=2)
         return _as_distribution(network, settings)
+
+
+def _category_terms(features: torch.Tensor, n_types: int, user_dim: int, n_heads: int) -> CategoryTerms | None:
+    columns = category_columns(features)
+    if not bool(columns.any()):
+        return None
+    return CategoryTerms(features[:, columns], n_types=n_types, user_dim=user_dim, n_heads=n_heads)
 
 
 def touches_rows(settings: Settings, items: int) -> bool:

@@ -4,7 +4,8 @@ A component that only ever follows another one (a cart a click, a purchase a car
 
     now_i(s, a) = amount_i(s, a) * P(i | parent of i, s, a) * P(parent of i | its parent, s, a) * ...
 
-Each factor is a logistic regression on the same encoder (`algorithms/event_models.py` has the loss and finds the parents). A rare
+Each factor is a logistic regression on the same encoder (`algorithms/event_models.py` has the loss and finds the parents), with a term
+for what the customer did with the item's categories (`category_terms.py`). A rare
 event is then estimated given the frequent ones before it (entire-space models, Ma et al. 2018, arXiv:1804.07931);
 regressed on its own by squared error it is mostly noise.
 """
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
+from qurate.networks.category_terms import CategoryTerms
 from qurate.networks.dense_network import best_of
 from qurate.networks.values import StateTensors
 from qurate.types import OpenActions
@@ -29,6 +31,7 @@ class EventNetwork(nn.Module):
 
     Args:
         heads: single form, 2 R heads, without a behaviour head.
+        categories: of 2 R heads; None: the items have no categories.
 
     The buffers come from the log: `chain` [R, R] is 1 where component j is i itself or happens before it, `amount` and `spread`
     [R] are mean and standard deviation of the weighted reward where the event happened.
@@ -36,17 +39,17 @@ class EventNetwork(nn.Module):
 
     form = "single"
 
-    def __init__(self, heads: CatalogueNetwork) -> None:
+    def __init__(self, heads: CatalogueNetwork, categories: CategoryTerms | None = None) -> None:
         super().__init__()
-        self.heads, self.n_components = heads, heads.n_heads // 2
+        self.heads, self.categories, self.n_components = heads, categories, heads.n_heads // 2
         self.register_buffer("chain", torch.eye(self.n_components))
         self.register_buffer("amount", torch.ones(self.n_components))
         self.register_buffer("spread", torch.zeros(self.n_components))
 
     def bind(self, rng: torch.Generator | None = None) -> Callable[[StateTensors], "EventValues"]:
         """See `ValueNetwork.bind`."""
-        bound = self.heads.bind(rng)
-        return lambda state: EventValues(bound(state), self)
+        bound, categories = self.heads.bind(rng), self.categories
+        return lambda state: EventValues(bound(state), self, None if categories is None else categories(state))
 
 
 class EventValues:
@@ -55,14 +58,22 @@ class EventValues:
     Args:
         raw: logits and amounts.
         network: whose `chain`, `amount` and `spread` make rewards of them.
+        terms: float32 [B, C, 2 R] of the categories; None = there are none.
     """
 
-    def __init__(self, raw: CatalogueValues, network: EventNetwork) -> None:
-        self.raw, self.network, self.n_items = raw, network, raw.n_items
+    def __init__(self, raw: CatalogueValues, network: EventNetwork, terms: Tensor | None = None) -> None:
+        self.raw, self.network, self.terms, self.n_items = raw, network, terms, raw.n_items
+
+    def heads(self, actions: Tensor) -> Tensor:
+        """Logits and amounts, float32 [B, K, 2 R]; shapes of `actions` as in `by_head`."""
+        heads = self.raw.by_head(actions) if actions.dim() == 2 else self.raw.by_head_of(actions)
+        if self.network.categories is None or self.terms is None:
+            return heads
+        return heads + self.network.categories.of(self.terms, actions)
 
     def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """float32 [B, K, R] for items [B, K]; [B, N, R] for N items that all states share, int64 [N]."""
-        heads = self.raw.by_head(actions) if actions.dim() == 2 else self.raw.by_head_of(actions)
+        heads = self.heads(actions)
         chain, amount, spread = (self.network.get_buffer(name) for name in ("chain", "amount", "spread"))
         logits, sizes = torch.split_with_sizes(heads, [self.network.n_components] * 2, 2)
         chance = torch.exp(nn.functional.logsigmoid(logits) @ chain.T)
@@ -76,8 +87,12 @@ class EventValues:
         """The sum over the components of every item, float32 [B, N + 1]."""
         items = torch.arange(self.n_items + 1, device=self.raw.heads.value.device)
         rows, at_once = len(self.raw.heads.value), max(1, CELLS // len(items))
-        parts = [EventValues(self.raw.rows(slice(i, i + at_once)), self.network) for i in range(0, rows, at_once)]
+        parts = [self.rows(slice(i, i + at_once)) for i in range(0, rows, at_once)]
         return torch.cat([part.by_head(items).sum(2) for part in parts]) if parts else self.raw.heads.value.new_zeros(0, len(items))
+
+    def rows(self, some: slice) -> "EventValues":
+        """Of some of the states."""
+        return EventValues(self.raw.rows(some), self.network, None if self.terms is None else self.terms[some])
 
     def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """See `ActionValues.best`; there is no behaviour head."""

@@ -154,7 +154,7 @@ def _event_network(
         data.item_features, settings, n_types=data.vocabulary.n_types, user_dim=data.user_features.shape[1],
         n_components=reward.shape[1], behaviour=False, seed=seed,
     )  # fmt: skip
-    network = cast(LinearLaterNetwork, built).now
+    network = EventNetwork(cast(LinearLaterNetwork, built).now.heads)  # what a world reads as arrays has no terms of categories
     set_shape(network, reward)
     start_at_item_rates(network, reward, data.transitions.action[train])
     learner = Learner(network, event_models, settings.learning, seed=seed)

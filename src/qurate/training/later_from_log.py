@@ -129,7 +129,7 @@ def held_out_loss(network: EventNetwork, store: Store, index: IntArray) -> float
     bound, total = network.bind(), 0.0
     for part in _chunks(index):
         batch = to_tensors(store.batch(part))
-        heads = bound(batch.state).raw.by_head(batch.action[:, None])[:, 0]
+        heads = bound(batch.state).heads(batch.action[:, None])[:, 0]
         total += float(event_losses(heads, batch.reward, network).sum())
     return total / len(index)
 
