@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +189,23 @@ def test_a_manifest_of_something_else_protects_its_folder(tmp_path: Path) -> Non
             (folder / name).write_text(text)
             with pytest.raises(UserError, match=r"something else \(" + name):
                 check_directory(folder, kind)
+
+
+@pytest.mark.parametrize("case", ["the log", "the folder of the log", "the folder of the items", "the dataset", "the customers' dataset"])
+def test_what_a_command_reads_is_not_replaced_by_its_result(case: str, made: Path, tmp_path: Path, capsys: Capture) -> None:
+    for name in ("shop", "tables"):
+        (tmp_path / name).mkdir()
+    log, dataset = write_log(tmp_path / "shop" / "log.csv"), tmp_path / "dataset"
+    (tmp_path / "tables" / "items.csv").write_text("item_id,price\ni1,3\n")
+    shutil.copytree(made / "dataset", dataset)
+    argv = {
+        "the log": ["ingest", str(log), "-o", str(log)],
+        "the folder of the log": ["ingest", str(log), "-o", str(log.parent)],
+        "the folder of the items": ["ingest", str(log), "--items", str(tmp_path / "tables/items.csv"), "-o", str(tmp_path / "tables")],
+        "the dataset": ["train", str(dataset), "--algorithm", "popularity", "-o", str(dataset)],
+        "the customers' dataset": ["customers", str(dataset), "-o", str(dataset)],
+    }[case]
+    before = contents(tmp_path)
+    assert cli.main([*argv, "--force"]) == 2
+    assert "--force does not replace what is read" in one_error(capsys.readouterr().err)
+    assert contents(tmp_path) == before

@@ -131,6 +131,15 @@ class FirstAllowed:
         return np.where(mask.any(axis=1), mask.argmax(axis=1), -1), mask.any(axis=1).astype(np.float64)
 
 
+def test_arguments_that_were_swapped_or_no_list_are_the_callers_mistake(dataset: qurate.Dataset, model: qurate.Model) -> None:
+    with pytest.raises(UserError, match="expected a model or its directory, got Dataset"):
+        qurate.evaluate(dataset, model)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="expected a list of at least one policy"):
+        qurate.compare(model, "shop")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="at k;"):
+        model.recommend("u1", k=0)
+
+
 def test_compare_takes_models_and_policies_as_objects() -> None:
     model = qurate.train(env="shop", steps=64, **SMALL)
     engine = qurate.make_engine("shop", max_steps=5)

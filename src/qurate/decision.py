@@ -12,7 +12,8 @@ from qurate.facts import shortened
 from qurate.types import FloatArray
 
 Source = Literal["q", "explore", "rule", "fallback"]
-"""Why an item stands where it stands: its value, exploration, a rule of the shop, or a fallback."""
+"""Why an item stands where it stands: its Q-value (`q`), exploration, a ranking without Q-values such as popularity or item-kNN
+(`rule`), or a fallback."""
 
 Degraded = Literal["unknown_user", "no_model", "no_candidates", "empty_catalogue", "all_masked", "store_unavailable"]
 

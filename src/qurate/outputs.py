@@ -41,20 +41,25 @@ def check_files(paths: Iterable[str | Path], force: bool = False) -> None:
         _check_writable(path)
 
 
-def check_directory(path: str | Path, manifest: str, force: bool = False) -> None:
+def check_directory(path: str | Path, manifest: str, force: bool = False, inputs: Iterable[str | Path] = ()) -> None:
     """To be called before the work whose result becomes this directory.
 
     Args:
         path: the directory.
         manifest: the file by which an earlier one is recognised: `MODEL`, `DATASET` or `CUSTOMERS`.
         force: whatever is there may be replaced, but for a folder that holds the working directory or the user's home.
+        inputs: what the work reads; it is not replaced by its own result, not even with `force`.
 
     Raises:
-        UserError: something is there that qurate did not write, or did not write as such a directory.
+        UserError: something is there that qurate did not write, or did not write as such a directory, or it holds an input.
         MachineError: it cannot be written.
     """
     what = {MODEL: "model", DATASET: "dataset", CUSTOMERS: "directory of customers"}[manifest]
     _check_directory(_place(path), what, _listed(_place(path), [manifest]), force)
+    for read in map(Path, inputs):
+        if read.exists() and read.resolve().is_relative_to(Path(path).resolve()):
+            got, hint = f"the place of the input {read}", "choose another name; --force does not replace what is read"
+            raise UserError(f"another place for a {what}", got, where=str(path), hint=hint, code=Code.WOULD_OVERWRITE)
 
 
 def check_demo(path: str | Path, force: bool = False) -> None:

@@ -402,5 +402,14 @@ def test_ids_of_no_item_are_named(model: Model, caplog: pytest.LogCaptureFixture
     assert caplog.messages[0].startswith("note: candidates: 1 of 2 ids are of no item the model knows, such as 'i99'; ")
     assert caplog.messages[1].startswith("note: exclude: 1 of 1 ids are of no item") and "purchased" in caplog.messages[1]
     model.recommend("u3", 3, candidates=["i01", "nothing like them"])
+    model.recommend("u3", 3, exclude=["nothing like them"])
+    assert caplog.messages[3].endswith(f"; rules: seen, purchased, none, {', '.join(model.vocabulary.types)}")
     known = model.vocabulary.items
     assert caplog.messages[2].endswith(f"; known: {', '.join(sorted(known)[:5])} and {len(known) - 5} more")
+
+
+def test_source_is_q_only_where_a_q_value_took_part(model: Model, dataset: Dataset) -> None:
+    popular = train(dataset, algorithm="popularity")
+    assert {item.source for item in popular.recommend("u3", 3).items} == {"rule"}
+    by = {name: {item.source for item in model.ranked_by(name).recommend("u3", 3).items} for name in model.ranker.ranking_scores}
+    assert by == {"q": {"q"}, "q_in_support": {"q"}, "behaviour": {"rule"}, "behaviour_times_q": {"q"}}

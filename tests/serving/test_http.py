@@ -108,7 +108,7 @@ def test_malformed_bodies_are_problems(client: Client, path: str, body: bytes, s
 
 def test_routes_and_methods_that_are_not_there_are_problems(client: Client) -> None:
     problem(client.get("/v1/nothing"), 404, "not_found")
-    problem(client.get("/v1/recommend"), 405, "not_found")
+    assert problem(client.get("/v1/recommend"), 405, "not_found").detail.endswith("got GET /v1/recommend; use POST")
 
 
 def test_a_compressed_body_is_refused_unread(client: Client) -> None:

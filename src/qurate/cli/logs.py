@@ -111,7 +111,7 @@ def ingest(
         raise UserError("--output", "nothing", where="qurate ingest", hint="say where the dataset goes: -o DIR", code=Code.MISSING_OPTION)
     request = _request(ctx, output)
     if output is not None and not plan:
-        check_directory(output, DATASET, force)
+        check_directory(output, DATASET, force, [*log, *(table for table in (items, users, decisions) if table is not None)])
     from qurate.mdp.reading import check, refuse
     from qurate.mdp.reading import plan as plan_of
 

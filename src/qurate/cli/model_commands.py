@@ -64,7 +64,7 @@ def train(
         one_of(dataset, env)
     if output is None:
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
-    check_directory(output, MODEL, force)
+    check_directory(output, MODEL, force, [] if dataset is None else [dataset])
     env = fitted_first(env, terminal)
     settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
     from qurate.experiments.model_page import model_page

@@ -283,7 +283,7 @@ def print_decision(terminal: Terminal, decision: Any, k: int, model: Any) -> Non
 
     payload = msgspec.to_builtins(decision)
     if payload["degraded"]:
-        learned = any(item["source"] == "q" for item in payload["items"])
+        learned = any(item["source"] != "fallback" for item in payload["items"])
         what = "the model's, for a customer without a history" if learned else "a fallback" if payload["items"] else "empty"
         terminal.note(f"note: the answer is {what} ({payload['degraded']})")
     if len(payload["items"]) < k:

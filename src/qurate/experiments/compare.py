@@ -69,7 +69,7 @@ def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model
     Raises:
         UserError: see `compare`.
     """
-    if isinstance(policies, str | Path) or not policies:
+    if isinstance(policies, str | Path | Model) or not policies:
         hint = f"known: {', '.join(NAMED)}, or a model directory"
         raise UserError("a list of at least one policy", repr(policies), where="compare", hint=hint, code=Code.BAD_COMPARE)
     out: dict[str, Model | Policy | None] = {}

@@ -57,7 +57,7 @@ def customers(
         UserError: the log is too small, or something else is at `out`.
     """
     if out is not None:
-        check_directory(out, CUSTOMERS, force)
+        check_directory(out, CUSTOMERS, force, [dataset] if isinstance(dataset, str | Path) else [])
     data = dataset if isinstance(dataset, Dataset) else Dataset.read(dataset)
     say: Report = progress or (lambda what, done, total: None)
     fit = fit_customers(data, seed=seed, budget=budget, progress=lambda done, most: say("fitting", done, most))

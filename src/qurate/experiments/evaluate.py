@@ -73,7 +73,10 @@ def evaluate(
     dataset = dataset_of(data)
     on = str(data) if isinstance(data, str | Path) else "dataset"
     if loaded.vocabulary.items != dataset.vocabulary.items:
-        expected, hint = "the catalogue the model was trained on", "evaluate on its own dataset"
+        expected, hint = (
+            "the catalogue the model was trained on",
+            "evaluate it on its own dataset, or beside another policy: evaluate MODEL popularity DATASET keeps to the common items",
+        )
         raise UserError(expected, "another one", where=on, hint=hint, code=Code.OTHER_DATASET)
     dataset = with_clocks(dataset, loaded.settings)
     scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}

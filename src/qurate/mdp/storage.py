@@ -21,7 +21,7 @@ from qurate.files import recover_directory, replacing_directory
 from qurate.mdp.availability import read_availability
 from qurate.mdp.decisions import SHOWN
 from qurate.mdp.shortlists import Shortlists, asked_at
-from qurate.outputs import DATASET, check_directory
+from qurate.outputs import DATASET, MODEL, check_directory
 from qurate.types import Availability, EventArrays, FloatArray, Transitions
 
 SCHEMA_VERSION = 2
@@ -315,6 +315,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         got = "no such path" if not path.exists() else "a directory without dataset.json" if path.is_dir() else "a file"
+        got = "a model" if (path / MODEL).is_file() else got
         hint = "make one with qurate ingest LOG -o DATASET"
         raise UserError("a dataset directory", got, where=str(path), hint=hint, code=Code.NOT_A_DATASET)
     try:

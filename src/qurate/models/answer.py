@@ -16,6 +16,9 @@ from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation
 
 GOLDEN_CASES = 3
 NONE = np.zeros(0, np.int64)
+BY_VALUE = ("q", "q_in_support", "behaviour_times_q")
+"""The ranking scores in which a Q-value takes part."""
+
 LONG_LIST = 500
 """Explicit lists are padded to one length and their item vectors gathered; a longer one is decided by itself, from the scores
 of the catalogue."""
@@ -288,7 +291,8 @@ def _items(
     model: ModelParts, own: IntArray, worth: FloatArray, slate: Slate, fallback: bool, heads: Sequence[dict[str, Any]]
 ) -> list[DecisionItem]:
     """The items of one answer. `source` says what the draw was: an item of high value that was drawn at random is `explore`."""
-    sources: list[Source] = ["fallback" if fallback else "explore" if explored else "q" for explored in slate.explored]
+    best: Source = "q" if model.by in BY_VALUE else "rule"
+    sources: list[Source] = ["fallback" if fallback else "explore" if explored else best for explored in slate.explored]
     names, scores = model.vocabulary.items, worth[slate.positions].tolist()
     return [
         DecisionItem(names[item - 1], score, propensity, source, **more)

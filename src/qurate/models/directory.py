@@ -38,7 +38,7 @@ from qurate.models.histories import EVENTS, ITEMS, USERS, Histories
 from qurate.models.parts import Answering, ModelParts, Provenance
 from qurate.models.ranker import SavedRanker, Sizes, load_ranker
 from qurate.models.task_ranker import load_task_ranker
-from qurate.outputs import MODEL, check_directory
+from qurate.outputs import DATASET, MODEL, check_directory
 from qurate.settings import flat, from_flat
 from qurate.types import Availability
 
@@ -265,9 +265,8 @@ def read_manifest(source: Path) -> dict[str, Any]:
     """
     path = source / "manifest.json"
     if not path.is_file():
-        raise UserError(
-            "a model directory", f"no {path.name} there", where=str(source), hint="train one with `qurate train`", code=Code.NOT_A_MODEL
-        )
+        got = "a dataset" if (source / DATASET).is_file() else f"no {path.name} there"
+        raise UserError("a model directory", got, where=str(source), hint="train one with `qurate train`", code=Code.NOT_A_MODEL)
     try:
         manifest = json.loads(path.read_bytes())
         file_format = manifest["format"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qurate.decision import Decision
+from qurate.errors import Code, UserError
 from qurate.models.directory import read_model, write_model
 from qurate.models.parts import ModelParts
 from qurate.models.recommend import recommend
@@ -85,5 +86,9 @@ def load(path: str | Path) -> Model:
     >>> qurate.load("model").version == saved.version
     True
     """
+    given: object = path
+    if not isinstance(given, str | Path):
+        hint = "train one with qurate.train"
+        raise UserError("a model or its directory", f"{given!r:.100}", where="model", hint=hint, code=Code.NOT_A_MODEL)
     parts = read_model(path)
     return Model(**{field.name: getattr(parts, field.name) for field in fields(parts)})

@@ -229,14 +229,16 @@ def _name_unknown(model: ModelParts, candidates: Sequence[str], exclude: Sequenc
         unknown = np.flatnonzero(model.vocabulary.item_index(list(ids)) == 0)
         if unknown.size:
             first, known = ids[unknown[0]], model.vocabulary.items
-            words = [*known, *model.vocabulary.types, "seen", "purchased", "none"] if option == "exclude" else known
-            what = f"{unknown.size} of {len(ids)} ids are of no item the model knows"
-            log.warning("note: %s: %s, such as %r; %s", option, what, first, nearest(first, words, NAMED_IDS))
+            rules = ["seen", "purchased", "none", *model.vocabulary.types] if option == "exclude" else []
+            what = f"{unknown.size} of {len(ids)} ids are of no item the model knows" + (", and no rule" if rules else "")
+            hint = nearest(first, [*rules, *known], NAMED_IDS)
+            hint = f"rules: {', '.join(rules)}" if rules and hint.startswith("known") else hint
+            log.warning("note: %s: %s, such as %r; %s", option, what, first, hint)
 
 
 def _check_k(k: int) -> None:
     if not isinstance(k, int | np.integer) or k < 1:  # text is the caller's mistake, not a fault of ours
-        raise UserError("k of at least 1", repr(k), where="-k", hint="ask for one item or more", code=Code.BAD_K)
+        raise UserError("k of at least 1", repr(k), where="k", hint="ask for one item or more", code=Code.BAD_K)
 
 
 def recommend_all(model: ModelParts, k: int, exclude: Sequence[str] = ()) -> Iterator[pl.DataFrame]:

@@ -42,6 +42,6 @@ def problem_response(status: int, code: HttpCode, detail: str, path: str, header
 
 def no_such_route(path: str, method: str, methods: Sequence[str]) -> Response:
     """The answer to unknown routes, and to methods other than those of the route."""
-    detail = f"expected a route of /openapi.json, got {method} {path[:200]}"
+    detail = f"expected a route of /openapi.json, got {method} {path[:200]}" + (f"; use {methods[0]}" if methods else "")
     headers = {"allow": ", ".join(methods)} if methods else {}
     return problem_response(405 if methods else 404, "not_found", detail, path[:200], headers)
