@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from event_files import T0, write
 
+from qurate.errors import UserError
 from qurate.events.readers import read_events
 from qurate.events.text_samples import PLAN_FILES
 
@@ -77,3 +78,26 @@ def test_a_plan_opens_some_files_of_a_folder_and_says_so(tmp_path):  # type: ign
     assert plan.rows <= PLAN_FILES + 2 and not plan.whole and whole.rows == PLAN_FILES + 60
     assert any(f"of {PLAN_FILES + 61} files" in note for note in plan.notes)
     assert all(any("f050b.csv" in note for note in log.notes) for log in (plan, whole))
+
+
+def test_objects_in_lists_are_no_ids(tmp_path):  # type: ignore[no-untyped-def]
+    rows = [{"user_id": "u", "timestamp": T0 + n, "details": [{"product": {"id": f"i{n}"}, "quantity": 2}]} for n in range(5)]
+    file = write(tmp_path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"details\.KEY\.id"):
+        read_events(file, map={"item_id": "details"})
+    named = read_events(file, map={"item_id": "details.product.id"}).events.collect()
+    assert sorted(named["item_id"]) == [f"i{n}" for n in range(5)]
+
+
+def test_doubled_quotes_of_tab_separated_fields_are_one(tmp_path):  # type: ignore[no-untyped-def]
+    rows = "".join(f'"u"\t"i{n} ""x"""\tclick\t{T0 + n}\n' for n in range(5))
+    log = read_events(write(tmp_path / "log.tsv", "user_id\titem_id\ttype\ttimestamp\n" + rows))
+    assert sorted(log.events.collect()["item_id"]) == [f'i{n} "x"' for n in range(5)]
+
+
+def test_the_error_of_a_value_says_how_a_name_with_blanks_is_written(tmp_path):  # type: ignore[no-untyped-def]
+    head, row = "user_id,item_id,type,timestamp,unit price,quantity\n", f"u,a,purchase,{T0},2.5,4\n"
+    file = write(tmp_path / "log.csv", head + row)
+    with pytest.raises(UserError, match="backquotes"):
+        read_events(file, value="quantity*unit price")
+    assert read_events(file, value="quantity*`unit price`").events.collect()["value"].to_list() == [10.0]

@@ -301,7 +301,8 @@ def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
     """A field without the blanks (and quotes) around it, null where nothing is left."""
     text = text.str.strip_chars()
     if form.stray_quotes:
-        text = text.str.replace('^"(.*)"$', "${1}").str.strip_chars()
+        inside = text.str.extract('^"(.*)"$').str.replace_all('""', '"', literal=True).str.strip_chars()
+        text = pl.coalesce(inside, text)
     return pl.when(text != "").then(text) if form.blank_fields else text
 
 
