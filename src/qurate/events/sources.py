@@ -258,7 +258,8 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
 
 
 def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any]) -> Table:
-    lines, said = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)], ()
+    said: tuple[str, ...] = ()
+    lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
     if in_single_quotes(lines):
         plain, said = with_double_quotes(plain), (SINGLE_QUOTES_SAID,)
         lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
