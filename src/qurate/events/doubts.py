@@ -94,9 +94,16 @@ def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:
         ids: items of the lists of `column`.
 
     Raises:
-        UserError: items with a score behind a colon, which would be part of the id.
+        UserError: items with a score behind a colon, which would be part of the id; or objects, whose JSON text would be the id.
     """
     known = ids.drop_nulls()
+    objects = known.filter(known.str.contains(OBJECT))
+    if len(objects):
+        key = re.match(OBJECT, objects[0])
+        hint = f"name the field inside, with the way to it: {column}.KEY.{key[1] if key else 'id'}"
+        raise UserError(
+            "lists of ids", f"objects such as {objects[0][:60]}", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP
+        )
     pairs = known.filter(known.str.contains(r".:-?\d*\.\d+$"))
     if len(pairs) > len(known) / 2:
         hint = "write the ids and the scores into lists of their own"

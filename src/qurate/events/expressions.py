@@ -46,7 +46,7 @@ def parse_value(text: str, known: dict[str, pl.Expr]) -> tuple[pl.Expr, list[str
             "names of columns, numbers, + - * / and parentheses",
             repr(text[:80]),
             where="--value",
-            hint='write for example --value "quantity*price"',
+            hint="write for example --value 'quantity*price'; a name with blanks stands in backquotes: --value 'quantity*`item price`'",
             code=Code.BAD_VALUE,
         ) from None
 

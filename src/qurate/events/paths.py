@@ -40,7 +40,9 @@ def value_at(path: str, columns: Columns) -> pl.Expr:
         return _inside(raw, dtype, keys)
     if dtype != pl.String:
         return pl.lit(None, pl.String)
-    return raw.str.json_path_match("$" + "".join(f"['{key}']" for key in keys))
+    value = raw.str.json_path_match("$" + "".join(f"['{key}']" for key in keys))
+    # MongoDB's objects were read as the value in them already.
+    return pl.coalesce(value, pl.when(~raw.str.starts_with("{")).then(raw)) if all(key.startswith("$") for key in keys) else value
 
 
 def _inside(raw: pl.Expr, dtype: pl.DataType, keys: list[str]) -> pl.Expr:

@@ -6,7 +6,6 @@ for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads i
 
 import csv
 import errno
-from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +30,9 @@ from qurate.events.containers import (
     without_blanks_before_quotes,
 )
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
+from qurate.events.quotes import SINGLE_QUOTES_SAID, in_single_quotes, unwrapped, with_double_quotes, wrapped_columns
 from qurate.events.text_form import TextForm, known_separator, look, suggested_names
+from qurate.events.text_samples import HEAD_LINES, SAMPLE_LINES, first_bytes, first_lines, of_many, spread_lines
 from qurate.events.time_forms import known_form
 from qurate.events.times import joined
 
@@ -40,12 +41,6 @@ STORE = "events.sqlite"
 
 EXTRA, BROKEN = "_extra", "_broken"
 """Helper columns of text tables: a field more than the header has; why a line could not be read."""
-HEAD_LINES = 100
-"""The header is looked for in so many lines; it may follow blank ones and hold line breaks in quotes."""
-SAMPLE_LINES = 1_000
-SAMPLE_PLACES, LINES_PER_PLACE = 50, 20
-"""JSONL columns are looked for in the first lines and at places spread over the file: a rare field may come late."""
-
 Kind = Literal["text", "json", "parquet", "frame"]
 
 
@@ -111,13 +106,18 @@ def open_tables(
 
     Args:
         path: a file, several, a folder, a zip archive.
-        separator, header, columns, encoding, head: as for `open_table`.
+        separator, header, columns, encoding, head: as for `open_table`; of a folder with many files `head` opens some (`of_many`).
         time_form: how the times of all the tables are written; None: by looking.
         order: the column that gives an order instead of a time ("": the order of the rows); None: the log has times.
     """
     places, notes = find_places(path)
+    among = len(places)
+    if head and isinstance(path, str | Path):
+        places, said = of_many(places)
+        notes = [*notes, *said]
     options: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding, "head": head}
     tables = [replace(open_table(place, **options), time_form=known_form(time_form)) for place in places]
+    tables = [replace(table, cut=True) for table in tables] if len(places) < among else tables
     return tables if order is None else [with_order(table, order) for table in tables], notes
 
 
@@ -218,7 +218,11 @@ def as_table(frame: pl.LazyFrame, path: Path, kind: Kind = "parquet") -> Table:
 
 def _stripped(schema: dict[str, pl.DataType]) -> tuple[pl.Expr, ...]:
     """Columns of text without the blanks around them."""
-    return tuple(pl.col(name).str.strip_chars() for name, dtype in schema.items() if dtype == pl.String)
+    return tuple(pl.col(name).str.strip_chars() for name in _texts(schema))
+
+
+def _texts(schema: dict[str, pl.DataType]) -> list[str]:
+    return [name for name, dtype in schema.items() if dtype == pl.String]
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -240,10 +244,10 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     if encoding not in (None, "utf-8"):
         plain = transcoded(plain, str(encoding), str(shown))
     refuse_no_text(plain, str(shown))
-    start = _first_bytes(plain)
+    start = first_bytes(plain)
     if start.startswith(b"["):
         plain = array_lines(plain, str(shown))
-    is_json = bare(shown).suffix.lower() in JSON_SUFFIXES or start.startswith(b"[{") or decode(_first_lines(plain, 1)[0]) is not None
+    is_json = bare(shown).suffix.lower() in JSON_SUFFIXES or start.startswith(b"[{") or decode(first_lines(plain, 1)[0]) is not None
     guess = guessed_encoding(plain)
     table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options)
     notes = table.notes
@@ -253,33 +257,13 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes, cut=cut)
 
 
-def _first_bytes(path: Path) -> bytes:
-    """The first bytes without blanks between them: a JSON array begins with a bracket, one of records with two."""
-    with path.open("rb") as file:
-        return b"".join(file.read(SAMPLE_LINES).removeprefix(BOM_UTF8).split())
-
-
-def _first_lines(path: Path, count: int) -> list[str]:
-    with path.open("rb") as file:
-        lines = [line for _, line in zip(range(count), file)]
-    text = [line.decode("utf-8", "replace").rstrip("\r\n") for line in lines] or [""]
-    text[0] = text[0].removeprefix("\ufeff")
-    return text
-
-
-def _spread_lines(path: Path) -> list[str]:
-    """Some whole lines from places spread evenly over the file."""
-    size, lines = path.stat().st_size, []
-    with path.open("rb") as file:
-        for place in range(1, SAMPLE_PLACES):
-            file.seek(size * place // SAMPLE_PLACES)
-            file.readline()  # the rest of a line that began earlier
-            lines += [line.decode("utf-8", "replace") for _, line in zip(range(LINES_PER_PLACE), file)]
-    return lines
-
-
 def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any]) -> Table:
-    form = look([*_first_lines(plain, HEAD_LINES), *_spread_lines(plain)], bare(path).suffix.lower(), str(path), **options)
+    said: tuple[str, ...] = ()
+    lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
+    if in_single_quotes(lines):
+        plain, said = with_double_quotes(plain), (SINGLE_QUOTES_SAID,)
+        lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
+    form = look(lines, bare(path).suffix.lower(), str(path), **options)
     if guess is not None and any("\N{REPLACEMENT CHARACTER}" in name for name in form.names):
         got, hint = f"bytes that look like {guess}", f"say --encoding {guess}"
         raise UserError("a header in UTF-8", got, where=str(path), hint=hint, code=Code.BAD_ENCODING)
@@ -309,7 +293,7 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
     frame = frame.filter(pl.any_horizontal(full)).with_columns(pl.col("row").cast(pl.UInt64), **tidy)
     tidied = tuple(_decimal_point(name) for name in form.decimal_commas)
     frame = frame.with_columns(tidied)
-    notes = form.notes
+    notes = (*said, *form.notes)
     schema: dict[str, pl.DataType] = dict.fromkeys(form.names, pl.String())
     return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes)
 
@@ -318,7 +302,8 @@ def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
     """A field without the blanks (and quotes) around it, null where nothing is left."""
     text = text.str.strip_chars()
     if form.stray_quotes:
-        text = text.str.replace('^"(.*)"$', "${1}").str.strip_chars()
+        inside = text.str.extract('^"(.*)"$').str.replace_all('""', '"', literal=True).str.strip_chars()
+        text = pl.coalesce(inside, text)
     return pl.when(text != "").then(text) if form.blank_fields else text
 
 
@@ -348,7 +333,7 @@ def fields_of(record: str, separator: str, strict: bool = False, quoted: bool | 
 
 def _open_json(path: Path, plain: Path) -> Table:
     sample: dict[str, list[Any]] = {}
-    for line in [*_first_lines(plain, SAMPLE_LINES), *_spread_lines(plain)]:
+    for line in [*first_lines(plain, SAMPLE_LINES), *spread_lines(plain)]:
         record = decode(line)
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
@@ -362,9 +347,11 @@ def _open_json(path: Path, plain: Path) -> Table:
         )
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
-    tidied = _stripped(schema)
+    wrapped = wrapped_columns(sample)
+    tidied = tuple(unwrapped(name) if name in wrapped else text for name, text in zip(_texts(schema), _stripped(schema)))
     frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *tidied)
-    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied)
+    notes = (f"{', '.join(wrapped)}: MongoDB's objects such as $oid and $date are read as the value in them",) if wrapped else ()
+    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied, notes=notes)
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:

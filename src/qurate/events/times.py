@@ -10,6 +10,7 @@ from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError
 from qurate.events.schema import TIME
+from qurate.events.time_ends import MIDNIGHT_24, with_midnight_24, zones_said
 from qurate.events.time_forms import COMPACT, FAMILIES, families_of, known_form, moment_of
 
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -171,9 +172,12 @@ def _text(raw: pl.Expr, known: pl.Series, where: str, form: str | None, columns:
             code=Code.BAD_TIME,
         )
     said = [*(["ISO 8601"] if matching else []), *families]
-    return Times(
-        pl.coalesce([*(_parse(raw, f) for f in matching), *(moment_of(raw, f) for f in families)]), "text", ", ".join(said), assumed
-    )
+    assumed = "; ".join(part for part in (assumed, zones_said(known)) if part)
+
+    def moment(text: pl.Expr) -> pl.Expr:
+        return pl.coalesce([*(_parse(text, f) for f in matching), *(moment_of(text, f) for f in families)])
+
+    return Times(with_midnight_24(raw, moment) if known.str.contains(MIDNIGHT_24).any() else moment(raw), "text", ", ".join(said), assumed)
 
 
 def _pattern(raw: pl.Expr, known: pl.Series, form: str, where: str) -> pl.Expr:

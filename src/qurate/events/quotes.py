@@ -1,0 +1,53 @@
+"""What some programs write around a value: single quotes in text tables, objects with one `$` key in MongoDB's JSON."""
+
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+
+from qurate.events.containers import CHUNK, written
+
+SINGLE_QUOTED = re.compile(rb"(?m)(^|[,;\t|])[ ]*'([^\r\n]*?)'[ ]*(?=[,;\t|]|\r?$)")
+SINGLE_QUOTES_SAID = "fields stand in single quotes, which are not part of them"
+OTHER_MARKS = re.compile(r'["\[{(]')
+MOSTLY = 0.8
+WRAPPED = re.compile(r"\$(date|oid|numberLong|numberInt|numberDouble|numberDecimal)")
+VALUE = r'^\s*\{\s*"\$\w+"\s*:\s*(?:\{\s*"\$numberLong"\s*:\s*)?"?([^"{}]*?)"?\s*\}[\s}]*$'
+
+
+def in_single_quotes(lines: list[str]) -> bool:
+    """Whether most lines have a field in single quotes, and none has double quotes or lists, where single ones mean something else."""
+    rows = [line.strip() for line in lines if line.strip()]
+    if len(rows) < 2 or "'" not in rows[1] or any(OTHER_MARKS.search(row) for row in rows):
+        return False
+    return sum(SINGLE_QUOTED.search(row.encode()) is not None for row in rows[1:]) >= MOSTLY * (len(rows) - 1)
+
+
+def with_double_quotes(path: Path) -> Path:
+    """The text with double quotes around the fields that had single ones."""
+
+    def double(found: re.Match[bytes]) -> bytes:
+        return found[1] + b'"' + found[2].replace(b"''", b"'").replace(b'"', b'""') + b'"'
+
+    def write(out: BinaryIO) -> None:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK) + file.readline():
+                out.write(SINGLE_QUOTED.sub(double, chunk))
+
+    return written(path, "single quotes", write)
+
+
+def wrapped_columns(sample: dict[str, list[Any]]) -> list[str]:
+    """Columns whose values in a sample of records are all objects of MongoDB's extended JSON, such as `{"$date": ...}`."""
+    known = {name: [value for value in values if value is not None] for name, values in sample.items()}
+    return [name for name, values in known.items() if values and all(map(_is_wrapped, values))]
+
+
+def _is_wrapped(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and WRAPPED.fullmatch(next(iter(value))) is not None
+
+
+def unwrapped(column: str) -> pl.Expr:
+    """The value in the object of each row."""
+    return pl.col(column).str.replace(VALUE, "${1}").str.strip_chars()
