@@ -2,6 +2,8 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,7 +18,7 @@ HEAD = "user_id,item_id,type,timestamp\n"
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("head", [True, False])
-def test_single_quotes_around_fields_are_no_part_of_them(tmp_path, separator, head):  # type: ignore[no-untyped-def]
+def test_single_quotes_around_fields_are_no_part_of_them(tmp_path: Path, separator: str, head: bool) -> None:
     names = ["user_id", "item_id", "type", "timestamp"]
     rows = [[f"'u{n % 3}'", f"'i{n}'", "'click'", str(T0 + n)] for n in range(20)]
     lines = [[f"'{name}'" for name in names] if head else names, *rows]
@@ -26,7 +28,7 @@ def test_single_quotes_around_fields_are_no_part_of_them(tmp_path, separator, he
     assert set(events["user_id"]) == {"u0", "u1", "u2"} and any("single quotes" in note for note in log.notes)
 
 
-def test_a_separator_within_single_quotes_and_apostrophes_without_them(tmp_path):  # type: ignore[no-untyped-def]
+def test_a_separator_within_single_quotes_and_apostrophes_without_them(tmp_path: Path) -> None:
     rows = "".join(f"'u{n}','i{n},x','click','{T0 + n}'\n" for n in range(20))
     log = read_events(write(tmp_path / "log.csv", "'user_id','item_id','type','timestamp'\n" + rows))
     assert set(log.events.collect()["item_id"]) == {f"i{n},x" for n in range(20)}
@@ -36,7 +38,7 @@ def test_a_separator_within_single_quotes_and_apostrophes_without_them(tmp_path)
 
 @pytest.mark.parametrize("path", [False, True])
 @pytest.mark.parametrize("form", ["text", "long", "number"])
-def test_objects_of_mongodb_are_read_as_their_value(tmp_path, form, path):  # type: ignore[no-untyped-def]
+def test_objects_of_mongodb_are_read_as_their_value(tmp_path: Path, form: Any, path: Any) -> None:
     def date(time: int) -> object:
         text = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return {"text": text, "long": {"$numberLong": str(time * 1000)}, "number": time * 1000}[form]
@@ -50,7 +52,7 @@ def test_objects_of_mongodb_are_read_as_their_value(tmp_path, form, path):  # ty
     assert any("MongoDB" in note for note in log.notes) and not any("list" in note for note in log.notes)
 
 
-def test_offsets_that_differ_are_said_and_each_is_read_by_its_own(tmp_path):  # type: ignore[no-untyped-def]
+def test_offsets_that_differ_are_said_and_each_is_read_by_its_own(tmp_path: Path) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     texts = [(start + timedelta(hours=8 * (n % 2))).strftime("%Y-%m-%dT%H:%M:%S") + ("Z", "+08:00")[n % 2] for n in range(8)]
     log = read_events(write(tmp_path / "log.csv", HEAD + "".join(f"u,i{n},click,{text}\n" for n, text in enumerate(texts))))
@@ -63,14 +65,14 @@ def test_offsets_that_differ_are_said_and_each_is_read_by_its_own(tmp_path):  # 
 
 
 @pytest.mark.parametrize("text", ["2024-02-28 24:00:00", "2024-02-28T24:00:00Z", "28.02.2024 24:00:00", "2024-02-28 24:00"])
-def test_24_00_is_the_beginning_of_the_next_day(tmp_path, text):  # type: ignore[no-untyped-def]
+def test_24_00_is_the_beginning_of_the_next_day(tmp_path: Path, text: str) -> None:
     other = text.replace("24:00", "13:00")
     log = read_events(write(tmp_path / "log.csv", HEAD + f"u,a,click,{other}\nu,b,click,{text}\n"))
     moments = log.events.collect().sort("item_id")["timestamp"].to_list()
     assert moments == [datetime(2024, 2, 28, 13, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=UTC)]
 
 
-def test_a_plan_opens_some_files_of_a_folder_and_says_so(tmp_path):  # type: ignore[no-untyped-def]
+def test_a_plan_opens_some_files_of_a_folder_and_says_so(tmp_path: Path) -> None:
     for n in range(PLAN_FILES + 60):
         write(tmp_path / f"f{n:03}.csv", HEAD + f"u,i{n},click,{T0 + n}\n")
     write(tmp_path / "f050b.csv", "sku,colour\na,red\n")
@@ -80,7 +82,7 @@ def test_a_plan_opens_some_files_of_a_folder_and_says_so(tmp_path):  # type: ign
     assert all(any("f050b.csv" in note for note in log.notes) for log in (plan, whole))
 
 
-def test_objects_in_lists_are_no_ids(tmp_path):  # type: ignore[no-untyped-def]
+def test_objects_in_lists_are_no_ids(tmp_path: Path) -> None:
     rows = [{"user_id": "u", "timestamp": T0 + n, "details": [{"product": {"id": f"i{n}"}, "quantity": 2}]} for n in range(5)]
     file = write(tmp_path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match=r"details\.KEY\.id"):
@@ -89,15 +91,25 @@ def test_objects_in_lists_are_no_ids(tmp_path):  # type: ignore[no-untyped-def]
     assert sorted(named["item_id"]) == [f"i{n}" for n in range(5)]
 
 
-def test_doubled_quotes_of_tab_separated_fields_are_one(tmp_path):  # type: ignore[no-untyped-def]
+def test_doubled_quotes_of_tab_separated_fields_are_one(tmp_path: Path) -> None:
     rows = "".join(f'"u"\t"i{n} ""x"""\tclick\t{T0 + n}\n' for n in range(5))
     log = read_events(write(tmp_path / "log.tsv", "user_id\titem_id\ttype\ttimestamp\n" + rows))
     assert sorted(log.events.collect()["item_id"]) == [f'i{n} "x"' for n in range(5)]
 
 
-def test_the_error_of_a_value_says_how_a_name_with_blanks_is_written(tmp_path):  # type: ignore[no-untyped-def]
+def test_the_error_of_a_value_says_how_a_name_with_blanks_is_written(tmp_path: Path) -> None:
     head, row = "user_id,item_id,type,timestamp,unit price,quantity\n", f"u,a,purchase,{T0},2.5,4\n"
     file = write(tmp_path / "log.csv", head + row)
     with pytest.raises(UserError, match="backquotes"):
         read_events(file, value="quantity*unit price")
     assert read_events(file, value="quantity*`unit price`").events.collect()["value"].to_list() == [10.0]
+
+
+def test_a_plan_opens_the_files_that_an_option_names(tmp_path: Path) -> None:
+    for n in range(PLAN_FILES + 60):
+        write(tmp_path / f"f{n:03}.csv", f"user_id,item_id,timestamp\nu,i{n},{T0 + n}\n")
+    assert "i51" not in set(read_events(tmp_path, rows=9).events.collect()["item_id"]), "of all files alike some are opened"
+    plan = read_events(tmp_path, rows=9, type={"": "view", "f051.csv": "purchase"}).events.collect()
+    assert plan.filter(pl.col("type") == "purchase")["item_id"].to_list() == ["i51"]
+    with pytest.raises(UserError, match=r"a file of the log, got f999\.csv"):
+        read_events(tmp_path, rows=9, type={"f999.csv": "purchase"})

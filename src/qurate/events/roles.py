@@ -62,11 +62,18 @@ class Asked:
             UserError: a file in `--map` or `--type` that is none of the tables'.
         """
         names = [table.path.name for table in tables]
-        asked = [("--map", key.rpartition(":")[0]) for key in self.map if ":" in key] + [("--type", file) for file in self.types if file]
-        for option, file in asked:
+        for option, file in self._by_file():
             beside = any(one is not None and file in (str(one), Path(one).name, Path(one).stem) for one in side)
             if not beside and not any(_is(table, file) for table in tables):
                 raise UserError("a file of the log", file, where=option, hint=nearest(file, names), code=Code.NOT_FOUND)
+
+    def files(self) -> list[str]:
+        """The files that a mapping or a type is for, as they were named."""
+        return [file for _, file in self._by_file()]
+
+    def _by_file(self) -> list[tuple[str, str]]:
+        """Each option that is for one file, with that file."""
+        return [("--map", key.rpartition(":")[0]) for key in self.map if ":" in key] + [("--type", file) for file in self.types if file]
 
 
 def _is(table: Table, file: str) -> bool:

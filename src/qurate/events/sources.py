@@ -6,7 +6,7 @@ for the fast parser (an unclosed quote, a line that is no JSON), `lines` reads i
 
 import csv
 import errno
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -101,19 +101,21 @@ def open_tables(
     time_form: str | None = None,
     order: str | None = None,
     head: bool = False,
+    named: Collection[str] = (),
 ) -> tuple[list[Table], list[str]]:
     """Every table that `path` stands for, and notes on files that are not read.
 
     Args:
         path: a file, several, a folder, a zip archive.
-        separator, header, columns, encoding, head: as for `open_table`; of a folder with many files `head` opens some (`of_many`).
+        separator, header, columns, encoding, head: as for `open_table`; of a folder with many files `head` opens some (`of_many`),
+            those that are `named` among them.
         time_form: how the times of all the tables are written; None: by looking.
         order: the column that gives an order instead of a time ("": the order of the rows); None: the log has times.
     """
     places, notes = find_places(path)
     among = len(places)
     if head and isinstance(path, str | Path):
-        places, said = of_many(places)
+        places, said = of_many(places, named)
         notes = [*notes, *said]
     options: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding, "head": head}
     tables = [replace(open_table(place, **options), time_form=known_form(time_form)) for place in places]

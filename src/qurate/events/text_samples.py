@@ -1,6 +1,7 @@
 """What is looked at of a log before it is read: lines of a file, and files of a folder with many."""
 
 from codecs import BOM_UTF8
+from collections.abc import Collection
 from pathlib import Path
 
 from qurate.events.places import Place
@@ -16,11 +17,12 @@ PLAN_FILES = 40
 KEY_BYTES = 4_096
 
 
-def of_many(places: list[Place]) -> tuple[list[Place], list[str]]:
+def of_many(places: list[Place], named: Collection[str] = ()) -> tuple[list[Place], list[str]]:
     """The files of a folder that a plan opens, and a note of how many it does not: some of each first line, spread evenly.
 
     Args:
         places: of the folder, sorted by name.
+        named: files that an option is for, by name, name without its ending, or path; of a folder's name the first file.
     """
     if len(places) <= PLAN_FILES:
         return places, []
@@ -30,9 +32,15 @@ def of_many(places: list[Place]) -> tuple[list[Place], list[str]]:
     own = list(firsts.values())
     own = [own[k * len(own) // PLAN_FILES] for k in range(PLAN_FILES)] if len(own) > PLAN_FILES else own
     spread = [k * len(places) // PLAN_FILES for k in range(PLAN_FILES)]
-    kept = sorted({*own, *spread[: max(PLAN_FILES - len(own), 0)], 0, len(places) - 1})
+    asked = [next((number for number, place in enumerate(places) if _is_named(place, name)), 0) for name in named]
+    kept = sorted({*own, *spread[: max(PLAN_FILES - len(own), 0)], *asked, 0, len(places) - 1})
     note = f"the plan looks into {len(kept)} of {len(places):,} files; ingest reads all of them, and names those that it cannot read"
     return [places[number] for number in kept], [note]
+
+
+def _is_named(place: Place, name: str) -> bool:
+    path = place.path / place.member if place.member else place.path
+    return name in (*path.parts, path.stem, str(path)) or str(path).endswith(f"/{name}")
 
 
 def first_line(path: Path) -> bytes:
