@@ -113,3 +113,17 @@ def test_a_plan_opens_the_files_that_an_option_names(tmp_path: Path) -> None:
     assert plan.filter(pl.col("type") == "purchase")["item_id"].to_list() == ["i51"]
     with pytest.raises(UserError, match=r"a file of the log, got f999\.csv"):
         read_events(tmp_path, rows=9, type={"f999.csv": "purchase"})
+
+
+def test_usual_names_are_read_and_said(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 3},i{n},{T0 + n}\n" for n in range(9))
+    log = read_events(write(tmp_path / "views.csv", "SessionId,ItemId,EventTime\n" + rows))
+    assert (log.rows, log.events.collect()["item_id"].n_unique()) == (9, 9)
+    assert any("assumed by their names: session_id=SessionId, item_id=ItemId, timestamp=EventTime" in note for note in log.notes)
+    mapped = read_events(tmp_path / "views.csv", map={"session_id": "SessionId", "item_id": "ItemId", "timestamp": "EventTime"})
+    assert mapped.events.collect().equals(log.events.collect()) and not any("assumed" in note for note in mapped.notes)
+    both = write(tmp_path / "both.csv", "userId,customer_id,itemId,timestamp\n" + "".join(f"a,b,i{n},{T0 + n}\n" for n in range(9)))
+    with pytest.raises(UserError, match="say which column is which"):  # two columns could be the user
+        read_events(both)
+    with pytest.raises(UserError, match="say which column is which"):  # a table of products is no log
+        read_events(write(tmp_path / "products.csv", "productId,title,createdAt\n1,a,1700000000\n"))

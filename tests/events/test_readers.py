@@ -205,7 +205,9 @@ def test_map_mistakes_name_the_nearest(tmp_path: Path) -> None:
     assert "who, what, when" in str(lacking)
     assert "--map" in lacking.typed
     assert "nearest is" not in str(refused(write(tmp_path / "time.csv", "who,what,time\nu1,i1,1700000000\n")))
-    assert "nearest is movielens, which lacks rating" in str(refused(write(tmp_path / "ml.csv", "userId,movieId,timestamp\n1,2,3\n")))
+    assert "nearest is movielens, which lacks rating, timestamp" in str(
+        refused(write(tmp_path / "ml.csv", "userId,movieId,tstamp\n1,2,3\n"))
+    )
     twice = refused(path, map={"user_id": "who", "item_id": "who", "timestamp": "when"})
     assert "got who twice" in str(twice) and "--map" in twice.typed
 

@@ -12,17 +12,9 @@ LEVEL = 0.95
 
 
 def contest(
-    on: str,
-    data: RankingData,
-    rows: IntArray,
-    ranked: Mapping[str, Ranked],
-    opened: int,
-    *,
-    k: int = 20,
-    draws: int = 1_000,
-    seed: int = 0,
-    discount: tuple[float, float] | None = None,
-) -> dict[str, Any]:
+    on: str, data: RankingData, rows: IntArray, ranked: Mapping[str, Ranked], opened: int, *, k: int = 20, draws: int = 1_000,
+    seed: int = 0, discount: tuple[float, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The contract's evaluate JSON of the first contender with the others as its baselines, and a verdict.
 
     Besides: `contenders` (each with its figures and `behind`: how much less NDCG@k than the best, paired, `mean` and `ci`),

@@ -1,5 +1,6 @@
 """Which files form one log: tables by layout, and the roles of the columns of those of no published layout."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from qurate.errors import Code, UserError
@@ -7,6 +8,7 @@ from qurate.events.fields import Layout
 from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
 from qurate.events.layouts import OWN, OWN_LAYOUT, recognise, unknown_columns
+from qurate.events.nearest_role import usual_roles
 from qurate.events.roles import Asked, Roles, sample_of
 from qurate.events.sources import Table, refuse_unnamed
 
@@ -30,6 +32,8 @@ def group_by_layout(
         found = recognise(table.columns, name or (OWN if mapped else None))
         if found is None or found.name == OWN:
             own = roles_of(table, asked, sample_of(table)) if name in (None, OWN) else None
+            if own is not None and own.missing() and not skip_unknown:
+                own = _by_usual_names(table, asked, own)
             if own is None or own.missing():
                 if skip_unknown:
                     ignored.append(table.path)
@@ -55,6 +59,18 @@ def group_by_layout(
     own_files = {path: own for path, own in roles.items() if path not in ignored}
     name_by_file(own_files, asked)
     return kept, ignored, own_files
+
+
+def _by_usual_names(table: Table, asked: Asked, roles: Roles) -> Roles:
+    """The roles of a table that lacks some of the contract's names but has usual ones in their place; else those given."""
+    usual = usual_roles(table.columns, roles)
+    if not usual:
+        return roles
+    of_file = {f"{table.path}:{role}": column for role, column in usual.items()}
+    found = roles_of(table, replace(asked, map={**asked.map, **of_file}), sample_of(table))
+    found.assumed += [role for role in usual if role in found.source]
+    found.notes.append(f"assumed by their names: {', '.join(f'{role}={column}' for role, column in usual.items())}; --map says otherwise")
+    return found
 
 
 def _has(table: Table, mapped: dict[str, str]) -> bool:

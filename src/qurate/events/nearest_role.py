@@ -1,4 +1,4 @@
-"""The role that a column could have by its name, for hints and for the plan; nothing is read because of it."""
+"""The role that a column could have by its name: for hints and for the plan, and, where the name is a usual one, to read it."""
 
 import re
 
@@ -45,6 +45,42 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 """Words in the names of columns, the surest roles first."""
+
+
+USUAL: dict[str, tuple[str, ...]] = {
+    "user_id": (
+        "userid",
+        "user",
+        "uid",
+        "customerid",
+        "visitorid",
+        "memberid",
+        "clientid",
+        "accountid",
+        "buyerid",
+        "reviewerid",
+        "personid",
+    ),
+    "session_id": ("sessionid", "visitid"),
+    "item_id": (
+        *("itemid", "item", "productid", "product", "sku", "articleid", "movieid", "trackid", "songid", "videoid", "contentid", "asin"),
+        *("bookid", "listingid", "artistid", "newsid", "gameid", "courseid", "adid", "iid"),
+    ),
+    "timestamp": (
+        *("timestamp", "datetime", "time", "ts", "unixtime", "eventtime", "eventtimestamp", "eventdate", "createdat", "date"),
+        *("occurredat", "clicktime", "viewtime", "visittime", "orderdate", "purchasedate"),
+    ),
+}
+"""Names without capitals, blanks and signs that stand for a role in public logs, and for nothing else."""
+
+
+def usual_roles(columns: Columns, roles: Roles) -> dict[str, str]:
+    """Role -> column for what an event needs and the table lacks, by usual names; nothing where a role has none or two of them."""
+    free = [column for column in columns if column not in roles.source.values()]
+    found = {role: [column for column in free if key_of(column) in names] for role, names in USUAL.items() if role not in roles.source}
+    one = {role: named[0] for role, named in found.items() if len(named) == 1}
+    whole = set(roles.missing()) - ({"user_id"} if "session_id" in one and not found.get("user_id") else set()) <= set(one)
+    return one if whole else {}
 
 
 def nearest_role(column: str) -> str | None:

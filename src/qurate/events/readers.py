@@ -80,10 +80,8 @@ def read_events(
     _check_share(max_bad)
     forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
-    tables: list[Table] = []
-    unread: list[str] = []
-    if path or not framed:
-        tables, unread = open_tables(path, **forms, time_form=time_form, order=order, head=rows is not None, named=asked.files())
+    forms |= {"time_form": time_form, "order": order, "head": rows is not None, "named": asked.files()}
+    tables, unread = open_tables(path, **forms) if path or not framed else ([], [])
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
