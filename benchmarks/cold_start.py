@@ -55,15 +55,16 @@ class Size(NamedTuple):
     """How much is learned and measured."""
 
     before: int  # decisions that a learner makes before the change
-    after: int  # and after it
+    after: int  # measured after it
+    on: int  # the same of a learner that goes on in `drift`
     window: int  # decisions of a window
     warm: int  # decisions before the change where nothing is learned: until the mix of new and old customers is a steady one
     customers: int
     search: StaticSearch
 
 
-FULL = Size(20_480, 20_480, 2_048, 10_240, 2_000, StaticSearch())
-QUICK = Size(1_280, 512, 256, 512, 40, StaticSearch(customers=16, length=2, pool=3, explorers=64))
+FULL = Size(20_480, 20_480, 40_960, 2_048, 10_240, 2_000, StaticSearch())
+QUICK = Size(1_280, 512, 1_024, 256, 512, 40, StaticSearch(customers=16, length=2, pool=3, explorers=64))
 
 
 class Note(NamedTuple):
@@ -180,14 +181,14 @@ def customers(seed: int, size: Size) -> Iterator[Row]:
 
     plain = BatchedEngine(Shop(), window)
     policies = fixed_policies(plain, seed, size)
-    for algorithm in ("myopic", "dqn"):
-        engine = watched(size.before)
-        policies[algorithm] = as_policy(learned(engine, algorithm, seed, size, size.after), plain, algorithm)
-        yield from _windows(f"{algorithm}+", engine, size)
+    engine = watched(size.before)
+    policies["myopic"] = as_policy(learned(watched(-1), "myopic", seed, size, 0), plain, "myopic")
+    policies["dqn"] = as_policy(learned(engine, "dqn", seed, size, size.on), plain, "dqn")
+    yield from _windows("dqn+", engine, size.window, size.on)
     for name in BANDITS:
         engine = watched(size.before)
-        bandit_in(name, engine, seed, size.before + size.after)
-        yield from _windows(f"{name}+", engine, size)
+        bandit_in(name, engine, seed, size.before + size.on)
+        yield from _windows(f"{name}+", engine, size.window, size.on)
     for name in (*policies, *REFERENCES):
         reference = name in REFERENCES
         own = references("shop")[name](plain) if reference else policies[name]
@@ -195,13 +196,13 @@ def customers(seed: int, size: Size) -> Iterator[Row]:
         yield from (("users", name, measure, value) for measure, value in first_decisions(met).items())
         engine = watched(size.warm)
         play(engine, references("shop")[name](engine) if reference else own, seed, size.warm + size.after)
-        yield from _windows(name, engine, size)
+        yield from _windows(name, engine, size.window, size.after)
 
 
-def _windows(policy: str, engine: Watched, size: Size) -> Iterator[Row]:
-    """Reward per decision of the windows before and after the change; window 0 is the first after it."""
-    steps, change = size.window // LANES, engine.change_after // LANES
-    for i in range(-min(4, change // steps), size.after // size.window):
+def _windows(policy: str, engine: Watched, window: int, after: int) -> Iterator[Row]:
+    """Reward per decision of the windows before and after the change; window 0 is the first of the `after` decisions after it."""
+    steps, change = window // LANES, engine.change_after // LANES
+    for i in range(-min(4, change // steps), after // window):
         part = noted(engine.notes[change + i * steps : change + (i + 1) * steps])
         yield "drift", policy, f"window {i}", part.reward / part.decisions
 

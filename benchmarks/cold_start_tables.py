@@ -9,7 +9,7 @@ from qurate.evaluation.intervals import Interval, paired_t, student_t
 LABELS = {
     "random": "random", "popularity": "popularity", "static": "best static list", "item_knn": "item-kNN", "content": "content",
     "linucb": "LinUCB, stopped", "thompson": "Thompson, stopped", "myopic": "myopic, stopped", "dqn": "DQN, stopped",
-    "linucb+": "LinUCB, goes on", "thompson+": "Thompson, goes on", "myopic+": "myopic, goes on", "dqn+": "DQN, goes on",
+    "linucb+": "LinUCB, goes on", "thompson+": "Thompson, goes on", "dqn+": "DQN, goes on",
     "true_myopic": "true-myopic (reference)", "far_sighted": "far-sighted (reference)",
 }  # fmt: skip
 RIVAL = "static"
@@ -73,21 +73,23 @@ def rooms(found: Values, window: int) -> str:
 
 def drift(found: Values, window: int) -> str:
     """The switch of tastes: reward per decision around it, and how long until the level before is reached, on the mean over seeds."""
-    after = sorted({int(m.split()[1]) for own in found.values() for m in own if int(m.split()[1]) >= 0})
-    head = ["policy", "before", *(f"to {(i + 1) * window:,}" for i in _some(after)), "recovered after"]
+    lasting = {max(_numbers(own)) for own in found.values()}
+    some = sorted(i for i in {0, 1, *lasting} if i <= max(lasting))
+    head = ["policy", "before", *(f"to {(i + 1) * window:,}" for i in some), "recovered after"]
     rows = []
     for name, own in found.items():
-        earlier = [m for m in own if int(m.split()[1]) < 0]
+        numbers = _numbers(own)
+        earlier = [f"window {i}" for i in numbers if i < 0]
         before = {seed: float(np.mean([own[m][seed] for m in earlier])) for seed in own["window 0"]}
-        when = recovery(_mean(before), [_mean(own[f"window {i}"]) for i in after], window)
-        told = f"never within {len(after) * window:,}" if when is None else f"{when:,}"
-        rows.append([LABELS[name], _shown(before), *(_shown(own[f"window {i}"]) for i in _some(after)), told])
+        when = recovery(_mean(before), [_mean(own[f"window {i}"]) for i in numbers if i >= 0], window)
+        told = f"never within {(max(numbers) + 1) * window:,}" if when is None else f"{when:,}"
+        rows.append([LABELS[name], _shown(before), *(_shown(own.get(f"window {i}", {})) for i in some), told])
     return _table(head, rows, found)
 
 
-def _some(after: Sequence[int]) -> list[int]:
-    """The first two windows, one in the middle, and the last."""
-    return sorted({*after[:2], *after[len(after) // 2 : len(after) // 2 + 1], *after[-1:]})
+def _numbers(own: dict[str, dict[int, float]]) -> list[int]:
+    """Of the windows that were measured, ascending."""
+    return sorted(int(measure.split()[1]) for measure in own)
 
 
 def _mean(of_seed: dict[int, float]) -> float:
