@@ -72,7 +72,11 @@ def rooms(found: Values, window: int) -> str:
 
 
 def drift(found: Values, window: int) -> str:
-    """The switch of tastes: reward per decision around it, and how long until the level before is reached, on the mean over seeds."""
+    """The switch of tastes: reward per decision around it, and how long until the level before is reached, on the mean over seeds.
+
+    A seed counts for a policy where it was measured to the policy's last window.
+    """
+    found = {name: _whole(own) for name, own in found.items()}
     lasting = {max(_numbers(own)) for own in found.values()}
     some = sorted(i for i in {0, 1, *lasting} if i <= max(lasting))
     head = ["policy", "before", *(f"to {(i + 1) * window:,}" for i in some), "recovered after"]
@@ -85,6 +89,12 @@ def drift(found: Values, window: int) -> str:
         told = f"never within {(max(numbers) + 1) * window:,}" if when is None else f"{when:,}"
         rows.append([LABELS[name], _shown(before), *(_shown(own.get(f"window {i}", {})) for i in some), told])
     return _table(head, rows, found)
+
+
+def _whole(own: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+    """The seeds that were measured to the last window."""
+    seeds = own[f"window {max(_numbers(own))}"].keys()
+    return {measure: {seed: of_seed[seed] for seed in seeds} for measure, of_seed in own.items()}
 
 
 def _numbers(own: dict[str, dict[int, float]]) -> list[int]:
