@@ -69,3 +69,10 @@ def test_an_option_with_one_value_is_told_to_leave_out() -> None:
     with pytest.raises(UserError, match="expected n_items=2 for x, got 3, at n_items; leave it out"):
         Option(2, 2, 2).check(3, "n_items", "x")
     Option(1.0, 0, 2).check(2, "strength", "x")
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_every_reward_is_one_of_an_event(name: str) -> None:
+    """So a log of the world pays what the world pays, and baselines can be fitted from it."""
+    engine = make_engine(name)
+    assert set(engine.component_names) <= set(engine.type_names)

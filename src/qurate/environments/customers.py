@@ -2,7 +2,7 @@
 
 * choice: `probabilities` of logits, and `choose` among the items of a slate
 * satiation: `tire` when something is met, `rest` while the customer is away
-* drift: `pull`, the step of a running memory towards what was met
+* drift: `pull`, the step of a running memory towards what was met; `tastes_moved`, a switch of tastes
 * churn: `comes_back`, whether and after how long somebody who left returns
 """
 
@@ -67,6 +67,11 @@ def rest(level: FloatArray, lanes: IntArray, hours: FloatArray, e_folding_hours:
 def pull(memory: FloatArray, goal: FloatArray, rate: FloatArray | float) -> FloatArray:
     """The step by which a running memory drifts towards `goal`: the share `rate` of the way. Shapes broadcast."""
     return (goal - memory) * rate
+
+
+def tastes_moved(taste: FloatArray, share: float) -> FloatArray:
+    """Tastes [m, C] of which the share of each category has moved to the next one, that of the last to the first."""
+    return (1 - share) * taste + share * np.roll(taste, 1, axis=1)
 
 
 def comes_back(

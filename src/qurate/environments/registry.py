@@ -118,8 +118,8 @@ def _long_term_satisfaction(n_items: int, strength: float, world_seed: int, sens
     return LongTermSatisfaction(n_items, strength, sensitivity)
 
 
-def _shop(n_items: int, strength: float, world_seed: int) -> World:
-    return Shop(n_items, strength, world_seed)
+def _shop(n_items: int, strength: float, world_seed: int, drift_day: float, drift: float) -> World:
+    return Shop(n_items, strength, world_seed, drift_day=drift_day, drift=drift)
 
 
 def _toy(name: str, gymnasium_id: str) -> WorldRecord:
@@ -140,7 +140,13 @@ WORLDS: dict[str, WorldRecord] = {
         "qurate/Shop-v0",
         _shop,
         max_steps=60,
-        options={"n_items": Option(300, 2), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        options={
+            "n_items": Option(300, 2),
+            "strength": Option(1.0, 0, 2),
+            "world_seed": Option(0, 0),
+            "drift_day": Option(0.0, 0, 10_000),
+            "drift": Option(1.0, 0, 1),
+        },
         references={"true_myopic": shop_references.true_myopic, "far_sighted": shop_references.far_sighted},
     ),
     "live": WorldRecord(
@@ -262,9 +268,10 @@ def make_engine(
         window: rows of history in an observation.
         observe: False leaves observations out, for policies that do not look.
         options: the world's own. Shop and live: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
-            which catalogue it has). interest_evolution: strength (0 to 1). long_term_satisfaction: strength (0 to 2) and sensitivity
-            (0 to 1, default 0.01). fitted: from, a directory that `qurate customers` wrote. matrix: strength (0 to 1), leave_window,
-            leave_similar, world_seed, and perhaps from, a table of ratings. The customers come from `reset(seed, n)`.
+            which catalogue it has); shop: drift_day and drift (a switch of tastes). interest_evolution: strength (0 to 1).
+            long_term_satisfaction: strength (0 to 2) and sensitivity (0 to 1, default 0.01). fitted: from, a directory that `qurate
+            customers` wrote. matrix: strength (0 to 1), leave_window, leave_similar, world_seed, and perhaps from, a table of ratings.
+            The customers come from `reset(seed, n)`.
 
     Raises:
         UserError: unknown name or option, an argument out of range, or a package that is not installed.

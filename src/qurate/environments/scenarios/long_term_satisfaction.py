@@ -60,7 +60,7 @@ class LongTermSatisfaction:
         self.strength, self.sensitivity = strength, sensitivity
         self.item_ids = [f"doc_{i:04d}" for i in range(1, n_items + 1)]
         self.type_names = ["shown", "watch"]
-        self.component_names = ["engagement"]
+        self.component_names = ["watch"]  # like the event whose value it is, so that a log pays the same
         self.component_weights = np.ones(1, np.float32)
         self.availability = Availability.always(n_items)
         self._levels = (np.arange(n_items) + 0.5) / n_items

@@ -7,6 +7,8 @@ scaled by `strength` (0: nothing shown changes anything later; 1: as documented;
   click more, with a purchase most, and raises clicks, carts, staying and coming back.
 * satiation: each category tires the more it was shown and clicked; rest and pauses heal.
 * postponed purchases: some carts are paid only after the visit.
+
+Tastes themselves may change once, for everybody, whatever is shown (`drift_day`).
 """
 
 from dataclasses import dataclass
@@ -15,15 +17,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from qurate.environments.arrivals import ARRIVALS_S, EPOCH_US, first_visits
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, tire
+from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, tastes_moved, tire
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
-from qurate.types import Availability, FloatArray, IntArray
+from qurate.types import ALWAYS, NEVER, Availability, FloatArray, IntArray
 
 CART, CLICK, PURCHASE, SHOWN = 1, 2, 3, 4  # alphabetical, like the types of a dataset read from a log
 SECOND = 1_000_000
+DAY = 86_400 * SECOND
 
 N_CATEGORIES, N_SEGMENTS = 20, 6
 PRICE_BANDS = ("low", "middle", "high")
@@ -98,6 +102,8 @@ class Shop:
         strength: of everything that what is shown changes later, 0 to 2.
         world_seed: which catalogue and which segments.
         parameters: see ShopParameters.
+        drift_day: days after the first arrivals at which all tastes switch, 0 to 10,000; 0 = they never do.
+        drift: share of the taste for each category that moves to the next one at the switch, 0 to 1.
     """
 
     has_values = False
@@ -105,13 +111,26 @@ class Shop:
     rows_per_step = 5  # shown, click, cart, purchase, a postponed purchase
     state_names: tuple[str, ...] = ("taste", "satiation", "sensitivity", "trust", "pending", "pending_since")
 
-    def __init__(self, n_items: int = 300, strength: float = 1.0, world_seed: int = 0, parameters: ShopParameters | None = None) -> None:
-        if not 0 <= strength <= 2:
-            raise UserError("strength from 0 to 2", str(strength), where="shop", code=Code.BAD_ARGUMENT)
+    def __init__(
+        self,
+        n_items: int = 300,
+        strength: float = 1.0,
+        world_seed: int = 0,
+        parameters: ShopParameters | None = None,
+        *,
+        drift_day: float = 0.0,
+        drift: float = 1.0,
+    ) -> None:
+        for name, value, high in (("strength", strength, 2), ("drift_day", drift_day, 10_000), ("drift", drift, 1)):
+            if not 0 <= value <= high:
+                raise UserError(f"{name} from 0 to {high:,}", str(value), where="shop", code=Code.BAD_ARGUMENT)
         if n_items < 2:
             raise UserError("at least 2 items", str(n_items), where="n_items", code=Code.BAD_ARGUMENT)
         p = self.p = parameters or ShopParameters()
-        self.strength = strength
+        self.strength, self.drift = strength, drift
+        self.switch_us = EPOCH_US + round(drift_day * DAY) if drift_day else NEVER
+        if drift_day:
+            self.state_names = (*Shop.state_names, "clock")
         self.catalogue = c = Catalogue(n_items, world_seed, p)
         width = len(str(n_items))
         self.item_ids = [f"item_{i:0{width}d}" for i in range(1, n_items + 1)]
@@ -157,6 +176,7 @@ class Shop:
         self.trust = np.zeros(n, np.float32)
         self.pending = np.zeros(n, np.int64)  # item of an unpaid cart, 0 = none
         self.pending_since = np.zeros(n, np.int64)  # the decision that led to it
+        self.clock = np.zeros(n, np.int64)  # microseconds since 1970; kept only where tastes switch
         self._row = np.arange(n, dtype=np.int64) * N_CATEGORIES
         self._nobody = np.zeros(n, np.bool_)
         self._no_pause = np.zeros(n, np.float32)
@@ -168,6 +188,9 @@ class Shop:
         z = normals(keys, self._latent_draws)
         segment = (u[0] * N_SEGMENTS).astype(np.int64)
         self.taste[lanes] = self.segment_taste[segment] + p.taste_noise * z[:N_CATEGORIES].T
+        if self.switch_us < NEVER:
+            self.clock[lanes] = first_visits(keys, ARRIVALS_S)
+            self._switch(lanes[self.clock[lanes] >= self.switch_us])
         self.satiation[lanes] = 0
         self.sensitivity[lanes] = u[1]
         self.trust[lanes] = np.clip(p.trust_start + 0.2 * z[N_CATEGORIES], -1, 1)
@@ -213,7 +236,22 @@ class Shop:
         leavers = leaves.nonzero()[0]
         if leavers.size:
             pause, gone = self._leave(leavers, stream[leavers], components, dwell, groups)
+        if self.switch_us < NEVER:
+            before, self.clock = self.clock, self.clock + dwell
+            self._switch(((before < self.switch_us) & (self.clock >= self.switch_us)).nonzero()[0])
         return Outcome(components, position, groups, dwell, pause, gone)
+
+    def switch_now(self) -> None:
+        """All tastes switch at this moment, those of later customers too, whatever their clocks say.
+
+        For a policy that learns from one decision after the other: their clocks are not in that order.
+        """
+        self._switch((self.clock < self.switch_us).nonzero()[0])
+        self.switch_us = ALWAYS
+
+    def _switch(self, lanes: IntArray) -> None:
+        """The switch of the customers in `lanes` [m]."""
+        self.taste[lanes] = tastes_moved(self.taste[lanes], self.drift)
 
     def meet(self, items: IntArray, row: IntArray, sensitivity: FloatArray, trust: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
         """What happens where customers meet items: flat index of (customer, category), the items' table [5, ...], and the
