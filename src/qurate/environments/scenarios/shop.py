@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, tire
+from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
@@ -122,8 +122,7 @@ class Shop:
         self.item_features, self.feature_names = catalogue_features(self._columns())
         self.user_feature_names = [f"segment={segment_name(i)}" for i in range(N_SEGMENTS)] + [f"price_band={x}" for x in PRICE_BANDS]
         rng = np.random.default_rng([world_seed, 6])
-        liked = np.argsort(rng.random((N_SEGMENTS, N_CATEGORIES)), axis=1) < p.liked_categories
-        self.segment_taste = np.where(liked, p.like, p.dislike).astype(np.float32)
+        self.segment_taste = segment_tastes(rng, (N_SEGMENTS, N_CATEGORIES), p.liked_categories, p.like, p.dislike)
         # what the kernel reads, negated logits of click, cart, leaving, then log price and quality: [5, N + 1], column 0 unused
         logits = [c.appeal + p.click_base, c.conversion + p.cart_base, np.full(n_items, p.leave_base)]
         table = np.column_stack([*(-x for x in logits), c.log_price, c.quality])
@@ -166,13 +165,12 @@ class Shop:
         p, m = self.p, len(lanes)
         u = uniforms(keys, self._trait_draws)
         z = normals(keys, self._latent_draws)
-        segment = (u[0] * N_SEGMENTS).astype(np.int64)
+        segment, seen = segments(u[[0, 2, 3]], N_SEGMENTS, p.segment_seen)
         self.taste[lanes] = self.segment_taste[segment] + p.taste_noise * z[:N_CATEGORIES].T
         self.satiation[lanes] = 0
         self.sensitivity[lanes] = u[1]
         self.trust[lanes] = np.clip(p.trust_start + 0.2 * z[N_CATEGORIES], -1, 1)
         self.pending[lanes] = 0
-        seen = np.where(u[2] < p.segment_seen, segment, (u[3] * N_SEGMENTS).astype(np.int64))
         band = np.clip((u[1] + 0.3 * (u[4] - 0.5)) * 3, 0, 2).astype(np.int64)
         user = np.zeros((m, len(self.user_feature_names)), np.float32)
         user[np.arange(m), seen] = 1
@@ -305,11 +303,7 @@ class Shop:
             groups.append(Group(PURCHASE, buyers, items, after, decision=self.pending_since[buyers]))
             self.pending[buyers] = 0
             self.trust[buyers] += pull(self.trust[buyers], self.item_table[4].take(items), self._learn_purchase)
-        gone, pause = np.zeros(self.n, np.bool_), np.zeros(self.n, np.float32)
-        gone[leavers] = ~returns
-        pause[leavers] = np.where(returns, away, 0)
-        dwell[leavers] += away * SECOND
-        return pause, gone
+        return visit_ends(self.n, leavers, returns, away, dwell)
 
 
 def category_name(index: int) -> str:
