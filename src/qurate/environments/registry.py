@@ -270,8 +270,8 @@ def make_engine(
             that are given by keyword.
         n_items: catalogue size (shop: default 300, live: 600, news: 1,200, long_term_satisfaction: 100; elsewhere it is fixed).
         slate_size: items shown at once (live, news, toys: 1).
-        n_candidates: items offered per decision; None = the whole catalogue (live: 24, which is all open rooms, news: 56, likewise, interest_evolution: 10,
-            long_term_satisfaction: 50).
+        n_candidates: items offered per decision; None = the whole catalogue (live: 24 and news: 56, which is all that is open,
+            interest_evolution: 10, long_term_satisfaction: 50).
         max_steps: decisions until truncation (default: shop, live and news 60, toys 200, interest_evolution 500: no visit is as long;
             long_term_satisfaction 60, when customers are gone).
         window: rows of history in an observation.

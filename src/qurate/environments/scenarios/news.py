@@ -78,6 +78,7 @@ class Meeting(NamedTuple):
     at_slot: IntArray  # flat position of (reader, what they know of the article)
     known: FloatArray  # click logit lost
     interest: FloatArray
+    attention: FloatArray
     loyalty: FloatArray
 
 
@@ -180,15 +181,14 @@ class News:
         at_slot = (items & (SLOTS - 1)) + lanes * SLOTS
         known = self.known.take(at_slot) * (self.known_item.take(at_slot) == items)
         interest = self.taste.take(at_topic) - self.tired.take(at_topic)
-        return Meeting(items, at_topic, at_slot, known, interest, self.loyalty.take(lanes))
+        attention = self.articles.attention_at(items, self.clock.take(lanes))
+        return Meeting(items, at_topic, at_slot, known, interest, attention, self.loyalty.take(lanes))
 
     def chances(self, met: Meeting) -> FloatArray:
         """Probabilities of a click and of leaving after this step, [2, ...]."""
-        p, lanes = self.p, met.at_topic // N_TOPICS
+        p = self.p
         minus = np.empty((2, *met.interest.shape), np.float32)
-        minus[0] = self._minus_click.take(met.items) - met.interest + met.known
-        minus[0] -= self.articles.attention_at(met.items, self.clock.take(lanes))
-        minus[0] -= p.click_loyalty * met.loyalty
+        minus[0] = self._minus_click.take(met.items) - met.interest - met.attention + met.known - p.click_loyalty * met.loyalty
         minus[1] = p.leave_loyalty * met.loyalty - p.leave_base
         return probabilities(minus)
 

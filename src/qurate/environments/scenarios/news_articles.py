@@ -107,9 +107,9 @@ def _schedule(
     event = np.concatenate([np.full(len(regular), -1), np.arange(len(turns)).repeat(p.event_articles)])
     topic = np.where(event < 0, rng.integers(N_TOPICS, size=len(begin)), about[event])
     length = rng.uniform(p.shortest_h, p.longest_h, len(begin))
-    since, length, start = (np.round(x * 3600).astype(np.int64) * SECOND for x in (begin, length, start))
-    order = first_open(since, length, n_articles)
-    return since[order], length[order], topic[order], event[order], (start, about)
+    since, lasting, happened = (np.round(x * 3600).astype(np.int64) * SECOND for x in (begin, length, start))
+    order = first_open(since, lasting, n_articles)
+    return since[order], lasting[order], topic[order], event[order], (happened, about)
 
 
 def _attention(since: IntArray, topic: IntArray, events: tuple[IntArray, IntArray], p: ArticleParameters) -> FloatArray:
