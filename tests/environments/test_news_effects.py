@@ -123,6 +123,11 @@ def test_what_happens_has_these_chances() -> None:
     assert (three - quarter) / 1.349 == pytest.approx(1.2, abs=0.03), "the quartiles of a normal distribution"
     assert seconds.max() == 600, "nobody reads longer"
     assert np.allclose(feedback.reward, feedback.components @ [0.5, 0.01], rtol=1e-5), "0.5 a click, 0.01 a second"
+    click, read = (feedback.rows.time[feedback.rows.type == kind] for kind in (1, 2))
+    assert np.allclose((read - click) / 1e6, seconds, atol=1e-4), "reading begins with the click"
+    back = clicked & (feedback.pause > 0)
+    assert back.sum() > 1_000
+    assert abs(np.corrcoef(np.log(feedback.components[back, 1]), feedback.pause[back])[0, 1]) < 0.12, "separate numbers decide"
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
@@ -170,7 +175,7 @@ def test_who_returns_tomorrow_and_after_how_long(loyalty: float) -> None:
     assert 2 <= hours.min() < 2.3
     assert hours.mean() == pytest.approx(37, abs=4.5 * 35 / np.sqrt(back.sum()))
     dwell = (feedback.clock - clock) / 1e6 - feedback.pause - feedback.components[:, 1]
-    assert set(np.round(dwell[~gone]).astype(int).tolist()) == set(range(3, 11)), "3 to 10 seconds beside the reading, then the pause"
+    assert set(np.round(dwell[back]).astype(int).tolist()) == set(range(3, 11)), "3 to 10 seconds beside the reading, then the pause"
 
 
 def test_new_readers() -> None:
