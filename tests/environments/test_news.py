@@ -204,3 +204,12 @@ def test_an_article_that_is_gone_or_was_never_there_cannot_be_shown() -> None:
     with pytest.raises(UserError, match="actions from 0 to 55"):
         engine.step(np.full(3, 56))
     engine.step(np.zeros(3, np.int64))
+
+
+def test_an_article_shown_hundreds_of_times_is_no_overflow() -> None:
+    engine = make_engine("news", n_items=100, strength=2.0, max_steps=400)
+    engine.reset(0, 50)
+    with np.errstate(all="raise"):
+        for _ in range(300):
+            engine.step(np.zeros(50, np.int64))
+    assert news_of(engine).known.max() == 30

@@ -348,6 +348,8 @@ class BatchedEngine:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
         if self._open_lists is not None:
             candidates, mask = self._open_lists.at(self.clock)[:2]
+            if self._open_lists.never_empty:
+                return Actions(candidates, mask)
         else:
             candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
             if self._always_open:

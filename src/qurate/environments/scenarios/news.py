@@ -30,6 +30,9 @@ N_SEGMENTS = 6
 SLOTS = 128
 """Articles that a reader remembers: more than appear while any one of them is on the front page. A power of 2."""
 
+MOST_KNOWN = 30.0
+"""Click logit that an article can lose at most: nobody clicks it then, and the exponential stays finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewsParameters(ArticleParameters):
@@ -169,7 +172,8 @@ class News:
             groups += self._read(readers, met, luck[5:, readers], components[:, 1], dwell)
         self.loyalty = met.loyalty + pull(met.loyalty, self.articles.quality.take(items), click * self._learn_click + self._learn_shown)
         tire(self.tired, met.at_topic, click * self._tire_click + self._tire_shown, self.p.kept)
-        self.known.reshape(-1)[met.at_slot] = met.known + (click * self._known_click + self._known_shown)
+        known = met.known + (click * self._known_click + self._known_shown)
+        self.known.reshape(-1)[met.at_slot] = np.minimum(known, MOST_KNOWN)
         self.known_item.reshape(-1)[met.at_slot] = items
         pause, gone = self._leave(leavers, luck[3:5, leavers], dwell) if leavers.size else (self._no_pause, self._nobody)
         self.clock = self.clock + dwell
