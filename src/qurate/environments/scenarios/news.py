@@ -118,9 +118,8 @@ class News:
         self.user_feature_names = [f"segment={'abcdef'[i]}" for i in range(N_SEGMENTS)]
         rng = np.random.default_rng([world_seed, 8])
         self.segment_taste = segment_tastes(rng, (N_SEGMENTS, N_TOPICS), p.liked_topics, p.like, p.dislike)
-        self._learn_shown, self._learn_click = p.learn_shown * strength, p.learn_click * strength
-        self._tire_shown, self._tire_click = p.tire_shown * strength, p.tire_click * strength
-        self._known_shown, self._known_click = p.known_shown * strength, p.known_click * strength
+        shown, click = (p.learn_shown, p.tire_shown, p.known_shown), (p.learn_click, p.tire_click, p.known_click)
+        self._changes_shown, self._changes_click = (strength * np.array([x], np.float32).T for x in (shown, click))
         self._minus_click = -p.click_base - articles.appeal
         self._log_seconds = p.read_base + p.read_quality * articles.quality
         self._draws = purposes(0, 7)
@@ -164,16 +163,15 @@ class News:
         leavers = (luck[1] < chances[1]).nonzero()[0]
         components = np.zeros((self.n, 2), np.float32)
         components[:, 0] = clicked
-        click = components[:, 0]
+        learn, tired, known = self._changes_click * clicked + self._changes_shown
         dwell = ((luck[2] * 8).astype(np.int64) + 3) * SECOND
         groups = [Group(SHOWN, None, items, 0)]
         readers = clicked.nonzero()[0]
         if readers.size:
             groups += self._read(readers, met, luck[5:, readers], components[:, 1], dwell)
-        self.loyalty = met.loyalty + pull(met.loyalty, self.articles.quality.take(items), click * self._learn_click + self._learn_shown)
-        tire(self.tired, met.at_topic, click * self._tire_click + self._tire_shown, self.p.kept)
-        known = met.known + (click * self._known_click + self._known_shown)
-        self.known.reshape(-1)[met.at_slot] = np.minimum(known, MOST_KNOWN)
+        self.loyalty = met.loyalty + pull(met.loyalty, self.articles.quality.take(items), learn)
+        tire(self.tired, met.at_topic, tired, self.p.kept)
+        self.known.reshape(-1)[met.at_slot] = np.minimum(met.known + known, MOST_KNOWN)
         self.known_item.reshape(-1)[met.at_slot] = items
         pause, gone = self._leave(leavers, luck[3:5, leavers], dwell) if leavers.size else (self._no_pause, self._nobody)
         self.clock = self.clock + dwell
