@@ -1,17 +1,15 @@
-"""The world `news`: measured rates, common random numbers, articles that leave the front page, references and what is refused."""
+"""The world `news`: measured rates, references, and what is seen of articles (see also test_worlds_with_times.py)."""
 
 import numpy as np
 import pytest
 
 from qurate.baselines.registry import random_policy
-from qurate.environments.engine import BatchedEngine
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.news import SLOTS, News
 from qurate.environments.scenarios.news_articles import TOPICS, ArticleParameters, Articles
 from qurate.environments.scenarios.news_references import Consequences, consequences, far_sighted, news_of, true_myopic
-from qurate.errors import Code, UserError
+from qurate.errors import UserError
 from qurate.evaluation.headroom import measure
-from qurate.types import ALWAYS, NEVER, Availability, Feedback, Observation
 
 
 def test_rates_are_the_measured_ones_within_a_tenth() -> None:
@@ -39,73 +37,6 @@ def test_rates_are_the_measured_ones_within_a_tenth() -> None:
     assert total[1] / total[0] == pytest.approx(42.0, rel=0.1)
     assert clicks[clicks >= 2].mean() == pytest.approx(2_988_181 / 1_048_594, rel=0.1)
     assert np.median(np.concatenate(pauses)) == pytest.approx(26.2, rel=0.1)
-
-
-def an_article(observation: Observation, reader: np.ndarray, step: int) -> np.ndarray:
-    """An article on the front page that depends on the reader and the step alone."""
-    return (reader * 7 + step // 2) % observation.actions.mask.sum(axis=1)
-
-
-def life(n: int, first: int, steps: int = 40) -> list[tuple[np.ndarray, Feedback, np.ndarray]]:
-    """Feedback of readers first ... first + n - 1 of seed 3 until each is gone: (who is measured, feedback, articles offered)."""
-    engine = make_engine("news")
-    observation, here, out = engine.reset(3, n, first), np.ones(n, bool), []
-    for step in range(steps):
-        offered = observation.actions.candidates
-        feedback = engine.step(an_article(observation, np.arange(first, first + n), step))
-        out.append((here.copy(), feedback, offered))
-        here &= ~feedback.terminated
-        observation = feedback.obs
-    return out
-
-
-@pytest.mark.parametrize(("n", "first"), [(1, 5), (7, 0), (7, 300)])
-def test_identical_feedback_beside_others(n: int, first: int) -> None:
-    seen = 0
-    for (_, everybody, offered), (here, few, own) in zip(life(1024, 0), life(n, first)):
-        rows = slice(first, first + n)
-        for name in ("reward", "components", "clicked", "terminated", "pause", "clock"):
-            assert np.array_equal(getattr(everybody, name)[rows][here], getattr(few, name)[here]), name
-        assert np.array_equal(offered[rows][here], own[here])
-        staying = here & ~few.terminated
-        for mine, theirs in zip(few.obs.state, everybody.obs.state):
-            assert np.array_equal(theirs[rows][staying], mine[staying])
-        seen += int(here.sum())
-    assert seen >= 10
-
-
-def test_only_articles_on_the_front_page_are_offered() -> None:
-    engine = make_engine("news")
-    observation = engine.reset(0, 500)
-    news = news_of(engine)
-    since, until = news.availability.since, news.availability.until
-    changed = 0
-    for step in range(20):
-        items, mask = observation.actions[:2]
-        for lane in (0, 99, 498):
-            open_now = news.availability.open_items(int(engine.clock[lane]))
-            assert np.array_equal(items[lane][mask[lane] > 0], open_now) and not items[lane][mask[lane] == 0].any()
-        actions = an_article(observation, np.arange(500), step)
-        shown = items[np.arange(500), actions]
-        assert (since[shown] <= engine.clock).all() and (engine.clock < until[shown]).all()
-        feedback = engine.step(actions)
-        observation = feedback.obs
-        changed += int(((items != observation.actions.candidates).any(axis=1) & (feedback.pause == 0) & ~feedback.terminated).sum())
-    assert changed > 50, "articles appear and go while one visits"
-
-
-def test_world_and_engine_keep_the_same_clock_and_restore_it() -> None:
-    engine = make_engine("news")
-    observation = engine.reset(1, 50)
-    for step in range(15):
-        assert np.array_equal(engine.clock, news_of(engine).clock)
-        observation = engine.step(an_article(observation, np.arange(50), step)).obs
-    again = make_engine("news")
-    resumed = again.restore(engine.state())
-    assert np.array_equal(resumed.actions.candidates, observation.actions.candidates)
-    for _ in range(5):
-        one, two = (e.step(np.zeros(50, np.int64)) for e in (engine, again))
-        assert np.array_equal(one.reward, two.reward) and np.array_equal(one.clock, two.clock)
 
 
 def test_references_agree_at_strength_0_and_have_headroom_at_strength_1() -> None:
@@ -160,50 +91,6 @@ def test_the_default_lists_hold_the_whole_front_page_and_the_memory_all_that_is_
         assert there.min() > 10 and there.max() <= 56
         beside = np.searchsorted(since, until) - np.arange(n)
         assert beside.max() <= SLOTS, "two articles of one slot are never on the front page together"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"n_items": 99}, "n_items of at least 100 for news, got 99"),
-        ({"strength": 2.1}, "strength from 0 to 2 for news, got 2.1"),
-        ({"strength": -0.1}, "strength from 0 to 2 for news, got -0.1"),
-        ({"world_seed": -1}, "world_seed of at least 0 for news, got -1"),
-        ({"slate_size": 2}, "slate_size=1 for news, got 2"),
-        ({"n_candidates": 0}, "n_candidates >= slate_size"),
-    ],
-)
-def test_arguments_out_of_range_name_their_range(arguments: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        make_engine("news", **arguments)  # type: ignore[arg-type]
-
-
-def test_strength_is_checked_without_the_registry_too() -> None:
-    with pytest.raises(UserError, match="strength from 0 to 2"):
-        News(strength=3.0)
-
-
-def test_no_readers() -> None:
-    with pytest.raises(UserError, match="at least one customer"):
-        make_engine("news").reset(0, 0)
-
-
-def test_an_empty_front_page_names_the_decision() -> None:
-    news = News(n_items=100)
-    news.availability = Availability(np.r_[NEVER, np.full(100, ALWAYS)], np.full(101, int(news.availability.since[1]) + 1))
-    with pytest.raises(UserError, match="an available item at each decision") as error:
-        BatchedEngine(news, n_candidates=100).reset(0, 3)
-    assert error.value.code is Code.BAD_ENV and "\n" not in str(error.value)
-
-
-def test_an_article_that_is_gone_or_was_never_there_cannot_be_shown() -> None:
-    engine = make_engine("news")
-    engine.reset(0, 3)
-    with pytest.raises(UserError, match="actions that the mask allows"):
-        engine.step(np.full(3, 55))
-    with pytest.raises(UserError, match="actions from 0 to 55"):
-        engine.step(np.full(3, 56))
-    engine.step(np.zeros(3, np.int64))
 
 
 def test_an_article_shown_hundreds_of_times_is_no_overflow() -> None:

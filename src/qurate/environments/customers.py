@@ -106,6 +106,13 @@ def visit_ends(
     return pause, gone
 
 
+def all_stay(n: int) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """`pause` and `gone` of `engine.Outcome` where nobody leaves, [n]; read-only, so that they may be handed out again and again."""
+    pause, gone = np.zeros(n, np.float32), np.zeros(n, np.bool_)
+    pause.flags.writeable = gone.flags.writeable = False
+    return pause, gone
+
+
 def segment_tastes(rng: np.random.Generator, shape: tuple[int, int], liked: int, like: float, dislike: float) -> FloatArray:
     """float32 [segments, kinds]: every segment likes `liked` kinds, drawn at random, and dislikes the others."""
     likes = np.argsort(rng.random(shape), axis=1) < liked

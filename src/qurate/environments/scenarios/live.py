@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import first_visits
-from qurate.environments.customers import comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
+from qurate.environments.customers import all_stay, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, gaussian_pairs, normals, purposes, uniforms
 from qurate.environments.scenarios.live_rooms import N_CATEGORIES, N_STREAMERS, RoomParameters, Rooms
@@ -158,9 +158,7 @@ class Live:
         self.satisfaction = np.zeros(n, np.float32)
         self.spending = np.zeros(n, np.float32)
         self.lanes = np.arange(n, dtype=np.int64)
-        self._nobody = np.zeros(n, np.bool_)
-        self._no_pause = np.zeros(n, np.float32)
-        self._nobody.flags.writeable = self._no_pause.flags.writeable = False  # handed out whenever nobody leaves
+        self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
         p, m = self.p, len(lanes)
@@ -201,7 +199,7 @@ class Live:
         self.satisfaction = self.satisfaction + pull(self.satisfaction, self.rooms.quality.take(items), learn)
         tire(self.tired_streamer, met.at_streamer, tired, self.p.kept)
         tire(self.tired_category, met.at_category, tired, self.p.kept)
-        pause, gone = self._leave(leavers, stream[leavers], dwell) if leavers.size else (self._no_pause, self._nobody)
+        pause, gone = self._leave(leavers, stream[leavers], dwell) if leavers.size else self._all_stay
         self.clock = self.clock + dwell
         return Outcome(components, clicked - 1, groups, dwell, pause, gone)
 

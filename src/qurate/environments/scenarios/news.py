@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import first_visits
-from qurate.environments.customers import comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
+from qurate.environments.customers import all_stay, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, box_muller, normals, purposes, uniforms
 from qurate.environments.scenarios.news_articles import N_TOPICS, ArticleParameters, Articles
@@ -139,9 +139,7 @@ class News:
         self.known = np.zeros((n, SLOTS), np.float32)
         self.known_item = np.zeros((n, SLOTS), np.int32)
         self.lanes = np.arange(n, dtype=np.int64)
-        self._nobody = np.zeros(n, np.bool_)
-        self._no_pause = np.zeros(n, np.float32)
-        self._nobody.flags.writeable = self._no_pause.flags.writeable = False  # handed out whenever nobody leaves
+        self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
         p, m = self.p, len(lanes)
@@ -173,7 +171,7 @@ class News:
         tire(self.tired, met.at_topic, tired, self.p.kept)
         self.known.reshape(-1)[met.at_slot] = np.minimum(met.known + known, MOST_KNOWN)
         self.known_item.reshape(-1)[met.at_slot] = items
-        pause, gone = self._leave(leavers, luck[3:5, leavers], dwell) if leavers.size else (self._no_pause, self._nobody)
+        pause, gone = self._leave(leavers, luck[3:5, leavers], dwell) if leavers.size else self._all_stay
         self.clock = self.clock + dwell
         return Outcome(components, clicked - 1, groups, dwell, pause, gone)
 

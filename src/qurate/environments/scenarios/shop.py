@@ -16,7 +16,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
+from qurate.environments.customers import (
+    all_stay,
+    choose,
+    comes_back,
+    probabilities,
+    pull,
+    rest,
+    segment_tastes,
+    segments,
+    tire,
+    visit_ends,
+)
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
@@ -157,9 +168,7 @@ class Shop:
         self.pending = np.zeros(n, np.int64)  # item of an unpaid cart, 0 = none
         self.pending_since = np.zeros(n, np.int64)  # the decision that led to it
         self._row = np.arange(n, dtype=np.int64) * N_CATEGORIES
-        self._nobody = np.zeros(n, np.bool_)
-        self._no_pause = np.zeros(n, np.float32)
-        self._nobody.flags.writeable = self._no_pause.flags.writeable = False  # handed out whenever nobody leaves
+        self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
         p, m = self.p, len(lanes)
@@ -207,7 +216,7 @@ class Shop:
             tired = (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32)
         tire(self.satiation, category, tired, self.p.rest)
         dwell = seconds * SECOND
-        pause, gone = self._no_pause, self._nobody
+        pause, gone = self._all_stay
         leavers = leaves.nonzero()[0]
         if leavers.size:
             pause, gone = self._leave(leavers, stream[leavers], components, dwell, groups)
