@@ -69,7 +69,7 @@ def test_features_say_what_the_site_knows_and_nothing_latent() -> None:
     news = News()
     assert news.item_features.shape == (1201, len(news.feature_names)) and not news.item_features[0].any()
     names = {name.split("=")[0] for name in news.feature_names}
-    assert names == {"topic", "publisher", "breaking", "headline", "early_seconds"}
+    assert names == {"topic", "publisher", "breaking", "clickbait_score", "early_seconds"}
     table = news.items_table()
     assert table.columns[:3] == ["item_id", "topic", "publisher"] and table.columns[-2:] == ["available_from", "available_until"]
     assert set(table["topic"]) == set(TOPICS)

@@ -210,7 +210,7 @@ def test_articles_and_publishers_are_as_the_page_says() -> None:
     worlds = [Articles(1200, seed, ArticleParameters()) for seed in range(40)]
     quality, bait, appeal = (np.concatenate([getattr(w, x)[1:] for w in worlds]).astype(np.float64) for x in ("quality", "bait", "appeal"))
     columns = [w.columns() for w in worlds]
-    headline, early = (np.concatenate([c[x] for c in columns]).astype(np.float64) for x in ("headline", "early_seconds"))
+    headline, early = (np.concatenate([c[x] for c in columns]).astype(np.float64) for x in ("clickbait_score", "early_seconds"))
     baits = bait > 0
     for kind, mean in ((baits, -0.6), (~baits, 0.4)):
         assert np.median(quality[kind]) == pytest.approx(mean, abs=0.01)

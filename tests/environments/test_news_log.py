@@ -64,6 +64,6 @@ def test_the_trace_says_what_each_article_is_about_and_what_the_reader_did(log: 
     for row in rows:
         item, about = items[row["items"][0]], row["about"][0]
         assert about.startswith(f"topic={item['topic']} publisher={item['publisher']} ")
-        assert about.endswith(f" available_from={item['available_from']:%Y-%m-%d %H:%M}") and " headline=" in about
+        assert about.endswith(f" available_from={item['available_from']:%Y-%m-%d %H:%M}") and " clickbait_score=" in about
         assert [answer["type"] for answer in row["answers"]] in ([], ["click", "read"])
     assert any(row["answers"] for row in rows)

@@ -70,7 +70,7 @@ class Articles:
         self.event = event >= 0
         self.topic, self.quality, self.bait = np.concatenate([[0], topic]), with_zero(quality), with_zero(bait.astype(np.float64))
         self.appeal = with_zero(p.bait_appeal * bait + p.appeal_spread * rng.normal(size=n_articles))
-        self._headline = np.round(np.clip(0.25 + p.headline_bait * bait + p.headline_noise * rng.normal(size=n_articles), 0, 1), 2)
+        self._score = np.round(np.clip(0.25 + p.headline_bait * bait + p.headline_noise * rng.normal(size=n_articles), 0, 1), 2)
         self._early = np.round(np.exp(3.5 + p.early_quality * quality + p.early_noise * rng.normal(size=n_articles)), 1)
         self._attention = AgeTable(_attention(since, topic, events, p), self.availability.since, BIN_S)
 
@@ -79,10 +79,10 @@ class Articles:
         return self._attention.at(items, clock)
 
     def columns(self) -> dict[str, NDArray[np.str_] | NDArray[np.float64]]:
-        """What the site knows of an article when it appears: topic, publisher, breaking (0 or 1: it belongs to an event), headline (a
-        classifier's score for clickbait, 0 to 1), early_seconds (how long a few first readers stayed)."""
+        """What the site knows of an article when it appears: topic, publisher, breaking (0 or 1: it belongs to an event),
+        clickbait_score (a classifier's, of the headline, 0 to 1), early_seconds (how long a few first readers stayed)."""
         names = {"topic": np.array(TOPICS)[self.topic[1:]], "publisher": np.array([f"p{x + 1:02d}" for x in self.publisher])}
-        return names | {"breaking": self.event.astype(np.float64), "headline": self._headline, "early_seconds": self._early}
+        return names | {"breaking": self.event.astype(np.float64), "clickbait_score": self._score, "early_seconds": self._early}
 
     def features(self) -> tuple[FloatArray, list[str]]:
         """float32 [N + 1, F], row 0 zeros, and their names."""
