@@ -412,7 +412,8 @@ def test_simulate_by_a_model_and_with_a_trace(tmp_path: Path, capsys: pytest.Cap
         lines = [json.loads(line) for line in log.with_name("trace.jsonl").read_text().splitlines()]
         assert len({line["customer"] for line in lines}) == 2 and 2 <= len(lines) <= 12
         for line in lines:
-            assert set(line) == {"customer", "time", "visit", "items", "probability", "answers"} and len(line["items"]) == 1
+            assert set(line) == {"customer", "time", "visit", "items", "about", "probability", "answers"} and len(line["items"]) == 1
+            assert len(line["about"]) == 1 and line["about"][0].startswith("category=c") and " price=" in line["about"][0]
             assert all(set(answer) == {"type", "item_id", "timestamp", "value"} for answer in line["answers"])
         assert any(line["answers"] for line in lines) or policy != "popularity"
     code, out, _ = run(capsys, "ingest", str(log.parent), "-o", str(tmp_path / "d"), "--json")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, tire
+from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
 
 
 def test_probabilities_are_logistic_of_negated_logits() -> None:
@@ -49,3 +49,22 @@ def test_who_comes_back_and_when() -> None:
     returns, hours, seconds = comes_back(luck, np.zeros(3), 10.0, 5.0)
     assert returns.tolist() == [True, False, True]
     assert hours == pytest.approx([10, 10, 20]) and seconds.tolist() == pytest.approx([36_000, 36_000, 72_000], abs=1)
+
+
+def test_a_visit_ends_for_some_who_return_and_some_who_do_not() -> None:
+    dwell = np.array([5, 6, 7, 8])
+    pause, gone = visit_ends(4, np.array([1, 3]), np.array([True, False]), np.array([20, 30]), dwell)
+    assert pause.tolist() == [0, 20, 0, 0] and gone.tolist() == [False, False, False, True]
+    assert dwell.tolist() == [5, 20_000_006, 7, 30_000_008]
+
+
+def test_every_segment_likes_so_many_kinds_each_kind_alike() -> None:
+    tastes = segment_tastes(np.random.default_rng(0), (4_000, 8), 3, 1.5, -0.5)
+    assert ((tastes == 1.5).sum(axis=1) == 3).all() and ((tastes == -0.5).sum(axis=1) == 5).all()
+    assert (tastes == 1.5).mean(axis=0) == pytest.approx(3 / 8, abs=0.04)
+
+
+def test_the_visible_segment_is_the_true_one_or_any() -> None:
+    luck = np.array([[0.0, 0.49, 0.5, 0.99], [0.79, 0.79, 0.81, 0.81], [0.99, 0.99, 0.0, 0.3]])
+    true, seen = segments(luck, 4, 0.8)
+    assert true.tolist() == [0, 1, 2, 3] and seen.tolist() == [0, 1, 0, 1]

@@ -322,7 +322,7 @@ def test_a_module_in_the_present_directory(tmp_path: Any, monkeypatch: pytest.Mo
     "name,text,code",
     [
         ("CartPole-v2", "did you mean CartPole-v", Code.UNKNOWN_ENVIRONMENT),
-        ("nonsense", "known: shop", Code.UNKNOWN_ENVIRONMENT),
+        ("xyzzy", "known: shop", Code.UNKNOWN_ENVIRONMENT),
         ("no_such_module_here:make", "the module no_such_module_here, got ModuleNotFoundError", Code.UNKNOWN_ENVIRONMENT),
         ("counting:countin", "a callable in counting, got countin, at env; did you mean counting?", Code.UNKNOWN_ENVIRONMENT),
         ("counting:not_callable", "a callable in counting, got not_callable, a int", Code.UNKNOWN_ENVIRONMENT),

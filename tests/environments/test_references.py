@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qurate.environments.references import LatentPolicy
+from qurate.environments.references import NORMAL, LatentPolicy
 from qurate.environments.registry import make_engine, references
 from qurate.environments.scenarios.toy_references import optimal, true_myopic
 from qurate.environments.scenarios.toys import TOYS
@@ -12,6 +12,12 @@ from qurate.errors import UserError
 from qurate.evaluation.headroom import measure
 from qurate.evaluation.rollouts import rollout
 from qurate.types import Actions
+
+
+def test_nine_points_stand_for_a_normal() -> None:
+    """Moments 1, 0, 1 and 3, and the mean of exp(x), which is exp(1/2)."""
+    assert [sum(p * x**k for x, p in NORMAL) for k in (0, 1, 2, 4)] == pytest.approx([1, 0, 1, 3], abs=1e-12)
+    assert sum(p * np.exp(x) for x, p in NORMAL) == pytest.approx(np.exp(0.5), rel=1e-6)
 
 
 def test_values_to_go_by_hand() -> None:

@@ -9,7 +9,7 @@ from mdp_logs import decision, event, make_log
 from qurate.errors import UserError
 from qurate.events.validate import validate
 from qurate.mdp.dataset import build_dataset
-from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards
+from qurate.mdp.rewards import Reward, parse_rewards, resolve_rewards, weighted_sum
 
 REST = [decision(f"z{i}", "z", ["a", "b"], 90_000 + i) for i in range(40)]
 """Decisions of another customer, far later, so that the cuts do not fall into the case at hand."""
@@ -198,3 +198,13 @@ def test_an_unknown_type_names_the_nearest():
     with pytest.raises(UserError, match="zero"):
         resolve_rewards("click=0", ["click"], "organic", False)
     assert list(resolve_rewards(None, ["purchase", "click", "nod"], "organic", False)) == ["click", "purchase"]
+
+
+def test_a_reward_is_the_weighted_sum_and_has_the_same_bits_beside_any_others() -> None:
+    rng, weights = np.random.default_rng(0), np.array([0.5, 0.01], np.float32)
+    assert weighted_sum(np.array([[2, 100], [0, 50]], np.float32), weights) == pytest.approx([2, 0.5])
+    components = rng.random((1000, 2)).astype(np.float32) * 100
+    together = weighted_sum(components, weights)
+    for n in (1, 3, 7):
+        apart = [weighted_sum(components[i : i + n], weights) for i in range(0, 1000, n)]
+        assert np.array_equal(np.concatenate(apart), together)

@@ -3,7 +3,8 @@
 * choice: `probabilities` of logits, and `choose` among the items of a slate
 * satiation: `tire` when something is met, `rest` while the customer is away
 * drift: `pull`, the step of a running memory towards what was met; `tastes_moved`, a switch of tastes
-* churn: `comes_back`, whether and after how long somebody who left returns
+* churn: `comes_back`, whether and after how long somebody who left returns; `visit_ends`, the same for the engine
+* tastes: `segment_tastes` and `segments`, which kinds of item the segments like, and what is visible of a customer's segment
 """
 
 import numpy as np
@@ -91,3 +92,44 @@ def comes_back(
     returns = luck[0] < probabilities(minus)
     hours = least_hours - mean_hours * np.log1p(-luck[1])
     return returns, hours, (hours * 3600).astype(np.int64)
+
+
+def visit_ends(
+    n: int, leavers: IntArray, returns: NDArray[np.bool_], away: NDArray[np.int64], dwell: IntArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """`pause` and `gone` of `engine.Outcome`, [n], where the visit of `leavers` [m] ends; the pause is added to `dwell` in place.
+
+    Args:
+        returns: [m].
+        away: [m] whole seconds of the pause.
+        dwell: [n] microseconds.
+    """
+    gone, pause = np.zeros(n, np.bool_), np.zeros(n, np.float32)
+    gone[leavers] = ~returns
+    pause[leavers] = np.where(returns, away, 0)
+    dwell[leavers] += away * 1_000_000
+    return pause, gone
+
+
+def all_stay(n: int) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """`pause` and `gone` of `engine.Outcome` where nobody leaves, [n]; read-only, so that they may be handed out again and again."""
+    pause, gone = np.zeros(n, np.float32), np.zeros(n, np.bool_)
+    pause.flags.writeable = gone.flags.writeable = False
+    return pause, gone
+
+
+def segment_tastes(rng: np.random.Generator, shape: tuple[int, int], liked: int, like: float, dislike: float) -> FloatArray:
+    """float32 [segments, kinds]: every segment likes `liked` kinds, drawn at random, and dislikes the others."""
+    likes = np.argsort(rng.random(shape), axis=1) < liked
+    return np.where(likes, like, dislike).astype(np.float32)
+
+
+def segments(luck: FloatArray, n: int, seen: float) -> tuple[IntArray, IntArray]:
+    """True and visible segments [m] of new customers: the visible one is the true one with probability `seen`, else a random one.
+
+    Args:
+        luck: three rows [m] of uniform numbers in [0, 1).
+        n: segments.
+    """
+    true = (luck[0] * n).astype(np.int64)
+    return true, np.where(luck[1] < seen, true, (luck[2] * n).astype(np.int64))

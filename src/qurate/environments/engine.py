@@ -16,6 +16,7 @@ from qurate.environments.arrivals import ARRIVALS_S, first_visits
 from qurate.environments.open_lists import open_lists
 from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix, uniform_items
 from qurate.errors import Code, UserError
+from qurate.mdp.rewards import weighted_sum
 from qurate.mdp.states import derive_context, gap_seconds
 from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedback, FloatArray, IntArray, Observation, State
 
@@ -218,7 +219,7 @@ class BatchedEngine:
             self._enter(lanes)
         if self.observe:
             self.observation = self._observe()
-        reward = outcome.components @ self.component_weights
+        reward = weighted_sum(outcome.components, self.component_weights)
         return Feedback(
             self.observation, reward, outcome.components, outcome.gone, truncated, outcome.clicked, rows, clock, outcome.pause,
             final_actions=final_actions, user=outcome.user,
@@ -347,6 +348,8 @@ class BatchedEngine:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
         if self._open_lists is not None:
             candidates, mask = self._open_lists.at(self.clock)[:2]
+            if self._open_lists.never_empty:
+                return Actions(candidates, mask)
         else:
             candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
             if self._always_open:

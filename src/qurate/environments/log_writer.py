@@ -96,7 +96,7 @@ def _write_all(tables: dict[str, pl.DataFrame], places: dict[str, Path], trace: 
         made = {name: _write(tables[name], places[name]) for name in reversed(tables)}
         files = {name: made[name] for name in tables}
         if trace:
-            rows = _trace(tables["events"], tables["decisions"], tables["users"]["user_id"].head(trace))
+            rows = _trace(tables["events"], tables["decisions"], tables["users"]["user_id"].head(trace), _described(tables["items"]))
             files["trace"] = _write(rows, places["trace"])
         written(files.values())
     except (OSError, pl.exceptions.ComputeError) as error:  # the second: a disk that is full while Parquet is written
@@ -217,8 +217,17 @@ def _users(engine: BatchedEngine, features: NDArray[np.float32], user_ids: NDArr
     return pl.DataFrame(table)
 
 
-def _trace(events: pl.DataFrame, decisions: pl.DataFrame, customers: pl.Series) -> pl.DataFrame:
-    """One row per decision of `customers`, with the events that answered it, in order of customer and time."""
+def _described(items: pl.DataFrame) -> dict[str, str]:
+    """What is visible of each item, by its id: "topic=sport publisher=p03 available_from=2026-01-02 10:14"."""
+    shown = items.drop("available_until", strict=False).with_columns(pl.col(pl.Datetime).dt.strftime("%Y-%m-%d %H:%M"))
+    words = [pl.format(name + "={}", name) for name in shown.columns if name != "item_id"]
+    about = shown.select("item_id", pl.concat_str(words, separator=" ") if words else pl.lit(""))
+    return dict(about.iter_rows())
+
+
+def _trace(events: pl.DataFrame, decisions: pl.DataFrame, customers: pl.Series, about: dict[str, str]) -> pl.DataFrame:
+    """One row per decision of `customers`, with what is visible of the items and the events that answered, in order of customer and
+    time."""
     answered = events.group_by("decision_id").agg(answers=pl.struct("type", "item_id", "timestamp", "value").sort_by("timestamp"))
     stamps = pl.element().struct.with_fields(pl.field("timestamp").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
     return (
@@ -230,6 +239,7 @@ def _trace(events: pl.DataFrame, decisions: pl.DataFrame, customers: pl.Series) 
             time="timestamp",
             visit="session_id",
             items="shown",
+            about=pl.col("shown").list.eval(pl.element().replace_strict(about)),
             probability="propensity",
             answers=pl.col("answers").fill_null([]).list.eval(stamps),
         )

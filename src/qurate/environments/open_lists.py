@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.environments.arrivals import EPOCH_US
 from qurate.types import ALWAYS, NEVER, Actions, Availability, IntArray
 
 
@@ -17,6 +18,7 @@ class OpenLists(NamedTuple):
     moments: IntArray  # [M] microseconds, ascending
     items: IntArray  # [M + 1, K] the open items, ascending, then 0
     mask: NDArray[np.int8]  # [M + 1, K] 1 where there is an item
+    never_empty: bool  # whether something is open at every moment from EPOCH_US on, when the first customers come
 
     def at(self, clock: IntArray) -> Actions:
         """The K candidates of each of `clock` [B]."""
@@ -36,4 +38,5 @@ def open_lists(availability: Availability, k: int) -> OpenLists | None:
         if len(now) > k:
             return None
         row[: len(now)] = now
-    return OpenLists(moments, rows, (rows > 0).astype(np.int8))
+    ends = np.concatenate([moments, [NEVER]])
+    return OpenLists(moments, rows, (rows > 0).astype(np.int8), bool(rows[ends > EPOCH_US].any(axis=1).all()))

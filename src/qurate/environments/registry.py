@@ -24,6 +24,7 @@ from qurate.environments.scenarios import (
     live_references,
     long_term_satisfaction_references,
     matrix_references,
+    news_references,
     shop_references,
     toy_references,
 )
@@ -33,6 +34,7 @@ from qurate.environments.scenarios.live import Live
 from qurate.environments.scenarios.live_rooms import N_STREAMERS
 from qurate.environments.scenarios.long_term_satisfaction import LongTermSatisfaction
 from qurate.environments.scenarios.matrix import Matrix
+from qurate.environments.scenarios.news import News
 from qurate.environments.scenarios.shop import Shop
 from qurate.environments.scenarios.toys import TOYS, ToyWorld
 from qurate.errors import Code, UserError, nearest
@@ -118,6 +120,10 @@ def _long_term_satisfaction(n_items: int, strength: float, world_seed: int, sens
     return LongTermSatisfaction(n_items, strength, sensitivity)
 
 
+def _news(n_items: int, strength: float, world_seed: int) -> World:
+    return News(n_items, strength, world_seed)
+
+
 def _shop(n_items: int, strength: float, world_seed: int, drift_day: float, drift: float) -> World:
     return Shop(n_items, strength, world_seed, drift_day=drift_day, drift=drift)
 
@@ -157,6 +163,15 @@ WORLDS: dict[str, WorldRecord] = {
         largest_slate=1,
         references={"true_myopic": live_references.true_myopic, "far_sighted": live_references.far_sighted},
         n_candidates=24,
+    ),
+    "news": WorldRecord(
+        "qurate/News-v0",
+        _news,
+        max_steps=60,
+        options={"n_items": Option(1200, 100), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        largest_slate=1,
+        references={"true_myopic": news_references.true_myopic, "far_sighted": news_references.far_sighted},
+        n_candidates=56,
     ),
     "interest_evolution": WorldRecord(
         "qurate/InterestEvolution-v0",
@@ -259,15 +274,15 @@ def make_engine(
     Args:
         name: one of `WORLDS`, or its Gymnasium id; arguments may follow it, "shop,slate_size=4,strength=0.5", and stand above those
             that are given by keyword.
-        n_items: catalogue size (shop: default 300, live: 600, long_term_satisfaction: 100; elsewhere it is fixed).
-        slate_size: items shown at once (live, toys: 1).
-        n_candidates: items offered per decision; None = the whole catalogue (live: 24, which is all open rooms, interest_evolution: 10,
-            long_term_satisfaction: 50).
-        max_steps: decisions until truncation (default: shop and live 60, toys 200, interest_evolution 500: no visit is as long;
+        n_items: catalogue size (shop: default 300, live: 600, news: 1,200, long_term_satisfaction: 100; elsewhere it is fixed).
+        slate_size: items shown at once (live, news, toys: 1).
+        n_candidates: items offered per decision; None = the whole catalogue (live: 24 and news: 56, which is all that is open,
+            interest_evolution: 10, long_term_satisfaction: 50).
+        max_steps: decisions until truncation (default: shop, live and news 60, toys 200, interest_evolution 500: no visit is as long;
             long_term_satisfaction 60, when customers are gone).
         window: rows of history in an observation.
         observe: False leaves observations out, for policies that do not look.
-        options: the world's own. Shop and live: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
+        options: the world's own. Shop, live and news: strength of its long-term effects (0 to 2, default 1) and world_seed (0, 1, ...:
             which catalogue it has); shop: drift_day and drift (a switch of tastes). interest_evolution: strength (0 to 1).
             long_term_satisfaction: strength (0 to 2) and sensitivity (0 to 1, default 0.01). fitted: from, a directory that `qurate
             customers` wrote. matrix: strength (0 to 1), leave_window, leave_similar, world_seed, and perhaps from, a table of ratings.

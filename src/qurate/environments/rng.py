@@ -88,7 +88,11 @@ def gaussian_pairs(keys: Keys, offsets: Keys) -> FloatArray:
 
     By the method of Box and Muller (1958), with the tails that `normals` lacks, for what is exponentiated: absolute values reach 5.7.
     """
-    unit = uniforms(keys, offsets)
+    return box_muller(uniforms(keys, offsets))
+
+
+def box_muller(unit: FloatArray) -> FloatArray:
+    """Two independent standard normal float32 [2, B] of two uniform numbers [2, B] in [0, 1)."""
     radius = np.sqrt(np.float32(-2) * np.log(1 - unit[0]))
     angle = np.float32(2 * np.pi) * unit[1]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)])

@@ -158,6 +158,14 @@ def weights_of(rewards: Mapping[str, Reward]) -> FloatArray:
     return np.array([reward.weight for reward in rewards.values()], np.float32)
 
 
+def weighted_sum(components: FloatArray, weights: FloatArray) -> FloatArray:
+    """The rewards float32 [B] of `components` [B, R]. A matrix product would round a row otherwise beside other rows; this does not."""
+    total: FloatArray = components[:, 0] * weights[0]
+    for i in range(1, len(weights)):
+        total += components[:, i] * weights[i]
+    return total
+
+
 def _parse_text(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:

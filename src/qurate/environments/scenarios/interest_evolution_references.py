@@ -11,9 +11,8 @@ from functools import partial
 import numpy as np
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import LatentPolicy
+from qurate.environments.references import LatentPolicy, world_of
 from qurate.environments.scenarios.interest_evolution import InterestEvolution
-from qurate.errors import Code, UserError
 from qurate.types import FloatArray, IntArray
 
 PRICE = 1.3
@@ -54,6 +53,4 @@ def _values(world: InterestEvolution, price: float, engine: BatchedEngine) -> Fl
 
 
 def _world_of(engine: BatchedEngine) -> InterestEvolution:
-    if not isinstance(engine.world, InterestEvolution):
-        raise UserError("interest_evolution", type(engine.world).__name__, where="reference policy", code=Code.BAD_ARGUMENT)
-    return engine.world
+    return world_of(engine, InterestEvolution, "interest_evolution")

@@ -17,10 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import first_visits
-from qurate.environments.customers import comes_back, probabilities, pull, rest, tire
+from qurate.environments.customers import all_stay, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, gaussian_pairs, normals, purposes, uniforms
-from qurate.environments.scenarios.live_rooms import N_CATEGORIES, N_STREAMERS, SECOND, RoomParameters, Rooms
+from qurate.environments.scenarios.live_rooms import N_CATEGORIES, N_STREAMERS, RoomParameters, Rooms
+from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
 from qurate.types import FloatArray, IntArray
 
@@ -133,8 +134,7 @@ class Live:
         self.item_features, self.feature_names = rooms.features()
         self.user_feature_names = [f"segment={'abcdef'[i]}" for i in range(N_SEGMENTS)] + [f"spending={x}" for x in SPENDING_BANDS]
         rng = np.random.default_rng([world_seed, 7])
-        liked = np.argsort(rng.random((N_SEGMENTS, N_CATEGORIES)), axis=1) < p.liked_categories
-        self.segment_taste = np.where(liked, p.like, p.dislike).astype(np.float32)
+        self.segment_taste = segment_tastes(rng, (N_SEGMENTS, N_CATEGORIES), p.liked_categories, p.like, p.dislike)
         self._learn_shown, self._learn_watch = p.learn_shown * strength, p.learn_watch * strength
         self._loyal_watch = p.loyal_watch * strength
         self._tire_shown, self._tire_watch = p.tire_shown * strength, p.tire_watch * strength
@@ -146,7 +146,7 @@ class Live:
 
     def items_table(self) -> pl.DataFrame:
         """item_id, the visible columns of the room's streamer, and from when until when the room is open (null: beyond the schedule)."""
-        return pl.DataFrame({"item_id": self.item_ids} | self.rooms.columns()).with_columns(**self.rooms.times())
+        return pl.DataFrame({"item_id": self.item_ids} | self.rooms.columns()).with_columns(**times(self.availability))
 
     def allocate(self, n: int) -> None:
         self.n = n
@@ -158,21 +158,18 @@ class Live:
         self.satisfaction = np.zeros(n, np.float32)
         self.spending = np.zeros(n, np.float32)
         self.lanes = np.arange(n, dtype=np.int64)
-        self._nobody = np.zeros(n, np.bool_)
-        self._no_pause = np.zeros(n, np.float32)
-        self._nobody.flags.writeable = self._no_pause.flags.writeable = False  # handed out whenever nobody leaves
+        self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
         p, m = self.p, len(lanes)
         u = uniforms(keys, self._trait_draws)
         z = normals(keys, self._latent_draws)
-        segment = (u[0] * N_SEGMENTS).astype(np.int64)
+        segment, seen = segments(u[[0, 2, 3]], N_SEGMENTS, p.segment_seen)
         self.clock[lanes] = first_visits(keys, self.arrivals_s)
         self.taste[lanes] = self.segment_taste[segment] + p.taste_noise * z[:N_CATEGORIES].T
         self.tired_category[lanes] = self.tired_streamer[lanes] = self.loyalty[lanes] = 0
         self.satisfaction[lanes] = np.clip(p.satisfaction_start + p.satisfaction_spread * z[N_CATEGORIES], -1, 1)
         self.spending[lanes] = u[1]
-        seen = np.where(u[2] < p.segment_seen, segment, (u[3] * N_SEGMENTS).astype(np.int64))
         band = np.clip((u[1] + 0.3 * (u[4] - 0.5)) * 3, 0, 2).astype(np.int64)
         user = np.zeros((m, len(self.user_feature_names)), np.float32)
         user[np.arange(m), seen] = 1
@@ -202,7 +199,7 @@ class Live:
         self.satisfaction = self.satisfaction + pull(self.satisfaction, self.rooms.quality.take(items), learn)
         tire(self.tired_streamer, met.at_streamer, tired, self.p.kept)
         tire(self.tired_category, met.at_category, tired, self.p.kept)
-        pause, gone = self._leave(leavers, stream[leavers], dwell) if leavers.size else (self._no_pause, self._nobody)
+        pause, gone = self._leave(leavers, stream[leavers], dwell) if leavers.size else self._all_stay
         self.clock = self.clock + dwell
         return Outcome(components, clicked - 1, groups, dwell, pause, gone)
 
@@ -263,8 +260,4 @@ class Live:
         for fatigue in (self.tired_streamer, self.tired_category):
             rest(fatigue, leavers, hours, p.rest_hours)
         rest(self.loyalty, leavers, hours, p.forget_hours)
-        gone, pause = np.zeros(self.n, np.bool_), np.zeros(self.n, np.float32)
-        gone[leavers] = ~returns
-        pause[leavers] = np.where(returns, away, 0)
-        dwell[leavers] += away * SECOND
-        return pause, gone
+        return visit_ends(self.n, leavers, returns, away, dwell)

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import LatentPolicy
+from qurate.environments.references import NORMAL, LatentPolicy, of_all_items, still_worth, world_of
 from qurate.environments.scenarios.live import Live
-from qurate.errors import Code, UserError
 from qurate.types import FloatArray, IntArray
 
 SATISFACTION_PRICE, LOYALTY_PRICE = 8.0, 15.0
@@ -25,9 +24,6 @@ FATIGUE_PRICE = 0.3
 
 HORIZON = 12
 """Decisions before the step limit from which on satisfaction, loyalty and rest lose their worth, linearly."""
-
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-"""Nine points that stand for a standard normal (Gauss-Hermite); their weights sum to sqrt(2 pi)."""
 
 
 class Consequences(NamedTuple):
@@ -56,19 +52,14 @@ def _values(live: Live, prices: tuple[float, float, float], engine: BatchedEngin
     worth = expected.now
     if any(prices):
         satisfaction, loyalty, fatigue = prices
-        left = np.clip((engine.max_steps - 1 - engine.steps) / HORIZON, 0, 1).astype(np.float32)[:, None]
         later = satisfaction * expected.satisfaction + loyalty * expected.loyalty - fatigue * expected.fatigue * worth
-        worth = worth + left * later
-    values = np.zeros((engine.n, engine.n_items + 1), np.float32)
-    np.put_along_axis(values, items, worth, axis=1)
-    return values[:, 1:]
+        worth = worth + still_worth(engine, HORIZON) * later
+    return of_all_items(engine, items, worth)
 
 
 def live_of(engine: BatchedEngine) -> Live:
     """The engine's world, which must be `live`."""
-    if not isinstance(engine.world, Live):
-        raise UserError("live", type(engine.world).__name__, where="reference policy", code=Code.BAD_ARGUMENT)
-    return engine.world
+    return world_of(engine, Live, "live")
 
 
 def consequences(live: Live, items: IntArray) -> Consequences:
@@ -78,7 +69,7 @@ def consequences(live: Live, items: IntArray) -> Consequences:
     click, inside = live.chances(met)[0], live.inside(met)
     like, _, gift = inside.chances
     seconds = engaged = np.zeros(click.shape, np.float32)
-    for node, weight in zip(NODES.tolist(), (WEIGHTS / WEIGHTS.sum()).tolist()):
+    for node, weight in NORMAL:
         watched = np.minimum(np.exp(inside.log_seconds + p.watch_noise * node), inside.left_s)
         seconds = seconds + weight * watched
         engaged = engaged + weight * np.divide(watched, watched + p.half_s)

@@ -8,15 +8,13 @@ those who watch, so they do not change it, and every customer meets the same cro
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from qurate.environments.arrivals import EPOCH_US
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.types import NEVER, Availability, FloatArray, IntArray
+from qurate.environments.timetable import SECOND, AgeTable, first_open, timetable, with_zero
+from qurate.types import FloatArray, IntArray
 
 N_STREAMERS, N_CATEGORIES = 60, 12
-SECOND, HOUR = 1_000_000, 3_600_000_000
 BIN_S = 600
 """Seconds for which a crowd stays the same."""
 
@@ -61,19 +59,18 @@ class Rooms:
         self._followers = np.round(np.exp(9 + 1.5 * fame))
         self._battle_time = np.round(np.where(battles, rng.uniform(0.4, 0.7, N_STREAMERS), rng.uniform(0, 0.1, N_STREAMERS)), 2)
         who, since, length = _schedule(n_rooms, rng, p)
-        until = np.where(since + length > since[-1], NEVER, since + length)
-        self.availability = Availability(np.concatenate([[NEVER], since]), np.concatenate([[NEVER], until]))
-        self._since = np.concatenate([[0], since])
+        self.availability = timetable(since, length)
         self.streamer, self.category = np.concatenate([[0], who]), np.concatenate([[0], category[who]])
         self.quality, self.battles, self.bond = (
-            _with_zero(quality[who]),
-            _with_zero(battles[who].astype(np.float64)),
-            _with_zero((1 + quality[who]) / 2),
+            with_zero(quality[who]),
+            with_zero(battles[who].astype(np.float64)),
+            with_zero((1 + quality[who]) / 2),
         )
-        self.appeal = _with_zero(p.battle_appeal * battles[who] + p.appeal_spread * rng.normal(size=n_rooms))
+        self.appeal = with_zero(p.battle_appeal * battles[who] + p.appeal_spread * rng.normal(size=n_rooms))
         middle = np.sin(np.pi * np.minimum((np.arange(self.bins(p)) + 0.5) * BIN_S * SECOND / length[:, None], 1)) - 2 / np.pi
         crowd = p.fame_heat * fame[who][:, None] + p.rise * middle + p.crowd_noise * rng.normal(size=middle.shape)
         self.heat = np.vstack([np.zeros(crowd.shape[1]), crowd]).astype(np.float32)  # [N + 1, bins]
+        self._heat_by_age = AgeTable(self.heat, self.availability.since, BIN_S)
 
     @staticmethod
     def bins(p: RoomParameters) -> int:
@@ -82,9 +79,7 @@ class Rooms:
 
     def heat_at(self, items: IntArray, clock: IntArray) -> FloatArray:
         """How many others watch, in standard units around 0; the shape of `items` and `clock` (microseconds) broadcast."""
-        age = np.minimum((clock - self._since.take(items)) // (BIN_S * SECOND), self.heat.shape[1] - 1)
-        heat: FloatArray = self.heat.take(items * self.heat.shape[1] + age)
-        return heat
+        return self._heat_by_age.at(items, clock)
 
     def seconds_left(self, items: IntArray, clock: IntArray) -> IntArray:
         """Whole seconds until the room closes; shapes broadcast."""
@@ -101,25 +96,14 @@ class Rooms:
         """float32 [N + 1, F], row 0 zeros, and their names."""
         return catalogue_features(self.columns())
 
-    def times(self) -> dict[str, pl.Series]:
-        """available_from and available_until, UTC; null: open when the schedule ends."""
-        since, until = pl.Series(self.availability.since[1:]), pl.Series(self.availability.until[1:])
-        times = {"available_from": since, "available_until": until.set(until == NEVER, None)}
-        return {name: x.cast(pl.Datetime("us", "UTC")) for name, x in times.items()}
-
 
 def _schedule(n_rooms: int, rng: np.random.Generator, p: RoomParameters) -> tuple[IntArray, IntArray, IntArray]:
-    """Streamer, beginning and length (microseconds) of the first `n_rooms` rooms that are open at or after EPOCH_US, by beginning."""
+    """Streamer, beginning and length (microseconds, from EPOCH_US) of the first `n_rooms` rooms open at or after EPOCH_US, by beginning."""
     turns = n_rooms // N_STREAMERS + 3
     period = 24 / p.rooms_per_day
     phase = rng.permutation(N_STREAMERS) / N_STREAMERS
     begin = (phase[:, None] + np.arange(-1, turns - 1)) * period + p.jitter_h * rng.uniform(-1, 1, (N_STREAMERS, turns))
     hours = rng.uniform(p.shortest_h, p.longest_h, begin.shape)
     since, length = (np.round(x.reshape(-1) * 3600).astype(np.int64) * SECOND for x in (begin, hours))
-    order = np.argsort(since, kind="stable")
-    order = order[(since + length)[order] > 0][:n_rooms]
-    return order // turns, since[order] + EPOCH_US, length[order]
-
-
-def _with_zero(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.concatenate([[0], values]).astype(np.float32)
+    order = first_open(since, length, n_rooms)
+    return order // turns, since[order], length[order]

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import LatentPolicy
+from qurate.environments.references import LatentPolicy, world_of
 from qurate.environments.scenarios.long_term_satisfaction import LongTermSatisfaction
-from qurate.errors import Code, UserError
 from qurate.types import FloatArray
 
 GRID = 201
@@ -89,6 +88,4 @@ def _later(world: LongTermSatisfaction, exposure: FloatArray, exposures: FloatAr
 
 
 def _world_of(engine: BatchedEngine) -> LongTermSatisfaction:
-    if not isinstance(engine.world, LongTermSatisfaction):
-        raise UserError("long_term_satisfaction", type(engine.world).__name__, where="reference policy", code=Code.BAD_ARGUMENT)
-    return engine.world
+    return world_of(engine, LongTermSatisfaction, "long_term_satisfaction")

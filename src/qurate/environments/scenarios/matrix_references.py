@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import LatentPolicy
+from qurate.environments.references import LatentPolicy, world_of
 from qurate.environments.scenarios.matrix import Matrix
-from qurate.errors import Code, UserError
 from qurate.types import FloatArray, IntArray
 
 TRIED = 3
@@ -86,6 +85,4 @@ def _follow(world: Matrix, items: IntArray, left: IntArray) -> NDArray[np.float6
 
 
 def _world_of(engine: BatchedEngine) -> Matrix:
-    if not isinstance(engine.world, Matrix):
-        raise UserError("matrix", type(engine.world).__name__, where="reference policy", code=Code.BAD_ARGUMENT)
-    return engine.world
+    return world_of(engine, Matrix, "matrix")

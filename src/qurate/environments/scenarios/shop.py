@@ -19,7 +19,19 @@ from numpy.typing import NDArray
 
 from qurate.environments.arrivals import ARRIVALS_S, EPOCH_US, first_visits
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.environments.customers import choose, comes_back, probabilities, pull, rest, tastes_moved, tire
+from qurate.environments.customers import (
+    all_stay,
+    choose,
+    comes_back,
+    probabilities,
+    pull,
+    rest,
+    segment_tastes,
+    segments,
+    tastes_moved,
+    tire,
+    visit_ends,
+)
 from qurate.environments.engine import Group, Outcome
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
@@ -141,8 +153,7 @@ class Shop:
         self.item_features, self.feature_names = catalogue_features(self._columns())
         self.user_feature_names = [f"segment={segment_name(i)}" for i in range(N_SEGMENTS)] + [f"price_band={x}" for x in PRICE_BANDS]
         rng = np.random.default_rng([world_seed, 6])
-        liked = np.argsort(rng.random((N_SEGMENTS, N_CATEGORIES)), axis=1) < p.liked_categories
-        self.segment_taste = np.where(liked, p.like, p.dislike).astype(np.float32)
+        self.segment_taste = segment_tastes(rng, (N_SEGMENTS, N_CATEGORIES), p.liked_categories, p.like, p.dislike)
         # what the kernel reads, negated logits of click, cart, leaving, then log price and quality: [5, N + 1], column 0 unused
         logits = [c.appeal + p.click_base, c.conversion + p.cart_base, np.full(n_items, p.leave_base)]
         table = np.column_stack([*(-x for x in logits), c.log_price, c.quality])
@@ -178,15 +189,13 @@ class Shop:
         self.pending_since = np.zeros(n, np.int64)  # the decision that led to it
         self.clock = np.zeros(n, np.int64)  # microseconds since 1970; kept only where tastes switch
         self._row = np.arange(n, dtype=np.int64) * N_CATEGORIES
-        self._nobody = np.zeros(n, np.bool_)
-        self._no_pause = np.zeros(n, np.float32)
-        self._nobody.flags.writeable = self._no_pause.flags.writeable = False  # handed out whenever nobody leaves
+        self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
         p, m = self.p, len(lanes)
         u = uniforms(keys, self._trait_draws)
         z = normals(keys, self._latent_draws)
-        segment = (u[0] * N_SEGMENTS).astype(np.int64)
+        segment, seen = segments(u[[0, 2, 3]], N_SEGMENTS, p.segment_seen)
         self.taste[lanes] = self.segment_taste[segment] + p.taste_noise * z[:N_CATEGORIES].T
         if self.switch_us < NEVER:
             self.clock[lanes] = first_visits(keys, ARRIVALS_S)
@@ -195,7 +204,6 @@ class Shop:
         self.sensitivity[lanes] = u[1]
         self.trust[lanes] = np.clip(p.trust_start + 0.2 * z[N_CATEGORIES], -1, 1)
         self.pending[lanes] = 0
-        seen = np.where(u[2] < p.segment_seen, segment, (u[3] * N_SEGMENTS).astype(np.int64))
         band = np.clip((u[1] + 0.3 * (u[4] - 0.5)) * 3, 0, 2).astype(np.int64)
         user = np.zeros((m, len(self.user_feature_names)), np.float32)
         user[np.arange(m), seen] = 1
@@ -232,7 +240,7 @@ class Shop:
             tired = (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32)
         tire(self.satiation, category, tired, self.p.rest)
         dwell = seconds * SECOND
-        pause, gone = self._no_pause, self._nobody
+        pause, gone = self._all_stay
         leavers = leaves.nonzero()[0]
         if leavers.size:
             pause, gone = self._leave(leavers, stream[leavers], components, dwell, groups)
@@ -343,11 +351,7 @@ class Shop:
             groups.append(Group(PURCHASE, buyers, items, after, decision=self.pending_since[buyers]))
             self.pending[buyers] = 0
             self.trust[buyers] += pull(self.trust[buyers], self.item_table[4].take(items), self._learn_purchase)
-        gone, pause = np.zeros(self.n, np.bool_), np.zeros(self.n, np.float32)
-        gone[leavers] = ~returns
-        pause[leavers] = np.where(returns, away, 0)
-        dwell[leavers] += away * SECOND
-        return pause, gone
+        return visit_ends(self.n, leavers, returns, away, dwell)
 
 
 def category_name(index: int) -> str:

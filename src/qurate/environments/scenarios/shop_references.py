@@ -11,9 +11,8 @@ from functools import partial
 import numpy as np
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.references import LatentPolicy
+from qurate.environments.references import LatentPolicy, still_worth, world_of
 from qurate.environments.scenarios.shop import N_CATEGORIES, Shop
-from qurate.errors import Code, UserError
 from qurate.types import FloatArray
 
 TRUST_PRICE = 7.0
@@ -41,15 +40,12 @@ def _values(shop: Shop, trust_price: float, satiation_price: float, engine: Batc
     now, trust_change, satiation_change = consequences(shop)
     if shop.strength == 0 or not (trust_price or satiation_price):
         return now
-    left = np.clip((engine.max_steps - 1 - engine.steps) / HORIZON, 0, 1).astype(np.float32)[:, None]
-    return now + left * (trust_price * trust_change - satiation_price * satiation_change * now)
+    return now + still_worth(engine, HORIZON) * (trust_price * trust_change - satiation_price * satiation_change * now)
 
 
 def shop_of(engine: BatchedEngine) -> Shop:
     """The engine's world, which must be a shop."""
-    if not isinstance(engine.world, Shop):
-        raise UserError("a shop", type(engine.world).__name__, where="reference policy", code=Code.BAD_ARGUMENT)
-    return engine.world
+    return world_of(engine, Shop, "a shop")
 
 
 def consequences(shop: Shop) -> tuple[FloatArray, FloatArray, FloatArray]:
