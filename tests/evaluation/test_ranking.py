@@ -262,6 +262,18 @@ def test_the_first_items_are_open_ones_in_the_order_of_their_scores(monkeypatch)
     assert top_items(scores, observation, 3).tolist() == [[2, 1, 0], [2, 3, 4]]
 
 
+def test_items_of_the_same_score_are_on_lists_by_chance() -> None:
+    """A scorer that knows nothing shows every item; what is better than the last place stays on the list, the best one first."""
+    log = make_log([1] * 400, [0] * 400, intervals([0] * 21))
+    ((_, observation),) = ranking.observations(log, np.arange(400), window=2)
+    scores = np.zeros((400, 20), np.float32)
+    scores[:200, [4, 9]] = 1, 2
+    top = top_items(scores, observation, 5, np.random.default_rng(0))
+    assert (top[:200, :2] == [10, 5]).all() and (np.sort(top, axis=1)[:, 1:] != np.sort(top, axis=1)[:, :-1]).all()
+    share = np.bincount(top[200:].ravel(), minlength=21)[1:] / 200
+    assert np.abs(share - 0.25).max() < 4.5 * np.sqrt(0.25 * 0.75 / 200), "each of 20 items on a quarter of the lists"
+
+
 def test_broken_scorers_are_machine_errors() -> None:
     log = make_log([1, 2], [0, 0], 4)
     with pytest.raises(MachineError, match="scores without NaN"):

@@ -252,6 +252,7 @@ def rank_all(
         for name in scorers
     }
     action, opened = data.transitions.action[rows].astype(np.int64), np.zeros(n_items + 1, bool)
+    drawing = np.random.default_rng(0)
     for part, observation in observations(data, rows, window):
         candidates, mask = observation.actions.candidates, observation.actions.mask
         if common is not None and not common[1:].all():
@@ -266,7 +267,7 @@ def rank_all(
             scores = checked_scores(scorer, observation)
             ranks = rank_targets(scores, mask, position)
             out[name].ranks.better[part], out[name].ranks.ties[part] = ranks
-            top = top_items(scores, observation, k)
+            top = top_items(scores, observation, k, drawing)
             out[name].first[part] = top[:, 0]
             out[name].covered[top] = True
             out[name].lists[part, : top.shape[1]] = top
@@ -305,12 +306,26 @@ def _not_again(data: RankingData, states: IntArray, candidates: IntArray, within
     return out
 
 
-def top_items(scores: FloatArray, observation: Observation, k: int) -> IntArray:
-    """The items of the k highest open scores, int64 [B, min(k, K)], 0 where fewer are open."""
+def top_items(scores: FloatArray, observation: Observation, k: int, rng: np.random.Generator | None = None) -> IntArray:
+    """The items of the k highest open scores, int64 [B, min(k, K)], 0 where fewer are open.
+
+    Args:
+        rng: draws which of the items with the very score of the last place are on the list; None: which is left open.
+    """
     mask, candidates = observation.actions.mask, observation.actions.candidates
     is_open = is_shared(mask) and mask[0].all()
-    kept = scores if is_open else np.where(mask != 0, scores, -np.inf)
-    places = torch.topk(torch.from_numpy(np.require(kept, requirements=["C", "W"])), min(k, scores.shape[1]), dim=1).indices.numpy()
+    kept = torch.from_numpy(np.require(scores if is_open else np.where(mask != 0, scores, -np.inf), requirements=["C", "W"]))
+    k = min(k, scores.shape[1])
+    highest = torch.topk(kept, min(k + 1, scores.shape[1]), dim=1)
+    places = highest.indices[:, :k].numpy()
+    if rng is not None and k < scores.shape[1]:
+        tied = torch.nonzero(highest.values[:, k - 1] == highest.values[:, k])[:, 0]
+        if len(tied):
+            last, some = highest.values[tied, k - 1 : k], kept[tied]
+            drawn = torch.from_numpy(rng.random(some.shape, np.float32))  # below 1: what is above the last place stays on the list
+            kept_on = torch.topk(torch.where(some > last, 1.0, torch.where(some == last, drawn, -1.0)), k, dim=1).indices
+            by_score = some.gather(1, kept_on).argsort(dim=1, descending=True, stable=True)
+            places[tied.numpy()] = kept_on.gather(1, by_score).numpy()
     items = candidates[0][places] if is_shared(candidates) else np.take_along_axis(candidates, places, axis=1)
     allowed = 1 if is_open else np.take_along_axis(mask, places, axis=1) != 0
     return (items * allowed).astype(np.int64)
