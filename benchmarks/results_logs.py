@@ -52,7 +52,7 @@ LOGS: tuple[Log, ...] = (
         rewards={"watch": {"weight": 0.01, "per": "value", "cap": 60}, "like": 1, "hide": -1},
         notes=(
             "Only liked or hidden rows were published: its rates are not population rates. A target is a video that the platform "
-            "showed and the customer rewarded. Every row ranks the same shortlists of about 140 videos, with what customers did up to the "
+            "showed and the customer rewarded. Every row ranks the same shortlists of about 90 videos, with what customers did up to the "
             "decision (docs/logs_of_choices.md); a video on no list is a miss.",
         ),
     ),
