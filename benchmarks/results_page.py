@@ -79,8 +79,8 @@ def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
     out = [
         "## In short",
         "",
-        "| log | kind | DQN (Q) | Q in support | log pi_b + log Q | myopic | best row | in words |",
-        "|---|---|---|---|---|---|---|---|",
+        "| log | kind | DQN (Q) | Q in support | log pi_b + log Q | myopic | best rule | DQN as it ranks minus it, paired | best row | in words |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in results.items():
         metric = headline(entry, k)
@@ -89,7 +89,9 @@ def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
         words = verdict(rows, metric, entry["ranking"]["lift"])
         figure = f"{rows[best][metric]['mean']:.4f} {LABELS[best]}"
         row = [f"{rows[by][metric]['mean']:.4f}" if by in rows else "" for by in ("q", "q_in_support", "behaviour_times_q", "myopic")]
-        out.append(f"| {name} | {entry['kind']} | {metric} {' | '.join(row)} | {figure} | {words} |")
+        lift = entry["ranking"]["lift"]
+        rule = f"{rows[lift['over']][metric]['mean']:.4f} {LABELS[lift['over']]}"
+        out.append(f"| {name} | {entry['kind']} | {metric} {' | '.join(row)} | {rule} | {_interval(lift)} | {figure} | {words} |")
     return [*out, ""]
 
 
