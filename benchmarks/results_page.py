@@ -79,7 +79,7 @@ def _summary(results: Mapping[str, Entry], k: int) -> list[str]:
     out = [
         "## In short",
         "",
-        "| log | kind | DQN (Q) | Q in support | log pi_b + log Q | myopic | best rule | DQN as it ranks minus it, paired | best row | in words |",
+        "| log | kind | DQN (Q) | Q in support | log pi_b + log Q | myopic | best rule | DQN minus it, paired | best row | in words |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in results.items():
