@@ -115,7 +115,7 @@ def hour(shop: Shop, tmp_path: Path, n: int) -> float:
     trained, _ = shop.run("train", "dataset", "-o", "model")
     assert trained["algorithm"] == "dqn" and trained["metrics"]["skipped"] == 0
     page = (tmp_path / "model" / "report.html").read_text(encoding="utf-8")
-    assert page.count("<h3>User") == 5 and page.count("<figure>") == 3 and any(row["title"] in page for row in items.values())
+    assert page.count("<h3>User") == 5 and page.count("<figure>") == 4 and any(row["title"] in page for row in items.values())
     answer, _ = shop.run("recommend", "model", "--user", "u001", "-k", "10")
     assert len({item["item_id"] for item in answer["items"]} & set(items)) == 10 and answer["degraded"] is None
     first_list = sum(shop.seconds.values())

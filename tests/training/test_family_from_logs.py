@@ -63,7 +63,7 @@ def test_what_was_not_learnt_is_not_offered() -> None:
     cloned, implicit = (train(choices(), algorithm=name, **SMALL) for name in ("bc", "iql"))
     assert cloned.ranker.ranking_scores == ["behaviour"] and implicit.ranker.ranking_scores == ["q", "policy"]
     items = [model.recommend("u3", 1, explain=True, exclude=["none"]).items[0] for model in (cloned, implicit)]
-    assert [item.source for item in items] == ["q", "q"] and [isinstance(item.later, float) for item in items] == [False, True]
+    assert [item.source for item in items] == ["rule", "q"] and [isinstance(item.later, float) for item in items] == [False, True]
     with pytest.raises(ValueError, match="bc ranks by behaviour"):
         cloned.ranked_by("q")
 

@@ -16,8 +16,8 @@ from qurate.types import Actions, EventArrays, FloatArray, IntArray, Observation
 
 GOLDEN_CASES = 3
 NONE = np.zeros(0, np.int64)
-BY_VALUE = ("q", "q_in_support", "behaviour_times_q")
-"""The ranking scores in which a Q-value takes part."""
+BY_VALUE = ("q", "q_in_support", "behaviour_times_q", "policy")
+"""The ranking scores in which a Q-value takes part, or that a Q-value taught (iql)."""
 
 LONG_LIST = 500
 """Explicit lists are padded to one length and their item vectors gathered; a longer one is decided by itself, from the scores
