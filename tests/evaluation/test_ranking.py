@@ -188,6 +188,17 @@ def test_listed_candidates_are_reranked_in_their_order() -> None:
     assert evaluate_ranking("m", "log", mixed, {"q": [ShownOrderScorer()]}, {})["candidates"] == pytest.approx((2 + 20 + 4) / 3)
 
 
+def test_the_difference_to_the_best_baseline_is_one_of_the_whole_list_where_lists_were_shown() -> None:
+    log = make_log([5, 7, 9], [0, 0, 0], 20, candidates=[[4, 5], [7, 3, 2], [1, 2, 9, 8]])
+    lift = evaluate_ranking("m", "log", log, {"q": [ByItem(np.arange(21))]}, {"shown": ShownOrderScorer()}, k=1, draws=20)["lift"]
+    assert lift["metric"] == "MRR" and lift["mean"] == pytest.approx((1 + 1 + 1) / 3 - (1 / 2 + 1 + 1 / 3) / 3)
+
+
+def test_a_ranker_that_knows_nothing_covers_the_catalogue() -> None:
+    log = make_log([1, 2, 3, 4, 5] * 40, [0] * 200, 50)
+    assert evaluate_ranking("m", "log", log, {"q": [ByItem(np.zeros(51))]}, {}, k=5, draws=5)["metrics"]["coverage@5"]["mean"] == 1
+
+
 def test_only_rewarded_rows_of_the_test_split_are_targets() -> None:
     split = [TEST, TEST, TRAIN, TEST, VALID, HISTORY]
     log = make_log([1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 2, 2], 9, reward=[[1], [0], [1], [1], [1], [1]], split=split)

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from mdp_logs import event, make_log
 
+from qurate.baselines.registry import ItemScorer
+from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import ranking_targets
 from qurate.evaluation.returns import returns_of
+from qurate.experiments.evaluate import log_discount
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
+from qurate.training.train import train
 from qurate.types import TERMINATED
 
 DAY = 86_400
@@ -41,3 +45,21 @@ def test_returns_are_the_sum_of_what_followed(log: Dataset, gamma: float, tau: f
     assert np.allclose(returns_of(t, rows, weights, gamma, tau), expected, rtol=1e-5)
     some = ranking_targets(log)
     assert np.allclose(returns_of(t, some, weights, gamma, tau), expected[some], rtol=1e-5) and (t.pause > 0).any()
+
+
+def test_a_hit_counts_by_the_return_that_followed(log: Dataset) -> None:
+    """A ranker that always shows item 3 first hits where it was chosen."""
+    scorer = ItemScorer(np.where(np.arange(6) == 3, 1, 0).astype(np.float32), "third")
+    rows = ranking_targets(log)
+    hit = log.transitions.action[rows] == 3
+    found = evaluate_ranking("m", "log", log, {"q": [scorer]}, {}, k=1, draws=20, discount=(0.9, 5.0 * DAY))["metrics"]
+    assert hit.any() and found["return@1"]["mean"] == pytest.approx(
+        (hit * returns_of(log.transitions, rows, log.weights, 0.9, 5.0 * DAY)).mean()
+    )
+    assert found["return@1"]["mean"] > found["value@1"]["mean"] > 0
+    assert "return@1" not in evaluate_ranking("m", "log", log, {"q": [scorer]}, {}, k=1, draws=20)["metrics"]
+
+
+def test_the_most_far_sighted_model_gives_the_discount(log: Dataset) -> None:
+    models = [train(log, steps=1, gamma=gamma, hidden=4, embedding_dim=2, window=2, batch_size=8) for gamma in (0.3, 0.7)]
+    assert log_discount(models, log) == (0.7, log.manifest["episode"]["tau_s"]) and log_discount([], log)[0] == 0.9

@@ -31,9 +31,7 @@ def group_by_layout(
             continue
         found = recognise(table.columns, name or (OWN if mapped else None))
         if found is None or found.name == OWN:
-            own = roles_of(table, asked, sample_of(table)) if name in (None, OWN) else None
-            if own is not None and own.missing() and not skip_unknown:
-                own = _by_usual_names(table, asked, own)
+            own = _own_roles(table, asked, usual=not skip_unknown) if name in (None, OWN) else None
             if own is None or own.missing():
                 if skip_unknown:
                     ignored.append(table.path)
@@ -61,15 +59,17 @@ def group_by_layout(
     return kept, ignored, own_files
 
 
-def _by_usual_names(table: Table, asked: Asked, roles: Roles) -> Roles:
-    """The roles of a table that lacks some of the contract's names but has usual ones in their place; else those given."""
-    usual = usual_roles(table.columns, roles)
-    if not usual:
+def _own_roles(table: Table, asked: Asked, usual: bool) -> Roles:
+    """The roles of a table's columns; with `usual` by usual names too, where the contract's are lacking."""
+    sample = sample_of(table)
+    roles = roles_of(table, asked, sample)
+    names = usual_roles(table.columns, roles) if usual and roles.missing() else {}
+    if not names:
         return roles
-    of_file = {f"{table.path}:{role}": column for role, column in usual.items()}
-    found = roles_of(table, replace(asked, map={**asked.map, **of_file}), sample_of(table))
-    found.assumed += [role for role in usual if role in found.source]
-    found.notes.append(f"assumed by their names: {', '.join(f'{role}={column}' for role, column in usual.items())}; --map says otherwise")
+    of_file = {f"{table.path}:{role}": column for role, column in names.items()}
+    found = roles_of(table, replace(asked, map={**asked.map, **of_file}), sample)
+    found.assumed += [role for role in names if role in found.source]
+    found.notes.append(f"assumed by their names: {', '.join(f'{role}={column}' for role, column in names.items())}; --map says otherwise")
     return found
 
 

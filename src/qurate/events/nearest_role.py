@@ -71,7 +71,7 @@ USUAL: dict[str, tuple[str, ...]] = {
         *("occurredat", "clicktime", "viewtime", "visittime", "orderdate", "purchasedate"),
     ),
 }
-"""Names without capitals, blanks and signs that stand for a role in public logs, and for nothing else."""
+"""Names without capitals, blanks and signs (`key_of`) under which public logs have a role. `WORDS` are looser: they only give hints."""
 
 
 def usual_roles(columns: Columns, roles: Roles) -> dict[str, str]:
