@@ -127,3 +127,10 @@ def test_usual_names_are_read_and_said(tmp_path: Path) -> None:
         read_events(both)
     with pytest.raises(UserError, match="say which column is which"):  # a table of products is no log
         read_events(write(tmp_path / "products.csv", "productId,title,createdAt\n1,a,1700000000\n"))
+
+
+def test_usual_names_are_not_assumed_of_a_file_that_only_lies_in_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "log.csv", HEAD + "".join(f"u,i{n},click,{T0 + n}\n" for n in range(9)))
+    write(tmp_path / "orders.csv", "customerId,productId,createdAt\n" + "".join(f"c,p{n},{T0 + n}\n" for n in range(5)))
+    log = read_events(tmp_path)
+    assert log.rows == 9 and any("not read as events" in note and "orders.csv" in note for note in log.notes)

@@ -58,6 +58,20 @@ def test_the_log_decides_and_a_setting_overrides(news: Dataset, monkeypatch: pyt
     assert train(news, steps=1, clocks="off", **SMALL).lists is None and train(news, steps=1, clocks="auto", **SMALL).lists is not None
 
 
+def test_a_log_that_gets_shortlists_unasked_is_told_why_once(
+    news: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clocked, "FEWEST", 100)
+    train(news, steps=1, **SMALL)
+    assert [record.getMessage() for record in caplog.records if "shortlists with clocks" in record.getMessage()] == [
+        f"note: {100 * clocked.turnover(news):.0f} % of the validation choices are of new and popular items: "
+        "shortlists with clocks (clocks=off: without)"
+    ]
+    caplog.clear()
+    train(news, steps=1, clocks="on", **SMALL)
+    assert not any("shortlists with clocks" in record.getMessage() for record in caplog.records), "it was asked for"
+
+
 def test_rare_items_are_no_turnover(news: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most items of a small log are new in its last tenth, and nobody else has chosen them."""
     monkeypatch.setattr(clocked, "FEWEST", 100)

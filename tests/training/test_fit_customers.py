@@ -14,6 +14,7 @@ from qurate.cli import main
 from qurate.environments.customer_response import Response, Seen
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
+from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.fitted import FittedCustomers, chance
 from qurate.errors import Code, UserError
 from qurate.events.readers import read_events
@@ -27,6 +28,7 @@ from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.values import to_tensors
 from qurate.settings import Settings
 from qurate.settings import replace as with_leaves
+from qurate.training import fit_customers as fitting
 from qurate.training.customer_export import export_arrays, response_of_rows
 from qurate.training.customer_visits import logistic, visits_of
 from qurate.training.fit_customers import LEAVES, Fit, fit_customers, own_events
@@ -119,6 +121,22 @@ def test_the_arrays_answer_as_the_network_does() -> None:
     assert np.abs(theirs).max() > 0.5 and np.allclose(ours, theirs, atol=2e-4 * np.abs(theirs).max())
     of_all = np.concatenate(response.raw_of_all(heads), axis=2)
     assert np.allclose(np.take_along_axis(of_all, shown[:, :, None] - 1, axis=1), ours)
+
+
+def test_the_network_of_customers_has_no_terms_that_the_arrays_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items of a shop have categories; what a world reads as arrays knows nothing of them."""
+    simulate(make_engine("shop"), random_policy(), 150, 30, 0, tmp_path / "log" / "events.csv")
+    data = build_dataset(read_events(tmp_path / "log"), rewards={"click": 1, "cart": 2, "purchase": 5}, episode="user")
+    seen: list[EventNetwork] = []
+
+    def stop(network: EventNetwork, shown: object) -> None:
+        seen.append(network)
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "export_arrays", stop)
+    with pytest.raises(InterruptedError):
+        fit_customers(data, budget=0.5)
+    assert seen[0].categories is None
 
 
 def test_an_item_never_shown_has_no_vector_of_its_own() -> None:

@@ -23,6 +23,7 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
+from qurate.replay.writers import store_from_log
 from qurate.training import later_from_log
 from qurate.training.later_from_log import RIDGES, LogPart, greedy
 from qurate.training.train import train
@@ -57,6 +58,19 @@ def with_rewards(dataset: Dataset, split: int, factor: float) -> Dataset:
     t = dataset.transitions
     reward = np.where((t.split[t.state] == split)[:, None], t.reward * np.float32(factor), t.reward)
     return replace(dataset, transitions=replace(t, reward=reward))
+
+
+def test_terms_of_categories_are_trained_and_count_in_what_is_held_out(dataset: Dataset) -> None:
+    now = train(dataset, **SMALL).network.now
+    assert now.categories is not None and bool(now.categories.layers[2].weight.any()), "they begin at zero"
+    store = store_from_log(
+        dataset.arrays, dataset.transitions, dataset.weights, dataset.user_features, 0.9, 1e6, SMALL["window"], dataset.availability
+    )
+    index = np.arange(200)
+    before = later_from_log.held_out_loss(now, store, index)
+    with torch.no_grad():
+        now.categories.layers[2].bias += 1
+    assert abs(later_from_log.held_out_loss(now, store, index) - before) > 0.1
 
 
 def test_it_is_the_default_where_probabilities_are_logged_and_nowhere_else(dataset: Dataset) -> None:
