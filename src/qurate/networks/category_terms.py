@@ -4,7 +4,8 @@
 
 x_ac is the item's share of category c, and f a small network that all categories share: two events of a type with a category say the
 same of it, whichever it is. The products of states and item vectors can say this too, but must learn it for each category apart, from
-far more events.
+far more events. Weighing events of the past by their likeness to the candidate is that of Zhou et al. 2018 (Deep Interest Network,
+arXiv:1706.06978); here the likeness is the category, and what is weighed are counts.
 """
 
 import torch
