@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from qurate.networks import event_network
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.event_network import EventNetwork
@@ -61,6 +62,17 @@ def test_one_head_several_items_and_the_catalogue_agree(numbers: int, categories
     )
     theta = values.network.get_buffer("theta")
     assert torch.allclose(values.features(picked[:, 0]) @ theta, values.by_head(picked)[:, 0, 2:], atol=1e-4), "what least squares sees"
+
+
+@pytest.mark.parametrize("spread", [(0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.3, 0.4)])
+@pytest.mark.parametrize("cells", [1, 3 * (ITEMS + 1), 1 << 15])
+def test_the_catalogue_has_the_values_of_its_items(spread: tuple[float, float], cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many states are written out at a time, and whichever amounts vary."""
+    monkeypatch.setattr(event_network, "CELLS", cells)
+    made = network().now
+    made.get_buffer("spread").copy_(torch.tensor(spread))
+    values = made.bind()(to_tensors(states(np.random.default_rng(5), 7)))
+    assert torch.allclose(values.all(), values.of(torch.arange(ITEMS + 1).expand(7, -1)), atol=1e-5)
 
 
 def test_a_state_s_values_do_not_depend_on_the_others() -> None:

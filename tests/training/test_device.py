@@ -1,6 +1,7 @@
 """`--device`: a GPU that is asked for and absent is told before any work; one that is there computes the same."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,11 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [event(f"u{u}", f"i{(u + s * s) % 9}", 1.7e9 + u * 7919 + s * 6_000, "click") for u in range(40) for s in range(15)]
+    rows = [
+        event(f"u{u}", f"i{(u + s * s) % 9}", 1.7e9 + u * 7919 + s * 6_000, "purchase" if (u + s) % 4 == 0 else "click")
+        for u in range(40)
+        for s in range(15)
+    ]
     path = tmp_path_factory.mktemp("log") / "dataset"
     build_dataset(make_log(rows), out=path)
     return path
@@ -43,7 +48,9 @@ def assert_near(one: Model, two: Model) -> None:
 @gpu
 @pytest.mark.parametrize("env", ["toy_chain", "shop", "CartPole-v1"])
 def test_an_environment_is_learned_alike_on_a_gpu(env: str) -> None:
-    assert_near(*(train(env=env, steps=1_280, seed=1, warm_up=1_000, device=device) for device in ("cpu", "cuda")))
+    """The first updates, without the noise that each device draws itself: later ones drift apart as rounding differs."""
+    still: dict[str, Any] = {} if env == "CartPole-v1" else {"id_dropout": 0.0}
+    assert_near(*(train(env=env, steps=1_088, seed=1, warm_up=1_000, device=device, **still) for device in ("cpu", "cuda")))
 
 
 @gpu

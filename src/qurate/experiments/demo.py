@@ -51,7 +51,7 @@ class Size(NamedTuple):
     customers: int  # measured per policy and seed
 
 
-DEMO = Size(600, 300, 40_000, 20_000, 100, 2_000)
+DEMO = Size(600, 300, 40_000, 20_000, 100, 1_000)
 PROOF = Size(6_000, 2_400, 500_000, 120_000, 100, 2_000)
 """What `make proof` runs: the claim stands or falls there."""
 

@@ -97,14 +97,17 @@ class CatalogueValues:
         by_head = linear + heads.value[:, None] + repeat_bonus(heads.repeat, heads.history, actions)
         return by_head if self.candidate is None else by_head + self.candidate(features)
 
-    def by_head_of(self, items: Tensor) -> Tensor:
-        """float32 [B, N, H] of N different items that all states share, int64 [N], with all heads written out."""
-        heads, rows = self.heads, self.table.rows(items)
-        linear = heads.direction @ rows[:, : self.dim].T + rows[:, self.dim : self.dim + self.n_heads].T + heads.value[:, :, None]
-        place = torch.full((self.n_items + 1,), len(items), device=items.device)  # one more column takes the bonus of all others
-        place[items] = torch.arange(len(items), device=items.device)
-        at = place[heads.history][:, None].expand_as(heads.repeat)
-        return nn.functional.pad(linear, (0, 1)).scatter_add(2, at, heads.repeat)[:, :, :-1].transpose(1, 2)
+    def factors(self, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Two factors, [B, h, D] and [N + 1, D], whose product is the heads `which` int64 [h] of every item without the repeat bonus."""
+        heads, rows = self.heads, self.table.centred
+        biases = torch.eye(self.n_heads, rows.shape[1] - self.dim, device=rows.device)[which].expand(len(heads.value), -1, -1)
+        states = torch.cat([heads.direction[:, which], biases, heads.value[:, which, None]], dim=2)
+        return states, nn.functional.pad(rows, (0, 1), value=1.0)
+
+    def add_repeats(self, by_head: Tensor, which: Tensor, some: slice) -> Tensor:
+        """Adds the repeat bonus to heads `which` [h] of the states `some`, [b, h, N + 1], in place."""
+        repeat = self.heads.repeat[some, which]
+        return by_head.scatter_add_(2, self.heads.history[some, None].expand_as(repeat), repeat)
 
     def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """Q, float32 [B, K], of items [B, K] with features [B, K, F]; None = those of the mean candidate."""

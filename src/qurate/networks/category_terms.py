@@ -58,6 +58,6 @@ class CategoryTerms(nn.Module):
         return out
 
     def of(self, terms: Tensor, actions: Tensor) -> Tensor:
-        """The terms [B, C, H] of items: [B, K, H] of items [B, K], or of N items that all states share, int64 [N]."""
+        """The terms [B, C, H] of items [B, K]: [B, K, H]."""
         out: Tensor = self.get_buffer("share")[actions] @ terms
         return out

@@ -22,8 +22,8 @@ from qurate.networks.dense_network import best_of
 from qurate.networks.values import StateTensors
 from qurate.types import OpenActions
 
-CELLS = 1 << 20
-"""Items times states whose heads are all held at a time."""
+CELLS = 1 << 15
+"""Items times states whose heads are all held at a time: they stay in the cache."""
 
 
 class EventNetwork(nn.Module):
@@ -65,14 +65,14 @@ class EventValues:
         self.raw, self.network, self.terms, self.n_items = raw, network, terms, raw.n_items
 
     def heads(self, actions: Tensor) -> Tensor:
-        """Logits and amounts, float32 [B, K, 2 R]; shapes of `actions` as in `by_head`."""
-        heads = self.raw.by_head(actions) if actions.dim() == 2 else self.raw.by_head_of(actions)
+        """Logits and amounts, float32 [B, K, 2 R], of items [B, K]."""
+        heads = self.raw.by_head(actions)
         if self.network.categories is None or self.terms is None:
             return heads
         return heads + self.network.categories.of(self.terms, actions)
 
     def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
-        """float32 [B, K, R] for items [B, K]; [B, N, R] for N items that all states share, int64 [N]."""
+        """float32 [B, K, R] for items [B, K]."""
         heads = self.heads(actions)
         chain, amount, spread = (self.network.get_buffer(name) for name in ("chain", "amount", "spread"))
         logits, sizes = torch.split_with_sizes(heads, [self.network.n_components] * 2, 2)
@@ -84,15 +84,28 @@ class EventValues:
         return self.by_head(actions).sum(2)
 
     def all(self) -> Tensor:
-        """The sum over the components of every item, float32 [B, N + 1]."""
-        items = torch.arange(self.n_items + 1, device=self.raw.heads.value.device)
-        rows, at_once = len(self.raw.heads.value), max(1, CELLS // len(items))
-        parts = [self.rows(slice(i, i + at_once)) for i in range(0, rows, at_once)]
-        return torch.cat([part.by_head(items).sum(2) for part in parts]) if parts else self.raw.heads.value.new_zeros(0, len(items))
+        """The sum over the components of every item, float32 [B, N + 1].
 
-    def rows(self, some: slice) -> "EventValues":
-        """Of some of the states."""
-        return EventValues(self.raw.rows(some), self.network, None if self.terms is None else self.terms[some])
+        Items are the last axis of everything that is written out, and amounts that are always the same are not computed.
+        """
+        chain, amount, spread = (self.network.get_buffer(name) for name in ("chain", "amount", "spread"))
+        varying = torch.nonzero(spread)[:, 0]
+        events = self.network.n_components
+        which = torch.cat([torch.arange(events, device=spread.device), events + varying])
+        states, items = self.raw.factors(which)
+        if self.network.categories is not None and self.terms is not None:
+            states = torch.cat([states, self.terms[:, :, which].transpose(1, 2)], dim=2)
+            items = torch.cat([items, self.network.categories.get_buffer("share")], dim=1)
+        now = states.new_empty(len(states), len(items))
+        at_once = max(1, CELLS // len(items))
+        for start in range(0, len(states), at_once):
+            some = slice(start, start + at_once)
+            heads = self.raw.add_repeats(states[some] @ items.T, which, some)
+            chance = torch.exp(chain @ nn.functional.logsigmoid(heads[:, :events]))
+            now[some] = amount @ chance
+            if len(varying):
+                now[some] += (spread[varying, None] * heads[:, events:] * chance[:, varying]).sum(1)
+        return now
 
     def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """See `ActionValues.best`; there is no behaviour head."""

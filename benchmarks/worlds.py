@@ -1,0 +1,159 @@
+"""Every kind of policy in a simulated world: learners trained anew for each seed, baselines, and the references that see the latent state.
+
+    python benchmarks/worlds.py WORLD [--seeds 0 1 2 3 4] [--learner dqn] [--steps 20000] [--name NAME]
+    python benchmarks/worlds.py --table
+
+Each seed is a training of the learner with its default settings, a training of the myopic learner of as many decisions, baselines
+fitted to that seed's random log, and the same 2,000 customers for all of them. Its lines go into docs/worlds.csv as soon as they are
+measured, with a digest of the worlds' code; a seed that stands there is not measured again. Both forms write the table between the
+marks of docs/scenarios/NAME.md. WORLD is what `--env` takes, such as `live` or `live,strength=0.5`.
+"""
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small products lose to the barrier
+
+from digest import code_digest
+
+from qurate.evaluation.intervals import Interval, paired_t, student_t
+from qurate.experiments.compare import compare
+from qurate.training.run import intra_op_threads
+from qurate.training.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+CSV, PAGES = ROOT / "docs/worlds.csv", ROOT / "docs/scenarios"
+FIELDS = ("page", "world", "worlds_code", "learner", "steps", "seed", "policy", "role", "mean", "decisions")
+BASELINES = ("random", "static", "popularity", "item_knn", "linucb", "thompson", "myopic")
+BEGIN, END = "<!-- worlds -->", "<!-- end worlds -->"
+LABELS = {"true_myopic": "true-myopic (reference)", "far_sighted": "far-sighted (reference)", "planner": "planner (reference)"}
+CUSTOMERS = 2_000
+Line = Mapping[str, str]
+Means = dict[str, dict[int, float]]
+"""Policy, seed."""
+
+
+def measure(world: str, page: str, learner: str, steps: int, seed: int, customers: int) -> list[dict[str, str]]:
+    """The lines of one seed."""
+    began = time.monotonic()
+    model = train(env=world, algorithm=learner, steps=steps, seed=seed)
+    rows = compare([model, *BASELINES], world, seeds=1, customers=customers, seed=seed)["policies"]
+    print(f"{world}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+    code = code_digest(("environments",))
+    common = {"page": page, "world": world, "worlds_code": code, "learner": learner, "steps": str(steps), "seed": str(seed)}
+    return [
+        common | {"policy": row["name"], "role": row["role"], "mean": f"{row['mean']:.6g}", "decisions": f"{row['decisions']:.5g}"}
+        for row in rows
+    ]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The lines measured so far."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, lines: Sequence[Line]) -> None:
+    """Adds lines, with a head where the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        table = csv.DictWriter(file, FIELDS)
+        if new:
+            table.writeheader()
+        table.writerows(lines)
+
+
+def means(lines: Sequence[Line], column: str = "mean") -> Means:
+    """Of each policy and seed."""
+    out: Means = {}
+    for line in lines:
+        out.setdefault(line["policy"], {})[int(line["seed"])] = float(line[column])
+    return out
+
+
+def interval(of: Interval, form: str) -> str:
+    """The mean with its interval."""
+    return f"{of.mean:{form}}" if isnan(of.lo) else f"{of.mean:{form}} [{of.lo:{form}}, {of.hi:{form}}]"
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Markdown: mean returns over the seeds by falling mean, Student t intervals, and the learner's paired differences."""
+    learner = lines[0]["learner"]
+    found, decisions = means(lines), means(lines, "decisions")
+    roles = {line["policy"]: line["role"] for line in lines}
+    seeds = sorted(found[learner])
+
+    def values(name: str) -> list[float]:
+        return [found[name][seed] for seed in seeds]
+
+    out = [f"| policy | return | decisions | {learner} above it, paired |", "|---|---|---|---|"]
+    for name in sorted(found, key=lambda name: -sum(values(name))):
+        trained = f", {int(lines[0]['steps']):,} decisions" if name in (learner, "myopic", "linucb", "thompson") else ""
+        label = LABELS.get(name, name) + trained
+        gap = "" if name == learner else interval(paired_t(values(learner), values(name)), "+.2f")
+        met = sum(decisions[name].values()) / len(seeds)
+        out.append(f"| {label} | {interval(student_t(values(name)), '.2f')} | {met:.1f} | {gap} |")
+    references = [name for name in found if roles[name] == "reference"]
+    return "\n".join([*out, "", sentence(learner, {name: values(name) for name in found}, references, lines, seeds)])
+
+
+def sentence(
+    learner: str, values: Mapping[str, Sequence[float]], references: Sequence[str], lines: Sequence[Line], seeds: list[int]
+) -> str:
+    """How far the learner came between the references, and what was measured."""
+    what = f"`python benchmarks/worlds.py {lines[0]['world']}`, seeds {', '.join(map(str, seeds))}, {CUSTOMERS:,} customers each"
+    if "true_myopic" not in references or len(references) < 2:
+        return f"{what}."
+    low, high = values["true_myopic"], max((values[name] for name in references), key=sum)
+    room = sum(high) - sum(low)
+    if room < 1e-3 * abs(sum(high)):
+        return f"{what}. The references earn the same: there is nothing to gain by foresight."
+    share = student_t([(own - least) / (most - least) for own, least, most in zip(values[learner], low, high)])
+    return f"{what}. Between true-myopic (0) and the best reference (1) {learner} stands at {interval(share, '.2f')}."
+
+
+def write(lines: Sequence[Line]) -> None:
+    """The tables of all pages that have lines and marks, one after the other where a page has several worlds."""
+    for page in {line["page"]: None for line in lines}:
+        path, own = PAGES / f"{page}.md", [line for line in lines if line["page"] == page]
+        text = path.read_text(encoding="utf-8")
+        parts = {(line["world"], line["learner"], line["steps"]): None for line in own}
+        tables = [table([line for line in own if (line["world"], line["learner"], line["steps"]) == part]) for part in parts]
+        before, rest = text.split(BEGIN)
+        path.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("world", nargs="?", help="as --env takes it")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--learner", default="dqn")
+    parser.add_argument("--steps", type=int, default=20_000, help="decisions of every learner")
+    parser.add_argument("--customers", type=int, default=CUSTOMERS)
+    parser.add_argument("--name", help="page under docs/scenarios, the world's name by default")
+    parser.add_argument("--csv", type=Path, default=CSV)
+    parser.add_argument("--table", action="store_true", help="only write the tables")
+    args = parser.parse_args()
+    intra_op_threads(1)
+    if args.world is None and not args.table:
+        parser.error("a world, or --table")
+    if args.world is not None:
+        page = args.name or args.world.partition(",")[0]
+        own = {"world": args.world, "learner": args.learner, "steps": str(args.steps)}
+        done = {int(line["seed"]) for line in read(args.csv) if own.items() <= line.items()}
+        for seed in args.seeds:
+            if seed not in done:
+                append(args.csv, measure(args.world, page, args.learner, args.steps, seed, args.customers))
+    if args.csv == CSV:
+        write(read(args.csv))
+
+
+if __name__ == "__main__":
+    main()
