@@ -7,6 +7,7 @@ import torch
 from qurate.learning.fitted_q import (
     Effect,
     Fit,
+    FitTo,
     Greedy,
     Regression,
     effect_of_items,
@@ -147,7 +148,12 @@ def logged_effect(true: float, customers: int, seed: int = 0) -> Effect:
     y = torch.from_numpy(returns + 0.5 * x)  # the targets' own error: they say that x is worth .5 more than it is
     ones = torch.ones_like(y)
     data = Regression(features, y[:, None], ones, ones)
-    return effect_of_items(data, y, torch.from_numpy(returns), torch.from_numpy(customer), 2, 10.0)
+    return effect_of_items(data, one_regression(data, y), torch.from_numpy(returns), torch.from_numpy(customer), 2)
+
+
+def one_regression(data: Regression, y: torch.Tensor) -> FitTo:
+    """Fits the targets y."""
+    return lambda rows: ridge_solver(data.features, data.counted * rows, 10.0)(y[:, None])[:, 0]
 
 
 def test_an_effect_of_items_shows_in_the_rewards_that_followed() -> None:
@@ -168,7 +174,7 @@ def test_errors_of_one_customer_depend_on_each_other() -> None:
         returns = rng.normal(size=200)[customer] + 0.1 * rng.normal(size=len(customer))
         y = torch.from_numpy(x + 0.0)
         data = Regression(torch.from_numpy(np.column_stack([np.ones(len(x)), x])), y[:, None], torch.ones_like(y), torch.ones_like(y))
-        effect = effect_of_items(data, y, torch.from_numpy(returns), torch.from_numpy(customer), 1, 10.0)
+        effect = effect_of_items(data, one_regression(data, y), torch.from_numpy(returns), torch.from_numpy(customer), 1)
         ts.append(effect.slope / effect.standard_error)
     assert 0.7 < np.std(ts) < 1.4
 
@@ -177,7 +183,23 @@ def test_few_customers_or_items_without_numbers_judge_nothing() -> None:
     assert logged_effect(0.0, 49).share == 1.0
     ones = torch.ones(2_000, dtype=torch.float64)
     data = Regression(torch.stack([ones, 0 * ones], dim=1), ones[:, None], ones, ones)
-    assert effect_of_items(data, ones, ones, torch.arange(2_000) // 10, 1, 10.0).share == 1.0
+    assert effect_of_items(data, one_regression(data, ones), ones, torch.arange(2_000) // 10, 1).share == 1.0
+
+
+def test_customers_are_judged_by_what_others_taught() -> None:
+    """Each customer is left out of one fit, with all rows, and predicted by that one."""
+    customer = torch.arange(100) % 60
+    features = torch.ones((100, 2), dtype=torch.float64)
+    ones, used = torch.ones(100, dtype=torch.float64), list[torch.Tensor]()
+
+    def fit_to(rows: torch.Tensor) -> torch.Tensor:
+        used.append(rows)
+        return torch.ones(2, dtype=torch.float64)
+
+    effect_of_items(Regression(features, ones[:, None], ones, ones), fit_to, ones, customer, 1)
+    left_out = ~torch.stack(used)
+    assert (left_out.sum(0) == 1).all(), "every row is left out once"
+    assert all((left_out[:, customer == one].any(1).sum() == 1) for one in range(60)), "all rows of a customer together"
 
 
 @pytest.mark.parametrize(("slope", "share"), [(-5.0, 0.0), (0.9, 0.0), (1.0, 0.0), (1.5, 0.5), (2.0, 1.0), (9.0, 1.0)])

@@ -158,35 +158,36 @@ def strongest_as_good(errors: Tensor) -> int:
     return int(torch.nonzero(worse.mean(0) <= standard_error)[-1])
 
 
-def effect_of_items(data: Regression, y: Tensor, returns: Tensor, customer: Tensor, n_state: int, ridge: float) -> Effect:
+FitTo = Callable[[Tensor], Tensor]
+"""Which transitions may be used, bool [T] -> weights of `later` fitted to them alone, summed over the components, float64 [D]."""
+
+
+def effect_of_items(data: Regression, fit_to: FitTo, returns: Tensor, customer: Tensor, n_state: int) -> Effect:
     """Whether customers who were shown items with a high `later` earned more afterwards.
 
     `later` may find effects of items where there are none: they come from the errors of its own values, by which its targets are
-    made, and from noise. Here the weights are fitted to other customers (cross-fitting, Chernozhukov et al. 2018, Econometrics
-    Journal 21:C1-C68), and their predictions are compared with rewards alone. Under the policy of the log an effect is smaller
-    than under the best one, so that slopes below 1 are usual. A personalised policy shows the better customers better items:
-    there the slope is above 0 without any effect, and nothing is dropped.
+    made, and from noise. Here the whole iteration, targets included, is repeated without the customers who are judged (cross-fitting,
+    Chernozhukov et al. 2018, Econometrics Journal 21:C1-C68), and its predictions are compared with rewards alone. Under the policy of
+    the log an effect is smaller than under the best one, so that slopes below 1 are usual. A personalised policy shows the better
+    customers better items: there the slope is above 0 without any effect, and nothing is dropped.
 
     Args:
         data: T transitions.
-        y: what `later` is regressed on, float64 [T] (`targets`).
         returns: discounted rewards that followed, float64 [T], nothing bootstrapped.
         customer: int64 [T]; errors of one customer depend on each other (Liang and Zeger 1986, Biometrika 73:13-22).
         n_state: the first columns, which depend on the state alone.
-        ridge: see `RIDGES`.
     """
     who = torch.unique(customer, return_inverse=True)[1]
     n_customers = int(who.max()) + 1 if len(who) else 0
     if n_customers < LEAST_CUSTOMERS:
         return Effect(math.nan, math.inf)
-    predicted = torch.zeros_like(y)
+    predicted = torch.zeros_like(returns)
     for fold in range(FOLDS):
         mine = who % FOLDS == fold
-        theta = ridge_solver(data.features[~mine], data.counted[~mine], ridge)(y[~mine, None])[n_state:, 0]
-        predicted[mine] = data.features[mine, n_state:] @ theta
+        predicted[mine] = data.features[mine, n_state:] @ fit_to(~mine)[n_state:]
     # both without what the state explains (Frisch and Waugh 1933): a regression on one column is left
     state = data.features[:, :n_state]
-    solve = ridge_solver(state, torch.ones_like(y), 1.0)
+    solve = ridge_solver(state, torch.ones_like(returns), 1.0)
     predicted, followed = (column - (state @ solve(column[:, None]))[:, 0] for column in (predicted, returns))
     size = float(predicted.square().sum())
     if size <= 1e-12 * len(predicted):

@@ -16,6 +16,7 @@ choices are item-to-item co-visitation (Linden et al. 2003, doi:10.1109/MIC.2003
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -242,7 +243,7 @@ class Counters:
 
     def at(self, key: IntArray, clock: IntArray) -> Counts:
         """Counts [M, H] of keys [M] at clocks [M]; a clock before a key's last event reads as that moment."""
-        row = np.array([self.row.get(k, -1) for k in key.tolist()], np.int64)
+        row = np.fromiter(map(self.row.get, key.tolist(), repeat(-1)), np.int64, len(key))
         out, found = np.zeros((len(key), len(SECONDS))), row >= 0
         out[found] = decay(self.counts[row[found]], np.maximum(seconds_between(clock[found], self.time[row[found]]), 0))
         return out

@@ -102,7 +102,8 @@ def decide_all(model: ModelParts, requests: Sequence[AnswerRequest], epsilon: fl
         The decisions in the order of the requests; `degraded` names what stood in the way, and the items may be none.
     """
     catalogues = _catalogues(model, {request.clock_us for request in requests})
-    cases = [_case(model, request, catalogues[request.clock_us]) for request in requests]
+    lists = _shortlists_of(model, requests)
+    cases = [_case(model, request, lists.get(i, catalogues[request.clock_us])) for i, request in enumerate(requests)]
     groups: dict[tuple[bool, str, int], list[int]] = {}
     for i, case in enumerate(cases):
         if case.items is not None:
@@ -130,10 +131,13 @@ def _catalogues(model: ModelParts, clocks: Collection[int]) -> dict[int, IntArra
     return found
 
 
-def _window(history: HistoryRows, length: int) -> IntArray:
-    """The newest items of a history, int64 [1, L], padding on the left."""
-    items = np.asarray(history.items[-length:], np.int64)
-    return np.pad(items, (length - len(items), 0))[None]
+def _windows(histories: Sequence[HistoryRows], length: int) -> IntArray:
+    """The newest items of B histories, int64 [B, L], padding on the left."""
+    out = np.zeros((len(histories), length), np.int64)
+    for row, history in zip(out, histories):
+        items = history.items[-length:]
+        row[length - len(items) :] = items
+    return out
 
 
 def _company(i: int, request: AnswerRequest, items: IntArray, shortlists: bool) -> tuple[str, int]:
@@ -159,7 +163,7 @@ class _Case:
 
 
 def _case(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> _Case:
-    """`catalogue`: the items that may be shown at the request's time, ascending."""
+    """`catalogue`: the items that may be shown at the request's time, ascending; of a model with clocks, this request's shortlist."""
     items, degraded = _open_items(model, request, catalogue)
     if degraded is not None:
         return _Case(None, NONE, degraded, True)
@@ -189,11 +193,10 @@ def _positions(model: ModelParts, items: IntArray, excluded: Sequence[str], asce
 
 def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) -> tuple[IntArray, Degraded | None]:
     """Indices [K] among which this request chooses, `exclude` aside, and the reason where there are none."""
+    if request.candidates is None and model.lists is not None:
+        return catalogue, None if len(catalogue) else "no_candidates"
     if len(catalogue) == 0:
         return catalogue, "empty_catalogue"
-    if request.candidates is None and model.lists is not None:
-        items = shortlist(model, request.history, request.clock_us)
-        return items, None if len(items) else "no_candidates"
     if request.candidates is None:
         return catalogue, None
     index = model.vocabulary.item_index(list(dict.fromkeys(request.candidates))).astype(np.int64)
@@ -201,12 +204,19 @@ def _open_items(model: ModelParts, request: AnswerRequest, catalogue: IntArray) 
     return items, None if len(items) else "no_candidates"
 
 
-def shortlist(model: ModelParts, history: HistoryRows, clock_us: int) -> IntArray:
-    """The items int64 [K], ascending, that a model with clocks chooses among for this customer at this time."""
+def _shortlists_of(model: ModelParts, requests: Sequence[AnswerRequest]) -> dict[int, IntArray]:
+    """The shortlists of the requests that bring no candidates, by their place; none where the model chooses among the catalogue."""
+    without = [i for i, request in enumerate(requests) if request.candidates is None] if model.lists is not None else []
+    histories, clock = [requests[i].history for i in without], np.array([requests[i].clock_us for i in without], np.int64)
+    return dict(zip(without, shortlists(model, histories, clock))) if without else {}
+
+
+def shortlists(model: ModelParts, histories: Sequence[HistoryRows], clock: IntArray) -> list[IntArray]:
+    """The items int64 [K], ascending, that a model with clocks chooses among for each of B customers at `clock` [B], microseconds."""
     assert model.lists is not None
-    items = model.lists.candidates(_window(history, model.window), np.array([clock_us]))[0]
-    open_: IntArray = items[model.availability.is_open(items, np.asarray(clock_us, np.int64))]
-    return open_
+    items = model.lists.candidates(_windows(histories, model.window), clock)
+    open_ = model.availability.is_open(items, clock[:, None]) & (items > 0)
+    return [row[there] for row, there in zip(items, open_)]
 
 
 def _decide_group(

@@ -141,14 +141,15 @@ class Decider:
                 wake(pending.waiter for pending in left)
 
     def _decide(self, batch: Sequence[Pending]) -> None:
-        requests, as_of, unread = [], [], []
+        asked, as_of, unread = [], [], []
         now = self._clock()
         for pending in batch:
             known, error = self._known(pending.user_id)
-            requests.append(self._with_shortlist(decision_request(pending, known, now)))
+            asked.append(decision_request(pending, known, now))
             as_of.append(known.as_of)
             unread.append(error)
         start = time.perf_counter()
+        requests = self._with_shortlists(asked)
         decisions = self._made(requests)
         self._metrics.decide_seconds.observe(time.perf_counter() - start)
         self._metrics.decided_together.observe(len(batch))
@@ -166,11 +167,13 @@ class Decider:
             past = self._deployment.user_history(user_id) or UserWindow()
             return Known(past.last(self._deployment.window), closed_in(past, self._deployment.exclude), 0), error
 
-    def _with_shortlist(self, request: DecisionRequest) -> DecisionRequest:
-        """The request with the items that the model chooses among, so that the log keeps them: nobody could find them again later."""
-        if request.candidates is not None or not self._deployment.counts_events:
-            return request
-        return replace(request, candidates=self._deployment.shortlist(request))
+    def _with_shortlists(self, requests: Sequence[DecisionRequest]) -> Sequence[DecisionRequest]:
+        """The requests with the items that the model chooses among, so that the log keeps them: nobody could find them again later."""
+        asked = [request for request in requests if request.candidates is None] if self._deployment.counts_events else []
+        if not asked:
+            return requests
+        lists = iter(self._deployment.shortlists(asked))
+        return [replace(request, candidates=next(lists)) if request.candidates is None else request for request in requests]
 
     def _made(self, requests: Sequence[DecisionRequest]) -> list[Decision]:
         """The model's answers; where it fails on a request, that one is answered at random."""

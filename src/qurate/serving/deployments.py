@@ -87,8 +87,8 @@ class Deployment(Protocol):
         """Whether what everybody does now decides what is shown: the service then passes every stored event to `count`."""
         ...
 
-    def shortlist(self, request: DecisionRequest) -> tuple[str, ...]:
-        """The items among which a request without candidates chooses at its time; asked only where `counts_events`."""
+    def shortlists(self, requests: Sequence[DecisionRequest]) -> list[tuple[str, ...]]:
+        """The items among which requests without candidates choose at their times; asked only where `counts_events`."""
         ...
 
     def count(self, events: Sequence[EventRow]) -> None:

@@ -19,7 +19,7 @@ from qurate.events.schema import OTHER
 from qurate.events.service_log import REWARDS
 from qurate.events.vocabulary import Vocabulary
 from qurate.files import replacing_file
-from qurate.models.answer import AnswerRequest, decide_all, shortlist
+from qurate.models.answer import AnswerRequest, decide_all, shortlists
 from qurate.models.histories import EMPTY_HISTORY, Histories
 from qurate.models.model import Model
 from qurate.models.recommend import exclusion, histories_of, nobody_known, note_slate_size
@@ -135,13 +135,14 @@ class ServedModel:
             while len(self._newest_of) > MAX_ENCODED:
                 del self._newest_of[next(iter(self._newest_of))]
 
-    def shortlist(self, request: DecisionRequest) -> tuple[str, ...]:
+    def shortlists(self, requests: Sequence[DecisionRequest]) -> list[tuple[str, ...]]:
         """See `Deployment`."""
-        [history] = self._histories([request])
+        clock = np.array([request.clock_us for request in requests], np.int64)
+        histories = self._histories(requests)
         with self._counting:
-            items = shortlist(self.model, history, request.clock_us)
+            lists = shortlists(self.model, histories, clock)
         names = self.model.vocabulary.items
-        return tuple(names[item - 1] for item in items.tolist())
+        return [tuple(names[item - 1] for item in items.tolist()) for items in lists]
 
     def _newest_in_training(self, user_id: str) -> tuple[int, int]:
         """The last item of a customer in the training log and its time, 0 and 0 where there is none."""

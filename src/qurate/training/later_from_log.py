@@ -24,7 +24,6 @@ from qurate.learning.fitted_q import (
     fitted_q,
     held_out_errors,
     strongest_as_good,
-    targets,
 )
 from qurate.learning.learner import Learner
 from qurate.learning.loops import Progress
@@ -192,7 +191,7 @@ def fit_later(
         ridge, first = (ridge, first) if wanted <= ridge else _fit(network, part, wanted)
     figures: dict[str, Any] = {"ridge": ridge, "rows": len(part.data.discount), "improvements": first.improvements, "change": first.change}
     if judge:
-        effect = _effect(network, part, first, ridge)
+        effect = _effect(network, part, ridge)
         first.theta[network.n_state :] *= effect.share
         judged = math.isfinite(effect.standard_error)
         slope, error = (effect.slope, effect.standard_error) if judged else (None, None)
@@ -201,10 +200,14 @@ def fit_later(
     return figures
 
 
-def _effect(network: LinearLaterNetwork, part: LogPart, fit: Fit, ridge: float) -> Effect:
+def _effect(network: LinearLaterNetwork, part: LogPart, ridge: float) -> Effect:
     """How far the rewards that followed confirm the items' part of `later`."""
-    y = targets(part.data, greedy(network, part, fit.theta), fit.theta)
-    return effect_of_items(part.data, y, part.followed, part.customer, network.n_state, ridge)
+
+    def fit_to(rows: torch.Tensor) -> torch.Tensor:
+        fit = fitted_q(part.data._replace(counted=part.data.counted * rows), lambda theta: greedy(network, part, theta), ridge)
+        return fit.theta.sum(1) * (not fit.diverged)
+
+    return effect_of_items(part.data, fit_to, part.followed, part.customer, network.n_state)
 
 
 def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[float, Fit]:
