@@ -6,8 +6,6 @@ import math
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +16,12 @@ from typing import Any
 
 import apsw
 import pytest
+import server_process
 
 import qurate
+from forked import Forked
 from qurate import Client, MachineError, UserError
 from qurate.decision import Decision
-
-SERVER = Path(__file__).parent / "serving" / "server_process.py"
 
 
 def sockets() -> int:
@@ -31,10 +29,9 @@ def sockets() -> int:
     return sum(os.readlink(entry.path).startswith("socket:") for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path))
 
 
-def begin(directory: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen([sys.executable, str(SERVER), str(directory), str(port)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+def begin(directory: Path, port: int = 0) -> tuple[Forked, str]:
+    process = Forked(directory.parent / "errors.txt", server_process.serve, directory, port, signal.SIG_DFL)
+    return process, process.read()
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +39,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     directory = tmp_path_factory.mktemp("client")
     process, url = begin(directory)
     yield url, directory
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(20) == (0, "")
 
 
 def count(directory: Path, table: str) -> int:
@@ -138,7 +135,7 @@ def test_events_sent_again_after_a_fault_count_once(tmp_path: Path) -> None:
     assert client.send(sent[:30]).accepted == 30
     process.kill()
     process.wait()
-    revived: list[subprocess.Popen[str]] = []
+    revived: list[Forked] = []
     later = threading.Timer(0.5, lambda: revived.append(begin(tmp_path, port)[0]))
     later.start()
     try:

@@ -87,12 +87,12 @@ def test_every_command_of_the_first_hour(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_first_hour_of_a_shop_with_fewer_events(tmp_path: Path, capsys: Capture) -> None:
-    """The same commands in this process; only the service has one of its own."""
-    hour(Shop(tmp_path, 8_000, capsys), tmp_path, 8_000)
+    """The same commands in this process and fewer updates; only the service has a process of its own."""
+    hour(Shop(tmp_path, 8_000, capsys), tmp_path, 8_000, "--steps", "180")
 
 
-def hour(shop: Shop, tmp_path: Path, n: int) -> float:
-    """Seconds of the processor until the first list."""
+def hour(shop: Shop, tmp_path: Path, n: int, *training: str) -> float:
+    """Seconds of the processor until the first list. `training`: options of `train` that the owner does not need."""
     tables = ["events.csv", "--items", "items.csv", "--users", "users.csv"]
     events, items = shop.rows("events"), {row["item_id"]: row for row in shop.rows("items")}
     kinds = Counter(row["event_type"] for row in events)
@@ -112,7 +112,7 @@ def hour(shop: Shop, tmp_path: Path, n: int) -> float:
 
     found, _ = shop.run("inspect", "dataset")
     assert found["types"] == dict(kinds) and found["needs_rl"] == "cannot be told"
-    trained, _ = shop.run("train", "dataset", "-o", "model")
+    trained, _ = shop.run("train", "dataset", "-o", "model", *training)
     assert trained["algorithm"] == "dqn" and trained["metrics"]["skipped"] == 0
     page = (tmp_path / "model" / "report.html").read_text(encoding="utf-8")
     assert page.count("<h3>User") == 5 and page.count("<figure>") == 4 and any(row["title"] in page for row in items.values())

@@ -1,8 +1,6 @@
 """The closed loop by commands: what a service logged teaches the next model, and the next model is better."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +8,42 @@ import apsw
 import pytest
 
 from scripts import load_script
+from test_cli import run
+
+Capture = pytest.CaptureFixture[str]
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "closed_loop.py"
 
 
 @pytest.mark.study
-def test_a_service_learns_from_its_own_customers(tmp_path: Path) -> None:
+def test_a_service_learns_from_its_own_customers(tmp_path: Path, capsys: Capture) -> None:
     """The slice: 5,500 decisions over HTTP. The lift is paired over 5 seeds of 300 fresh customers each."""
     found = load_script(EXAMPLE).closed_loop(tmp_path, 100, 55, updates=300, customers=300)
     assert found["lift_ci"][0] > 0, found
-    check_what_was_written(tmp_path, found["log"], 100, 55)
+    check_what_was_written(tmp_path, found["log"], 100, 55, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_what_a_service_writes_trains_the_next_model(tmp_path: Path) -> None:
-    """Too few customers for a lift: every decision and propensity is in the log, and the second model answers."""
-    found = load_script(EXAMPLE).closed_loop(tmp_path, 40, 15, updates=20, seeds=2, customers=10)
-    check_what_was_written(tmp_path, found["log"], 40, 15)
+def test_what_a_service_writes_trains_the_next_model(tmp_path: Path, capsys: Capture) -> None:
+    """Too few customers for a lift: every decision and propensity is in the log, and the second model answers.
+
+    Only the services have processes of their own.
+    """
+    example = load_script(EXAMPLE)
+
+    def in_this_process(*command: object) -> dict[str, Any]:
+        capsys.readouterr()  # what the example says
+        code, out, err = run(capsys, *map(str, command), "--json", "--quiet")
+        assert code == 0, err
+        return dict(json.loads(out))
+
+    example.__dict__["qurate"] = in_this_process
+    found = example.closed_loop(tmp_path, 40, 15, updates=20, seeds=2, customers=10)
+    check_what_was_written(tmp_path, found["log"], 40, 15, capsys)
 
 
-def check_what_was_written(tmp_path: Path, log: dict[str, Any], lanes: int, rounds: int) -> None:
+def check_what_was_written(tmp_path: Path, log: dict[str, Any], lanes: int, rounds: int, capsys: Capture) -> None:
     assert (log["kind"], log["decisions"], log["items"], log["rejected"]) == ("logged", lanes * rounds, 300, 0)
 
     store = apsw.Connection(str(tmp_path / "data" / "events.sqlite"))
@@ -46,6 +59,8 @@ def check_what_was_written(tmp_path: Path, log: dict[str, Any], lanes: int, roun
     features = json.loads((tmp_path / "model-2" / "features.json").read_text())
     assert [column["name"] for column in features["users"]["columns"]] == ["price_band", "segment"]  # came with the requests
     assert json.loads((tmp_path / "model-2" / "config.json").read_text())["supports_cold_start"] is True
-    command = [Path(sys.executable).with_name("qurate"), "recommend", tmp_path / "model-2", "--user", "c101_0", "--json"]
-    answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    capsys.readouterr()  # what the example says
+    code, out, _ = run(capsys, "recommend", str(tmp_path / "model-2"), "--user", "c101_0", "--json")
+    answer = json.loads(out)
+    assert code == 0
     assert answer["degraded"] is None and len(answer["items"]) == 10

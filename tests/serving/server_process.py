@@ -1,10 +1,10 @@
-"""Runs the service with the model double in a process of its own: server_process.py DIR [PORT]; prints its address."""
+"""Runs the service with the model double; `Forked` runs this in a process of its own."""
 
+import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from double import KnownModel
 
@@ -13,11 +13,13 @@ from qurate.serving.api.server import run
 from qurate.serving.service import Service
 from qurate.serving.stores.sqlite import SqliteStore
 
-if __name__ == "__main__":
-    directory, port = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+
+def serve(directory: Path, port: int, hangup: signal.Handlers, say: Callable[[str], None]) -> None:
+    """Serves until a signal; `hangup` is what SIGHUP does at the start, `say` is called with the address."""
+    signal.signal(signal.SIGHUP, hangup)
     try:
         model, store = KnownModel(items=50, epsilon=0.2), partial(SqliteStore, directory)
-        run(lambda: Service(model, store, seed=0), "127.0.0.1", port, lambda url: print(url, flush=True))
+        run(lambda: Service(model, store, seed=0), "127.0.0.1", port, say)
     except QurateError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -19,19 +17,19 @@ from typing import Any
 
 import apsw
 import pytest
+import server_process
 
-SCRIPT = Path(__file__).parent / "server_process.py"
+from forked import Forked
 
 
 class Running:
     """A service process."""
 
-    def __init__(self, directory: Path, *before: str) -> None:
+    def __init__(self, directory: Path, hangup: signal.Handlers = signal.SIG_DFL) -> None:
+        """`hangup`: what SIGHUP did where it was started; `nohup` ignores it."""
         start = time.monotonic()
-        command = [*before, sys.executable, str(SCRIPT), str(directory)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
+        self.process = Forked(directory.with_name("errors.txt"), server_process.serve, directory, 0, hangup)
+        self.url, self.pid = self.process.read(), self.process.pid
         self.port = int(self.url.rsplit(":", 1)[-1])
         self.seconds = time.monotonic() - start
 
@@ -44,28 +42,30 @@ class Running:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def peak_mib(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     def end(self, how: signal.Signals) -> tuple[int, str]:
-        self.process.send_signal(how)
-        _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, errors
+        os.kill(self.pid, how)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """Exit code and standard error."""
+        return self.process.wait(20)
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def start(*before: str) -> Running:
-        started.append(Running(tmp_path / "data", *before))
+    def start(*hangup: signal.Handlers) -> Running:
+        started.append(Running(tmp_path / "data", *hangup))
         return started[-1]
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.communicate()
+        one.process.kill()
+        one.wait()
 
 
 def event(event_id: str, user: str = "u") -> dict[str, Any]:
@@ -113,25 +113,24 @@ def test_sigterm_finishes_what_has_begun_and_exits_0(serve: Callable[..., Runnin
     with running.connect() as slow:
         slow.sendall(b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:20])
         time.sleep(0.2)
-        running.process.send_signal(signal.SIGTERM)
+        os.kill(running.pid, signal.SIGTERM)
         time.sleep(0.3)
         with pytest.raises(OSError):
             running.connect()
         slow.sendall(body[20:])
         answer = b"".join(iter(lambda: slow.recv(10_000), b""))
     assert answer.startswith(b"HTTP/1.1 200") and b'"accepted":1' in answer
-    _, errors = running.process.communicate(timeout=20)
-    assert (running.process.returncode, errors) == (0, "")
+    assert running.wait() == (0, "")
     assert stored(tmp_path, "SELECT event_id FROM events") == {"slow"}
 
 
 def test_a_closed_terminal_stops_it_like_sigterm_unless_it_was_started_to_outlive_it(serve: Callable[..., Running], tmp_path: Path) -> None:
-    running = serve("env", "--default-signal=HUP")  # whatever the tests themselves were started with
+    running = serve(signal.SIG_DFL)  # whatever the tests themselves were started with
     assert running.post("/v1/events", {"events": [event("before")]})["accepted"] == 1
     assert running.end(signal.SIGHUP) == (0, "")
     assert stored(tmp_path, "SELECT event_id FROM events") == {"before"}
-    outliving = serve("nohup")
-    outliving.process.send_signal(signal.SIGHUP)
+    outliving = serve(signal.SIG_IGN)
+    os.kill(outliving.pid, signal.SIGHUP)
     time.sleep(0.3)
     assert outliving.post("/v1/events", {"events": [event("after")]})["accepted"] == 1
     assert outliving.end(signal.SIGTERM)[0] == 0
@@ -172,7 +171,7 @@ def test_a_second_signal_does_not_wait(serve: Callable[..., Running]) -> None:
     with running.connect() as stuck:
         stuck.sendall(b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")
         time.sleep(0.2)
-        running.process.send_signal(signal.SIGTERM)
+        os.kill(running.pid, signal.SIGTERM)
         time.sleep(0.3)
         start = time.monotonic()
         assert running.end(signal.SIGTERM) == (0, "")
@@ -181,10 +180,13 @@ def test_a_second_signal_does_not_wait(serve: Callable[..., Running]) -> None:
 
 def test_a_second_process_on_the_directory_is_refused(serve: Callable[..., Running], tmp_path: Path) -> None:
     first = serve()
-    second = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "data")], capture_output=True, text=True, timeout=20)
-    assert second.returncode == 1 and second.stdout == ""
-    assert second.stderr.count("\n") == 1 and "Traceback" not in second.stderr
-    assert f"in use by process {first.process.pid}, at {tmp_path / 'data'}" in second.stderr
+    second = Forked(tmp_path / "second.txt", server_process.serve, tmp_path / "data", 0, signal.SIG_DFL)
+    with pytest.raises(EOFError):
+        second.read()
+    code, errors = second.wait(20)
+    assert code == 1
+    assert errors.count("\n") == 1 and "Traceback" not in errors
+    assert f"in use by process {first.pid}, at {tmp_path / 'data'}" in errors
 
 
 def pour(running: Running, head: bytes, piece: bytes, limit: int) -> bytes:
