@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,50 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._dynamo", "qurate.cli.model_commands", "qurate.serving.api.server", "qurate.models.model"])
 
 
-def _run(function: Callable[..., None], arguments: tuple[Any, ...], say: Connection, errors: Path) -> None:
+def command(arguments: Sequence[str], say: Callable[[Any], None]) -> None:
+    """`qurate ARGUMENTS`, for a `Forked`."""
+    from qurate.cli.app import main
+
+    sys.exit(main(arguments))
+
+
+def _run(function: Callable[..., None], arguments: tuple[Any, ...], say: Connection, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with errors.open("wb") as file:
-        os.dup2(file.fileno(), 2)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
+        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
     function(*arguments, say.send)
 
 
 class Forked:
     """`function(*arguments, say)` of a module that can be imported by name: `say(x)` sends, `read` gives what was sent."""
 
-    def __init__(self, errors: Path, function: Callable[..., None], *arguments: Any) -> None:
-        """`errors`: a file for standard error."""
-        self.errors = errors
+    def __init__(self, folder: Path, function: Callable[..., None], *arguments: Any) -> None:
+        """`folder`: for what it writes to standard output and error; made if need be."""
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
         self.said, say = CONTEXT.Pipe(duplex=False)
-        self.process = CONTEXT.Process(target=_run, args=(function, arguments, say, errors))
+        self.process = CONTEXT.Process(target=_run, args=(function, arguments, say, folder))
         self.process.start()
         say.close()
         assert self.process.pid is not None
         self.pid = self.process.pid
 
+    @property
+    def out(self) -> str:
+        """Standard output until now."""
+        return (self.folder / "stdout.txt").read_text(encoding="utf-8")
+
+    @property
+    def errors(self) -> str:
+        """Standard error until now."""
+        file = self.folder / "stderr.txt"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
     def read(self, seconds: float = 60) -> Any:
         """What it says next; EOFError where it has ended."""
-        assert self.said.poll(seconds), self.errors.read_text()
+        assert self.said.poll(seconds), self.errors
         return self.said.recv()
 
     def kill(self) -> None:
@@ -50,4 +70,4 @@ class Forked:
         """Exit code (negative: the signal that ended it) and standard error."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, "it still runs"
-        return self.process.exitcode, self.errors.read_text()
+        return self.process.exitcode, self.errors

@@ -30,7 +30,7 @@ def sockets() -> int:
 
 
 def begin(directory: Path, port: int = 0) -> tuple[Forked, str]:
-    process = Forked(directory.parent / "errors.txt", server_process.serve, directory, port, signal.SIG_DFL)
+    process = Forked(directory.with_name(f"{directory.name}-said"), server_process.serve, directory, port, signal.SIG_DFL)
     return process, process.read()
 
 

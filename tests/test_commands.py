@@ -1,6 +1,7 @@
 """The commands on small logs: what they write, what they answer, and what they refuse."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forked import Forked
+from forked import command as in_process
 from qurate.cli import app as cli
 from qurate.events.readers import read_events
 from qurate.mdp.dataset import build_dataset
@@ -265,16 +268,15 @@ def test_an_altered_model_is_refused(model: Path, tmp_path: Path, capsys: pytest
 
 def test_ctrl_c_in_training_saves_a_checkpoint_that_goes_on(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model"
-    command = [*QURATE, "train", str(dataset), "-o", str(path), "--steps", "50000", "--json", *SMALL]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr and process.stdout
-        while "training" not in (line := process.stderr.readline()) and "preparing" not in line:
-            assert process.poll() is None
-        time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
-    result = json.loads(out)
+    process = Forked(tmp_path / "said", in_process, ["train", str(dataset), "-o", str(path), "--steps", "50000", "--json", *SMALL])
+    while "training" not in process.errors and "preparing" not in process.errors:
+        assert process.process.is_alive(), process.errors
+        time.sleep(0.05)
+    time.sleep(0.6)
+    os.kill(process.pid, signal.SIGINT)
+    code, err = process.wait()
+    assert code == 130 and "Traceback" not in err
+    result = json.loads(process.out)
     assert result["stopped"] == "interrupted" and 0 < result["steps"] < 50_000 and "--resume" in err
     steps = result["steps"] + 5
     code, out, _ = run(capsys, "train", "--resume", str(path), "-o", str(tmp_path / "on"), "--steps", str(steps), "--json")

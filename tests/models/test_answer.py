@@ -1,7 +1,5 @@
 """Answers: what each item is worth and why, what may be shown, whom the model knows, and agreement with evaluation."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,8 @@ import polars as pl
 import pytest
 from mdp_logs import event, make_log
 
+from forked import Forked
+from model_processes import ask_without_dataset
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import UserError
 from qurate.evaluation.ranking import observations, rank_all, ranking_targets, top_items
@@ -336,12 +336,9 @@ def test_what_became_of_the_training_data_is_said_once(model: Model, tmp_path: P
     assert caplog.messages == []
 
 
-def test_from_python_the_note_stands_on_stderr(saved: Path) -> None:
-    code = f"import qurate; m = qurate.load({str(saved)!r}).with_provenance(dataset='/gone')\n"
-    code += "import dataclasses; m = dataclasses.replace(m, histories=None)\n"
-    code += "for user in 'ab': m.recommend(user, 1)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert result.stderr.startswith("note: no user of the training log is known") and result.stderr.count("\n") == 1
+def test_from_python_the_note_stands_on_stderr(saved: Path, tmp_path: Path) -> None:
+    code, errors = Forked(tmp_path, ask_without_dataset, saved).wait()
+    assert code == 0 and errors.startswith("note: no user of the training log is known") and errors.count("\n") == 1
 
 
 def test_what_evaluation_ranks_first_is_what_is_recommended(model: Model, dataset: Dataset) -> None:

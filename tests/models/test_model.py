@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+import model_processes
+from forked import Forked
+from model_processes import untrained
 from qurate import files
 from qurate.cli import app as cli
 from qurate.environments.registry import make_engine
@@ -23,8 +24,6 @@ from qurate.models import directory as storage
 from qurate.models import ranker
 from qurate.models.answer import golden_answers
 from qurate.models.model import Model, load
-from qurate.settings import from_flat
-from qurate.training.in_environment import fresh_model
 from qurate.training.train import train
 
 NAMES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json", "rewards.json", "metrics.json", "manifest.json")
@@ -32,12 +31,6 @@ NAMES = ("config.json", "weights.safetensors", "vocabulary.json", "features.json
 
 def answers(model: Model) -> list[list[tuple[str, float, float]]]:
     return [[(i.item_id, i.score, i.propensity) for i in model.recommend(f"u{user}", 5).items] for user in range(10)]
-
-
-def untrained(seed: int) -> Model:
-    """A small model at once."""
-    settings = from_flat({"hidden": 8, "embedding_dim": 4, "window": 4})
-    return fresh_model(make_engine("toy_chain", window=4), settings, "dqn", seed, "toy_chain")
 
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
@@ -206,50 +199,14 @@ def test_a_failed_save_leaves_the_old_model(step: str, failure: BaseException, t
     assert equal(load(tmp_path / "m"), old) and os.listdir(tmp_path) == ["m"]
 
 
-FULL = """
-import resource, signal, sys
-from qurate.cli.app import main
-from qurate.models import directory as storage
-from qurate.models import ranker
-write = storage.write_file
-def limited(path, data):  # training is over: from here on the disk is full
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-    write(path, data)
-storage.write_file = limited
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_a_disk_that_is_really_full_is_exit_code_1_and_the_old_model_answers(saved: Path, model: Model, tmp_path: Path) -> None:
     mine = copy(saved, tmp_path / "m")
-    command = [sys.executable, "-c", FULL, "train", "--resume", str(mine), "-o", str(mine), "--steps", "45", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: expected room and permission to write, got ") and len(done.stderr.splitlines()) == 1
+    arguments = ["train", "--resume", str(mine), "-o", str(mine), "--steps", "45", "--quiet"]
+    process = Forked(tmp_path.with_name("full"), model_processes.full, arguments)
+    code, errors = process.wait()
+    assert code == 1 and process.out == "" and "Traceback" not in errors
+    assert errors.startswith("error: expected room and permission to write, got ") and len(errors.splitlines()) == 1
     assert answers(load(mine)) == answers(model) and os.listdir(tmp_path) == ["m"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from test_model import files, storage, untrained
-when, where = sys.argv[1], Path(sys.argv[2])
-die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-rename, write = os.rename, storage.write_file
-def move(a, b):
-    if when == "between" and str(a).endswith(files.TMP):
-        die()
-    rename(a, b)
-    if when == "after" and str(a).endswith(files.TMP):
-        die()
-def put(path, data):
-    if when == "writing" and path.name == "rewards.json":
-        die()
-    write(path, data)
-files.os.rename, storage.write_file = move, put
-untrained(1).save(where)
-"""
 
 
 @pytest.mark.parametrize("when", ["writing", "between", "after"])
@@ -257,9 +214,7 @@ def test_a_killed_save_leaves_one_whole_model_and_is_tidied_up(when: str, tmp_pa
     old, new = untrained(0), untrained(1)
     old.save(tmp_path / "m")
     (tmp_path / ".m.0123abcd.qurate-tmp.txt").write_text("not ours")
-    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", KILLED, when, str(tmp_path / "m")], env=here, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert Forked(tmp_path.with_name(f"killed-{when}"), model_processes.killed, when, tmp_path / "m").wait() == (-signal.SIGKILL, "")
     assert len(os.listdir(tmp_path)) == 3
     assert equal(load(tmp_path / "m"), new if when == "after" else old)
     assert sorted(os.listdir(tmp_path)) == [".m.0123abcd.qurate-tmp.txt", "m"]

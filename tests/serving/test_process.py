@@ -28,7 +28,7 @@ class Running:
     def __init__(self, directory: Path, hangup: signal.Handlers = signal.SIG_DFL) -> None:
         """`hangup`: what SIGHUP did where it was started; `nohup` ignores it."""
         start = time.monotonic()
-        self.process = Forked(directory.with_name("errors.txt"), server_process.serve, directory, 0, hangup)
+        self.process = Forked(directory.with_name("said"), server_process.serve, directory, 0, hangup)
         self.url, self.pid = self.process.read(), self.process.pid
         self.port = int(self.url.rsplit(":", 1)[-1])
         self.seconds = time.monotonic() - start
@@ -180,7 +180,7 @@ def test_a_second_signal_does_not_wait(serve: Callable[..., Running]) -> None:
 
 def test_a_second_process_on_the_directory_is_refused(serve: Callable[..., Running], tmp_path: Path) -> None:
     first = serve()
-    second = Forked(tmp_path / "second.txt", server_process.serve, tmp_path / "data", 0, signal.SIG_DFL)
+    second = Forked(tmp_path / "second", server_process.serve, tmp_path / "data", 0, signal.SIG_DFL)
     with pytest.raises(EOFError):
         second.read()
     code, errors = second.wait(20)
