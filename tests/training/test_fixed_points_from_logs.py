@@ -70,7 +70,9 @@ def expectile(values: Array, weights: Array, tau: float) -> float:
     m = float(values @ weights)
     for _ in range(200):
         side = weights * np.where(values < m, 1 - tau, tau)
-        m = float(side @ values / side.sum())
+        before, m = m, float(side @ values / side.sum())
+        if m == before:
+            break
     return m
 
 
