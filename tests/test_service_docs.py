@@ -2,11 +2,11 @@
 
 import http.client
 import json
+import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from forked import Forked, command
 from qurate.baselines.registry import random_policy
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
@@ -32,14 +33,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     simulate(make_engine("shop"), random_policy(), 40, 6, 0, folder / "events.parquet")
     dataset = build_dataset(read_events(folder / "events.parquet"), episode="user")
     train(dataset, steps=2, window=5, hidden=8, embedding_dim=4, batch_size=16).save(folder / "model")
-    command = [Path(sys.executable).with_name("qurate"), "serve", folder / "model", "--data", folder / "data", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = next((line for line in process.stderr if not line.startswith("note: ")), "")
-    assert " at http://" in line, line + process.stderr.read()
-    yield line.rsplit(" at ", 1)[1].strip()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    process = Forked(folder / "said", command, ["serve", str(folder / "model"), "--data", str(folder / "data"), "--port", "0"])
+    while not (found := re.search(r" at (http://\S+)\n", process.errors)):
+        assert process.process.is_alive(), process.errors
+        time.sleep(0.05)
+    yield found[1]
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(20)[0] == 0
 
 
 def test_the_page_shows_requests_and_answers() -> None:
@@ -48,14 +48,14 @@ def test_the_page_shows_requests_and_answers() -> None:
 
 def test_every_request_is_answered_as_written(address: str) -> None:
     place = urlsplit(address)
-    for command, written in zip(EXCHANGES[::2], EXCHANGES[1::2]):
-        _, _, url, *data = shlex.split(command[2:])
+    for typed, written in zip(EXCHANGES[::2], EXCHANGES[1::2]):
+        _, _, url, *data = shlex.split(typed[2:])
         connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
         connection.request("POST" if data else "GET", urlsplit(url).path, data[1] if data else None)
         answer = json.loads(connection.getresponse().read())
-        assert shape(answer) == shape(json.loads(written)), command
+        assert shape(answer) == shape(json.loads(written)), typed
         for fixed in ("degraded", "detail", "rejected", "accepted", "code", "live"):
-            assert answer.get(fixed) == json.loads(written).get(fixed), command
+            assert answer.get(fixed) == json.loads(written).get(fixed), typed
 
 
 def shape(value: Any) -> Any:

@@ -18,7 +18,7 @@ from qurate.mdp.dataset import Dataset, build_dataset
 
 T0 = 1_717_200_000
 IDS = st.text("abcxyz0179_", min_size=1, max_size=6).map(lambda text: f"p{text}q")
-QUICK = settings(max_examples=5)
+QUICK = settings(max_examples=3)
 Row = dict[str, Any]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -127,9 +128,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> qurate.mdp.storage.Data
     return qurate.build_dataset(qurate.read_events(shop_log(folder)), out=folder / "dataset")
 
 
+SMALL: dict[str, Any] = {
+    "steps": 300, "seed": 0, "id_embedding": False, "aux_weight": 0, "lr": 5e-3,
+    "hidden": 32, "embedding_dim": 8, "window": 10, "batch_size": 64,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def model(dataset: qurate.mdp.storage.Dataset) -> Model:
-    return qurate.train(dataset, steps=400, seed=0, id_embedding=False, aux_weight=0, lr=3e-3)
+    return qurate.train(dataset, **SMALL)
 
 
 def mrr(model: Model, dataset: qurate.mdp.storage.Dataset) -> float:
@@ -149,7 +156,7 @@ def test_the_log_says_place_and_price_of_each_candidate(dataset: qurate.mdp.stor
 
 def test_a_model_learns_what_only_a_feature_of_the_decision_says(model: Model, dataset: qurate.mdp.storage.Dataset) -> None:
     assert mrr(model, dataset) > 0.95, "the cheapest was clicked"
-    blind = qurate.train(dataset, steps=400, seed=0, id_embedding=False, aux_weight=0, lr=3e-3, candidate_features=False)
+    blind = qurate.train(dataset, **SMALL, candidate_features=False)
     assert mrr(blind, dataset) < 0.6, "chance is .41"
 
 

@@ -183,14 +183,14 @@ def test_exploration_is_marked_and_its_probabilities_are_exact(model: Model) -> 
     seen: dict[str, float] = {}
     sources: list[tuple[str, bool]] = []
     request = AnswerRequest(history=ROWS, clock_us=60_000_000, k=1)
-    for i in range(2_000):
+    for i in range(800):
         item = decide(model, request, 0.3, np.random.default_rng(i)).items[0]
         seen[item.item_id] = item.propensity
         sources.append((item.source, item.propensity > 0.5))
     assert len(seen) == 15 and sum(seen.values()) == pytest.approx(1, abs=1e-12)
     assert set(sources) == {("q", True), ("explore", False), ("explore", True)}, "the best item may be drawn at random too"
     explored = np.mean([source == "explore" for source, _ in sources])
-    assert abs(explored - 0.3) < 4 * (0.3 * 0.7 / 2_000) ** 0.5
+    assert abs(explored - 0.3) < 4 * (0.3 * 0.7 / 800) ** 0.5
     assert decide(model, request, 1.0).items[0].propensity == 1 / 15
 
 

@@ -94,8 +94,8 @@ def test_the_service_and_recommend_give_the_same_lists(trained: Model, start: St
 
 def test_probabilities_are_exact_over_what_is_left(start: Start) -> None:
     service = start(ServedModel(network_model(), 0.4, PURCHASED))
-    accept(service, *(event(f"e{u}-{i}", f"i{i}", user_id=f"u{u}", type="purchase") for u in range(600) for i in range(1, 28)))
-    answers = [service.recommend(RecommendRequest(user_id=f"u{u}", k=1)).items[0] for u in range(600)]
+    accept(service, *(event(f"e{u}-{i}", f"i{i}", user_id=f"u{u}", type="purchase") for u in range(250) for i in range(1, 28)))
+    answers = [service.recommend(RecommendRequest(user_id=f"u{u}", k=1)).items[0] for u in range(250)]
     probability = {one.item_id: one.propensity for one in answers}
     assert set(probability) == {"i28", "i29", "i30"} and sum(probability.values()) == pytest.approx(1, abs=1e-12)
     for item, p in probability.items():

@@ -40,9 +40,9 @@ def settings_of(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(name for name, row in ALGORITHMS.items() if not row.slates))
 def test_it_trains_answers_is_evaluated_and_goes_on_bit_for_bit(name: str, dataset: Path, tmp_path: Path) -> None:
-    whole = train(dataset, algorithm=name, steps=16, seed=3, **settings_of(name))
-    train(dataset, algorithm=name, steps=8, seed=3, **settings_of(name)).save(tmp_path / "half")
-    resumed = train(resume=tmp_path / "half", steps=16)
+    whole = train(dataset, algorithm=name, steps=8, seed=3, **settings_of(name))
+    train(dataset, algorithm=name, steps=4, seed=3, **settings_of(name)).save(tmp_path / "half")
+    resumed = train(resume=tmp_path / "half", steps=8)
     parts = [TENSORS, *([REPLAY] if name in ("per_dqn", "rainbow") else [])]
     for part in parts:
         mine, other = load_tensors(whole.checkpoint[part]), load_tensors(resumed.checkpoint[part])
