@@ -1,6 +1,7 @@
 """The study of cold start and drift: its counts against hand values, and one short run from end to end."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import cold_start
@@ -149,7 +150,11 @@ def test_a_quick_run_does_not_write_into_the_documentation(capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_the_command_measures_writes_the_page_and_measures_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_measures_writes_the_page_and_measures_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = replace(cold_start.QUICK.search, customers=8, length=1, pool=2, explorers=32)
+    monkeypatch.setattr(cold_start, "QUICK", cold_start.QUICK._replace(before=512, after=256, on=512, window=128, warm=256, search=search))
     file, page = tmp_path / "cold.csv", tmp_path / "page.md"
     page.write_text(MARKS)
     arguments = ["--quick", "--seeds", "4", "--csv", str(file), "--page", str(page)]

@@ -97,7 +97,7 @@ def test_open_bandit_propensities(real_log: RealLog):
     assert np.isin(np.diff(steps.candidates_start), (34, 46)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_globo_speed_and_memory_per_transition(real_log: RealLog, tmp_path: Path):
     path = real_log("globo_news/clicks.parquet")
     begin = time.process_time()

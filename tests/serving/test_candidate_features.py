@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = read_events(place / "events.parquet", decisions=place / "decisions.parquet")
     data = build_dataset(log, {"click": 1.0})
     assert data.candidate_columns == ("place", "price")
-    train(data, steps=400, hidden=16, embedding_dim=8, window=4, batch_size=64, lr=0.01, gamma=0.0).save(place / "m")
+    train(data, steps=250, hidden=16, embedding_dim=8, window=4, batch_size=64, lr=0.01, gamma=0.0).save(place / "m")
     return place / "m"
 
 

@@ -42,7 +42,7 @@ def news() -> Dataset:
 def model(news: Dataset) -> Model:
     patch = pytest.MonkeyPatch()
     patch.setattr(clocked, "FEWEST", 100)
-    trained = train(news, steps=150, seed=1, **SMALL)
+    trained = train(news, steps=100, seed=1, **SMALL)
     patch.undo()
     return trained
 
