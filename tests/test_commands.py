@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from forked import Forked
 from forked import command as in_process
 from qurate.cli import app as cli
 from qurate.events.readers import read_events
+from qurate.experiments.compare import compare
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import load as load_model
@@ -380,7 +382,8 @@ def test_evaluate_names_every_score_and_every_baseline(model: Path, dataset: Pat
     assert code == 0 and "agreement with what was chosen, not value" in out
 
 
-def test_compare_lets_policies_meet_the_same_customers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_lets_policies_meet_the_same_customers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.compare.compare", partial(compare, customers=300))
     code, out, err = run(capsys, "compare", "random", "static", "--env", "toy_chain", "--seeds", "2", "--seed", "5", "--json")
     result = json.loads(out)
     assert code == 0 and {"env", "seeds", "customers", "policies", "best_baseline", "verdict"} <= set(result)

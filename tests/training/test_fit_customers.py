@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.fitted import FittedCustomers, chance
 from qurate.errors import Code, UserError
 from qurate.events.readers import read_events
+from qurate.experiments.compare import compare
 from qurate.experiments.customers import against_truth, customers, ready, validity
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.states import derive_context
@@ -214,6 +216,7 @@ def test_the_commands(
 ) -> None:
     """`customers` prints one JSON object or a table; the worlds of other commands take a dataset in place of customers."""
     monkeypatch.setattr("qurate.experiments.customers.fit_customers", lambda data, **options: fit)
+    monkeypatch.setattr("qurate.experiments.compare.compare", partial(compare, customers=200))
     people, data = str(tmp_path / "people"), str(dataset.path)
     assert main(["--quiet", "customers", data, "-o", people, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
