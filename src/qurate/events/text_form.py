@@ -258,7 +258,10 @@ def _names(
                 hint="name the columns in the first line",
                 code=Code.NO_HEADER,
             )
-        return unique(first), True, True, []
+        names = unique(first)
+        renamed = [(old, new) for old, new in zip(first, names) if old not in ("", "row", new)]
+        twice = [f"the header has {old} twice: the later one is {new}" for old, new in renamed]
+        return names, True, True, twice
     if layout is not None:
         said = f"there is no header; the columns are read as {', '.join(layout)}"
         return layout, False, True, [said] if separator == "::" else []
