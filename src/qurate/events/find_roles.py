@@ -13,9 +13,35 @@ from qurate.events.role_rows import joined_by_id, nobody
 from qurate.events.roles import REWARD, Asked, Roles, contract_names
 from qurate.events.sources import Table
 
-RATING_KEYS = ["rating", "ratings", "score", "stars", "rate", "reviewscore", "overall"]
+RATING_KEYS = [
+    "rating",
+    "ratings",
+    "score",
+    "stars",
+    "rate",
+    "reviewscore",
+    "overall",
+    "评分",
+    "打分",
+    "评级",
+    "评价分",
+    "星级",
+    "評分",
+    "星級",
+]
 PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
+NO_RATING = ("avg", "average", "mean", "num", "number", "count", "total")
 MAX_TYPE_NAMES = 100
+
+
+def is_rating(column: str) -> bool:
+    """Whether a column's name says that it is what a user thought of an item.
+
+    >>> is_rating("Book-Rating"), is_rating("average_rating")
+    (True, False)
+    """
+    key = key_of(column)
+    return key in RATING_KEYS or (key.endswith("rating") and not key.startswith(NO_RATING))
 
 
 def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
@@ -294,13 +320,16 @@ class _Finder:
                     self.roles.broken.append((unread, f"{name} is not a number"))
             self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
         elif "value" in source and "value" not in self.roles.explode:
-            column = source["value"]
-            number, how = amount(column, self.columns[column], self.sample[column])
-            if how:
-                self.roles.exprs["value"] = number
-                self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
-                self.roles.rename.pop(column, None)
-                self.roles.notes.append(f"{column} is read as {how}")
+            self._amounts(source["value"])
+
+    def _amounts(self, column: str) -> None:
+        """The values where they are numbers as people write them."""
+        number, how = amount(column, self.columns[column], self.sample[column])
+        if how:
+            self.roles.exprs["value"] = number
+            self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
+            self.roles.rename.pop(column, None)
+            self.roles.notes.append(f"{column} is read as {how}")
 
     def kind(self, given: str | None) -> None:
         """Where the event type comes from."""
@@ -334,14 +363,19 @@ class _Finder:
         """A rating or score column: events of type rating, and its values."""
         source = self.roles.source
         if "value" not in source and "item_id" in source:
-            for column in self.free(RATING_KEYS):
+            others = [name for name in self.columns if name not in self.used and is_rating(name)]
+            for column in dict.fromkeys([*self.free(RATING_KEYS), *others]):
                 known = self.sample[column].drop_nulls()
-                numbers = known.cast(pl.Float64, strict=False).drop_nulls() if not self.columns[column].is_nested() else known.head(0)
-                if len(numbers) and len(numbers) >= 0.9 * len(known):
+                if self.columns[column].is_nested() or not len(known):
+                    continue
+                number, _ = amount(column, self.columns[column], known)
+                if known.to_frame().select(number.is_not_null().mean()).item() >= 0.9:
                     self._assume("value", column)
+                    self._amounts(column)
                     break
+                self.roles.notes.append(f"{column} is not read: it holds no numbers, but for example {str(known[0])[:40]!r}")
         column = source.get("value", "")
-        if given is None and not self.roles.type_from and key_of(column) in RATING_KEYS:
+        if given is None and not self.roles.type_from and is_rating(column):
             self.roles.exprs["type"] = pl.lit("rating")
             self.roles.type_from = f"column {column}: rating"
         if not self.roles.type_from:
