@@ -209,8 +209,8 @@ def test_two_tables_are_joined_by_the_command_in_the_error(tmp_path: Path, monke
 
 def test_an_item_above_its_rows_is_written_into_them_by_the_command_in_the_error(tmp_path: Path) -> None:
     """Netflix's prize."""
-    text = "".join(f"{m}:\n" + table("", lambda i, m=m: f"{1488844 + i},{1 + (m + i) % 5},2005-09-{1 + i:02}", 8) for m in range(1, 8))
-    path = write(tmp_path / "combined_data_1.txt", text)
+    above = [f"{m}:\n" + "".join(f"{1488844 + i},{1 + (m + i) % 5},2005-09-{1 + i:02}\n" for i in range(8)) for m in range(1, 8)]
+    path = write(tmp_path / "combined_data_1.txt", "".join(above))
     with pytest.raises(UserError) as caught:
         read_events(path)
     hint = re.search(r"(awk .*) > ratings.csv, and ingest ratings.csv --columns (\S+)", caught.value.typed)
@@ -229,8 +229,9 @@ def test_lines_of_python_are_read_and_said(tmp_path: Path) -> None:
 
 
 def test_two_files_without_a_header_are_mapped_by_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, more in (("clicks.dat", "0"), ("buys.dat", "12000,1")):
-        write(tmp_path / name, table("", lambda i, more=more: f"{i // 4},{at(i, '%Y-%m-%dT%H:%M:%S.000Z')},{214536500 + i % 7},{more}"))
+    clicks = table("", lambda i: f"{i // 4},{at(i, '%Y-%m-%dT%H:%M:%S.000Z')},{214536500 + i % 7},0")
+    write(tmp_path / "clicks.dat", clicks)
+    write(tmp_path / "buys.dat", clicks.replace(",0\n", ",12000,1\n"))
     files = [str(tmp_path / "clicks.dat"), str(tmp_path / "buys.dat")]
     cli.main(["ingest", *files, "--plan", "--quiet"])
     places = re.search(r"map them by place: (--map .*)", capsys.readouterr().err)

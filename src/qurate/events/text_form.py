@@ -116,8 +116,7 @@ def look(
     marks = quoted and any('"' in row for row in rows)
     spaced = marks and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
     commas = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else []
-    notes += [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
-    notes += [f"lines that begin with {prefix} are comments"] if prefix else []
+    notes += _said(commas, prefix)
     return TextForm(
         separator,
         names,
@@ -133,6 +132,11 @@ def look(
         notes=tuple(notes),
         first=() if has_header else tuple(first),
     )
+
+
+def _said(commas: list[str], prefix: str) -> list[str]:
+    said = [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
+    return said + ([f"lines that begin with {prefix} are comments"] if prefix else [])
 
 
 def _refuse_headings(rows: list[str], where: str) -> None:
