@@ -12,7 +12,7 @@ HEAD = """# Python
 
 Made from the docstrings by `python docs/make_api.py`. The road is `read_events` -> `build_dataset` -> `train` -> `evaluate` ->
 `Model.recommend`; wherever a log or a table is expected, a file, a DataFrame of polars or one of pandas will do (pandas is no
-dependency; it needs pyarrow). Errors are `UserError` (a mistake in what was given) or `MachineError`; their text names what was
+dependency). Errors are `UserError` (a mistake in what was given) or `MachineError`; their text names what was
 expected, what came, where, and what to do. Whole scripts for a shop, a live platform, news, films and advertisements, and a
 notebook, are in [examples/](../examples).
 

@@ -108,6 +108,7 @@ def test_decisions_and_their_answers(tmp_path: Path) -> None:
     }
     assert found == {
         "propensities": (False, 1, [4]),
+        "decisions": (False, 1, [4]),
         "decision ids": (False, 1, [5]),
         "known decisions": (False, 1, [5]),
         "clicked was shown": (False, 1, [3]),

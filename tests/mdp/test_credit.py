@@ -76,7 +76,7 @@ def test_what_is_credited_to_nothing_is_told_when_the_dataset_is_made():
 
 def test_a_log_without_rewards_names_a_few_types_or_says_that_it_only_shows():
     many = [event("u", "a", n, f"type{n:03d}") for n in range(300)]
-    with pytest.raises(UserError, match=r"give a weight to one of: type000, .*type009 and 290 more$"):
+    with pytest.raises(UserError, match=r"say for example rewards type000=1; the log has type000, .*type009 and 290 more$"):
         resolve_rewards(None, [row["type"] for row in many], "organic", False)
     with pytest.raises(UserError, match="nothing of what came of it"):
         resolve_rewards(None, [], "logged", False)

@@ -171,7 +171,7 @@ def test_availability_as_text():
     dataset = build_dataset(log, items=items)
     assert n_open(dataset) == [1] * 4 + [2] * 5
     for bad in (["soon", None], [1, 2]):
-        with pytest.raises(UserError, match="times in available_from"):
+        with pytest.raises(UserError, match=r"times since 1970.*column available_from"):
             build_dataset(log, items=pl.DataFrame({"item_id": ["a", "b"], "available_from": bad}))
     with pytest.raises(UserError, match="a column item_id"):
         build_dataset(log, items=pl.DataFrame({"id": ["a"]}))

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from qurate.cli import customers, logs, model_commands
 from qurate.cli.arguments import (
@@ -30,15 +31,32 @@ from qurate.cli.output import (
     print_error,
 )
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
+from qurate.interrupts import remembered
 from qurate.locks import require_posix
 
 DEVICES = ("auto", "cpu", "cuda")
 
 EPILOG = "Global options may stand anywhere: --json --seed N --threads N --device auto|cpu|cuda --quiet"
 
+INTERRUPTED = "interrupted"
 HELP = {"help_option_names": ["-h", "--help"]}
 
-app = typer.Typer(name="qurate", context_settings=HELP, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, with a line for Ctrl-C: by itself typer ends without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(INTERRUPTED, file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="qurate", cls=_Commands, context_settings=HELP, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False
+)
 
 Force = logs.Force
 Exclude = model_commands.Exclude
@@ -183,6 +201,11 @@ def bench(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. No exception leaves it."""
+    with remembered() as pressed:
+        return _run(argv, pressed)
+
+
+def _run(argv: Sequence[str] | None, pressed: list[int]) -> int:
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     as_json = "--json" in args
     try:
@@ -194,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except QurateError as error:
         return print_error(error, as_json)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -209,6 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return print_error(usage_error(error), as_json)
         if os.environ.get("QURATE_LOG") == "debug":
             raise
+        if pressed:  # a library swallowed it
+            print(INTERRUPTED, file=sys.stderr)
+            return 130
         hint = "this is a fault of qurate: report it with what QURATE_LOG=debug shows"
         place = innermost(error)
         return print_error(

@@ -112,13 +112,16 @@ def ingest(
     request = _request(ctx, output)
     if output is not None and not plan:
         check_directory(output, DATASET, force, [*log, *(table for table in (items, users, decisions) if table is not None)])
-    from qurate.mdp.reading import check, refuse
+    from qurate.mdp.reading import check, refusal, refuse
     from qurate.mdp.reading import plan as plan_of
 
     terminal: Terminal = ctx.obj
     if plan:
         made = plan_of(request)
-        return terminal.result({"plan": made}, lambda: print_plan(made))
+        terminal.result({"plan": made}, lambda: print_plan(made))
+        if (error := refusal(request)) is not None:
+            raise error
+        return
     made = _plan(terminal, request)
     with terminal.progress() as progress:
         checked = check(request, lambda stage: progress(stage, 0, 0))
@@ -150,7 +153,7 @@ BUILD = ("episode", "churn_after", "rewards", "title_column")
 def _request(ctx: typer.Context, output: Path | None) -> Any:
     """The options as arguments of the readers, and as typed."""
     given = dict(ctx.params)
-    read: dict[str, Any] = {name: given[name] for name in READ if given[name] or (name == "order" and given[name] == "")}
+    read: dict[str, Any] = {name: given[name] for name in READ if given[name] not in (None, False)}
     read["map"] = pairs(given["map"] or (), "--map") or None
     read["type"] = types(given["type"] or ()) or None
     if "sep" in read:

@@ -70,9 +70,8 @@ def _damage(path: Path, container: str) -> Iterator[None]:
         yield
     # zipfile says an encrypted member by RuntimeError and a compression it does not know by NotImplementedError
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise UserError(
-            f"a readable {container} file", str(error)[:120], where=str(path), hint="the file is damaged", code=Code.UNREADABLE_FILE
-        ) from None
+        hint = "unpack it with its password" if "password" in str(error) else "the file is damaged"
+        raise UserError(f"a readable {container} file", str(error)[:120], where=str(path), hint=hint, code=Code.UNREADABLE_FILE) from None
 
 
 def written(path: Path, what: str, write: Callable[[BinaryIO], None]) -> Path:

@@ -22,6 +22,14 @@ MONEY = r"^[\s\p{Sc}A-Za-z]*[-+(]?[\s\p{Sc}]*\d[\d.,'\s]*\)?[\s\p{Sc}A-Za-z]*-?$
 SCALED = r"(?i)\d\s*(?:k|m|mn|mio|mln|b|bn|thousand|million)\.?\s*$"
 """A number that counts thousands, millions, or minutes: what it is worth cannot be told."""
 
+SCORE = (
+    r"^\s*(\d+(?:[.,]\d+)?)\s*(?:(?:/|(?:out )?of\b|von\b|sur\b)\s*(\d+)\s*)?"
+    r"(?:[Ss]tars?|[Ss]terne?|étoiles?|[星分])?\s*$"
+)
+"""`3/5`, `3 out of 5`, `4 stars`, `4星`: the number and what it is out of."""
+SIGNS = r"^\s*[★⭐]{1,10}[☆✩\s\x{fe0f}]*$"
+"""Stars as signs."""
+
 
 def parse_value(text: str, known: dict[str, pl.Expr]) -> tuple[pl.Expr, list[str]]:
     """The expression that `text` says, and the columns that it names.
@@ -86,6 +94,8 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     known = sample.cast(pl.String).str.strip_chars()
     known = known.filter(known != "").drop_nulls()
     odd = known.filter(known.cast(pl.Float64, strict=False).is_null())
+    if len(odd) and (odd.str.contains(SCORE) | odd.str.contains(SIGNS)).all():
+        return _score(raw, odd)
     if not len(odd) or odd.str.contains(MONEY).mean() != 1.0 or odd.str.contains(SCALED).any():
         return raw.cast(pl.Float64, strict=False), ""
     # 4,50 and 1.234,50 have a decimal comma; 1,234 and 1,234.50 have commas between thousands.
@@ -106,3 +116,13 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     units = units.filter(units != "")
     alike = f"; {', '.join(units.head(5))} count alike" if len(units) > 1 else ""
     return number, f"currency text, decimal {'comma' if comma else 'point'}{alike}"
+
+
+def _score(raw: pl.Expr, odd: pl.Series) -> tuple[pl.Expr, str]:
+    """A rating in words or signs, as the number in it; as no number where some are out of 5 and others out of 10."""
+    out_of = odd.str.extract(SCORE, 2).drop_nulls().unique()
+    if len(out_of) > 1:
+        return raw.cast(pl.Float64, strict=False), ""
+    stars = pl.when(raw.str.contains(SIGNS)).then(raw.str.count_matches("[★⭐]"))
+    number = pl.coalesce(raw.str.extract(SCORE, 1).str.replace(",", ".", literal=True).cast(pl.Float64, strict=False), stars)
+    return number, f"the number in a rating such as {odd[0]!r}"

@@ -172,7 +172,7 @@ def plain_lists(texts: pl.Series) -> pl.Series:
 
 def key_of(name: str) -> str:
     """A column's name without capitals, blanks and signs: `Event_Type`, `eventType` and `event type` are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def renamed(mapping: dict[str, str], name: str) -> pl.Expr:

@@ -4,19 +4,44 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from qurate.errors import Code, UserError, nearest
 from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import MISSING, Columns, key_of
 from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, TYPE_KEYS, Listed, items_of, picked, vector_of
-from qurate.events.paths import lookup, value_at
+from qurate.events.mapped import check_map, joined_values, parts_of
 from qurate.events.role_rows import joined_by_id, nobody
-from qurate.events.roles import MAPPABLE, REWARD, Asked, Roles, contract_names
+from qurate.events.roles import REWARD, Asked, Roles, contract_names
 from qurate.events.sources import Table
 
-RATING_KEYS = ["rating", "ratings", "score", "stars", "rate", "reviewscore", "overall"]
+RATING_KEYS = [
+    "rating",
+    "ratings",
+    "score",
+    "stars",
+    "rate",
+    "reviewscore",
+    "overall",
+    "评分",
+    "打分",
+    "评级",
+    "评价分",
+    "星级",
+    "評分",
+    "星級",
+]
 PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
+NO_RATING = ("avg", "average", "mean", "num", "number", "count", "total")
 MAX_TYPE_NAMES = 100
+
+
+def is_rating(column: str) -> bool:
+    """Whether a column's name says that it is what a user thought of an item.
+
+    >>> is_rating("Book-Rating"), is_rating("average_rating")
+    (True, False)
+    """
+    key = key_of(column)
+    return key in RATING_KEYS or (key.endswith("rating") and not key.startswith(NO_RATING))
 
 
 def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
@@ -31,7 +56,7 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
         UserError: a mapping that names no column, a column twice, a name that is not the contract's.
     """
     mapped, where = asked.map_of(table), str(table.path)
-    _check_map(mapped, table.columns, sample, where)
+    check_map(mapped, table.columns, sample, where)
     found = _Finder(table.columns, sample, mapped)
     given = asked.type_of(table)
     found.lists(where)
@@ -47,46 +72,13 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     return found.roles
 
 
-def _check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, where: str) -> None:
-    seen: dict[str, str] = {}
-    for target, source in mapped.items():
-        if target not in contract_names(mapped):
-            raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
-        for part in _parts(target, source, columns):
-            try:
-                lookup(part, columns, sample, f"--map {target}={source}, {where}")
-            except UserError as error:
-                if target != "type":
-                    raise
-                hint = f"{error.hint}; one type for all rows is said with --type {source}"
-                raise UserError(error.expected, error.got, where=error.where, hint=hint, code=error.code) from None
-        if source in seen:
-            raise UserError(
-                "a column of its own for each name",
-                f"{source} twice",
-                where=f"--map, {where}",
-                hint="leave one of them out",
-                code=Code.BAD_MAP,
-            )
-        seen[source] = target
-
-
-def _joined(parts: list[str], columns: Columns) -> pl.Expr:
-    """The value of a path, or two of them with a blank between."""
-    values = [pl.col(part) if part in columns else value_at(part, columns) for part in parts]
-    return values[0] if len(values) == 1 else pl.concat_str([one.cast(pl.String).str.strip_chars() for one in values], separator=" ")
-
-
-def _parts(target: str, source: str, columns: Columns) -> list[str]:
-    """`date+time` as two columns, for times only."""
-    return source.split("+") if target == "timestamp" and source not in columns and "+" in source else [source]
-
-
 class _Finder:
     """One table's roles, found one after the other; what a column is taken for, it is not taken for again."""
 
     def __init__(self, columns: Columns, sample: pl.DataFrame, mapped: dict[str, str]) -> None:
-        paths = {source: _joined(_parts(name, source, columns), columns) for name, source in mapped.items() if source not in columns}
+        paths = {
+            source: joined_values(parts_of(name, source, columns), columns) for name, source in mapped.items() if source not in columns
+        }
         self.own = columns
         self.sample = sample.with_columns(**paths)
         self.columns = {**columns, **{path: self.sample[path].dtype for path in paths}}
@@ -96,7 +88,7 @@ class _Finder:
         for name in contract_names([*mapped, *columns]):
             if name in mapped:
                 self._take(name, mapped[name])
-                for part in _parts(name, mapped[name], columns):
+                for part in parts_of(name, mapped[name], columns):
                     column = part if part in columns else part.partition(".")[0]
                     self.used.add(column)
                     if column != mapped[name]:
@@ -202,8 +194,9 @@ class _Finder:
             counts = self.sample.select(
                 vector.list.len().alias("n"), listed.ids.list.len().alias("k"), vector.list.contains(None).alias("odd")
             )
-            counts = counts.filter(pl.col("k").is_not_null())
-            if counts.height and (counts["n"] == counts["k"]).all() and not counts["odd"].any():
+            counts = counts.filter(pl.col("k").is_not_null() & pl.col("n").is_not_null())
+            fits = counts.filter((pl.col("n") == pl.col("k")) & ~pl.col("odd"))
+            if 2 * fits.height > counts.height:  # else it is of something else
                 chosen = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
                     picked, return_dtype=pl.List(pl.String), is_elementwise=True
                 )
@@ -225,6 +218,10 @@ class _Finder:
             roles.type_from = f"the answers of {roles.source['shown']}: {given or means}"
         elif "type" not in roles.source:
             roles.type_from = f"rows with an item: {given or 'click'}; without: shown only"
+            odd = [column for column in vectors if column not in self.used]
+            roles.notes += [
+                f"{column} is not read: it names no item shown, and is no list of 0 and 1 as long as they are" for column in odd
+            ]
 
     def _answer_of_ids(self, listed: Listed) -> None:
         """`clicked` that names the item, or the items, of the list."""
@@ -323,13 +320,16 @@ class _Finder:
                     self.roles.broken.append((unread, f"{name} is not a number"))
             self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
         elif "value" in source and "value" not in self.roles.explode:
-            column = source["value"]
-            number, how = amount(column, self.columns[column], self.sample[column])
-            if how:
-                self.roles.exprs["value"] = number
-                self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
-                self.roles.rename.pop(column, None)
-                self.roles.notes.append(f"{column} is read as {how}")
+            self._amounts(source["value"])
+
+    def _amounts(self, column: str) -> None:
+        """The values where they are numbers as people write them."""
+        number, how = amount(column, self.columns[column], self.sample[column])
+        if how:
+            self.roles.exprs["value"] = number
+            self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
+            self.roles.rename.pop(column, None)
+            self.roles.notes.append(f"{column} is read as {how}")
 
     def kind(self, given: str | None) -> None:
         """Where the event type comes from."""
@@ -363,14 +363,19 @@ class _Finder:
         """A rating or score column: events of type rating, and its values."""
         source = self.roles.source
         if "value" not in source and "item_id" in source:
-            for column in self.free(RATING_KEYS):
+            others = [name for name in self.columns if name not in self.used and is_rating(name)]
+            for column in dict.fromkeys([*self.free(RATING_KEYS), *others]):
                 known = self.sample[column].drop_nulls()
-                numbers = known.cast(pl.Float64, strict=False).drop_nulls() if not self.columns[column].is_nested() else known.head(0)
-                if len(numbers) and len(numbers) >= 0.9 * len(known):
+                if self.columns[column].is_nested() or not len(known):
+                    continue
+                number, _ = amount(column, self.columns[column], known)
+                if known.to_frame().select(number.is_not_null().mean()).item() >= 0.9:
                     self._assume("value", column)
+                    self._amounts(column)
                     break
+                self.roles.notes.append(f"{column} is not read: it holds no numbers, but for example {str(known[0])[:40]!r}")
         column = source.get("value", "")
-        if given is None and not self.roles.type_from and key_of(column) in RATING_KEYS:
+        if given is None and not self.roles.type_from and is_rating(column):
             self.roles.exprs["type"] = pl.lit("rating")
             self.roles.type_from = f"column {column}: rating"
         if not self.roles.type_from:

@@ -31,20 +31,49 @@ def _is_pandas(given: object) -> bool:
 
 
 def lazy_frame(given: Frame) -> pl.LazyFrame:
-    """A frame (`is_frame`) as polars has it, lazy; the missing values of pandas are null.
+    """A frame (`is_frame`) as polars has it, lazy; of pandas, missing values are null and levels of the index with a name are columns.
 
     Raises:
-        UserError: it cannot be converted: pandas, because pyarrow is not installed or a column mixes types.
+        UserError: it cannot be converted: a column of pandas mixes types, or a name stands twice.
     """
+    if type(given).__name__ == "Series":
+        hint = "write series.to_frame()"
+        raise UserError("a DataFrame", "a Series, which is one column", where="DataFrame", hint=hint, code=Code.UNREADABLE_FILE)
     if isinstance(given, pl.DataFrame | pl.LazyFrame):
         frame: pl.LazyFrame = given.lazy()
         return frame
     try:
-        return pl.from_pandas(given).lazy() if _is_pandas(given) else pl.DataFrame(given).lazy()
+        return _of_pandas(given).lazy() if _is_pandas(given) else pl.DataFrame(given).lazy()
     except Exception as error:
-        hint = "install pyarrow, or convert it with polars.DataFrame(...)"
+        hint = "give each column one type, such as with astype(str), and a name of its own"
         got = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise UserError("a DataFrame that polars can read", got, where="DataFrame", hint=hint, code=Code.UNREADABLE_FILE) from error
+
+
+def _of_pandas(given: Any) -> pl.DataFrame:
+    """A DataFrame of pandas, column by column: polars' own conversion needs pyarrow as soon as one of them holds text."""
+    levels = [name for name in given.index.names if name is not None and name not in given.columns]
+    frame = given.reset_index(level=levels) if levels else given
+    return pl.DataFrame([_column(str(name), frame.iloc[:, place]) for place, name in enumerate(frame.columns)])
+
+
+def _column(name: str, values: Any) -> pl.Series:
+    """A Series of pandas; times with a zone are in UTC, NaN, NaT, NA and None are null."""
+    kind = getattr(values.dtype, "kind", "O")
+    if kind == "M":
+        zoned = getattr(values.dtype, "tz", None) is not None
+        plain = (values.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else values).to_numpy()
+        times = pl.Series(name, plain.astype("datetime64[us]"))
+        return times.dt.replace_time_zone("UTC") if zoned else times
+    if kind in "iufb" and type(values.dtype).__module__.startswith("numpy"):
+        return pl.Series(name, values.to_numpy(), nan_to_null=True)
+    known = [None if missing else value for value, missing in zip(values.tolist(), values.isna().tolist())]
+    if len({type(value) for value in known} - {type(None)}) > 1 and any(isinstance(value, str) for value in known):
+        known = [None if value is None else str(value) for value in known]  # text beside numbers, as pandas reads a large file
+    made = pl.Series(name, known)
+    if made.dtype == pl.Object:
+        raise TypeError(f"column {name} of {values.dtype}, such as {made[0]!r}")
+    return made
 
 
 def table_of(given: Frame, name: str) -> Table:

@@ -3,14 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
+
 from qurate.errors import Code, UserError
-from qurate.events.fields import Layout
+from qurate.events.fields import Columns, Layout
 from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
 from qurate.events.layouts import OWN, OWN_LAYOUT, recognise, unknown_columns
 from qurate.events.nearest_role import usual_roles
 from qurate.events.roles import Asked, Roles, sample_of
-from qurate.events.sources import Table, refuse_unnamed
+from qurate.events.sources import Table
+from qurate.events.text_form import suggested_names
+from qurate.events.text_samples import SAMPLE_LINES
+from qurate.events.times import read_time
 
 
 def group_by_layout(
@@ -36,15 +41,15 @@ def group_by_layout(
                 if skip_unknown:
                     ignored.append(table.path)
                     continue
-                refuse_unnamed(table)
-                raise unknown_columns(table.columns, str(table.path), name, own)
+                _refuse_unnamed(table)
+                raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table))
             found, roles[table.path] = OWN_LAYOUT, own
         groups.setdefault(id(found), (found, []))[1].append(table)
     if not groups:
         if asked.map and name in (None, OWN):
             roles_of(tables[0], asked, sample_of(tables[0]))  # says which column is not there
-        refuse_unnamed(tables[0])
-        raise unknown_columns(tables[0].columns, str(tables[0].path), name)
+        _refuse_unnamed(tables[0])
+        raise unknown_columns(tables[0].columns, str(tables[0].path), name, others=_others(tables, tables[0]))
     main = next(iter(groups.values()))[0]
     kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
     ours = {id(layout) for layout, _ in kept}
@@ -57,6 +62,10 @@ def group_by_layout(
     own_files = {path: own for path, own in roles.items() if path not in ignored}
     name_by_file(own_files, asked)
     return kept, ignored, own_files
+
+
+def _others(tables: list[Table], one: Table) -> dict[str, Columns]:
+    return {str(table.path): table.columns for table in tables if table is not one}
 
 
 def _own_roles(table: Table, asked: Asked, usual: bool) -> Roles:
@@ -77,3 +86,32 @@ def _has(table: Table, mapped: dict[str, str]) -> bool:
     """Whether the file has the columns that every file should have."""
     heads = [part.partition(".")[0] for source in mapped.values() for part in ([source] if source in table.columns else source.split("+"))]
     return all(source in table.columns for source in [*heads] if source)
+
+
+def _refuse_unnamed(table: Table) -> None:
+    """The error for a file without a header whose columns nothing names.
+
+    Raises:
+        UserError: it is such a file.
+    """
+    if table.form is not None and not table.form.named:
+        got = f"a first line of values ({', '.join(table.form.first)[:80]}): it is no header"
+        first = table.frame.select(table.form.names).head(SAMPLE_LINES).collect()
+        dates = [place for place, column in enumerate(first) if _holds_dates(column)]
+        names = suggested_names([[one for one in column.drop_nulls().to_list() if one] for column in first], dates)
+        order = "" if "timestamp" in names else ", and --order, because none holds times"
+        places = " ".join(f"{name}={place}" for place, name in enumerate(names, 1) if not name.startswith("column_"))
+        hint = f"name the columns, such as --columns {','.join(names)}{order}, or map them by place: --map {places}"
+        raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
+
+
+def _holds_dates(column: pl.Series) -> bool:
+    """Whether a column of text holds dates or times that are written as such, all of them in a known form."""
+    known = column.drop_nulls()
+    if not len(known) or known.cast(pl.Float64, strict=False).null_count() < len(known):
+        return False
+    try:
+        times = read_time(column.name, column.dtype, known, "", frames=[])
+    except UserError as error:
+        return error.expected == "dates in a certain order"
+    return not known.to_frame().select(times.moment.is_null().any()).item()

@@ -3,7 +3,7 @@
 One streaming pass over the rows finds what is bad or stands twice; the log itself stays lazy, except that of small files.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -65,10 +65,9 @@ def read_rows(layout: Layout, tables: list[Table], start: int, reading: Reading)
             raise unreadable(tables[0].path, error) from None
     slow = [read_by_line(table) for table in tables]
     try:
-        checked = _check_rows(layout, slow, start, reading)
+        return _check_rows(layout, slow, start, reading)
     except PolarsError as error:
         raise unreadable(tables[0].path, error) from None
-    return replace(checked, notes=[*checked.notes, "the file was read line by line, because the fast parser could not read it"])
 
 
 def _frame(layout: Layout, tables: list[Table], start: int, reading: Reading) -> pl.LazyFrame:
@@ -127,6 +126,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
     if days and (repeats := len(doubles_of(seen, layout, False)) - len(doubles)):
         notes.append(f"times are days: {repeats:,} equal rows of a day are further events, not duplicates")
     notes += [note for table in tables if table.path in reading.roles for note in reading.roles[table.path].notes]
+    notes += ["the file was read line by line, because the fast parser could not read it"] if any(table.by_line for table in tables) else []
     if unit == "order" and not about_time:
         notes.append("the log has no time: rows stand one second apart in the order of the file")
     return CheckedRows(layout.expand(clean), clean, unit, seen.height, rejects, notes)

@@ -10,7 +10,7 @@ from qurate.events.fields import Columns, Fields, Layout, LogTables, emit, first
 from qurate.events.layouts_own import expand_own, own_fields
 from qurate.events.layouts_shown import SHOWN_LAYOUTS, expand_emitted, recorded
 from qurate.events.listed import candidate_lists, text_list
-from qurate.events.nearest_role import guesses
+from qurate.events.nearest_role import guesses, join_hint
 from qurate.events.roles import Roles
 from qurate.events.side_tables import Owner, features_beside, read_features
 
@@ -224,23 +224,39 @@ COLUMN = "COL"
 """Stands in a hint where nothing can be guessed."""
 
 
-def unknown_columns(columns: Columns, where: str, name: str | None = None, roles: Roles | None = None) -> UserError:
-    """The error for columns of no known layout: names the nearest layout and what it lacks, or the mapping that reads it."""
+def unknown_columns(
+    columns: Columns, where: str, name: str | None = None, roles: Roles | None = None, others: dict[str, Columns] | None = None
+) -> UserError:
+    """The error for columns of no known layout: names the nearest layout and what it lacks, or the mapping that reads it.
+
+    Args:
+        columns: of the table.
+        where: the table.
+        name: of the layout that was asked for.
+        roles: what is known of the columns.
+        others: columns of the other tables of the log, by their paths.
+    """
+    if name is None and (hint := join_hint(where, columns, others or {})):
+        got = ", ".join(list(columns)[:20])
+        return UserError("users, items and times in one table", got, where=where, hint=hint, code=Code.UNKNOWN_COLUMNS)
     options = [layout for layout in LAYOUTS if name in (None, layout.name)]
     best = max(options, key=lambda layout: 1 - len(layout.missing(columns)) / len(layout.needs))
     lacking = best.missing(columns)
     hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if 2 * len(lacking) <= len(best.needs) else ""
     guess = {} if roles is None else guesses(columns, roles)
+    if roles is not None and {"item_id", "timestamp"} <= {*guess, *roles.source} and {"user_id", "session_id"} & {*guess, *roles.source}:
+        hint = ""  # every role has a column
     if roles is not None and roles.missing() == ["timestamp"] and "timestamp" not in guess:
         hint = "a log needs times, because what came before what is what is learned: name their column with --map timestamp=COLUMN, "
         hint += "or take the order of the file with --order"
         return UserError("times", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS)
     hint += "say which column is which: "
     has = {} if roles is None else roles.source
-    needed = ["session_id" if "session_id" in guess and "user_id" not in guess else "user_id", "item_id", "type", "timestamp", *guess]
+    needed = ["session_id" if "session_id" in guess and "user_id" not in guess else "user_id", "item_id", "timestamp", *guess]
     lists = "shown" in guess and "item_id" not in guess
-    missing = [name for name in dict.fromkeys(needed) if name not in has and not (lists and name in ("item_id", "type"))]
+    missing = [name for name in dict.fromkeys(needed) if (name in guess or name not in has) and not (lists and name in ("item_id", "type"))]
     hint += " ".join(f"--map {name}={shlex.quote(guess.get(name, COLUMN))}" for name in missing)
+    hint += ", or --order if the log has no times" if "timestamp" in missing and "timestamp" not in guess else ""
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
     )

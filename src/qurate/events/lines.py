@@ -6,6 +6,7 @@ from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,10 +23,11 @@ UNBALANCED = "unbalanced quotes"
 Fields = list[str | None]
 
 
-def read_by_line(table: Table) -> Table:
+def read_by_line(table: Table, limit: int | None = None) -> Table:
     """The table again, each record parsed on its own: slower and held in memory, but one bad line is one bad row.
 
-    The reason a line could not be read stands in the column `BROKEN`; `row` is the record's first line.
+    The reason a line could not be read stands in the column `BROKEN`; `row` is the record's first line. With a limit only so
+    many records are read.
     """
     if not table.is_text:
         return table
@@ -33,7 +35,7 @@ def read_by_line(table: Table) -> Table:
     columns = {name: dtype for name, dtype in table.columns.items() if name not in table.added}
     columns |= {expr.meta.output_name(): pl.String() for expr in table.tidied}
     schema: dict[str, pl.DataType] = {"row": pl.UInt64(), BROKEN: pl.String(), **columns}
-    chunks = [pl.DataFrame(rows, schema=schema, orient="row") for rows in _chunks(parse(table))]
+    chunks = [pl.DataFrame(rows, schema=schema, orient="row") for rows in _chunks(islice(parse(table), limit))]
     frame = pl.concat(chunks) if chunks else pl.DataFrame(schema=schema)
     return replace(table, frame=frame.lazy().with_columns(table.tidied).with_columns(**table.added), by_line=True)
 

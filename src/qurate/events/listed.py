@@ -67,12 +67,17 @@ ANSWER_KEYS = {
     "isfollow": "follow",
     "addedtocart": "cart",
     "iscart": "cart",
+    **dict.fromkeys(("点击", "是否点击", "點擊", "是否點擊"), "click"),
+    **dict.fromkeys(("购买", "是否购买", "購買", "是否購買"), "purchase"),
+    **dict.fromkeys(("收藏", "是否收藏", "是否喜欢", "是否点赞"), "like"),
+    **dict.fromkeys(("加购", "是否加购"), "cart"),
 }
 """Names of a 0/1 column or key beside a shown item (without `_` and capitals), and what a 1 means."""
 
 TYPE_KEYS = (
     *("eventtype", "event", "action", "behavior", "behaviour", "interaction", "eventname", "activity", "behaviortype"),
     *("behaviourtype", "interactiontype", "actiontype", "activitytype", "usereventtype", "useraction"),
+    *("行为类型", "行为", "用户行为", "事件类型", "事件", "操作类型", "操作", "行為類型", "行為", "事件類型", "動作"),
 )
 """Names of a column that says what happened."""
 
@@ -294,6 +299,7 @@ def _answer(value: Any) -> int | None:
 
 
 TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "f": 0, "t": 1, "n": 0, "y": 1}
+TRUTH |= dict.fromkeys(("否", "off", "nein", "non"), 0) | dict.fromkeys(("是", "on", "ja", "oui"), 1)
 SIGNS = {"-1": 0, "1": 1, "-1.0": 0, "1.0": 1}
 """The same where nothing but -1 and 1 stands in a column."""
 

@@ -1,23 +1,68 @@
 """The role that a column could have by its name: for hints and for the plan, and, where the name is a usual one, to read it."""
 
+import json
 import re
+import shlex
+
+import polars as pl
 
 from qurate.events.doubts import is_shown
 from qurate.events.fields import Columns, key_of
-from qurate.events.roles import Roles
+from qurate.events.listed import ANSWER_KEYS, ID_KEYS
+from qurate.events.roles import Roles, contract_names
 
 WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("timestamp", ("timestamp", "datetime", "time", "date", "created", "createdat", "ts", "ordered", "when", "at", "day", "unixtime")),
+    (
+        "timestamp",
+        (
+            "timestamp",
+            "datetime",
+            "time",
+            "date",
+            "created",
+            "createdat",
+            "ts",
+            "ordered",
+            "when",
+            "at",
+            "day",
+            "unixtime",
+            "datum",
+            "zeit",
+            "fecha",
+        ),
+    ),
     ("session_id", ("session", "visit", "sessionid", "visitid")),
     ("decision_id", ("request", "impressionid", "ranking", "decision", "requestid", "recommendationid")),
     ("shown", ("shown", "impressions", "impression", "slate", "items", "candidates", "list", "recommendations", "inview")),
     ("propensity", ("propensity", "pscore", "prob", "probability")),
-    ("user_id", ("user", "customer", "visitor", "client", "member", "account", "buyer", "userid", "uid", "kunde", "reviewer", "person")),
+    (
+        "user_id",
+        (
+            "user",
+            "customer",
+            "visitor",
+            "client",
+            "member",
+            "account",
+            "buyer",
+            "userid",
+            "uid",
+            "reviewer",
+            "person",
+            "kunde",
+            "nutzer",
+            "utilisateur",
+            "usuario",
+            "cliente",
+        ),
+    ),
     (
         "item_id",
         (
             *("item", "product", "sku", "article", "movie", "track", "song", "video", "content", "asin", "book", "listing", "artist"),
             *("itemid", "productid", "iid", "ad", "news", "stockcode", "isbn", "restaurant", "recipe", "game", "course"),
+            *("artikel", "produkt", "produit", "producto"),
         ),
     ),
     ("type", ("type", "event", "action", "behavior", "behaviour", "interaction", "activity", "kind")),
@@ -45,6 +90,25 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 """Words in the names of columns, the surest roles first."""
+CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("timestamp", ("时间", "時間", "日期", "日時", "日付")),
+    ("session_id", ("会话", "會話")),
+    ("user_id", ("用户", "用戶", "会员", "會員", "客户", "客戶", "顾客", "顧客", "买家", "買家", "ユーザー", "会員")),
+    (
+        "item_id",
+        ("商品", "物品", "产品", "產品", "视频", "影片", "文章", "新闻", "电影", "電影", "歌曲", "图书", "货号", "アイテム", "製品"),
+    ),
+    ("type", ("行为", "行為", "事件", "操作")),
+    ("value", ("评分", "評分", "金额", "金額", "价格", "價格", "单价", "数量", "數量", "时长", "時長")),
+)
+"""The same in Chinese and Japanese, where no blank stands between words: parts of a name."""
+PSEUDONYM = "userpseudoid"
+FLAGS = ("start", "stop", "end", "is", "has", "new", "first", "last", "length", "duration")
+"""With such a word beside it `session` names no session."""
+NO_IDS = ("count", "counts", "url", "link", "image")
+"""A name that ends in one of them is of something about users or items."""
+SEGMENT = ("event", "properties", "anonymousId")
+"""Columns of Segment's track calls, in which `type` says `track` and no more."""
 
 
 USUAL: dict[str, tuple[str, ...]] = {
@@ -60,15 +124,21 @@ USUAL: dict[str, tuple[str, ...]] = {
         "buyerid",
         "reviewerid",
         "personid",
+        *("用户id", "用戶id", "用户", "用戶", "用户编号", "會員id", "会员id", "会员", "会员编号", "客户id", "客戶id", "客户", "客户编号"),
+        *("顾客id", "顧客id", "顾客", "买家id", "買家id"),
     ),
-    "session_id": ("sessionid", "visitid"),
+    "session_id": ("sessionid", "visitid", "会话id", "會話id", "会话"),
     "item_id": (
         *("itemid", "item", "productid", "product", "sku", "articleid", "movieid", "trackid", "songid", "videoid", "contentid", "asin"),
-        *("bookid", "listingid", "artistid", "newsid", "gameid", "courseid", "adid", "iid"),
+        *("bookid", "listingid", "artistid", "newsid", "gameid", "courseid", "adid", "iid", "businessid", "placeid", "locationid"),
+        *("商品id", "商品", "商品编号", "商品編號", "物品id", "物品", "物品编号", "产品id", "產品id", "产品", "产品编号", "货号"),
+        *("视频id", "影片id", "文章id", "新闻id", "新聞id", "电影id", "電影id", "歌曲id", "图书id"),
     ),
     "timestamp": (
         *("timestamp", "datetime", "time", "ts", "unixtime", "eventtime", "eventtimestamp", "eventdate", "createdat", "date"),
         *("occurredat", "clicktime", "viewtime", "visittime", "orderdate", "purchasedate"),
+        *("unixreviewtime", "tdat", "时间戳", "時間戳", "时间", "時間", "日期", "日期时间", "行为时间", "行為時間", "事件时间", "发生时间"),
+        *("点击时间", "點擊時間", "浏览时间", "购买时间", "下单时间", "订单时间", "创建时间"),
     ),
 }
 """Names without capitals, blanks and signs (`key_of`) under which public logs have a role. `WORDS` are looser: they only give hints."""
@@ -89,28 +159,90 @@ def nearest_role(column: str) -> str | None:
     >>> nearest_role("visitorId")
     'user_id'
     """
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)]
-    if not words:
-        return None
+    return _by_name(column) or _by_words(column)
+
+
+def _by_name(column: str) -> str | None:
+    """The role of a name that is known as a whole."""
     whole = key_of(column)
-    for role, known in WORDS:
-        if whole in known:
-            return role
-    for role, known in WORDS:
-        if words[0] in known or (words[-1] in known and role != "timestamp") or (words[-1] in known and len(words) <= 3):
-            return role
-    return None
+    if whole == "eventid":
+        return "event_id"
+    usual = next((role for role, names in USUAL.items() if whole in names), None)
+    return usual or next((role for role, known in WORDS if whole in known), None)
+
+
+def _by_words(column: str) -> str | None:
+    """The role that a part of a name says."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)]
+    for role, known in WORDS if words else ():
+        if words[0] in known or (words[-1] in known and (role != "timestamp" or len(words) <= 3)):
+            about = role.endswith("_id") or role == "shown"
+            flag = role == "session_id" and any(word in FLAGS for word in words)
+            return None if flag or (about and words[-1] in NO_IDS) else role
+    return next((role for role, parts in CHINESE if any(part in column for part in parts)), None)
 
 
 def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
-    """Role -> column, for the roles that an event needs and nobody has said, at most one column each."""
+    """Role -> column, for the roles that an event needs and nobody has said, at most one column each; whole names first.
+
+    Of a list of objects the field that names the item. GA4's `user_pseudo_id` stands also where a `user_id` is, which few rows have.
+    """
     taken = set(roles.source.values())
     wanted = {"user_id", "item_id", "timestamp", "session_id", "type", "decision_id", "shown"} - set(roles.source)
-    out: dict[str, str] = {}
-    for column in columns:
-        role = nearest_role(column)
-        if role in wanted and column not in taken:
-            out.setdefault(role, column)
+    found: dict[str, list[str]] = {}
+    for by_words in (False, True):
+        for column in columns:
+            role = _by_name(column)
+            if by_words:
+                role = None if role else _by_words(column)
+            if role in wanted and column not in taken:
+                found.setdefault(role, []).append(column)
+    out = {role: names[0] for role, names in found.items()}
+    if (times := found.get("timestamp")) and (moments := [name for name in times if "timestamp" in key_of(name)]):
+        out["timestamp"] = moments[0]  # a column of days beside it says less
     if not {"item_id", "decision_id"} & {*out, *roles.source} and "shown" in out and not is_shown(out["shown"]):
         out["item_id"] = out.pop("shown")
-    return out
+    if not {"item_id", "shown"} & {*out, *roles.source}:
+        out |= dict([("item_id", name) for name in columns if _with_id(name, columns)][:1])
+    if path := _with_id(out.get("item_id", ""), columns):
+        answers = any(key_of(field) in ANSWER_KEYS for field in _fields(out["item_id"], columns))
+        out |= {"shown": out.pop("item_id")} if answers else {"item_id": path}
+    if set(SEGMENT) <= set(columns):
+        out |= {"type": "event", "item_id": "properties.product_id", "session_id": "anonymousId"}
+    pseudonym = next((name for name in columns if key_of(name) == PSEUDONYM), None)
+    return out if pseudonym is None else {**out, "user_id": pseudonym}
+
+
+def _with_id(column: str, columns: Columns) -> str:
+    """The path to the ids of a list of objects, "" for another column."""
+    return next((f"{column}.{name}" for name in _fields(column, columns) if key_of(name) in ID_KEYS), "")
+
+
+def _fields(column: str, columns: Columns) -> list[str]:
+    """Names of the fields of a list of objects, none for another column."""
+    inner = getattr(columns.get(column), "inner", None)
+    return [field.name for field in inner.fields] if isinstance(inner, pl.Struct) else []
+
+
+def join_hint(first: str, columns: Columns, others: dict[str, Columns]) -> str:
+    """How to join a table of who and when with one of what, "" where no two tables have a column of ids in common.
+
+    Args:
+        first: a table that is no log by itself, with its columns.
+        others: the other tables.
+    """
+    for second, theirs in others.items():
+        shared = [name for name in columns if name in theirs and key_of(name).endswith("id")]
+        roles = Roles({name: name for name in contract_names(()) if name in {*columns, *theirs}})
+        needed = (
+            {"user_id", "item_id"}
+            - set(roles.source)
+            - set(usual_roles({**columns, **theirs}, roles) or guesses({**columns, **theirs}, roles))
+        )
+        if len(shared) == 1 and not needed:
+            files = [f"pl.read_csv({json.dumps(name, ensure_ascii=False)}, infer_schema=False)" for name in (first, second)]
+            code = (
+                f'import polars as pl; {files[0]}.join({files[1]}, on={json.dumps(shared[0], ensure_ascii=False)}).write_csv("joined.csv")'
+            )
+            return f"{first} and {second} have {shared[0]} in common: join them with python -c {shlex.quote(code)} and give joined.csv"
+    return ""

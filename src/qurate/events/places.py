@@ -119,11 +119,10 @@ def in_file(path: Path, partitions: dict[str, str | None]) -> tuple[list[Place],
 
 
 def _checked(path: Path) -> Path:
-    if bare(path).suffix.lower() not in SUFFIXES and path.suffix.lower() not in CONTAINER_SUFFIXES:
-        got = path.suffix or "no extension"
+    if bare(path).suffix.lower() not in ("", *SUFFIXES) and path.suffix.lower() not in CONTAINER_SUFFIXES:
         hint = "decompress it" if path.suffix.lower() in OTHER_CONTAINER_SUFFIXES else "convert or rename the file"
         expected = f"a file ending in {' '.join((*SUFFIXES, *CONTAINER_SUFFIXES))}"
-        raise UserError(expected, got, where=str(path), hint=hint, code=Code.BAD_EXTENSION)
+        raise UserError(expected, path.suffix, where=str(path), hint=hint, code=Code.BAD_EXTENSION)
     if path.stat().st_size == 0:
         raise UserError(
             "a file with rows", "an empty file (0 bytes)", where=str(path), hint="check how it was written", code=Code.EMPTY_FILE

@@ -1,9 +1,12 @@
-"""What some programs write around a value: single quotes in text tables, objects with one `$` key in MongoDB's JSON."""
+"""What some programs write around a value: single quotes in text tables and in what Python prints, objects of MongoDB's JSON."""
 
+import ast
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import polars as pl
 
 from qurate.events.containers import CHUNK, written
@@ -12,6 +15,8 @@ SINGLE_QUOTED = re.compile(rb"(?m)(^|[,;\t|])[ ]*'([^\r\n]*?)'[ ]*(?=[,;\t|]|\r?
 SINGLE_QUOTES_SAID = "fields stand in single quotes, which are not part of them"
 OTHER_MARKS = re.compile(r'["\[{(]')
 MOSTLY = 0.8
+HEAD_PYTHON = 1 << 20
+PYTHON_SAID = "the lines are objects as Python prints them, not JSON; they are read as such"
 WRAPPED = re.compile(r"\$(date|oid|numberLong|numberInt|numberDouble|numberDecimal)")
 VALUE = r'^\s*\{\s*"\$\w+"\s*:\s*(?:\{\s*"\$numberLong"\s*:\s*)?"?([^"{}]*?)"?\s*\}[\s}]*$'
 
@@ -36,6 +41,31 @@ def with_double_quotes(path: Path) -> Path:
                 out.write(SINGLE_QUOTED.sub(double, chunk))
 
     return written(path, "single quotes", write)
+
+
+def is_python(line: str) -> bool:
+    """Whether a line is an object as Python prints it: keys in single quotes, `None`, `True`."""
+    return re.match(r"\s*\{\s*u?'", line) is not None
+
+
+def json_lines(path: Path, head: bool) -> tuple[Path, bool]:
+    """Lines that Python printed, as JSON; and whether these are the first ones only. What is no such line stays as it is.
+
+    Args:
+        head: write the first `HEAD_PYTHON` bytes only, in whole lines.
+    """
+    cut = head and path.stat().st_size > HEAD_PYTHON
+
+    def write(out: BinaryIO) -> None:
+        with path.open("rb") as file:
+            for line in file:
+                with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                    line = msgspec.json.encode(ast.literal_eval(line.decode().strip())) + b"\n"
+                out.write(line)
+                if cut and file.tell() > HEAD_PYTHON:
+                    break
+
+    return written(path, f"Python {'head' if cut else 'whole'}", write), cut
 
 
 def wrapped_columns(sample: dict[str, list[Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError
 from qurate.events.assemble import assemble
@@ -19,12 +20,13 @@ from qurate.events.grouping import group_by_layout
 from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
 from qurate.events.layouts import DECISIONS, OWN
+from qurate.events.lines import read_by_line
 from qurate.events.places import Paths, find_places
 from qurate.events.roles import Asked, Roles, sample_of
-from qurate.events.schema import EventLog
+from qurate.events.schema import OF_DECISIONS, EventLog
 from qurate.events.service_log import read_store
 from qurate.events.set_aside import refuse_if_bad
-from qurate.events.sources import STORE, Table, beside, open_table, open_tables, with_joined
+from qurate.events.sources import STORE, Table, beside, open_table, open_tables, unreadable, with_joined
 
 DEFAULT_MAX_BAD = 0.01
 DECISIONS_FRAME = "decisions"
@@ -141,9 +143,20 @@ def _read_store_alone(store: Path, decisions: str | Path | None) -> EventLog:
 
 
 def _first_rows(table: Table, rows: int | None) -> Table:
+    """The table with its first rows only, held in memory; line by line where the fast parser gives up.
+
+    Raises:
+        UserError: it is no text, and damaged.
+    """
     if rows is None:
         return table
-    first = table.frame.head(rows).collect(engine="streaming")
+    try:
+        first = table.frame.head(rows).collect(engine="streaming")
+    except PolarsError as error:
+        if not table.is_text:
+            raise unreadable(table.path, error) from None
+        table = read_by_line(table, rows)
+        first = table.frame.collect()
     return replace(table, frame=first.lazy(), cut=table.cut or first.height == rows)
 
 
@@ -175,7 +188,7 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | Frame | N
         got, hint = ", ".join(table.columns), f"it lacks {', '.join(lacking)}; say {names}"
         raise UserError("the decisions table of the contract", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
     read = read_rows(DECISIONS, [table], len(log.source), Reading({table.path: roles}))
-    rejects = read.rejects.with_columns(("decisions: " + pl.col("reason")).alias("reason"))
+    rejects = read.rejects.with_columns((OF_DECISIONS + pl.col("reason")).alias("reason"))
     decided = conform_decisions(read.tables.decisions) if read.tables.decisions is not None else None
     return replace(
         log,
@@ -186,4 +199,5 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | Frame | N
         notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
         source=[*log.source, str(table.path)],
         whole=log.whole and not table.cut,
+        decision_rows=read.total,
     )

@@ -131,4 +131,4 @@ def sample_of(table: Table, rows: int = SAMPLE_ROWS) -> pl.DataFrame:
     except PolarsError as error:
         if not table.is_text:
             raise unreadable(table.path, error) from None
-        return read_by_line(table).frame.head(rows).collect()
+        return read_by_line(table, rows).frame.collect()

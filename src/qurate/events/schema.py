@@ -82,6 +82,9 @@ FLOAT32_MAX = 3.4028234663852886e38
 FILE_ROWS = 2**40
 """`row` = file number * 2**40 + line, so that the first file's rows are plain line numbers and order is total."""
 
+OF_DECISIONS = "decisions: "
+"""Before the reason of a bad row of the decisions table."""
+
 
 def empty_rejects() -> pl.DataFrame:
     """A rejects table without rows."""
@@ -115,6 +118,7 @@ class EventLog:
     beside: dict[str, str] = field(default_factory=dict)  # "items", "users" -> the file beside the log that was read as that table
     rewards: dict[str, Any] | None = None  # of the model that the service answers with; None: not known
     whole: bool = True  # False: some file has more rows than were read
+    decision_rows: int = 0  # of `rows`, those of a decisions table of its own
 
     def __repr__(self) -> str:
         tables = [name for name in ("decisions", "items", "users") if getattr(self, name) is not None]

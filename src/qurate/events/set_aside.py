@@ -8,7 +8,7 @@ from qurate.events.layouts import OWN_LAYOUT
 from qurate.events.lines import raw_lines
 from qurate.events.reasons import Reason, said
 from qurate.events.roles import DIGEST, SAMPLE_ROWS
-from qurate.events.schema import FILE_ROWS, EventLog, empty_rejects
+from qurate.events.schema import FILE_ROWS, OF_DECISIONS, EventLog, empty_rejects
 from qurate.events.sources import BROKEN, EXTRA, Table
 
 DAY_US = 86_400_000_000
@@ -59,15 +59,18 @@ def refuse_if_bad(log: EventLog, max_bad: float) -> None:
     Raises:
         UserError: more than this share of the rows are bad.
     """
-    bad = log.rejects.filter(pl.col("code") != Reason.DUPLICATE)
-    if bad.height <= max_bad * log.rows:
+    bad, of, source = log.rejects.filter(pl.col("code") != Reason.DUPLICATE), log.rows, log.source[0]
+    asked = bad.filter(pl.col("reason").str.starts_with(OF_DECISIONS))
+    if asked.height > max_bad * log.decision_rows:  # of few decisions beside many events all may be bad
+        bad, of, source = asked, log.decision_rows, log.source[-1]
+    if bad.height <= max_bad * of:
         return
     counts = bad["reason"].value_counts(sort=True)
     line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
-    got = f"{bad.height:,} of {log.rows:,} ({bad.height / log.rows:.1%}), most often: {counts['reason'][0]} (first in line {line})"
+    got = f"{bad.height:,} of {of:,} ({bad.height / of:.1%}), most often: {counts['reason'][0]} (first in line {line})"
     bytes_note = next((note for note in log.notes if "--encoding" in note), "") if counts["reason"][0].endswith("is not UTF-8") else ""
     hint = bytes_note or "repair them, or raise --max-bad"
-    raise UserError(f"at most {max_bad:.2%} bad rows", got, where=log.source[0], hint=hint, code=Code.TOO_MANY_BAD_ROWS)
+    raise UserError(f"at most {max_bad:.2%} bad rows", got, where=source, hint=hint, code=Code.TOO_MANY_BAD_ROWS)
 
 
 def whole_days_of(frame: pl.LazyFrame, moment: pl.Expr) -> bool:

@@ -10,6 +10,7 @@ from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns, first, ident, number
+from qurate.events.frames import Frame, table_of
 from qurate.events.lines import raw_lines
 from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
@@ -72,6 +73,17 @@ def read_side_table(path: str | Path, owner: Owner, names: Mapping[str, str] | N
     return SideTable(_checked(table, owner), tuple(f"{table.path.name}: {note}" for note in table.notes), table.found())
 
 
+def side_frame(given: Frame, owner: Owner, name: str) -> pl.LazyFrame:
+    """The same of a DataFrame: an id that stands twice with other values is refused there too.
+
+    Args:
+        given: the frame.
+        owner: whose table it is.
+        name: of the argument, for errors.
+    """
+    return _checked(table_of(given, name), owner)
+
+
 def _renamed(table: Table, names: Mapping[str, str], owner: Owner) -> Table:
     """The table with columns under the names that the user says: the id, or any feature."""
     for target, source in names.items():
@@ -113,6 +125,7 @@ def _id_column(table: Table, owner: Owner) -> str:
     if name is None:
         got = ", ".join(list(table.columns)[:20])
         hint = f"name it with --map {table.path.name}:{owner}={_likely_id(table)}"
+        hint = f"rename the id column to {owner}" if table.kind == "frame" else hint
         raise UserError(f"a column {owner}", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
     if table.separator and (broken := _first(table, pl.col(name), pl.col(name).str.contains(REPLACEMENT, literal=True))):
         raise UserError(

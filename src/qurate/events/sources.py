@@ -30,8 +30,17 @@ from qurate.events.containers import (
     without_blanks_before_quotes,
 )
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
-from qurate.events.quotes import SINGLE_QUOTES_SAID, in_single_quotes, unwrapped, with_double_quotes, wrapped_columns
-from qurate.events.text_form import TextForm, known_separator, look, suggested_names
+from qurate.events.quotes import (
+    PYTHON_SAID,
+    SINGLE_QUOTES_SAID,
+    in_single_quotes,
+    is_python,
+    json_lines,
+    unwrapped,
+    with_double_quotes,
+    wrapped_columns,
+)
+from qurate.events.text_form import TextForm, known_separator, look
 from qurate.events.text_samples import HEAD_LINES, SAMPLE_LINES, first_bytes, first_lines, of_many, spread_lines
 from qurate.events.time_forms import known_form
 from qurate.events.times import joined
@@ -249,10 +258,14 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     start = first_bytes(plain)
     if start.startswith(b"["):
         plain = array_lines(plain, str(shown))
+    said = (PYTHON_SAID,) if is_python(first_lines(plain, 1)[0]) else ()
+    if said:
+        plain, part = json_lines(plain, head)
+        cut = cut or part
     is_json = bare(shown).suffix.lower() in JSON_SUFFIXES or start.startswith(b"[{") or decode(first_lines(plain, 1)[0]) is not None
     guess = guessed_encoding(plain)
     table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options)
-    notes = table.notes
+    notes = (*said, *table.notes)
     if guess is not None:
         notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
     bom = starts_with_mark(plain)
@@ -312,18 +325,6 @@ def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
 def _decimal_point(name: str) -> pl.Expr:
     """Numbers such as 1.234,5 written 1234.5."""
     return pl.col(name).str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-
-
-def refuse_unnamed(table: Table) -> None:
-    """The error for a file without a header whose columns nothing names.
-
-    Raises:
-        UserError: it is such a file.
-    """
-    if table.form is not None and not table.form.named:
-        got = f"a first line of values ({', '.join(table.form.first)[:80]}): it is no header"
-        hint = f"name the columns, such as --columns {','.join(suggested_names(table.form.first))}, or map them by place: --map user_id=1"
-        raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
 
 
 def fields_of(record: str, separator: str, strict: bool = False, quoted: bool | None = None) -> list[str]:

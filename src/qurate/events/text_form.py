@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qurate.errors import Code, UserError
@@ -16,12 +16,19 @@ CONSISTENT = 0.8
 
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|\.\d+)([eE][-+]?\d+)?$")
 DECIMAL_COMMA = re.compile(r"-?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
-DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b")
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:\b|T)")
 NAME = re.compile(
     r"(?i)#? ?((user|item|session|visitor|customer|product|video|article|movie|news|decision)[_ ]?id(:\w+)?|timestamp(:\w+)?)$"
 )
 """A first line with such a field is a header."""
 NOTHING = ("", "NULL", "null", "NaN", "nan", "None", "NA", "\\N")
+
+EPOCH = re.compile(r"1\d{9}(\d{3}|\.\d+)?")
+FRACTION = re.compile(r"-?\d+\.\d*[1-9]\d*|-?\d+\.0+")
+SMALL = re.compile(r"(10|\d)(\.\d+)?")
+WORD = re.compile(r"[A-Za-z_-]+")
+FEW_TYPES = 12
+"""A column of so many different words may say what happened."""
 
 MOVIELENS = {
     4: ["userId", "movieId", "rating", "timestamp"],
@@ -92,6 +99,7 @@ def look(
     comments = next((n for n, line in enumerate(lines[before:]) if not line.startswith(COMMENTS)), 0)
     prefix = lines[before][0] if comments else ""
     rows = [line for line in lines[before + comments :] if line.strip() and not (prefix and line.startswith(prefix))] or [""]
+    _refuse_headings(rows, where)
     separator = separator or _separator(rows, USUAL.get(suffix))
     if comments and _is_commented_header(lines[before + comments - 1], prefix, rows, separator):
         comments -= 1
@@ -108,8 +116,7 @@ def look(
     marks = quoted and any('"' in row for row in rows)
     spaced = marks and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
     commas = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else []
-    notes += [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
-    notes += [f"lines that begin with {prefix} are comments"] if prefix else []
+    notes += _said(commas, prefix)
     return TextForm(
         separator,
         names,
@@ -125,6 +132,24 @@ def look(
         notes=tuple(notes),
         first=() if has_header else tuple(first),
     )
+
+
+def _said(commas: list[str], prefix: str) -> list[str]:
+    said = [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
+    return said + ([f"lines that begin with {prefix} are comments"] if prefix else [])
+
+
+def _refuse_headings(rows: list[str], where: str) -> None:
+    """
+    Raises:
+        UserError: lines such as `1:` stand above the rows of an item, as in the Netflix prize.
+    """
+    if re.fullmatch(r"\d+:", rows[0].strip()) and len(rows) > 1 and rows[1].count(",") == 2:
+        plain = "awk -F: '/:$/ {item = $1; next} {print item \",\" $0}'"
+        hint = f"write it into each row: {plain} {where} > ratings.csv, and ingest ratings.csv --columns item_id,user_id,rating,timestamp"
+        raise UserError(
+            "the item in each row", f"it in a line above its rows: {rows[0].strip()}", where=where, hint=hint, code=Code.NO_HEADER
+        )
 
 
 def _is_blank(line: str, separator: str) -> bool:
@@ -258,7 +283,10 @@ def _names(
                 hint="name the columns in the first line",
                 code=Code.NO_HEADER,
             )
-        return unique(first), True, True, []
+        names = unique(first)
+        renamed = [(old, new) for old, new in zip(first, names) if old not in ("", "row", new)]
+        twice = [f"the header has {old} twice: the later one is {new}" for old, new in renamed]
+        return names, True, True, twice
     if layout is not None:
         said = f"there is no header; the columns are read as {', '.join(layout)}"
         return layout, False, True, [said] if separator == "::" else []
@@ -289,18 +317,31 @@ def headerless_names(fields: list[str], separator: str = ",") -> list[str] | Non
     return None
 
 
-def suggested_names(fields: Sequence[str]) -> list[str]:
-    """Names for the columns of a file without a header, as its first row looks: for the hint of an error."""
-    names: list[str] = []
-    for place, field in enumerate(fields):
-        number = float(field) if re.fullmatch(r"-?\d+(\.\d+)?", field) else None
-        if DATE.match(field) or (number is not None and number >= 1e8 and place > 0):
-            name = "timestamp"
-        elif place < 2:
-            name = ("user_id", "item_id")[place]
-        elif number is not None and 0 <= number <= 10:
-            name = "rating"
-        else:
-            name = "type" if number is None else f"column_{place + 1}"
-        names.append(f"column_{place + 1}" if name in names else name)
+def suggested_names(columns: Sequence[Sequence[str]], dates: Collection[int]) -> list[str]:
+    """Names for the columns of a file without a header, as their values look: for the hint of an error.
+
+    Args:
+        columns: some values of each, none empty.
+        dates: places of the columns that hold dates as text.
+    """
+    names = [f"column_{place}" for place in range(1, len(columns) + 1)]
+    epochs = [place for place, values in enumerate(columns) if _all(EPOCH, values)]
+    time = next(iter([*dates, *epochs]), None)
+    free = [place for place, values in enumerate(columns) if place != time and values]
+    ids = [place for place in free if not _all(FRACTION, columns[place])][:2]  # no coordinates
+    for place, name in zip(ids, ("user_id", "item_id")):
+        names[place] = name
+    rest = [place for place in free if place not in ids]
+    said = {
+        "rating": [place for place in rest if _all(SMALL, columns[place]) and len(set(columns[place])) > 1],
+        "type": [place for place in rest if _all(WORD, columns[place]) and len(set(columns[place])) <= FEW_TYPES],
+        "timestamp": [] if time is None else [time],
+    }
+    for name, places in said.items():
+        if places:
+            names[places[0]] = name
     return names
+
+
+def _all(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
+    return bool(values) and all(map(pattern.fullmatch, values))

@@ -22,6 +22,8 @@ FAMILIES = {
     "D Mon Y": r"(?:[A-Za-z]{3,9},? *)?(?P<d>\d{1,2})[ /-](?P<b>[A-Za-z]{3})[a-z]*\.?[ /,-]+(?P<y>\d{4}|\d{2})" + CLOCK + ZONE,
     "Mon D Y": r"(?:[A-Za-z]{3,9},? +)?(?P<b>[A-Za-z]{3})[a-z]*\.? +(?P<d>\d{1,2}),? +(?P<y>\d{4})" + CLOCK + ZONE,
     "Mon D clock Y": r"[A-Za-z]{3} +(?P<b>[A-Za-z]{3}) +(?P<d>\d{1,2})" + CLOCK + ZONE + r" +(?P<y>\d{4})",
+    "Y年M月D日": r"(?P<y>\d{4}) ?年 ?(?P<m>\d{1,2}) ?月 ?(?P<d>\d{1,2}) ?[日号號]?"
+    r" *(?:(?P<H>\d{1,2})[:时時點点](?:(?P<M>\d{1,2})(?:[:分](?:(?P<S>\d{1,2})秒?)?)?)?)?",
     "YYYYMMDD": r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})(?:[T_ -]?(?P<H>\d{2}):?(?:(?P<M>\d{2}):?(?:(?P<S>\d{2})[.,]?(?P<f>\d{1,9})?)?)?)?"
     + ZONE,
 }
@@ -30,7 +32,9 @@ FAMILIES = {
 BY_NUMBERS = ("M/D/Y", "D/M/Y")
 COMPACT = "YYYYMMDD"
 UNIT_NAMES = ("s", "ms", "us", "ns")
-OPTIONS = (*FAMILIES, *UNIT_NAMES)
+SPREADSHEET = "excel"
+"""Days since 1899-12-30, as spreadsheets hold dates."""
+OPTIONS = (*FAMILIES, *UNIT_NAMES, SPREADSHEET)
 """What `--time-form` takes, besides a pattern such as %d.%m.%Y."""
 
 MONTHS = dict(zip(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), map(str, range(1, 13))))

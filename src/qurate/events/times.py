@@ -11,7 +11,7 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError
 from qurate.events.schema import TIME
 from qurate.events.time_ends import MIDNIGHT_24, with_midnight_24, zones_said
-from qurate.events.time_forms import COMPACT, FAMILIES, families_of, known_form, moment_of
+from qurate.events.time_forms import COMPACT, FAMILIES, SPREADSHEET, families_of, known_form, moment_of
 
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -41,6 +41,11 @@ MOSTLY = 0.99
 DAY_US = 86_400_000_000
 OLD = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """Logs of customers are younger; older times count from another day, or in another unit."""
+
+
+SPREADSHEET_1970 = 25_569
+SPREADSHEET_DAYS = (33_000, 55_000)
+"""From 1990 to 2050."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +119,12 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
         )
     if form == COMPACT or (form not in UNITS and _are_compact(known)):
         return Times(moment_of(raw.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String), COMPACT), "text", COMPACT)
+    if form == SPREADSHEET:
+        seconds = ((raw.cast(pl.Float64, strict=False) - SPREADSHEET_1970) * 86_400).round()
+        return Times((seconds.cast(pl.Int64, strict=False) * 1_000_000).cast(TIME), "text", "days of a spreadsheet")
     unit = form if form in UNITS else unit_of(abs(typical))
     if unit is None:
-        got = f"numbers like {typical:g}" + (" (January 1970 in any unit)" if 0 <= typical < 1e8 else "")
-        column = where.rpartition("column ")[2]
-        raise UserError(
-            "times since 1970 in s, ms, us or ns",
-            got,
-            where=where,
-            hint=f"name the right column with --map timestamp=COLUMN, or say --order {column} if it is only an order",
-            code=Code.BAD_TIME,
-        )
+        raise _no_time(known, typical, where)
     assumed = ""
     if form not in UNITS and abs(typical) * UNITS[unit] < OLD:
         year = 1970 + int(typical * UNITS[unit] / (365.2425 * DAY_US))
@@ -141,6 +141,19 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
     in_range = whole.abs() < 2**63 // int(max(UNITS[unit], 1.0))
     is_whole = raw.cast(pl.Float64, strict=False) == whole.cast(pl.Float64)
     return Times(pl.when(in_range & is_whole).then(exact).otherwise(rounded).cast(TIME), unit, f"{unit} since 1970", assumed)
+
+
+def _no_time(known: pl.Series, typical: float, where: str) -> UserError:
+    """The error for numbers that are no time since 1970; those of a spreadsheet are named."""
+    got, column = (
+        f"numbers like {typical:g}" + (" (January 1970 in any unit)" if 0 <= typical < 1e8 else ""),
+        where.rpartition("column ")[2],
+    )
+    hint = f"name the right column with --map timestamp=COLUMN, or say --order {column} if it is only an order"
+    if bool(known.is_between(*SPREADSHEET_DAYS).all()):
+        day = datetime.fromtimestamp((typical - SPREADSHEET_1970) * 86_400, UTC)
+        hint = f"say --time-form {SPREADSHEET} if they are dates of a spreadsheet, such as {day:%Y-%m-%d}; or {hint}"
+    return UserError("times since 1970 in s, ms, us or ns", got, where=where, hint=hint, code=Code.BAD_TIME)
 
 
 def _are_compact(known: pl.Series) -> bool:

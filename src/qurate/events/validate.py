@@ -13,7 +13,7 @@ import polars as pl
 
 from qurate.events.reasons import Reason
 from qurate.events.roles import RETURN
-from qurate.events.schema import FILE_ROWS, STANDARD_TYPES, EventLog
+from qurate.events.schema import FILE_ROWS, OF_DECISIONS, STANDARD_TYPES, EventLog
 from qurate.events.times import FUTURE_SLACK
 
 FIRST = 5
@@ -73,9 +73,9 @@ def _rejected(log: EventLog, max_bad: float) -> list[dict[str, Any]]:
     """The checks on rows that the reader set aside already."""
     checks = []
     for name, (clean, fault) in CHECKS.items():
-        if name == Reason.PROPENSITY.check and log.kind != "logged":
-            continue
         mine = log.rejects.filter(pl.col("code").is_in([reason.value for reason in Reason if reason.check == name]))
+        if name == Reason.PROPENSITY.check and log.kind != "logged" and not mine.height:
+            continue
         lines = mine["line"].head(FIRST).to_list()
         reasons = ", ".join(mine["reason"].unique().sort().head(3).to_list())
         checks.append(_check(name, _Found(mine.height, lines, log.rows), max_bad, clean, f"{fault} ({reasons})"))
@@ -83,6 +83,13 @@ def _rejected(log: EventLog, max_bad: float) -> list[dict[str, Any]]:
     several = bad["code"].n_unique() > 1
     found = _Found(log.bad_rows if several else 0, bad["line"].head(FIRST).to_list() if several else [], log.rows)
     checks.append(_check("bad rows together", found, max_bad, "no more than one kind of fault", "bad rows of all kinds"))
+    if log.decision_rows:  # of few decisions beside many events all may be bad
+        mine = bad.filter(pl.col("reason").str.starts_with(OF_DECISIONS))
+        found, reasons = (
+            _Found(mine.height, mine["line"].head(FIRST).to_list(), log.decision_rows),
+            ", ".join(mine["reason"].unique().sort().head(3)),
+        )
+        checks.append(_check("decisions", found, max_bad, "every row of the decisions table can be read", f"bad rows ({reasons})"))
     double = log.rejects.filter(pl.col("code") == Reason.DUPLICATE)
     found = _Found(double.height, double["line"].head(FIRST).to_list(), log.rows)
     fault = "rows that stand twice; ingest drops them, and --keep-duplicates keeps them"

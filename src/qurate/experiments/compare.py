@@ -19,6 +19,7 @@ from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
 from qurate.settings import flat
 from qurate.training.in_environment import ONLINE_STEPS
+from qurate.training.run import refuse_interrupted
 from qurate.training.train import train
 from qurate.types import Engine, Policy
 
@@ -135,7 +136,9 @@ def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine,
         return baseline_in(name, world, seed, log)
 
     def myopic(seed: int) -> Policy:
-        return as_policy(train(env=env, algorithm="myopic", seed=seed, steps=steps, **settings), world, "myopic")
+        model = train(env=env, algorithm="myopic", seed=seed, steps=steps, **settings)
+        refuse_interrupted(model.metrics)
+        return as_policy(model, world, "myopic")
 
     def learning(name: str, seed: int) -> Policy:
         return bandit_in(name, world, seed, steps)

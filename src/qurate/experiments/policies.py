@@ -27,6 +27,7 @@ from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
 from qurate.models.recommend import note_slate_size
 from qurate.models.translate import TranslatedScorer, Translation
+from qurate.training.run import refuse_interrupted
 from qurate.training.train import train
 from qurate.types import Engine, Policy
 
@@ -93,7 +94,9 @@ def sequence_model_in(name: str, engine: BatchedEngine, seed: int) -> ScoredPoli
     Args:
         name: of `SEQUENCE_MODELS`.
     """
-    return as_policy(train(random_log(engine, seed, choices=True), algorithm=name, seed=seed), engine, name)
+    model = train(random_log(engine, seed, choices=True), algorithm=name, seed=seed)
+    refuse_interrupted(model.metrics)
+    return as_policy(model, engine, name)
 
 
 def popularity_in(engine: BatchedEngine, seed: int, customers: int) -> ItemScorer:

@@ -29,6 +29,7 @@ from qurate.mdp.storage import Dataset
 from qurate.outputs import check_files, written
 from qurate.training.clocked import with_clocks
 from qurate.training.log_defaults import UPDATES
+from qurate.training.run import refuse_interrupted
 from qurate.training.train import train
 from qurate.types import TRAIN, VALID, IntArray
 
@@ -74,8 +75,7 @@ class Task:
         began = time.monotonic()
         limit = None if self.algorithm in FITTED else max(self.deadline - began, 0.1)
         model = train(self.data, algorithm=self.algorithm, seed=self.seed, budget=limit, histories=False, **settings)
-        if model.metrics["stopped"] == "interrupted":
-            raise KeyboardInterrupt
+        refuse_interrupted(model.metrics)
         data = with_clocks(self.data, model.settings)
         ranked, _ = rank_all(data, self.rows, {"m": model}, K, model.window)
         value = float(gains(ranked["m"].ranks, K)[METRIC].mean())

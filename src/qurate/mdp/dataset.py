@@ -16,7 +16,7 @@ from qurate.events.frames import Frame, is_frame, lazy_frame
 from qurate.events.places import Paths
 from qurate.events.readers import read_events
 from qurate.events.schema import EventLog
-from qurate.events.side_tables import Owner, read_features
+from qurate.events.side_tables import Owner, read_features, side_frame
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
@@ -81,8 +81,8 @@ def build_dataset(
     churn_us = None if churn_after is None else parse_duration(churn_after, "--churn-after")
     tau_us = parse_duration(tau, "tau")
     log = log if isinstance(log, EventLog) else read_events(log)
-    items = _declared(log.items if items is None else items, "item_id", "items")
-    users = _declared(log.users if users is None else users, "user_id", "users")
+    items = _declared(log.items if items is None else _checked(items, "item_id", "items"), "item_id", "items")
+    users = _declared(log.users if users is None else _checked(users, "user_id", "users"), "user_id", "users")
     _refuse_unknown_title(title_column, items)
     _refuse_unknown_splits(log)
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
@@ -211,6 +211,11 @@ def parse_duration(given: Duration, where: str) -> int:
         )
         raise UserError("a duration such as 30d, 12h or 10m", repr(given), where=where, hint=hint, code=Code.BAD_DURATION)
     return round(seconds * 1e6)
+
+
+def _checked(table: str | Path | Frame, key: Owner, where: str) -> str | Path | Frame:
+    """A DataFrame as it is checked where it stands in a file."""
+    return side_frame(table, key, where) if is_frame(table) else table
 
 
 def _declared(table: str | Path | Frame | None, key: Owner, where: str) -> pl.DataFrame | None:

@@ -15,7 +15,7 @@ from qurate.events.schema import EventLog
 from qurate.events.set_aside import refuse_if_bad
 from qurate.events.side_tables import Owner, SideTable, read_side_table
 from qurate.events.validate import validate
-from qurate.mdp.dataset import build_dataset
+from qurate.mdp.dataset import build_dataset, parse_duration
 from qurate.mdp.plan import command, plan_of, plausibility
 from qurate.mdp.rewards import parse_rewards
 from qurate.mdp.storage import Dataset
@@ -116,6 +116,8 @@ def plan(request: Request) -> dict[str, Any]:
     """
     if request.build.get("rewards") is not None:
         parse_rewards(request.build["rewards"])
+    if request.build.get("churn_after") is not None:
+        parse_duration(request.build["churn_after"], "--churn-after")
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
     log = request.read_log(rows)
     items, users, said = request.tables()
@@ -123,6 +125,11 @@ def plan(request: Request) -> dict[str, Any]:
         log, request.build.get("rewards"), items, users, None if log.whole else rows, request.build.get("churn_after") is not None
     )
     made["notes"] += said
+    if not log.whole:
+        try:
+            refuse_if_bad(log, request.max_bad)
+        except UserError as error:
+            made["notes"].append(f"of the first rows {error.got} are bad; {error.hint}: `ingest` expects {error.expected} of all")
     return {**made, "command": command(log, request.log, request.typed, request.output)}
 
 
@@ -160,6 +167,20 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     late = log.rejects.filter(pl.col("code") == Reason.FUTURE).height
     notes += [f"{late:,} rows lie in the future and are left out"] if late else []
     return Checked(log, checks, dataset, notes)
+
+
+def refusal(request: Request) -> UserError | None:
+    """Why `ingest` would refuse a log that its plan has read whole, with the error of `ingest`; None where it would not.
+
+    A log from which too little is learned, as a few rows of a longer one are, is read right.
+    """
+    if "log" not in request.kept:
+        return None
+    try:
+        refuse(request, check(request))
+    except UserError as error:
+        return None if error.code in (Code.NO_DECISIONS, Code.ONE_ITEM) else error
+    return None
 
 
 def refuse(request: Request, checked: Checked) -> None:

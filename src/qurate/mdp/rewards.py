@@ -1,6 +1,7 @@
 """What an event is worth: `{type: weight}` or `{type: {weight, per: value, cap}}`, kept as separate components."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,8 @@ def resolve_rewards(spec: str | Mapping[str, Any] | None, types: Sequence[str], 
         rewards = {name: reward for name, reward in DEFAULT_REWARDS.items() if name in types}
         if not rewards:
             own = ", ".join(types[:10]) + (f" and {len(types) - 10:,} more" if len(types) > 10 else "")
-            hint = f"give a weight to one of: {own}" if types else "the log says what was shown, but nothing of what came of it"
+            example = f"say for example --rewards {shlex.quote(f'{types[0]}=1')}; the log has {own}" if types else ""
+            hint = example or "the log says what was shown, but nothing of what came of it"
             raise UserError("a reward", "no event type with a default", where="rewards", hint=hint, code=Code.NO_REWARD)
         return rewards
     rewards = parse_rewards(spec)

@@ -173,7 +173,7 @@ def recommend(
     if explain and model.settings.of_the_sum:
         got, hint = f"{model.algorithm}, which learns their weighted sum", "leave explain out, or train dqn"
         raise UserError("an algorithm with a value for each reward component", got, where="explain", hint=hint, code=Code.BAD_OPTIONS)
-    exclude, candidates = exclude or (), candidates.tolist() if isinstance(candidates, np.ndarray) else candidates
+    exclude, candidates = _listed(exclude) or (), _listed(candidates)
     for name, given in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(given, str):  # its letters would be the ids
             raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)
@@ -207,6 +207,12 @@ def recommend(
     if explain and any(item.later is UNSET and item.source != "fallback" for item in decision.items):
         log.warning("note: %s learns no values of items: there is nothing to explain", model.algorithm)
     return decision
+
+
+def _listed(given: Any) -> Any:
+    """An array of numpy, or a Series of polars or pandas, as a list; anything else as it is."""
+    convert = getattr(given, "tolist", getattr(given, "to_list", None))
+    return given if convert is None else convert()
 
 
 def exclusion(model: ModelParts, exclude: Sequence[str] = ()) -> tuple[list[str], SeenRule]:

@@ -1,7 +1,7 @@
 """A training run: how long it goes on, what it measures, and how it stops."""
 
+import logging
 import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +14,12 @@ import numpy as np
 import torch
 
 from qurate.errors import Code, UserError
+from qurate.interrupts import is_ours
 from qurate.learning.loops import Progress
 from qurate.settings import LearningSettings, Settings
 from qurate.types import FloatArray
+
+log = logging.getLogger("qurate.training")
 
 StepCallback = Callable[[int, int, dict[str, float]], None]
 """Called now and then with (steps done, steps wanted, figures)."""
@@ -69,12 +72,24 @@ def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | Non
                 break
             if pressed():
                 stopped = "interrupted"
+                log.warning("Ctrl-C noticed after step %s; once more stops at once, without what is still to be written", f"{run.steps:,}")
                 break
             if budget is not None and now - began > budget:
                 stopped = "budget"
                 break
     figures = {"steps": run.steps, "stopped": stopped, "seconds": round(time.monotonic() - began, 2)}
     return figures | {"alarms": run.alarms, "updates": run.updates, "skipped": run.skipped, "curve": run.curve}
+
+
+def refuse_interrupted(metrics: Mapping[str, Any]) -> None:
+    """Ctrl-C ends a run early and keeps what it has learned. Where the run is a part of something longer, that ends too: a baseline
+    that was cut short would lose without reason.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted.
+    """
+    if metrics.get("stopped") == "interrupted":
+        raise KeyboardInterrupt
 
 
 def refuse_divergence(metrics: Mapping[str, Any], settings: Settings, weights: FloatArray) -> None:
@@ -132,7 +147,7 @@ def noticed_ctrl_c() -> Generator[Callable[[], bool], None, None]:
     """
     noticed: list[int] = []
     before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+    if not is_ours():
         yield lambda: False
         return
 

@@ -38,11 +38,12 @@ class Bodies:
             ClientDisconnect: the client left.
         """
         named = dict(headers)
-        if named.get(b"content-encoding", b"identity") != b"identity":
-            raise UserError("a body that is not compressed", "a content-encoding", where="header content-encoding", code=Code.INVALID_FIELD)
+        if (coding := named.get(b"content-encoding", b"identity")) != b"identity":
+            got = coding.decode("latin-1")[:60]
+            raise UserError("a body that is not compressed", got, where="header content-encoding", code=Code.INVALID_FIELD)
         announced = int(named.get(b"content-length", b"0"))
         if announced > MAX_READ or (announced > limit and b"expect" in named):  # who expects 100-continue has sent nothing yet
-            raise too_large(limit)
+            raise too_large(limit, announced)
         if whole and 0 < announced <= SMALL_BODY:  # all of it is one message, and nothing runs in between that could be held up
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -57,12 +58,12 @@ class Bodies:
                     await self._receive(receive, body)
         except TimeoutError:
             if max(body.size, announced) > limit:
-                raise too_large(limit) from None
+                raise too_large(limit, max(body.size, announced)) from None
             raise UserError(f"a complete body within {BODY_SECONDS:g} s", f"{body.size} bytes", where="$", code=Code.INVALID_JSON) from None
         finally:
             self.held -= body.held
         if body.size > limit:
-            raise too_large(limit)
+            raise too_large(limit, max(body.size, announced))
         return b"".join(body.parts)
 
     async def _receive(self, receive: Receive, body: "_Body") -> None:
@@ -94,6 +95,6 @@ class _Body:
     parts: list[bytes] = field(default_factory=list)
 
 
-def too_large(limit: int) -> UserError:
-    """A body beyond its bound."""
-    return UserError(f"at most {limit} bytes", "more", where="$", hint="send smaller batches", code=Code.TOO_LARGE)
+def too_large(limit: int, size: int) -> UserError:
+    """A body beyond its bound. `size`: bytes that were announced or have come."""
+    return UserError(f"at most {limit:,} bytes", f"{size:,}", where="$", hint="send smaller batches", code=Code.TOO_LARGE)

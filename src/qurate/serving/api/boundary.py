@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError
 from qurate.models.recommend import check_candidate_features
+from qurate.serving.api.refusals import field_error, json_error
 from qurate.serving.events import rejection
 from qurate.serving.messages import (
     MAX_ID_BYTES,
@@ -43,7 +44,6 @@ _loose: msgspec.json.Decoder[LooseEventsRequest] = msgspec.json.Decoder(LooseEve
 _event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`(?P<path>.*)`)?", re.DOTALL)
 _REQUEST_FIELDS = frozenset(RecommendRequest.__struct_fields__)
 _REQUEST_NAMES = [f'"{name}":'.encode() for name in RecommendRequest.__struct_fields__]
 _EVENT_NAMES = [(name, f'"{name}":'.encode()) for name in Event.__struct_fields__]
@@ -68,7 +68,7 @@ def parse_recommend(body: bytes) -> RecommendRequest:
             _check_names(text)
     except (ValueError, RecursionError) as error:
         _raise_lexical(text)
-        raise _with_name(_field_error(error, RecommendRequest), text) from None
+        raise _with_name(field_error(error, RecommendRequest, text), text) from None
     if _ESCAPED.search(body):
         _raise_lexical(text)
         _raise_nul(text)
@@ -117,8 +117,8 @@ def _text(body: bytes) -> str:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise UserError("UTF-8", f"byte {body[error.start]:#04x} at offset {error.start}", where="$", code=Code.INVALID_JSON) from None
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
-        raise UserError(f"at most {MAX_DEPTH} objects and lists inside each other", "more", where="$", code=Code.TOO_DEEP)
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and (depth := _depth(body)) > MAX_DEPTH:
+        raise UserError(f"at most {MAX_DEPTH} objects and lists inside each other", f"{depth:,}", where="$", code=Code.TOO_DEEP)
     return text
 
 
@@ -185,7 +185,7 @@ def _tree(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
-        raise UserError("JSON", f"{error.msg} in line {error.lineno}, column {error.colno}", where="$", code=Code.INVALID_JSON) from None
+        raise json_error(error) from None
     except (ValueError, RecursionError):
         raise UserError("JSON", "a number of more than 4,300 digits", where="$", code=Code.INVALID_JSON) from None
 
@@ -262,7 +262,7 @@ def _one_by_one(body: bytes, text: str) -> tuple[list[tuple[int, Event]], list[R
     try:
         batch = _loose.decode(body).events
     except (ValueError, RecursionError) as error:
-        raise _field_error(error, EventsRequest) from None
+        raise field_error(error, EventsRequest, text) from None
     nul = {path[1]: path for path in reversed(_nul_paths(text)) if len(path) > 1}
     good: list[tuple[int, Event]] = []
     bad: list[UserError] = []
@@ -285,9 +285,10 @@ def _checked_event(raw: msgspec.Raw, index: int) -> Event:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError) as error:
-        raise _field_error(error, Event, f"$.events[{index}]") from None
+        raise field_error(error, Event, bytes(raw), f"$.events[{index}]") from None
     if name := _overlong(event):
-        raise UserError(f"1-{MAX_ID_BYTES} bytes", "more", where=f"$.events[{index}].{name}", code=Code.INVALID_FIELD)
+        got = f"{len(getattr(event, name).encode())}"
+        raise UserError(f"1-{MAX_ID_BYTES} bytes", got, where=f"$.events[{index}].{name}", code=Code.INVALID_FIELD)
     return event
 
 
@@ -301,27 +302,5 @@ def _with_name(error: UserError, text: str) -> UserError:
         try:
             msgspec.convert(value, types[field])
         except msgspec.ValidationError as found:
-            return _field_error(found, RecommendRequest, path_text((field, name)))
+            return field_error(found, RecommendRequest, json.dumps(value), path_text((field, name)))
     return error
-
-
-def _field_error(error: Exception, message_type: type[msgspec.Struct], root: str = "$") -> UserError:
-    """msgspec's message as an error of ours, with the path from the body's root."""
-    match = _PLACE.fullmatch(str(error))
-    what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
-    where = root + path[1:]
-    if unknown := re.match(r"Object contains unknown field `(.*)`", what, re.DOTALL):
-        known = Event if "events" in where else message_type
-        name = unknown[1][:60]
-        return UserError(
-            "a field of the message", repr(name), where=where, hint=nearest(name, known.__struct_fields__), code=Code.INVALID_FIELD
-        )
-    if missing := re.match(r"Object missing required field `(.*)`", what):
-        return UserError(f"the field {missing[1]}", "none", where=f"{where}.{missing[1]}", code=Code.INVALID_FIELD)
-    if too_many := re.match(r"Expected `(?:array|object)` of length <= (\d+)", what):
-        return UserError(f"at most {too_many[1]} entries", "more", where=where, code=Code.TOO_LARGE)
-    if pair := re.match(r"Expected (.*), got (.*)", what):
-        return UserError(pair[1], pair[2], where=where, code=Code.INVALID_FIELD)
-    if expected := re.match(r"Expected (.*)", what):
-        return UserError(expected[1], "something else", where=where, code=Code.INVALID_FIELD)
-    return UserError("a value in range and form", what[:200], where=where, code=Code.INVALID_FIELD)

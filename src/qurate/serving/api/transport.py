@@ -32,7 +32,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unfinished += len(data)
         super().data_received(data)
         if self._unfinished > MAX_HEAD and not self.transport.is_closing():
-            self._refuse(413, "too_large", f"expected at most {MAX_HEAD} bytes of request line and headers, got more", "the request's head")
+            self._refuse(
+                413,
+                "too_large",
+                f"expected at most {MAX_HEAD} bytes of request line and headers, got {self._unfinished}",
+                "the request's head",
+            )
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is no HTTP, as a problem."""
