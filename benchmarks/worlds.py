@@ -126,6 +126,8 @@ def write(lines: Sequence[Line]) -> None:
         text = path.read_text(encoding="utf-8")
         parts = {(line["world"], line["learner"], line["steps"]): None for line in own}
         tables = [table([line for line in own if (line["world"], line["learner"], line["steps"]) == part]) for part in parts]
+        if BEGIN not in text:
+            raise SystemExit(f"{path} has no line {BEGIN}, between which and {END} the table stands")
         before, rest = text.split(BEGIN)
         path.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
