@@ -92,7 +92,6 @@ LONG: list[tuple[str, str, list[str]]] = [
     ("customers data -o out", "", []),
     ("demo -o out", "a log of", ["out"]),
     ("serve model --port 0 --data out", "http://", ["out"]),
-    ("recommend model --all-users -o out.csv", "", []),
 ]
 
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import polars as pl
+import pytest
 from mdp_logs import decision, event, make_log
 
+from qurate.errors import UserError
 from qurate.events.schema import OTHER
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.encode import MAX_TYPES, encode
@@ -57,7 +59,7 @@ def test_equal_times_keep_the_order_of_the_source_whatever_order_the_rows_came_i
     assert order_rows(user, far, np.array([9, 8, 7, 6, 5])).tolist() == [4, 2, 1, 0, 3]
 
 
-def test_of_an_item_declared_twice_the_last_row_counts():
+def test_an_item_declared_twice_with_other_values_is_refused():
     items = pl.DataFrame({"item_id": ["a", "b", "a"], "price": [1.0, 2.0, 4.0]})
-    dataset = build_dataset(make_log([event("u", "ab"[i % 2], i) for i in range(5)]), items=items)
-    assert dict(dataset.items.select("item_id", "price").iter_rows()) == {"a": 4.0, "b": 2.0}
+    with pytest.raises(UserError, match="one row per item_id, got other values for 'a', at items, row 3"):
+        build_dataset(make_log([event("u", "ab"[i % 2], i) for i in range(5)]), items=items)
