@@ -37,6 +37,12 @@ def test_events_of_their_own_have_no_parents() -> None:
     assert shape.amount.tolist() == [1, 2, 0], "what never happened is worth nothing"
 
 
+def test_what_often_comes_together_is_no_chain() -> None:
+    """Nine carts in ten follow a click: the tenth is no lost event."""
+    shape = event_shape(rows((NOTHING, 900), (CLICK, 60), (CLICK + CART, 36), (CART, 4)))
+    assert shape.chain.tolist() == np.eye(3).tolist()
+
+
 def test_amounts_that_vary_have_a_spread_and_a_rare_exception_breaks_no_chain() -> None:
     table = rows((NOTHING, 500), (CLICK, 300), (CLICK + BUY, 199), (BUY, 1))
     table[800:900, 2] = 15

@@ -26,6 +26,16 @@ def test_the_tree_finds_what_cumulative_sums_find(size: int) -> None:
         assert (values[found] > 0).all(), "what has no priority is never found"
 
 
+@pytest.mark.parametrize("size", [100, TOP + 1, 70_001])
+def test_a_full_tree_is_searched_within_its_blocks(size: int) -> None:
+    """Whole numbers, so that many prefixes end exactly where a value does."""
+    rng = np.random.default_rng(size)
+    tree, values = SumTree(size), rng.integers(0, 4, size).astype(np.float64)
+    tree.set(np.arange(size), values)
+    prefix = rng.integers(0, int(values.sum()), 2_000).astype(np.float64)
+    assert tree.find(prefix).tolist() == np.searchsorted(values.cumsum(), prefix, "right").tolist()
+
+
 def test_of_a_repeated_index_the_last_value_stays() -> None:
     tree = SumTree(5)
     tree.set(np.array([3, 3, 1]), np.array([9.0, 2.0, 1.0]))
