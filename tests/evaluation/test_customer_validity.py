@@ -57,11 +57,13 @@ def test_a_policy_draws_from_the_best_tenth_and_ties_share() -> None:
     assert top_share(scores, mask)[0, -2:].tolist() == [0.5, 0.5]
     mask[0, 19] = 0
     assert top_share(scores, mask)[0, [17, 18, 19]].tolist() == [0.5, 0.5, 0.0]
+    assert top_share(np.arange(40, dtype=np.float32)[None], np.ones((1, 40), np.int8))[0, -5:].tolist() == [0, 0.25, 0.25, 0.25, 0.25]
     assert np.allclose(top_share(np.zeros((1, 20), np.float32), np.ones((1, 20), np.int8)), 1 / 20)
 
 
 def test_rank_correlation_with_ties() -> None:
     assert spearman([1, 2, 3], [10, 20, 30]) == pytest.approx(1) and spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert spearman([1, 2, 2, 3], [1, 2, 3, 3]) == pytest.approx(3.75 / 4.5), "ranks 1, 2.5, 2.5, 4 and 1, 2, 3.5, 3.5"
     assert spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(np.sqrt(0.75)) and spearman([1, 1], [1, 2]) is None
 
 
