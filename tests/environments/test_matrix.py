@@ -10,7 +10,7 @@ from qurate.environments.engine import BatchedEngine
 from qurate.environments.rating_matrix import LEAST_RATINGS, RatingMatrix, complete, completed_matrix, drawn_matrix
 from qurate.environments.registry import make_engine, references
 from qurate.environments.scenarios.matrix import Matrix
-from qurate.environments.scenarios.matrix_references import far_sighted, planner
+from qurate.environments.scenarios.matrix_references import far_sighted, planner, values_of_items
 from qurate.errors import Code, UserError
 from qurate.evaluation.rollouts import rollout
 
@@ -103,6 +103,16 @@ def test_the_references_know_what_ends_a_visit() -> None:
         means[name] = rollout(engine, make(engine), 0, 200, max_decisions=30, every_lane=True).returns.mean()
     assert means["far_sighted"] > 4 * means["true_myopic"] and means["planner"] > 0.99 * means["far_sighted"]
     assert len(means) == 3
+
+
+def test_an_end_costs_the_decisions_after_it() -> None:
+    """With three decisions left, the item that ends the visit loses two mean ratings."""
+    engine = small(leave_window=5, leave_similar=2)
+    engine.reset(0, 1)
+    recent = np.array([[0, 0, 0, 1, 2]])  # a and b: c would be the third of a kind
+    for left, lost in ((3, 2), (1, 0), (0, 0)):
+        values = values_of_items(engine.world, np.array([0]), recent, np.array([left]))  # type: ignore[arg-type]
+        assert values[0].tolist() == [5 - 3 * lost, 4 - 3 * lost, 3 - 3 * lost, 2, 1]
 
 
 def test_without_strength_myopic_is_optimal() -> None:

@@ -1,6 +1,7 @@
 """A served model with counters: what is stored now decides what is shown next, also after a restart."""
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from mdp_logs import event, make_log
 
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model, load
+from qurate.serving.deployments import DecisionRequest
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel
 from qurate.serving.service import Service
@@ -38,7 +40,7 @@ def click(number: int, user: str, item: str, seconds: int) -> tuple[int, Event]:
 
 
 def served(model: Model, directory: Path) -> Service:
-    return Service(ServedModel(model, 0.0), partial(SqliteStore, directory), seed=0, clock=lambda: (END + 1_000) * 1_000_000)
+    return Service(ServedModel(model, 0.0), partial(SqliteStore, directory), seed=0, clock=lambda: (END + 10_000) * 1_000_000)
 
 
 def state(model: Model) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +55,9 @@ def test_events_are_counted_once_and_again_after_a_restart(trained: Path, tmp_pa
     service = served(model, tmp_path)
     try:
         before = state(model)
+        a9 = int(model.vocabulary.item_index(["a9"])[0])
+        assert model.lists is not None
+        counted = model.lists.items.counts[model.lists.items.row[a9]].copy()
         batch = [click(i, f"v{i}", "quiet", i) for i in range(30)]
         service.accept(batch)
         service.accept(batch)  # the same ids again
@@ -61,11 +66,11 @@ def test_events_are_counted_once_and_again_after_a_restart(trained: Path, tmp_pa
         after = state(model)
     finally:
         service.close()
+    assert np.array_equal(counted, model.lists.items.counts[model.lists.items.row[a9]]), "the training log has counted it"
     quiet = int(model.vocabulary.item_index(["quiet"])[0])
     assert quiet in after[0] and not np.array_equal(before[1], after[1], equal_nan=True)
     count = after[1][0, np.flatnonzero(after[0][0] == quiet)[0], 3]
     assert count == pytest.approx(30, rel=0.1)
-    assert model.lists is not None
     size = len(model.lists.first_seen)
     pairs = {(key // size, key % size) for key in model.lists.moves.row}
     a7 = int(model.vocabulary.item_index(["a7"])[0])
@@ -108,6 +113,23 @@ def test_what_comes_late_leads_nowhere_and_does_not_become_the_newest(trained: P
     assert moved == {index["quiet"] * size + index["a9"]} and len(before) <= len(model.lists.moves.row)
 
 
+def test_a_request_with_candidates_is_given_no_shortlist(trained: Path, tmp_path: Path) -> None:
+    asked = list[str]()
+
+    class Recording(ServedModel):
+        def shortlists(self, requests: Sequence[DecisionRequest]) -> list[tuple[str, ...]]:
+            asked.extend(request.user_id for request in requests)
+            return super().shortlists(requests)
+
+    service = Service(Recording(load(trained), 0.0), partial(SqliteStore, tmp_path), seed=0, clock=lambda: END * 1_000_000)
+    try:
+        own = service.recommend(RecommendRequest(user_id="own", k=1, candidates=["a7"]))
+        service.recommend(RecommendRequest(user_id="all", k=1))
+    finally:
+        service.close()
+    assert asked == ["all"] and [item.item_id for item in own.items] == ["a7"]
+
+
 def test_a_last_event_without_an_item_is_no_beginning_of_a_visit() -> None:
     """The newest item of training is that of the last row that names one."""
     rows = [event(f"u{v}", f"a{v % 7}", 1_700_000_000 + 60 * v + 5 * step) for v in range(300) for step in range(3)]
@@ -120,7 +142,7 @@ def test_a_last_event_without_an_item_is_no_beginning_of_a_visit() -> None:
 def test_the_log_keeps_the_shortlist_of_an_answer(trained: Path, tmp_path: Path) -> None:
     """Only these could be chosen, with these probabilities."""
     model = load(trained)
-    service = Service(ServedModel(model, 0.5), partial(SqliteStore, tmp_path), seed=0, clock=lambda: (END + 1_000) * 1_000_000)
+    service = Service(ServedModel(model, 0.5), partial(SqliteStore, tmp_path), seed=0, clock=lambda: (END + 10_000) * 1_000_000)
     try:
         decision = service.recommend(RecommendRequest(user_id="u3", k=2))
         named = service.recommend(RecommendRequest(user_id="u4", k=1, candidates=["quiet", "a7"]))

@@ -203,7 +203,8 @@ def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
     if not {"item_id", "decision_id"} & {*out, *roles.source} and "shown" in out and not is_shown(out["shown"]):
         out["item_id"] = out.pop("shown")
     if not {"item_id", "shown"} & {*out, *roles.source}:
-        out |= dict([("item_id", name) for name in columns if _with_id(name, columns)][:1])
+        listed = next((name for name in columns if _with_id(name, columns)), None)
+        out |= {} if listed is None else {"item_id": listed}
     if path := _with_id(out.get("item_id", ""), columns):
         answers = any(key_of(field) in ANSWER_KEYS for field in _fields(out["item_id"], columns))
         out |= {"shown": out.pop("item_id")} if answers else {"item_id": path}
@@ -234,11 +235,8 @@ def join_hint(first: str, columns: Columns, others: dict[str, Columns]) -> str:
     for second, theirs in others.items():
         shared = [name for name in columns if name in theirs and key_of(name).endswith("id")]
         roles = Roles({name: name for name in contract_names(()) if name in {*columns, *theirs}})
-        needed = (
-            {"user_id", "item_id"}
-            - set(roles.source)
-            - set(usual_roles({**columns, **theirs}, roles) or guesses({**columns, **theirs}, roles))
-        )
+        together = {**columns, **theirs}
+        needed = {"user_id", "item_id"} - set(roles.source) - set(usual_roles(together, roles) or guesses(together, roles))
         if len(shared) == 1 and not needed:
             files = [f"pl.read_csv({json.dumps(name, ensure_ascii=False)}, infer_schema=False)" for name in (first, second)]
             code = (

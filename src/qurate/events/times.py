@@ -145,10 +145,8 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
 
 def _no_time(known: pl.Series, typical: float, where: str) -> UserError:
     """The error for numbers that are no time since 1970; those of a spreadsheet are named."""
-    got, column = (
-        f"numbers like {typical:g}" + (" (January 1970 in any unit)" if 0 <= typical < 1e8 else ""),
-        where.rpartition("column ")[2],
-    )
+    got = f"numbers like {typical:g}" + (" (January 1970 in any unit)" if 0 <= typical < 1e8 else "")
+    column = where.rpartition("column ")[2]
     hint = f"name the right column with --map timestamp=COLUMN, or say --order {column} if it is only an order"
     if bool(known.is_between(*SPREADSHEET_DAYS).all()):
         day = datetime.fromtimestamp((typical - SPREADSHEET_1970) * 86_400, UTC)

@@ -215,7 +215,7 @@ def shortlists(model: ModelParts, histories: Sequence[HistoryRows], clock: IntAr
     """The items int64 [K], ascending, that a model with clocks chooses among for each of B customers at `clock` [B], microseconds."""
     assert model.lists is not None
     items = model.lists.candidates(_windows(histories, model.window), clock)
-    open_ = model.availability.is_open(items, clock[:, None]) & (items > 0)
+    open_ = model.availability.is_open(items, clock[:, None])
     return [row[there] for row, there in zip(items, open_)]
 
 

@@ -29,7 +29,9 @@ def true_myopic(engine: BatchedEngine) -> LatentPolicy:
 def far_sighted(engine: BatchedEngine) -> LatentPolicy:
     """The best rating less what is lost where the visit ends."""
     world = _world_of(engine)
-    return LatentPolicy(engine, "far_sighted", lambda engine: _values(world, world.who, world.recent, engine.max_steps - engine.steps))
+    return LatentPolicy(
+        engine, "far_sighted", lambda engine: values_of_items(world, world.who, world.recent, engine.max_steps - engine.steps)
+    )
 
 
 def planner(engine: BatchedEngine) -> LatentPolicy:
@@ -37,7 +39,7 @@ def planner(engine: BatchedEngine) -> LatentPolicy:
     return LatentPolicy(engine, "planner", partial(_planned, _world_of(engine)))
 
 
-def _values(world: Matrix, who: IntArray, recent: IntArray, left: IntArray) -> FloatArray:
+def values_of_items(world: Matrix, who: IntArray, recent: IntArray, left: IntArray) -> FloatArray:
     """Rating, less the mean rating of the decisions after it where the item would end the visit, [B, N].
 
     Args:
@@ -59,7 +61,7 @@ def count_alike(world: Matrix, recent: IntArray) -> IntArray:
 def _planned(world: Matrix, engine: BatchedEngine) -> FloatArray:
     """Values of all items: the tried ones by their returns, all others below them."""
     left = engine.max_steps - engine.steps
-    first = _values(world, world.who, world.recent, left)
+    first = values_of_items(world, world.who, world.recent, left)
     if engine.n_candidates is not None:  # later candidates are not known
         return first
     tried = np.argsort(-first, axis=1, kind="stable")[:, :TRIED]
@@ -79,7 +81,7 @@ def _follow(world: Matrix, items: IntArray, left: IntArray) -> NDArray[np.float6
         ends = world.matrix.alike[items[:, None], recent].sum(1) >= world.leave_similar
         here *= 1 - world.strength * ends
         recent = np.concatenate([recent[:, 1:], items[:, None]], axis=1)
-        items = _values(world, world.who, recent, left - step - 1).argmax(1) + 1
+        items = values_of_items(world, world.who, recent, left - step - 1).argmax(1) + 1
     after: NDArray[np.float64] = np.maximum(left - steps, 0) * world.matrix.ratings[world.who].mean(1)
     return total + here * after
 
