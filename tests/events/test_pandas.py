@@ -54,6 +54,7 @@ FORMS: dict[str, Any] = {
     "times as objects": lambda f: f.assign(timestamp=times(f).astype(object)),
     "a named index": lambda f: f.set_index("user_id"),
     "two levels": lambda f: f.set_index(["user_id", "timestamp"]),
+    "an index that is a column too": lambda f: f.set_index("user_id", drop=False),
     "an odd index": lambda f: f.set_axis(range(7, 7 + 3 * N, 3), axis=0),
     "a part of a frame": lambda f: pandas.concat([f, f])[f.columns[::-1]].iloc[:N],
 }

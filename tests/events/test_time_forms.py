@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from event_files import refused, write
@@ -28,6 +29,15 @@ FORMS = {
 
 def written(form: str, moment: datetime) -> str:
     return format_datetime(moment) if form == "rfc 2822" else moment.strftime(FORMS[form])
+
+
+def test_days_of_a_spreadsheet(tmp_path: Path) -> None:
+    """1970 begins at day 25,569, and a quarter of a day is six hours."""
+    path = write(tmp_path / "log.csv", "user_id,item_id,timestamp\nu,a,45678.25\nu,b,45679\n")
+    log = read_events(path, time_form="excel")
+    assert log.events.collect().sort("item_id")["timestamp"].to_list() == [
+        datetime(2025, 1, 21, 6, tzinfo=UTC), datetime(2025, 1, 22, tzinfo=UTC),
+    ]  # fmt: skip
 
 
 @given(starts=st.lists(st.integers(0, 700_000_000), min_size=1, max_size=5), form=st.sampled_from([*FORMS, "rfc 2822"]))

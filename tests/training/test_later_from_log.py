@@ -18,6 +18,7 @@ from qurate.errors import UserError
 from qurate.evaluation.rollouts import rollout
 from qurate.events.readers import read_events
 from qurate.experiments.policies import as_policy, present_recommender, rewards_of
+from qurate.learning.fitted_q import Effect
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
@@ -203,6 +204,31 @@ def test_a_penalty_with_which_it_diverges_gives_way_to_the_next(
     monkeypatch.setattr(later_from_log, "fitted_q", lambda *given: real(*given)._replace(change=2.0))
     with pytest.raises(UserError, match="converges"):
         train(dataset, **SMALL)
+
+
+def test_the_judge_fits_the_whole_iteration_to_the_rows_it_may_use(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that diverges says nothing of any item."""
+    real, used = later_from_log.fitted_q, list[torch.Tensor]()
+
+    def recorded(data: Any, best: Any, ridge: float) -> Any:
+        used.append(data.counted)
+        return real(data, best, ridge)
+
+    def judge(data: Any, fit_to: Any, returns: torch.Tensor, customer: torch.Tensor, n_state: int) -> Effect:
+        rows = customer % 2 == 0
+        used.clear()
+        assert fit_to(rows).any()
+        assert torch.equal(used[0], torch.where(rows, data.counted, 0)) and bool(used[0].any())
+        monkeypatch.setattr(later_from_log, "fitted_q", lambda *given: real(*given)._replace(change=float("nan")))
+        assert not fit_to(rows).any()
+        return Effect(0.0, 1.0)
+
+    monkeypatch.setattr(later_from_log, "fitted_q", recorded)
+    monkeypatch.setattr(later_from_log, "effect_of_items", judge)
+    model = train(dataset, **SMALL)
+    assert model.metrics["later"]["share"] == 0, "what the judge says counts"
+    network = model.network
+    assert isinstance(network, LinearLaterNetwork) and not network.get_buffer("theta")[network.n_state :].any()
 
 
 def test_held_out_transitions_are_drawn_where_there_are_very_many(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
