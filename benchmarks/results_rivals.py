@@ -10,6 +10,7 @@ options and not tuned; they must lie in the cache. Resumable: a finished row of 
 import argparse
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from digest import code_digest
 from results import LEARNING, K, digest
 from results_logs import LOGS, Log, log_named
 
+from qurate.baselines.registry import FITTED
 from qurate.evaluation.evaluate import Measured, Targets
 from qurate.evaluation.intervals import percentile
 from qurate.evaluation.ranking import Ranked, draw_visits, rank_all, ranking_targets
@@ -95,10 +97,14 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
     entry["dqn"] = {"by": dqn[0].by, "n": int(rows.size), "users": judge.targets.users, **judge.own.total}
     for name in wanted:
         began = time.monotonic()
-        tuned = tune(dataset, name, kept / f"{log.name}-tune-{name}", budget=budget)
+        search = kept / f"{log.name}-tune-{name}"
+        if search.exists():  # cut short: what it found in less time would be no equal budget
+            shutil.rmtree(search)
+        tuned = tune(dataset, name, search, budget=budget)
         settings = tuned["best"]["settings"]
+        longest = None if name in FITTED else LONGEST_S
         models = [
-            train(dataset, algorithm=name, seed=seed, budget=LONGEST_S, histories=False, **settings)
+            train(dataset, algorithm=name, seed=seed, budget=longest, histories=False, **settings)
             for seed in range(SEEDS if name in DRAWN else 1)
         ]
         entry["rows"][name] = {
