@@ -1,6 +1,6 @@
 """What a policy trained from a log earns in a simulated world, beside the best static list, popularity and the myopic learner.
 
-Each seed has customers of its own: its present recommender (popularity, with 10 % uniform) writes a log with probabilities;
+Each seed has customers of its own: its present recommender (popularity, with `--exploration` uniform) writes a log with probabilities;
 `dqn` and `myopic` train on it with the default form of such logs; all policies meet the same fresh customers. One line of JSON is
 appended per seed and study, so that an interrupted run goes on where it stopped; `--table` prints the table of a file of lines.
 
@@ -65,12 +65,14 @@ TRIAL_SEEDS = 100
 """Seeds from here on are for choices."""
 STATIC_SEED = 0
 """Of the customers on whom the static list of a catalogue is searched, once."""
+EXPLORATION = 0.1
+"""Share of the present recommender's decisions that are uniform, where nothing else is said: also in lines that do not say it."""
 
 
-def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str, Any]:
+def one_seed(study: str, customers: int, seed: int, static: Policy, exploration: float) -> dict[str, Any]:
     """The means per customer of one seed, and how long training took."""
     engine = make_engine(STUDIES[study], window=demo.WINDOW)
-    present = present_recommender(engine, seed, customers)
+    present = present_recommender(engine, seed, customers, exploration)
     size = demo.PROOF._replace(log_customers=customers)
     with tempfile.TemporaryDirectory() as folder:
         dataset = demo.log_of_today(engine, present, seed, Path(folder), size, REWARDS.get(study))
@@ -86,7 +88,8 @@ def one_seed(study: str, customers: int, seed: int, static: Policy) -> dict[str,
     rollouts = demo.measure(engine, policies, dict.fromkeys(policies, "baseline"), seed, size.customers)
     means = {name: float(r.returns.mean()) for name, r in rollouts.items()}
     figures = {name: dqn.metrics.get(name) for name in ("held_out", "later")}
-    return {"study": study, "customers": customers, "seed": seed, "means": means, "train_seconds": round(seconds), **figures}
+    of = {"study": study, "customers": customers, "seed": seed, "exploration": exploration}
+    return {**of, "means": means, "train_seconds": round(seconds), **figures}
 
 
 def the_log(study: str, customers: int, seed: int, logs: Path) -> Dataset:
@@ -130,18 +133,24 @@ def digest() -> str:
     return code_digest(("settings.py", "networks", "algorithms", "learning", "training", "environments", "replay", "mdp"))
 
 
-def run(study: str, customers: int, seeds: list[int], out: Path) -> None:
+def run(study: str, customers: int, seeds: list[int], out: Path, exploration: float) -> None:
     """Appends the seeds that are not in the file yet."""
     code = digest()
-    done = {(r["study"], r["customers"], r["seed"]) for r in read(out) if r["code"] == code and "means" in r}
+    done = {log_of(r) for r in read(out) if r["code"] == code and "means" in r}
     engine = make_engine(STUDIES[study], window=demo.WINDOW)
     static = best_static(engine, random_policy(), customers_seed(STATIC_SEED, "bounds"))
     for seed in seeds:
-        if (study, customers, seed) not in done:
-            result = one_seed(study, customers, seed, static) | {"code": code}
+        if (study, customers, exploration, seed) not in done:
+            result = one_seed(study, customers, seed, static, exploration) | {"code": code}
             with out.open("a") as file:
                 file.write(json.dumps(result) + "\n")
-            print({name: round(mean, 1) for name, mean in result["means"].items()}, study, customers, seed, file=sys.stderr, flush=True)
+            means = {name: round(mean, 1) for name, mean in result["means"].items()}
+            print(means, study, customers, exploration, seed, file=sys.stderr, flush=True)
+
+
+def log_of(line: dict[str, Any]) -> tuple[str, int, float, int]:
+    """World, logged customers, exploration and seed of a line."""
+    return line["study"], line["customers"], line.get("exploration", EXPLORATION), line["seed"]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -151,12 +160,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: means over the seeds, and the paired differences of dqn, with Student t intervals."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, int, float], list[dict[str, Any]]] = defaultdict(list)
     for result in (r for r in results if "means" in r):
-        groups[result["study"], result["customers"]].append(result)
+        groups[log_of(result)[:3]].append(result)
     names = ("dqn", "static", "myopic", "popularity")
-    lines = ["| world | logged customers | seeds | dqn | static | myopic | popularity | dqn - static | dqn - myopic |", "|---" * 9 + "|"]
-    for (study, customers), rows in groups.items():
+    lines = [
+        "| world | logged customers | uniform | seeds | dqn | static | myopic | popularity | dqn - static | dqn - myopic |",
+        "|---" * 10 + "|",
+    ]
+    for (study, customers, exploration), rows in groups.items():
         of = {name: [r["means"][name] for r in rows] for name in names}
         own = student_t(of["dqn"])
         gaps = [paired_t(of["dqn"], of[name]) for name in ("static", "myopic")]
@@ -164,13 +176,13 @@ def table(results: list[dict[str, Any]]) -> str:
         cells[0] += interval(own)
         cells += [f"{g.mean:+.1f}{interval(g)}" for g in gaps]
         seeds = ", ".join(str(r["seed"]) for r in rows)
-        lines.append(f"| {study} | {customers:,} | {seeds} | {' | '.join(cells)} |")
+        lines.append(f"| {study} | {customers:,} | {exploration:.0%} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def others_table(results: list[dict[str, Any]]) -> str:
     """Markdown: what other algorithms earn from the same logs, and the paired differences to dqn and the static list of the same seeds."""
-    known = {(r["study"], r["customers"], r["seed"]): r["means"] for r in results if "means" in r}
+    known = {log_of(r): r["means"] for r in results if "means" in r}
     groups: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
     for r in (r for r in results if "algorithm" in r):
         given = ", ".join(f"{name}={value}" for name, value in r["set"].items())
@@ -179,7 +191,8 @@ def others_table(results: list[dict[str, Any]]) -> str:
     for (_, study, customers, name, given), of in sorted(groups.items(), key=lambda entry: entry[0]):
         cells = [f"{sum(of.values()) / len(of):.1f}{interval(student_t(list(of.values())))}"]
         for rival in ("dqn", "static"):
-            both = [(mean, known[study, customers, seed][rival]) for seed, mean in of.items() if (study, customers, seed) in known]
+            logs = {seed: (study, customers, EXPLORATION, seed) for seed in of}
+            both = [(mean, known[logs[seed]][rival]) for seed, mean in of.items() if logs[seed] in known]
             gap = paired_t([a for a, _ in both], [b for _, b in both]) if both else None
             cells.append("" if gap is None else f"{gap.mean:+.1f}{interval(gap)}")
         seeds = ", ".join(str(seed) for seed in sorted(of))
@@ -203,6 +216,7 @@ def main() -> None:
     parser.add_argument("--study", choices=STUDIES, default="shop")
     parser.add_argument("--customers", type=int, default=6_000)
     parser.add_argument("--seeds", type=seeds_of, default="20-29")
+    parser.add_argument("--exploration", type=float, default=EXPLORATION, help="share of the log's decisions that are uniform")
     parser.add_argument("-o", "--out", type=Path, default=Path("from-logs.jsonl"))
     parser.add_argument("--table", type=Path)
     parser.add_argument("--algorithms", type=lambda text: text.split(","), help="others, from the same logs")
@@ -218,7 +232,7 @@ def main() -> None:
             logs = options.logs or Path(folder)
             run_others(options.study, options.customers, options.seeds, options.out, options.algorithms, given, logs)
     else:
-        run(options.study, options.customers, options.seeds, options.out)
+        run(options.study, options.customers, options.seeds, options.out, options.exploration)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
             for seed in range(SEEDS if name in DRAWN else 1)
         ]
         entry["rows"][name] = {
-            "settings": settings, "trials": 1 + tuned["trials"] + tuned["pruned"], "default": tuned["default"], "best": tuned["best"]["value"],
+            "settings": settings, "trials": 1 + tuned["trials"] + tuned["pruned"], "default": tuned["default"],
+            "best": tuned["best"]["value"],
             "minutes": budget / 60, "seconds": [round(model.metrics["seconds"], 1) for model in models],
             "code": code_digest(LEARNING), **judge.row(models),
         }  # fmt: skip

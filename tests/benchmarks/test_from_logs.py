@@ -12,8 +12,13 @@ def line(seed: int, dqn: float, static: float) -> dict[str, object]:
 
 def test_the_table_pairs_by_seed() -> None:
     row = from_logs.table([line(1, 30.0, 20.0), line(2, 50.0, 38.0)]).splitlines()[-1]
-    assert row.startswith("| shop | 600 | 1, 2 | 40.0 [") and "| 29.0 | 10.0 | 5.0 |" in row
+    assert row.startswith("| shop | 600 | 10% | 1, 2 | 40.0 [") and "| 29.0 | 10.0 | 5.0 |" in row
     assert "+11.0 [-1.7, 23.7]" in row, "t of one degree of freedom, 12.7, times the standard error of 10 and 12"
+
+
+def test_logs_of_other_exploration_stand_apart() -> None:
+    rows = from_logs.table([line(1, 30.0, 20.0), line(1, 50.0, 38.0) | {"exploration": 0.02}]).splitlines()[2:]
+    assert [row.split(" | ")[2] for row in rows] == ["10%", "2%"]
 
 
 def test_seeds_and_lines_are_read(tmp_path: Path) -> None:

@@ -106,15 +106,18 @@ def popularity_in(engine: BatchedEngine, seed: int, customers: int) -> ItemScore
     return ItemScorer(popularity(items, np.maximum(seen.earned, 0), np.zeros(len(items), np.int64), len(items) - 1), "popularity")
 
 
-def present_recommender(engine: BatchedEngine, seed: int, customers: int) -> MixturePolicy:
-    """What a shop might run today: items in proportion to the square of their popularity, and 10 % uniform.
+def present_recommender(engine: BatchedEngine, seed: int, customers: int, uniform: float = 0.1) -> MixturePolicy:
+    """What a shop might run today: items in proportion to the square of their popularity, and a share drawn uniformly.
 
     The softmax at temperature 1/2 over the logarithm of popularity is that proportion.
+
+    Args:
+        uniform: the share, 0 to 1.
     """
     earned = popularity_in(engine, seed, customers).table
     logarithm = np.log(np.maximum(earned, earned.max() * 1e-3 + np.finfo(np.float32).tiny))
     shares = ScoredPolicy(ItemScorer(logarithm.astype(np.float32), "popularity"), softmax_rule(0.5))
-    return MixturePolicy([(0.9, shares), (0.1, random_policy())], engine.slate_size, name="popularity+uniform")
+    return MixturePolicy([(1 - uniform, shares), (uniform, random_policy())], engine.slate_size, name="popularity+uniform")
 
 
 def rewards_of(engine: BatchedEngine) -> dict[str, float]:
