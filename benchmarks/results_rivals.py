@@ -23,6 +23,7 @@ from results import LEARNING, K, digest
 from results_logs import LOGS, Log, log_named
 
 from qurate.baselines.registry import FITTED
+from qurate.errors import Code, UserError
 from qurate.evaluation.evaluate import Measured, Targets
 from qurate.evaluation.intervals import percentile
 from qurate.evaluation.ranking import Ranked, draw_visits, rank_all, ranking_targets
@@ -100,7 +101,7 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
         search = kept / f"{log.name}-tune-{name}"
         if search.exists():  # cut short: what it found in less time would be no equal budget
             shutil.rmtree(search)
-        tuned = tune(dataset, name, search, budget=budget)
+        tuned = tuned_within(dataset, name, search, budget)
         settings = tuned["best"]["settings"]
         longest = None if name in FITTED else LONGEST_S
         models = [
@@ -108,8 +109,8 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
             for seed in range(SEEDS if name in DRAWN else 1)
         ]
         entry["rows"][name] = {
-            "settings": settings, "trials": 1 + tuned["trials"] + tuned["pruned"], "default": tuned["default"],
-            "best": tuned["best"]["value"],
+            "settings": settings, "trials": (tuned["default"] is not None) + tuned["trials"] + tuned["pruned"], "default": tuned["default"],
+            "best": tuned["best"].get("value"),
             "minutes": budget / 60, "seconds": [round(model.metrics["seconds"], 1) for model in models],
             "code": code_digest(LEARNING), **judge.row(models),
         }  # fmt: skip
@@ -117,6 +118,16 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
             beside.write_text(json.dumps(entry, indent=1, default=float))
         figure, behind = entry["rows"][name]["metrics"][f"NDCG@{K}"]["mean"], entry["rows"][name]["dqn_minus_it"]
         print(f"{log.name} {name}: NDCG@{K} {figure:.4f}, DQN minus it {behind}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def tuned_within(dataset: Dataset, name: str, search: Path, budget: float) -> dict[str, Any]:
+    """What `tune` finds; the default settings where the time does not suffice for one training."""
+    try:
+        return tune(dataset, name, search, budget=budget)
+    except UserError as error:
+        if error.code != Code.BAD_DURATION:
+            raise
+        return {"best": {"settings": {}}, "default": None, "trials": 0, "pruned": 0}
 
 
 def dqn_models(log: Log, kept: Path) -> list[Model]:
@@ -184,14 +195,14 @@ def section(name: str, entry: Mapping[str, Any]) -> list[str]:
     ]
     table = {f"DQN, default options ({dqn['by']})": (dqn, "")}
     for algorithm, row in rows.items():
-        behind = f"{_figure(row['dqn_minus_it'])} | {row['trials']} | {_default(row['default'])}, {row['best']:.4f}"
+        behind = f"{_figure(row['dqn_minus_it'])} | {row['trials']} | {_known(row['default'])}, {_known(row['best'])}"
         table[RIVALS[algorithm]] = (row["metrics"], behind)
     for label, (figures, rest) in sorted(table.items(), key=lambda pair: -pair[1][0][metric]["mean"]):
         lines.append(f"| {label} | {' | '.join(_figure(figures[m]) for m in shown)} | {rest or ' | | '} |")
     return [*lines, ""]
 
 
-def _default(value: float | None) -> str:
+def _known(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
