@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from double import TYPES, KnownModel
+from msgspec import structs
 from test_round_trip import network_model
 
 from qurate.decision import Decision
@@ -335,6 +336,7 @@ def test_training_data_comes_first_and_never_twice(start: Any) -> None:
     service, model = start(past=past, window=2)
     service.recommend(RecommendRequest(user_id="u", k=2))
     assert model.asked[-1].window.items == ("i2", "i4")
+    assert model.asked[-1].window.times[0] == past["u"].times[1], "of the older rows the newest"
 
 
 def test_unknown_and_anonymous_customers_get_an_answer_and_the_reason(start: Any) -> None:
@@ -443,6 +445,8 @@ def test_what_cannot_have_happened_is_rejected_with_its_reason(start: Any, bad: 
     assert (rejected.index, rejected.code, rejected.path) == (1, "invalid_field", f"$.events[1].{field}")
     assert reason in rejected.message
     assert table(service, "SELECT event_id FROM events ORDER BY seq") == [("a",), ("b",)]
+    earlier = structs.replace(rejected, index=3)  # by the boundary, in the order of the batch with what is rejected here
+    assert [one.index for one in service.accept([(0, bad), (4, bad)], [earlier]).rejected] == [0, 3, 4]
 
 
 def test_a_type_without_a_name_in_training_is_what_rare_types_were_there(start: Any) -> None:

@@ -230,7 +230,7 @@ def _declared(table: str | Path | Frame | None, key: Owner, where: str) -> pl.Da
     frame = frame.with_columns(pl.col(key).cast(pl.String))
     if key == "item_id":
         frame = declared_times(frame, where)
-    return frame.filter(pl.col(key).is_not_null()).unique(key, keep="last", maintain_order=True)
+    return frame.filter(pl.col(key).is_not_null()).unique(key, maintain_order=True)  # rows of one id are equal: others were refused
 
 
 def _refuse_unknown_splits(log: EventLog) -> None:
