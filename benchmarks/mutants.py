@@ -44,8 +44,8 @@ LIBRARIES = (
     "starlette.applications",
     "hypothesis",
 )
-LIMIT_S = 120
-"""Seconds after which a fault counts as noticed: it made a test hang."""
+TEST_LIMIT_S, LIMIT_S = 40, 120
+"""Seconds after which one test fails, and after which a fault counts as noticed: it made a test hang."""
 
 POLL_S = 0.02
 
@@ -138,7 +138,7 @@ def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
         if not Path(qurate.__file__).is_relative_to(source):
             raise RuntimeError(f"qurate came from {qurate.__file__}, not from {source}")
         without = [word for name in ("cacheprovider", "xdist", "unraisableexception") for word in ("-p", f"no:{name}")]
-        code = int(pytest.main(["-x", "-q", *without, "--rootdir", str(root), *tests]))
+        code = int(pytest.main(["-x", "-q", f"--timeout={TEST_LIMIT_S}", *without, "--rootdir", str(root), *tests]))
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     finally:
