@@ -63,3 +63,19 @@ def test_day_and_month_that_cannot_be_told_apart_are_asked_for(tmp_path):  # typ
 def test_dots_mean_the_day_first_and_that_is_said(tmp_path):  # type: ignore[no-untyped-def]
     log = read_events(write(tmp_path / "log.csv", "user_id,item_id,timestamp\nu,a,01.06.2024\nu,b,02.06.2024\n"))
     assert log.events.collect()["timestamp"][0].month == 6 and any("day first" in note for note in log.notes)
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "columns", "moment"),
+    [
+        ("year,month,day", "2009,4,1", "year+month+day", datetime(2009, 4, 1, tzinfo=UTC)),
+        ("year,month,day,at", "2009,4,1,7:05", "year+month+day+at", datetime(2009, 4, 1, 7, 5, tzinfo=UTC)),
+        ("d,m,y", "31,4,2009", "y+m+d", None),
+        ("d,m,y", "30,4,2009", "d+m+y", datetime(2009, 4, 30, tzinfo=UTC)),
+    ],
+)
+def test_parts_of_a_date_in_columns_of_their_own(tmp_path: Path, head: str, row: str, columns: str, moment: datetime | None) -> None:
+    """A day that its month does not have is a bad row."""
+    path = write(tmp_path / "log.csv", f"user_id,item_id,{head}\nu,a,{row}\nu,b,{row.replace('31', '29')}\n")
+    events = read_events(path, map={"timestamp": columns}, max_bad=0.5).events.collect().sort("item_id")
+    assert events.filter(item_id="a")["timestamp"].to_list() == ([] if moment is None else [moment])

@@ -6,6 +6,7 @@ from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns
 from qurate.events.paths import lookup, value_at
 from qurate.events.roles import MAPPABLE, contract_names
+from qurate.events.times import with_blanks
 
 
 def check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, where: str) -> None:
@@ -37,9 +38,9 @@ def check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, wh
 
 
 def joined_values(parts: list[str], columns: Columns) -> pl.Expr:
-    """The value of a path, or two of them with a blank between."""
+    """The value of a path, or several of them with blanks between (`times.with_blanks`)."""
     values = [pl.col(part) if part in columns else value_at(part, columns) for part in parts]
-    return values[0] if len(values) == 1 else pl.concat_str([one.cast(pl.String).str.strip_chars() for one in values], separator=" ")
+    return values[0] if len(values) == 1 else with_blanks([one.cast(pl.String).str.strip_chars() for one in values])
 
 
 def parts_of(target: str, source: str, columns: Columns) -> list[str]:

@@ -231,7 +231,15 @@ def joined(columns: Sequence[str], schema: dict[str, pl.DataType]) -> pl.Expr:
         elif isinstance(dtype, pl.Datetime):
             raw = raw.dt.date()
         pieces.append(raw.cast(pl.String).str.strip_chars())
-    return pl.concat_str(*pieces, separator=" ")
+    return with_blanks(pieces)
+
+
+def with_blanks(pieces: Sequence[pl.Expr]) -> pl.Expr:
+    """Texts with blanks between; three numbers that come first are the parts of a date, such as year, month and day: 2009-04-01."""
+    if len(pieces) < 3:
+        return pl.concat_str(*pieces, separator=" ")
+    text = pl.concat_str(*(piece.str.zfill(2) for piece in pieces[:3]), *pieces[3:], separator=" ")
+    return text.str.replace(r"^(\d{2,4}) (\d{2}) (\d{2,4})\b", "$1-$2-$3")
 
 
 def days_only(moments: pl.Series) -> bool:
