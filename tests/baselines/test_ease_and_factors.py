@@ -14,7 +14,7 @@ from qurate.baselines.ease import fit_ease_scorer, gram_matrix
 from qurate.baselines.factors import AlsScorer, BprScorer, fit_als_scorer, mean_factors
 from qurate.baselines.registry import fit_scorer, fitted_settings
 from qurate.baselines.training_rows import customer_items, different_items
-from qurate.errors import UserError
+from qurate.errors import Code, UserError
 
 CLICKS = np.array([False, True, False])
 N = 12
@@ -93,7 +93,7 @@ def test_als_fold_in_is_the_librarys_own() -> None:
         factors=8, regularization=0.7, alpha=5.0, iterations=4, num_threads=1, random_state=3
     )
     seen = csr_matrix((np.ones(len(item), np.float32), (customer, item)), shape=(int(customer.max()) + 1, N + 1))
-    factors._fit(model, seen)
+    factors._fit(model, seen, "")
     assert np.allclose(scorer.factors[1:], model.item_factors[1:]) and not scorer.factors[0].any()
     asked = csr_matrix((np.ones(4, np.float32), ([0, 0, 1, 1], [2, 5, 7, 8])), shape=(3, N + 1))
     theirs = model.recalculate_user([0, 1, 2], asked)
@@ -136,6 +136,13 @@ def test_an_item_nobody_had_stands_last_by_bpr() -> None:
     scores = scorer.scores(observe([[1], [2, 3]], np.arange(1, 6)))
     assert isinstance(scorer, BprScorer) and not scorer.factors[4:].any()
     assert (scores[:, 3:] < scores[:, :3].min(1, keepdims=True)).all()
+
+
+def test_factors_that_become_nan_are_an_error_that_says_what_to_change() -> None:
+    settings = fitted_settings("bpr", {"factors": 16, "lr": 1e30, "iterations": 20})
+    with pytest.raises(UserError, match="expected factors that are numbers, got NaN, at settings; lower lr") as caught:
+        fit_scorer("bpr", two_kinds(), settings)
+    assert caught.value.code == Code.DIVERGED
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

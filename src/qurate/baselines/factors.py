@@ -138,13 +138,13 @@ def fit_als_scorer(
         seed: of the first factors.
 
     Raises:
-        UserError: the library is not installed.
+        UserError: the library is not installed, or the factors become NaN.
     """
     implicit, pairs = _pairs(customer, item, len(popularity), "als")
     model = implicit.als.AlternatingLeastSquares(
         factors=factors, regularization=regularisation, alpha=confidence, iterations=iterations, num_threads=1, random_state=seed
     )
-    _fit(model, pairs)
+    _fit(model, pairs, "raise regularisation, or lower confidence")
     return AlsScorer(_item_factors(model, item), confidence, regularisation, popularity, counts, decay)
 
 
@@ -157,7 +157,7 @@ def fit_bpr_scorer(
     model = implicit.bpr.BayesianPersonalizedRanking(
         factors=factors, learning_rate=lr, regularization=regularisation, iterations=iterations, num_threads=1, random_state=seed
     )
-    _fit(model, pairs)
+    _fit(model, pairs, "lower lr")
     own = _item_factors(model, item)
     active = np.unique(customer)
     means = mean_factors(own, customer, item, np.ones(len(item), np.float32), len(model.user_factors))[active].astype(np.float64)
@@ -179,11 +179,20 @@ def _pairs(customer: IntArray, item: IntArray, rows: int, algorithm: str) -> tup
     return implicit, csr_matrix((np.ones(len(item), np.float32), (customer, item)), shape=shape)
 
 
-def _fit(model: Any, pairs: Any) -> None:
+def _fit(model: Any, pairs: Any, hint: str) -> None:
+    """Fits the library's model.
+
+    Raises:
+        UserError: the factors have become NaN; `hint`: which settings to change.
+    """
+    from implicit.recommender_base import ModelFitError
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):  # its own loops run over customers, and warn where each product starts threads besides
-        model.fit(pairs, show_progress=False)
+    try:
+        with threadpool_limits(1, "blas"):  # its own loops run over customers, and warn where each product starts threads besides
+            model.fit(pairs, show_progress=False)
+    except ModelFitError:
+        raise UserError("factors that are numbers", "NaN", where="--set", hint=hint, code=Code.DIVERGED) from None
 
 
 def _item_factors(model: Any, item: IntArray) -> FloatArray:
