@@ -1,9 +1,11 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -152,8 +154,7 @@ def rule_name(epsilon: float) -> str:
     return "epsilon_greedy" if 0 < epsilon < 1 else "uniform" if epsilon else "greedy"
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(NamedTuple):
     """What a request may be answered with: `items` int64 [K] that could be shown, None where nothing can."""
 
     items: IntArray | None
@@ -235,13 +236,16 @@ def _decide_group(
     width = scores.shape[1]
     uniforms = rng.random((len(cases), 2 * min(max(k), width)))
     slates = epsilon_greedy_slates(scores, closed, [min(one, width) for one in k], epsilon, uniforms)
-    out = []
-    for i, (request, slate) in enumerate(zip(requests, slates)):
-        own = items[i] if listed else items
-        heads: list[dict[str, Any]] = [{}] * len(slate.positions)
-        if request.explain and observation is not None and slate.positions:
-            heads = explanations(model, _row(observation, i), own[slate.positions])
-        out.append(_items(model, own, worth[i], slate, observation is None, heads))
+    rows = np.repeat(np.arange(len(slates)), [len(slate.positions) for slate in slates])
+    at = np.fromiter(chain.from_iterable(slate.positions for slate in slates), np.int64, len(rows))
+    shown = items[rows, at] if listed else items[at]
+    answers = iter(_items(model, shown, worth[rows, at], slates, observation is None))
+    out = [list(islice(answers, len(slate.positions))) for slate in slates]
+    if observation is not None:
+        for i, request in enumerate(requests):
+            if request.explain and out[i]:
+                heads = explanations(model, _row(observation, i), shown[rows == i])
+                out[i] = [msgspec.structs.replace(item, **more) for item, more in zip(out[i], heads)]
     return out
 
 
@@ -297,17 +301,20 @@ def _given_features(model: ModelParts, requests: Sequence[AnswerRequest], items:
     return out, names
 
 
-def _items(
-    model: ModelParts, own: IntArray, worth: FloatArray, slate: Slate, fallback: bool, heads: Sequence[dict[str, Any]]
-) -> list[DecisionItem]:
-    """The items of one answer. `source` says what the draw was: an item of high value that was drawn at random is `explore`."""
-    best: Source = "q" if model.by in BY_VALUE else "rule"
-    sources: list[Source] = ["fallback" if fallback else "explore" if explored else best for explored in slate.explored]
-    names, scores = model.vocabulary.items, worth[slate.positions].tolist()
-    return [
-        DecisionItem(names[item - 1], score, propensity, source, **more)
-        for item, score, propensity, source, more in zip(own[slate.positions].tolist(), scores, slate.propensities, sources, heads)
-    ]
+def _items(model: ModelParts, shown: IntArray, worth: FloatArray, slates: Sequence[Slate], fallback: bool) -> Iterator[DecisionItem]:
+    """The items of one answer after the other. `source` says what the draw was: an item of high value that was drawn at random is
+    `explore`.
+
+    Args:
+        shown: [T] item indices of all answers. worth: [T] what they are worth.
+    """
+    best: Source = "fallback" if fallback else "q" if model.by in BY_VALUE else "rule"
+    drawn: Source = "fallback" if fallback else "explore"
+    names = model.vocabulary.items
+    propensities = chain.from_iterable(slate.propensities for slate in slates)
+    explored = chain.from_iterable(slate.explored for slate in slates)
+    for item, score, propensity, explores in zip(shown.tolist(), worth.tolist(), propensities, explored):
+        yield DecisionItem(names[item - 1], score, propensity, drawn if explores else best)
 
 
 def _row(observation: Observation, i: int) -> Observation:
