@@ -8,6 +8,7 @@ open positions and the ties of the best, so the k largest scores of a row (all t
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -99,8 +100,8 @@ def _slate(groups: list[list[int]], left: int, closed: list[int], epsilon: float
 def _slate_without_ties(best: list[int], left: int, closed: IntArray, epsilon: float, explored: list[bool], picks: list[float]) -> Slate:
     """The same where all scores of `best` differ, and in the same order of draws."""
     k = len(explored)
-    by_chance = [epsilon * (1 / (left - place)) for place in range(k)]
-    propensities = [share + (1 - epsilon) for share in by_chance]
+    by_chance, of_best = _propensities(left, k, epsilon)
+    propensities = list(of_best)
     if True not in explored:
         return Slate(best[:k], propensities, explored)
     at = explored.index(True)
@@ -115,6 +116,13 @@ def _slate_without_ties(best: list[int], left: int, closed: IntArray, epsilon: f
             propensities[place] = by_chance[place]
         positions.append(position)
     return Slate(positions, propensities, explored)
+
+
+@lru_cache(64)
+def _propensities(left: int, k: int, epsilon: float) -> tuple[Sequence[float], Sequence[float]]:
+    """Of an item that is not the best at each of k places, and of the best without ties; `left` positions are open at the first."""
+    by_chance = [epsilon * (1 / (left - place)) for place in range(k)]
+    return by_chance, [share + (1 - epsilon) for share in by_chance]
 
 
 def _groups(positions: list[int], scores: list[float]) -> list[list[int]]:

@@ -1,7 +1,6 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -26,8 +25,7 @@ LONG_LIST = 500
 of the catalogue."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerRequest:
+class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What one decision is made from, in the model's own indices.
 
     Attributes:
