@@ -9,6 +9,7 @@ open positions and the ties of the best, so the k largest scores of a row (all t
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -159,7 +160,7 @@ def best_positions(scores: FloatArray, k: int) -> list[IntArray]:
     """
     rows, positions, _ = _best(scores, k)
     start = np.searchsorted(rows, np.arange(len(scores) + 1)).tolist()
-    return [positions[begin:end] for begin, end in zip(start, start[1:])]
+    return [positions[begin:end] for begin, end in pairwise(start)]
 
 
 def _best(scores: FloatArray, k: int) -> tuple[IntArray, IntArray, FloatArray]:

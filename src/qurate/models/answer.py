@@ -78,7 +78,7 @@ def observe(
     )
     features = np.zeros((n, model.user_dim), np.float32) if user is None else user
     state = gather_state(arrays, start[:-1], start[1:], clock, model.window, features)
-    mask = (candidates > 0).astype(np.int8)
+    mask = (candidates > 0).view(np.int8)
     if candidates.ndim == 1:
         candidates, mask = np.broadcast_to(candidates, (n, len(candidates))), np.broadcast_to(mask, (n, len(mask)))
     items, types = state.history_items.astype(np.int64, copy=False), state.history_types.astype(np.int64, copy=False)
@@ -237,7 +237,7 @@ def _decide_group(
     rows = np.repeat(np.arange(len(slates)), [len(slate.positions) for slate in slates])
     at = np.fromiter(chain.from_iterable(slate.positions for slate in slates), np.int64, len(rows))
     shown = items[rows, at] if listed else items[at]
-    answers = iter(_items(model, shown, worth[rows, at], slates, observation is None))
+    answers = _items(model, shown, worth[rows, at], slates, observation is None)
     out = [list(islice(answers, len(slate.positions))) for slate in slates]
     if observation is not None:
         for i, request in enumerate(requests):
@@ -308,11 +308,10 @@ def _items(model: ModelParts, shown: IntArray, worth: FloatArray, slates: Sequen
     """
     best: Source = "fallback" if fallback else "q" if model.by in BY_VALUE else "rule"
     drawn: Source = "fallback" if fallback else "explore"
-    names = model.vocabulary.items
+    names = map(model.vocabulary.items.__getitem__, (shown - 1).tolist())
     propensities = chain.from_iterable(slate.propensities for slate in slates)
-    explored = chain.from_iterable(slate.explored for slate in slates)
-    for item, score, propensity, explores in zip(shown.tolist(), worth.tolist(), propensities, explored):
-        yield DecisionItem(names[item - 1], score, propensity, drawn if explores else best)
+    sources = map((best, drawn).__getitem__, chain.from_iterable(slate.explored for slate in slates))
+    return map(DecisionItem, names, worth.tolist(), propensities, sources)
 
 
 def _row(observation: Observation, i: int) -> Observation:
