@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from qurate.errors import MachineError, UserError
+from qurate.errors import Code, MachineError, UserError
 from qurate.serving.stores import sqlite as sqlite_module
 from qurate.serving.stores import sqlite_file
 from qurate.serving.stores.base import Commit, DecisionRow, EventRow, Write
@@ -65,6 +65,30 @@ def test_an_event_is_stored_once_whoever_sends_it_again(opened: Opened) -> None:
     assert [row.event_id for _, row in again.stored] == ["c"]
     rows = connect(opened.store.path).execute("SELECT event_id FROM events ORDER BY seq").fetchall()
     assert rows == [("a",), ("b",), ("c",)]
+
+
+def test_a_store_with_too_many_writes_waiting_refuses_the_next(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, going = threading.Event(), threading.Event()
+    commit = opened.store._commit
+
+    def slow(group: list[Write]) -> None:
+        held.set()
+        assert going.wait(10)
+        commit(group)
+
+    monkeypatch.setattr(opened.store, "_commit", slow)
+    monkeypatch.setattr(sqlite_module, "QUEUE_LIMIT", 2)
+    done = [opened.submit(event("a"))[1]]
+    assert held.wait(10)
+    done += [opened.submit(event(name))[1] for name in ("b", "c")]
+    with pytest.raises(MachineError, match="fewer than 2 writes waiting") as refused:
+        opened.submit(event("d"))
+    assert refused.value.code is Code.OVERLOADED
+    going.set()
+    assert all(one.wait(10) for one in done)
+    opened.write(event("d"))
+    rows = connect(opened.store.path).execute("SELECT event_id FROM events ORDER BY seq").fetchall()
+    assert rows == [("a",), ("b",), ("c",), ("d",)]
 
 
 def test_sequence_numbers_run_over_both_tables_and_over_restarts(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ open positions and the ties of the best, so the k largest scores of a row (all t
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 
 from qurate.types import FloatArray, IntArray
 
-BLOCK = 16
-"""Scores in a block. The k largest scores of a row lie in the k blocks with the largest maxima, so one pass for the maxima
-and a sort of k blocks replace a sort of the row."""
+BLOCKS = 16
+"""Blocks of a row for each of the k places. The k blocks with the largest maxima hold k scores that bound the k-th largest of the
+row, so two passes and a sort of little more than k scores replace a sort of the row."""
 
 
 class Slate(NamedTuple):
@@ -48,60 +50,80 @@ def epsilon_greedy_slates(
         shut[row] = np.union1d(shut[row], np.flatnonzero(~np.isfinite(scores[row]))).astype(np.int64)
     if any(map(len, shut)):
         scores = scores.copy()
-        for row, positions in enumerate(shut):
-            scores[row, positions] = -np.inf
+        for row, of_row in enumerate(shut):
+            scores[row, of_row] = -np.inf
     left = [width - len(positions) for positions in shut]
-    best = best_positions(scores, min(max(k, default=0), width))
-    draws = uniforms.tolist()
-    return [_slate(best[row], scores[row], shut[row], min(k[row], left[row]), epsilon, draws[row]) for row in range(n)]
+    rows, positions, values = _best(scores, min(max(k, default=0), width))
+    best, order, start = positions.tolist(), values.tolist(), np.searchsorted(rows, np.arange(n + 1)).tolist()
+    tied = set(rows[1:][(values[1:] == values[:-1]) & (rows[1:] == rows[:-1])].tolist())
+    explored, picks = (uniforms[:, ::2] < epsilon).tolist(), uniforms[:, 1::2].tolist()
+    out = []
+    for row in range(n):
+        own, places = slice(start[row], start[row + 1]), min(k[row], left[row])
+        luck = explored[row][:places], picks[row]
+        if row in tied:
+            out.append(_slate(_groups(best[own], order[own]), left[row], shut[row].tolist(), epsilon, *luck))
+        else:
+            out.append(_slate_without_ties(best[own], left[row], shut[row], epsilon, *luck))
+    return out
 
 
-def _slate(best: IntArray, scores: FloatArray, closed: IntArray, k: int, epsilon: float, uniforms: list[float]) -> Slate:
-    """One list. `best`: at least k positions by falling score, complete up to ties of its last one."""
-    order = scores[best]
-    if (order[1:] < order[:-1]).all():
-        return _slate_without_ties(best.tolist(), len(scores), closed, k, epsilon, uniforms)
-    groups = _groups(best.tolist(), scores[best].tolist())
-    slate = Slate([], [], [])
-    positions, propensities, exploring = slate
-    left, at = len(scores) - len(closed), 0  # `at`: the first group of which something is left
-    for coin, pick in zip(uniforms[: 2 * k : 2], uniforms[1 : 2 * k : 2]):
+def _slate(groups: list[list[int]], left: int, closed: list[int], epsilon: float, explored: list[bool], picks: list[float]) -> Slate:
+    """One list.
+
+    Args:
+        groups: at least as many positions as places by falling score, those of equal score together, the last group complete.
+        left: how many positions are open.
+        closed: those that are not.
+        explored: for each place whether it is filled by the uniform draw. picks: a uniform number for each.
+    """
+    positions: list[int] = []
+    propensities: list[float] = []
+    at = 0  # the first group of which something is left
+    for explores, pick in zip(explored, picks):
         while not groups[at]:
             at += 1
         top = groups[at]
-        ties, explored = len(top), coin < epsilon
-        position = nth_open(int(pick * left), closed.tolist() + positions) if explored else top[int(pick * ties)]
+        ties = len(top)
+        position = nth_open(int(pick * left), closed + positions) if explores else top[int(pick * ties)]
         propensity = epsilon * (1 / left)
-        if not explored or position in top:
+        if not explores or position in top:
             propensity += (1 - epsilon) * (1 / ties)
-        for group in groups[at:] if explored else (top,):
+        for group in groups[at:] if explores else (top,):
             if position in group:
                 group.remove(position)
         positions.append(position)
         propensities.append(propensity)
-        exploring.append(explored)
         left -= 1
-    return slate
+    return Slate(positions, propensities, explored)
 
 
-def _slate_without_ties(best: list[int], width: int, closed: IntArray, k: int, epsilon: float, uniforms: list[float]) -> Slate:
+def _slate_without_ties(best: list[int], left: int, closed: IntArray, epsilon: float, explored: list[bool], picks: list[float]) -> Slate:
     """The same where all scores of `best` differ, and in the same order of draws."""
-    positions: list[int] = []
-    propensities: list[float] = []
-    coins = uniforms[: 2 * k : 2]
-    exploring = [coin < epsilon for coin in coins]
-    left, at = width - len(closed), 0
-    shut = sorted(closed.tolist()) if any(exploring) else []
-    for place, explored in enumerate(exploring):
+    k = len(explored)
+    by_chance, of_best = _propensities(left, k, epsilon)
+    propensities = list(of_best)
+    if True not in explored:
+        return Slate(best[:k], propensities, explored)
+    at = explored.index(True)
+    positions, shut = best[:at], closed.tolist()
+    for place in range(at, k):
         while best[at] in positions:
             at += 1
-        top = best[at]
-        position = nth_open(int(uniforms[2 * place + 1] * left), shut + positions) if explored else top
-        propensity = epsilon * (1 / left)
-        propensities.append(propensity + (1 - epsilon) if position == top else propensity)
+        position = top = best[at]
+        if explored[place]:
+            position = nth_open(int(picks[place] * (left - place)), shut + positions)
+        if position != top:
+            propensities[place] = by_chance[place]
         positions.append(position)
-        left -= 1
-    return Slate(positions, propensities, exploring)
+    return Slate(positions, propensities, explored)
+
+
+@lru_cache(64)
+def _propensities(left: int, k: int, epsilon: float) -> tuple[Sequence[float], Sequence[float]]:
+    """Of an item that is not the best at each of k places, and of the best without ties; `left` positions are open at the first."""
+    by_chance = [epsilon * (1 / (left - place)) for place in range(k)]
+    return by_chance, [share + (1 - epsilon) for share in by_chance]
 
 
 def _groups(positions: list[int], scores: list[float]) -> list[list[int]]:
@@ -136,28 +158,28 @@ def best_positions(scores: FloatArray, k: int) -> list[IntArray]:
         scores: [B, K] without NaN.
         k: in 0..K.
     """
+    rows, positions, _ = _best(scores, k)
+    start = np.searchsorted(rows, np.arange(len(scores) + 1)).tolist()
+    return [positions[begin:end] for begin, end in pairwise(start)]
+
+
+def _best(scores: FloatArray, k: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Rows, positions and scores of `best_positions`, one row after the other.
+
+    The k-th largest maximum of a block is no more than the k-th largest score of the row: what is below need not be sorted.
+    """
     n, width = scores.shape
-    if k == 0:
-        return [np.zeros(0, np.int64)] * n
-    blocks = width // BLOCK
-    everything = torch.from_numpy(np.require(scores, requirements="W"))  # torch wants memory that it could write
-    if k >= blocks:
-        values, positions = everything.topk(k, dim=1)
-        tied = scores >= values.numpy()[:, -1:]
-        crowded = np.count_nonzero(tied, axis=1) > k
-    else:
-        body = everything[:, : blocks * BLOCK].reshape(n, BLOCK, blocks)  # block b: positions b, b + blocks, b + 2 blocks, ...
-        peaks = np.maximum.reduce(body.numpy(), axis=1)
-        _, top = torch.from_numpy(peaks).topk(k, dim=1)
-        tail = torch.arange(blocks * BLOCK, width).expand(n, -1)
-        inside = torch.cat([(top[:, None, :] + blocks * torch.arange(BLOCK)[:, None]).flatten(1), tail], dim=1)
-        some = everything.gather(1, inside)
-        values, at = some.topk(k, dim=1)
-        positions = inside.gather(1, at)
-        least = values.numpy()[:, -1:]
-        crowded = (np.count_nonzero(some.numpy() >= least, axis=1) > k) | (np.count_nonzero(peaks >= least, axis=1) > k)
-    out: list[IntArray] = list(positions.numpy())
-    for row in np.flatnonzero(crowded).tolist():
-        tied_positions = np.flatnonzero(scores[row] >= float(values[row, -1]))
-        out[row] = tied_positions[np.argsort(-scores[row, tied_positions], kind="stable")]
-    return out
+    if k == 0 or n == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), scores[:0, 0]
+    size = width // (BLOCKS * k)
+    peaks = scores
+    if size > 1:  # block b: positions b, b + width // size, b + 2 (width // size), ...; what is left over raises no bound
+        peaks = np.maximum.reduce(scores[:, : width // size * size].reshape(n, size, width // size), axis=1)
+    bound = torch.from_numpy(np.require(peaks, requirements="W")).topk(k, dim=1).values.numpy()[:, -1:]  # torch wants to be able to write
+    rows, positions = np.divmod(np.flatnonzero(scores >= bound), width)
+    values = scores[rows, positions]
+    order = np.lexsort((-values, rows))
+    positions, values = positions[order], values[order]
+    least = values[np.searchsorted(rows, np.arange(n)) + k - 1]
+    keep = values >= least[rows]
+    return rows[keep], positions[keep], values[keep]

@@ -1,9 +1,10 @@
 """From customers' histories to decisions, many at once: state, scores, masks, choice with exact propensities, fallback, reasons."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +25,7 @@ LONG_LIST = 500
 of the catalogue."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerRequest:
+class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What one decision is made from, in the model's own indices.
 
     Attributes:
@@ -78,7 +78,7 @@ def observe(
     )
     features = np.zeros((n, model.user_dim), np.float32) if user is None else user
     state = gather_state(arrays, start[:-1], start[1:], clock, model.window, features)
-    mask = (candidates > 0).astype(np.int8)
+    mask = (candidates > 0).view(np.int8)
     if candidates.ndim == 1:
         candidates, mask = np.broadcast_to(candidates, (n, len(candidates))), np.broadcast_to(mask, (n, len(mask)))
     items, types = state.history_items.astype(np.int64, copy=False), state.history_types.astype(np.int64, copy=False)
@@ -152,8 +152,7 @@ def rule_name(epsilon: float) -> str:
     return "epsilon_greedy" if 0 < epsilon < 1 else "uniform" if epsilon else "greedy"
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(NamedTuple):
     """What a request may be answered with: `items` int64 [K] that could be shown, None where nothing can."""
 
     items: IntArray | None
@@ -235,13 +234,16 @@ def _decide_group(
     width = scores.shape[1]
     uniforms = rng.random((len(cases), 2 * min(max(k), width)))
     slates = epsilon_greedy_slates(scores, closed, [min(one, width) for one in k], epsilon, uniforms)
-    out = []
-    for i, (request, slate) in enumerate(zip(requests, slates)):
-        own = items[i] if listed else items
-        heads: list[dict[str, Any]] = [{}] * len(slate.positions)
-        if request.explain and observation is not None and slate.positions:
-            heads = explanations(model, _row(observation, i), own[slate.positions])
-        out.append(_items(model, own, worth[i], slate, observation is None, heads))
+    rows = np.repeat(np.arange(len(slates)), [len(slate.positions) for slate in slates])
+    at = np.fromiter(chain.from_iterable(slate.positions for slate in slates), np.int64, len(rows))
+    shown = items[rows, at] if listed else items[at]
+    answers = _items(model, shown, worth[rows, at], slates, observation is None)
+    out = [list(islice(answers, len(slate.positions))) for slate in slates]
+    if observation is not None:
+        for i, request in enumerate(requests):
+            if request.explain and out[i]:
+                heads = explanations(model, _row(observation, i), shown[rows == i])
+                out[i] = [msgspec.structs.replace(item, **more) for item, more in zip(out[i], heads)]
     return out
 
 
@@ -297,17 +299,19 @@ def _given_features(model: ModelParts, requests: Sequence[AnswerRequest], items:
     return out, names
 
 
-def _items(
-    model: ModelParts, own: IntArray, worth: FloatArray, slate: Slate, fallback: bool, heads: Sequence[dict[str, Any]]
-) -> list[DecisionItem]:
-    """The items of one answer. `source` says what the draw was: an item of high value that was drawn at random is `explore`."""
-    best: Source = "q" if model.by in BY_VALUE else "rule"
-    sources: list[Source] = ["fallback" if fallback else "explore" if explored else best for explored in slate.explored]
-    names, scores = model.vocabulary.items, worth[slate.positions].tolist()
-    return [
-        DecisionItem(names[item - 1], score, propensity, source, **more)
-        for item, score, propensity, source, more in zip(own[slate.positions].tolist(), scores, slate.propensities, sources, heads)
-    ]
+def _items(model: ModelParts, shown: IntArray, worth: FloatArray, slates: Sequence[Slate], fallback: bool) -> Iterator[DecisionItem]:
+    """The items of one answer after the other. `source` says what the draw was: an item of high value that was drawn at random is
+    `explore`.
+
+    Args:
+        shown: [T] item indices of all answers. worth: [T] what they are worth.
+    """
+    best: Source = "fallback" if fallback else "q" if model.by in BY_VALUE else "rule"
+    drawn: Source = "fallback" if fallback else "explore"
+    names = map(model.vocabulary.items.__getitem__, (shown - 1).tolist())
+    propensities = chain.from_iterable(slate.propensities for slate in slates)
+    sources = map((best, drawn).__getitem__, chain.from_iterable(slate.explored for slate in slates))
+    return map(DecisionItem, names, worth.tolist(), propensities, sources)
 
 
 def _row(observation: Observation, i: int) -> Observation:

@@ -356,7 +356,7 @@ def _columns(scores: FloatArray, shared: IntArray | None) -> FloatArray:
     if shared is None:
         return scores
     first, last = (int(shared[0]), int(shared[-1])) if len(shared) else (0, -1)
-    run = last - first + 1 == len(shared) and bool((np.diff(shared) == 1).all())
+    run = last - first + 1 == len(shared) and np.array_equal(shared, np.arange(first, last + 1))
     return scores[:, first : last + 1] if run else scores[:, shared]
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -173,7 +173,7 @@ class Decider:
         if not asked:
             return requests
         lists = iter(self._deployment.shortlists(asked))
-        return [replace(request, candidates=next(lists)) if request.candidates is None else request for request in requests]
+        return [msgspec.structs.replace(request, candidates=next(lists)) if request.candidates is None else request for request in requests]
 
     def _made(self, requests: Sequence[DecisionRequest]) -> list[Decision]:
         """The model's answers; where it fails on a request, that one is answered at random."""
@@ -264,7 +264,7 @@ def decision_row(decision: Decision, asked: RecommendRequest, request: DecisionR
     """
     candidates, features, again = request.candidates, request.features, frozenset(request.seen)
     offered = again and any(item.item_id in again for item in decision.items)
-    left_out = request.exclude if offered else tuple(dict.fromkeys((*request.exclude, *request.seen)))
+    left_out = request.exclude if offered or not again else tuple(dict.fromkeys((*request.exclude, *request.seen)))
     if candidates is not None:
         closed = frozenset(left_out)
         kept = [item for item in deployment.known(candidates) if item not in closed]

@@ -1,9 +1,9 @@
 """What the service asks of a model: answers to requests in raw ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
 from qurate.choosing.seen import SeenRule
@@ -12,8 +12,7 @@ from qurate.serving.stores.base import EventRow
 from qurate.serving.windows import UserWindow
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRequest:
+class DecisionRequest(msgspec.Struct, frozen=True):
     """What one decision is made from.
 
     Attributes:

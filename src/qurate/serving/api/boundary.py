@@ -108,7 +108,7 @@ def path_text(path: tuple[str | int, ...]) -> str:
 
 def _text(body: bytes) -> str:
     """The body as text, once its size in tokens and its depth are known to be bounded."""
-    tokens = sum(map(body.count, (b"{", b"[", b",", b'"', b"}", b"]")))
+    tokens = sum(map(body.count, (b"{", b"[", b",", b'"', b"}", b"]"))) if len(body) > MAX_TOKENS else 0  # no more than bytes
     if tokens > MAX_TOKENS:
         raise UserError(
             f"at most {MAX_TOKENS} brackets, commas and quotes", str(tokens), where="$", hint="send smaller batches", code=Code.TOO_LARGE

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import time
+from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Histogram
@@ -29,11 +30,11 @@ class CountRequests:
         start, path = time.perf_counter(), scope["path"]
         status = 500
 
-        async def watch(message: Message) -> None:
+        def watch(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, watch)

@@ -1,6 +1,7 @@
 """`qurate serve`: the listening socket, uvicorn, start and stop."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -88,11 +89,14 @@ def run(make_service: Callable[[], Service], host: str, port: int, ready: Callab
     try:
         service = make_service()
         try:
+            gc.collect()
+            gc.freeze()  # what is there now stays: to look through all of it (a model, torch) would hold up everybody for 0.1 s
             address, bound = listener.getsockname()[:2]
             ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
             server = Server(service)
             server.run(sockets=[listener])
         finally:
+            gc.unfreeze()
             service.close()
     finally:
         sys.setswitchinterval(interval)

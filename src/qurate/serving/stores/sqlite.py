@@ -57,7 +57,7 @@ class SqliteStore:
                 raise machine_error(error, self.path) from None
             raise
         self.fault: MachineError | None = None
-        self._queue: queue.Queue[Write | None] = queue.Queue(QUEUE_LIMIT)
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="qurate-store", daemon=True)
         self._thread.start()
 
@@ -67,12 +67,11 @@ class SqliteStore:
         Raises:
             MachineError: code overloaded, where too many writes wait already.
         """
-        try:
-            self._queue.put_nowait(write)
-        except queue.Full:
+        if self._queue.qsize() >= QUEUE_LIMIT:
             raise MachineError(
                 f"fewer than {QUEUE_LIMIT} writes waiting", "more", where=str(self.path), hint="try again", code=Code.OVERLOADED
-            ) from None
+            )
+        self._queue.put(write)
 
     def close(self) -> None:
         """Writes what waits, then releases the files. A second call does nothing."""
