@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from qurate.events.answers import NOTHING, known_words, refuse_unclear
 from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import MISSING, Columns, key_of
@@ -64,6 +65,7 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
+    refuse_unclear(found.roles, found.sample, [name for name in table.columns if is_rating(name)], where)
     nobody(found.roles, found.sample)
     refuse_objects(found.roles, found.sample, where)
     found.items_missing()
@@ -239,8 +241,7 @@ class _Finder:
 
     def _answer_columns(self, given: str | None) -> None:
         for column in self.free(ANSWER_KEYS):
-            raw = self.sample[column].cast(pl.String).str.strip_chars().str.to_lowercase()
-            known = raw.filter(raw != "").drop_nulls()
+            known = known_words(self.sample[column]).str.to_lowercase()
             kind = ANSWER_KEYS[key_of(column)]
             if len(known) and (known.is_in(list(TRUTH)).all() or self._signs(column)):
                 self._answer(column, kind)
@@ -260,13 +261,13 @@ class _Finder:
         if signs:
             self.roles.notes.append(f"{column}: -1 and 1 are read as no and yes")
         value = text.replace_strict(SIGNS if signs else TRUTH, default=None, return_dtype=pl.Int8)
-        self.roles.broken.append((value.is_null() & text.is_not_null() & (text != ""), f"{column} is not 0 or 1"))
+        self.roles.broken.append((value.is_null() & text.is_not_null() & ~text.is_in(NOTHING), f"{column} is not 0 or 1"))
         self.roles.exprs[name] = value.fill_null(0)
         self._record(f"0/1: shown, and {kind} where 1", column)
 
     def _signs(self, column: str) -> bool:
         """Whether -1 and 1 stand in it, and nothing else."""
-        known = self.sample[column].cast(pl.String).str.strip_chars().drop_nulls()
+        known = known_words(self.sample[column])
         return key_of(column) != REWARD and bool(known.is_in(list(SIGNS)).all() and known.is_in(["-1", "-1.0"]).any())
 
     def _reward(self, column: str) -> None:
