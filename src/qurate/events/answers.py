@@ -35,15 +35,15 @@ def refuse_unclear(roles: Roles, sample: pl.DataFrame, ratings: list[str], where
             continue
         words = known_words(sample[column])
         several = words.unique(maintain_order=True)
-        numbers = words.cast(pl.Float64, strict=False).is_not_null().mean() or 0.0
-        if not len(words) or (len(several) > FEW_WORDS and numbers <= 0.5):
+        numeric = 2 * words.cast(pl.Float64, strict=False).is_not_null().sum() > len(words)
+        if not len(words) or (len(several) > FEW_WORDS and not numeric):
             continue
         got = ", ".join(repr(word[:20]) for word in several.head(EXAMPLES)) + (", ..." if len(several) > EXAMPLES else "")
         option = shlex.quote(column)
         as_types = f"say --map type={option} if they are types of events, or --type click if every row is a click"
         if key in ANSWER_KEYS:
             amounts = f"write 0 and 1; or say what every row is, such as --type click, and --map value={option} if they are amounts"
-            hint = amounts if numbers > 0.5 else as_types
+            hint = amounts if numeric else as_types
             raise _unclear("0 and 1, or no and yes", got, where, column, hint)
         if column in ratings:
             raise _unclear("ratings that are numbers", got, where, column, as_types)
