@@ -317,7 +317,7 @@ class _Finder:
             self.used.update(used)
             for name in used:
                 if self.columns[name] == pl.String:
-                    unread = known[name].is_null() & (pl.col(name).str.strip_chars() != "")
+                    unread = known[name].is_null() & ~pl.col(name).is_in(MISSING)
                     self.roles.broken.append((unread, f"{name} is not a number"))
             self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
         elif "value" in source and "value" not in self.roles.explode:
@@ -328,7 +328,7 @@ class _Finder:
         number, how = amount(column, self.columns[column], self.sample[column])
         if how:
             self.roles.exprs["value"] = number
-            self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
+            self.roles.broken.append((number.is_null() & ~pl.col(column).is_in(MISSING), "value is not a number"))
             self.roles.rename.pop(column, None)
             self.roles.notes.append(f"{column} is read as {how}")
 

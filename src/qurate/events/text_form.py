@@ -16,6 +16,7 @@ CONSISTENT = 0.8
 
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|\.\d+)([eE][-+]?\d+)?$")
 DECIMAL_COMMA = re.compile(r"-?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
+THOUSANDS = re.compile(r"-?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d{1,3})")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:\b|T)")
 NAME = re.compile(
     r"(?i)#? ?((user|item|session|visitor|customer|product|video|article|movie|news|decision)[_ ]?id(:\w+)?|timestamp(:\w+)?)$"
@@ -115,8 +116,8 @@ def look(
     stray = not quoted and any(re.fullmatch(r'\s*".*"\s*', field) for row in [first, *sample] for field in row)
     marks = quoted and any('"' in row for row in rows)
     spaced = marks and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
-    commas = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else []
-    notes += _said(commas, prefix)
+    commas, said = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else ([], [])
+    notes += [*_said(commas, prefix), *said]
     return TextForm(
         separator,
         names,
@@ -158,14 +159,22 @@ def _is_blank(line: str, separator: str) -> bool:
     return any(field and not field.strip(' \t"') for field in fields)
 
 
-def _decimal_commas(names: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns of numbers with decimal commas; only files with `;` write them."""
-    found = []
-    for place, name in enumerate(names):
-        values = [row[place].strip() for row in rows if place < len(row) and row[place].strip() not in NOTHING]
-        if any("," in value for value in values) and all(DECIMAL_COMMA.fullmatch(value) for value in values):
-            found.append(name)
-    return found
+def _decimal_commas(names: list[str], rows: list[list[str]]) -> tuple[list[str], list[str]]:
+    """Columns of numbers with decimal commas; only files with `;` write them. And what is to be said of 1.234.
+
+    Where another column has decimal commas, the point in 1.234 stands between thousands; elsewhere it may be either.
+    """
+    rows = [[field.strip() for field in row] for row in rows]
+    columns = {name: [row[place] for row in rows if place < len(row) and row[place] not in NOTHING] for place, name in enumerate(names)}
+    found = [name for name, values in columns.items() if any("," in one for one in values) and _all(DECIMAL_COMMA, values)]
+    points = {name: [one for one in values if "." in one] for name, values in columns.items() if _all(THOUSANDS, values)}
+    points = {name: values for name, values in points.items() if values}
+    if found:
+        return [*found, *points], []
+    return [], [
+        f"numbers such as {values[0]} in {name} are read with a decimal point, not with one between thousands"
+        for name, values in points.items()
+    ]
 
 
 def _is_commented_header(line: str, prefix: str, rows: list[str], separator: str) -> bool:
