@@ -169,7 +169,7 @@ def _decimal_commas(names: list[str], rows: list[list[str]]) -> tuple[list[str],
     found = [name for name, values in columns.items() if any("," in one for one in values) and _all(DECIMAL_COMMA, values)]
     points = {name: [one for one in values if "." in one] for name, values in columns.items() if _all(THOUSANDS, values)}
     points = {name: values for name, values in points.items() if values}
-    if found:
+    if found or any(one.count(".") > 1 for values in points.values() for one in values):
         return [*found, *points], []
     return [], [
         f"numbers such as {values[0]} in {name} are read with a decimal point, not with one between thousands"
