@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from qurate.events.candidate_rows import candidate_problems
 from qurate.events.fields import EMIT_VALUE, MISSING, Columns, Fields, Layout
 from qurate.events.reasons import Reason
 from qurate.events.schema import FLOAT32_MAX
@@ -50,6 +51,9 @@ def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl
         found += _text_problems(fields)
     if "_shown" in fields:
         say(fields["_shown"].list.eval(pl.element().is_null()).list.any(), Reason.MISSING_SHOWN)
+    if "_candidates" in fields:
+        say(fields["_candidates"].list.eval(pl.element().is_null()).list.any(), Reason.MISSING_CANDIDATE)
+    found += candidate_problems(fields, columns)
     if "_propensity" in fields:
         share = fields["_propensity"]
         say(~share.is_between(FLOAT32_TINY, 1).fill_null(False), Reason.PROPENSITY)
