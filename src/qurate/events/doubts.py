@@ -76,9 +76,16 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
     Raises:
         UserError: objects where an id is asked for: their JSON text would be the id.
     """
-    for name in ("user_id", "session_id", "decision_id"):
+    for name in ("user_id", "session_id", "decision_id", "item_id"):
         column = roles.source.get(name, "")
-        if column not in sample.columns or name in roles.exprs or sample[column].dtype != pl.String:
+        if column not in sample.columns or name in roles.exprs or name in roles.explode:
+            continue
+        if isinstance(sample[column].dtype, pl.Struct):
+            fields = sample[column].struct.fields
+            inside = next((field for field in fields if key_of(field) in ("id", key_of(name))), fields[0])
+            hint = f"name the field inside: --map {name}={column}.{inside}"
+            raise UserError(f"ids in {name}", f"objects of {', '.join(fields)}", where=where, hint=hint, code=Code.BAD_MAP)
+        if name == "item_id" or sample[column].dtype != pl.String:
             continue
         known = sample[column].drop_nulls()
         objects = known.filter(known.str.contains(OBJECT))

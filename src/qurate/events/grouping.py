@@ -9,12 +9,13 @@ from qurate.errors import Code, UserError
 from qurate.events.fields import Columns, Layout
 from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
+from qurate.events.json_documents import records_inside
 from qurate.events.layouts import OWN, OWN_LAYOUT, recognise, unknown_columns
-from qurate.events.nearest_role import usual_roles
+from qurate.events.nearest_role import nearest_role, usual_roles
 from qurate.events.roles import Asked, Roles, sample_of
 from qurate.events.sources import Table
 from qurate.events.text_form import suggested_names
-from qurate.events.text_samples import SAMPLE_LINES
+from qurate.events.text_samples import SAMPLE_LINES, first_lines
 from qurate.events.times import read_time
 
 
@@ -34,6 +35,7 @@ def group_by_layout(
         if skip_unknown and (not _has(table, mapped) or table.path.stem.endswith("decisions")):
             ignored.append(table.path)
             continue
+        _refuse_one_object(table)
         found = recognise(table.columns, name or (OWN if mapped else None))
         if found is None or found.name == OWN:
             own = _own_roles(table, asked, usual=not skip_unknown) if name in (None, OWN) else None
@@ -42,7 +44,7 @@ def group_by_layout(
                     ignored.append(table.path)
                     continue
                 _refuse_unnamed(table)
-                raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table))
+                raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table), sample_of(table, SAMPLE_LINES))
             found, roles[table.path] = OWN_LAYOUT, own
         groups.setdefault(id(found), (found, []))[1].append(table)
     if not groups:
@@ -62,6 +64,24 @@ def group_by_layout(
     own_files = {path: own for path, own in roles.items() if path not in ignored}
     name_by_file(own_files, asked)
     return kept, ignored, own_files
+
+
+def _refuse_one_object(table: Table) -> None:
+    """The error for a JSON file that is one object with the records inside.
+
+    Raises:
+        UserError: it is such a file, and the object names no user by itself.
+    """
+    if table.kind == "json" and len(first_lines(table.plain, 2)) == 1:
+        rows = frozenset(name for name in table.columns if nearest_role(name) in ("user_id", "session_id") and not _is_object(table, name))
+        if (inside := records_inside(table.plain, table.path, rows)) is not None:
+            got, hint = inside
+            raise UserError("JSON objects, one a line or in an array", got, where=str(table.path), hint=hint, code=Code.UNREADABLE_FILE)
+
+
+def _is_object(table: Table, column: str) -> bool:
+    first = table.frame.select(column).head(1).collect().item() if table.columns[column] == pl.String else None
+    return first is not None and str(first).startswith("{")
 
 
 def _others(tables: list[Table], one: Table) -> dict[str, Columns]:

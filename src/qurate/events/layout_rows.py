@@ -154,7 +154,8 @@ def _time_of(
         if len(sample) == 0 and BROKEN in have:
             _refuse_broken(part, str(table.path))
         files[place] = (table, part, sample)
-    return times_of_files(name, columns[name], files, frame)
+    named = {path: roles.source[name] for path, roles in reading.roles.items() if name in roles.source}
+    return times_of_files(name, columns[name], files, frame, named)
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:

@@ -100,7 +100,7 @@ def read_time(
         moment = moment.dt.convert_time_zone("UTC") if zone else moment.dt.replace_time_zone("UTC")
         return Times(moment, "datetime", "a column of times")
     if dtype.is_numeric() and form is not None and "%" in form:
-        raw, known = (digits.cast(pl.Int64, strict=False).cast(pl.String) for digits in (raw, known))
+        raw, known = raw.cast(pl.Int64, strict=False).cast(pl.String), known.cast(pl.Int64, strict=False).cast(pl.String)
         dtype = pl.String()
     if dtype.is_numeric():
         return _numeric(raw, known.cast(pl.Float64), where, form)
