@@ -29,6 +29,9 @@ def guesses_by_values(found: dict[str, str], taken: set[str], sample: pl.DataFra
     free = [name for name in sample.columns if name not in taken and not sample[name].dtype.is_nested()]
     if "timestamp" in out and (clock := _clock_beside(out["timestamp"], free, sample)):
         out["timestamp"] = f"{out['timestamp']}+{clock}"
+    for role in ("user_id", "item_id", "session_id"):
+        if out.get(role) in sample.columns and (ids := [path for path in paths_in(sample.select(out[role])) if _is_id(path, role)]):
+            out[role] = ids[0]
     wanted = {"user_id", "item_id", "timestamp"} - set(out) - ({"item_id"} if "shown" in out else set())
     paths = paths_in(sample) if wanted else []
     for role in sorted(wanted):
@@ -39,6 +42,11 @@ def guesses_by_values(found: dict[str, str], taken: set[str], sample: pl.DataFra
         about = [by_key[key] for key in ITEM_KEYS if key in by_key and _repeats(sample[by_key[key]])]
         out |= {"item_id": about[0]} if about else {}
     return out
+
+
+def _is_id(path: str, role: str) -> bool:
+    """Whether a path within an object leads to what names it."""
+    return path.count(".") == 1 and key_of(path.partition(".")[2]) in ("id", key_of(role))
 
 
 def _role_inside(path: str, role_of: Callable[[str], str | None]) -> str | None:

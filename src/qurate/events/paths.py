@@ -101,6 +101,7 @@ def _keys(values: pl.Series) -> list[str]:
 
 def keys_of_text(texts: pl.Series) -> list[str]:
     """The keys in JSON text, those of inner objects with the way to them; none where a text is no JSON."""
+    named: dict[str, None] = {}
     for text in texts:
         try:
             record = msgspec.json.decode(text)
@@ -108,9 +109,9 @@ def keys_of_text(texts: pl.Series) -> list[str]:
             return []
         if isinstance(record, dict):
             return [f"{key}.{inner}" for key, value in record.items() if isinstance(value, dict) for inner in value] + list(record)
-        if isinstance(record, list) and record and all(isinstance(entry, dict) and set(ENTRY) <= set(entry) for entry in record):
-            return list(dict.fromkeys(str(entry["key"]) for entry in record))
-    return []
+        if isinstance(record, list):
+            named |= {str(entry["key"]): None for entry in record if isinstance(entry, dict) and set(ENTRY) <= set(entry)}
+    return list(named)
 
 
 def paths_in(sample: pl.DataFrame) -> list[str]:
