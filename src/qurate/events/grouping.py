@@ -17,6 +17,10 @@ from qurate.events.sources import Table
 from qurate.events.text_form import suggested_names
 from qurate.events.text_samples import SAMPLE_LINES, first_lines
 from qurate.events.times import read_time
+from qurate.events.wide import matrix_hint
+
+MANY_COLUMNS = 20
+"""Of more columns without names no names are suggested: their places say too little."""
 
 
 def group_by_layout(
@@ -44,6 +48,7 @@ def group_by_layout(
                     ignored.append(table.path)
                     continue
                 _refuse_unnamed(table)
+                _refuse_matrix(table, own)
                 raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table), sample_of(table, SAMPLE_LINES))
             found, roles[table.path] = OWN_LAYOUT, own
         groups.setdefault(id(found), (found, []))[1].append(table)
@@ -108,6 +113,23 @@ def _has(table: Table, mapped: dict[str, str]) -> bool:
     return all(source in table.columns for source in [*heads] if source)
 
 
+def _refuse_matrix(table: Table, own: Roles | None) -> None:
+    """The error for a matrix of users and items."""
+    if own is not None and "item_id" not in own.source and "shown" not in own.source:
+        free = [name for name in table.columns if name not in own.source.values()]
+        _refuse_if_matrix(table, sample_of(table, SAMPLE_LINES), free, named=True)
+
+
+def _refuse_if_matrix(table: Table, sample: pl.DataFrame, free: list[str], named: bool) -> None:
+    """
+    Raises:
+        UserError: the table is a matrix.
+    """
+    if (found := matrix_hint(table.path, table.separator, sample, free, named=named)) is not None:
+        got, hint = found
+        raise UserError("one row for each event", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
+
+
 def _refuse_unnamed(table: Table) -> None:
     """The error for a file without a header whose columns nothing names.
 
@@ -117,11 +139,17 @@ def _refuse_unnamed(table: Table) -> None:
     if table.form is not None and not table.form.named:
         got = f"a first line of values ({', '.join(table.form.first)[:80]}): it is no header"
         first = table.frame.select(table.form.names).head(SAMPLE_LINES).collect()
+        _refuse_if_matrix(table, first, table.form.names, named=False)
         dates = [place for place, column in enumerate(first) if _holds_dates(column)]
         names = suggested_names([[one for one in column.drop_nulls().to_list() if one] for column in first], dates)
         order = "" if "timestamp" in names else ", and --order, because none holds times"
         places = " ".join(f"{name}={place}" for place, name in enumerate(names, 1) if not name.startswith("column_"))
         hint = f"name the columns, such as --columns {','.join(names)}{order}, or map them by place: --map {places}"
+        if len(names) > MANY_COLUMNS:
+            hint = (
+                f"name all {len(names)} columns with --columns, among them user_id, item_id and timestamp; or map them by place, such as "
+            )
+            hint += "--map user_id=1 item_id=2"
         raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
 
 
