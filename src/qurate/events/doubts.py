@@ -11,6 +11,8 @@ from qurate.events.roles import Roles
 
 CUT = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{2,}$"
 """A number as a spreadsheet shows a long one: `1.23457E+12`."""
+UNSEEN = r"[\x{200b}-\x{200f}\x{2060}\x{feff}\x{00ad}\x00-\x08]"
+"""Blanks of no width, marks of direction, soft hyphens, control characters."""
 SEVERAL = r"^[^\s,;]*\d[^\s,;]*(?:(?:\s*[,;]\s*|\s+)[^\s,;]*\d[^\s,;]*)+$"
 OBJECT = r"""^\s*\{\s*["'](\w+)["']\s*:"""
 LIST_KEYS = (
@@ -37,6 +39,7 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
                 notes.append(f"times such as {cut[0]!r} have lost their last digits, as spreadsheets do: export them as text or dates")
             elif len(cut):
                 notes.append(f"ids such as {cut[0]!r} in {column} have lost digits, as spreadsheets do: several may have become one")
+    notes += _odd_ids(roles, sample)
     column = roles.source.get("item_id", "")
     if column in sample.columns and not roles.explode and "item_id" not in roles.exprs:
         several = ids_in_one(sample[column])
@@ -55,6 +58,21 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
             for column in unread
             if key_of(column) in TYPE_KEYS and not sample[column].dtype.is_nested()
         ]
+    return notes
+
+
+def _odd_ids(roles: Roles, sample: pl.DataFrame) -> list[str]:
+    """Ids with signs that nobody sees, and numbers that a float does not hold."""
+    notes = []
+    for name in ("user_id", "item_id", "session_id"):
+        column = roles.source.get(name, "")
+        if column not in sample.columns:
+            continue
+        values = sample[column].drop_nulls()
+        if values.dtype == pl.String and len(odd := values.filter(values.str.contains(UNSEEN))):
+            notes.append(f"ids such as {odd[0]!a} in {column} hold signs that are not seen: they differ from the same ids without them")
+        if values.dtype.is_float() and len(odd := values.filter(values.is_finite() & (values.abs() > 2**53))):
+            notes.append(f"ids such as {odd[0]:.0f} in {column} are floats, which hold 15 digits: several may have become one")
     return notes
 
 

@@ -366,8 +366,8 @@ class _Finder:
         if "value" not in source and "item_id" in source:
             others = [name for name in self.columns if name not in self.used and is_rating(name)]
             for column in dict.fromkeys([*self.free(RATING_KEYS), *others]):
-                known = self.sample[column].drop_nulls()
-                if self.columns[column].is_nested() or not len(known):
+                known = known_words(self.sample[column]) if not self.columns[column].is_nested() else pl.Series()
+                if not len(known):
                     continue
                 number, _ = amount(column, self.columns[column], known)
                 if known.to_frame().select(number.is_not_null().mean()).item() >= 0.9:

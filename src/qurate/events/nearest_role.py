@@ -51,6 +51,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "userid",
             "uid",
             "distinctid",
+            "email",
             "reviewer",
             "person",
             "kunde",

@@ -33,6 +33,7 @@ FAMILIES = {
 BY_NUMBERS = ("M/D/Y", "D/M/Y")
 SHORT_FIRST = "YY/M/D"
 """A year of two digits first: taken where the user says so, because days of a month look the same."""
+DOTTED = r"\D*\d{1,2}\.\d{1,2}\."
 TOGETHER = {"%y%m%d": 6, "%y%m%d%H": 8}
 """Patterns of days, and their hours, as numbers of so many digits with a year of two."""
 COMPACT = "YYYYMMDD"
@@ -143,12 +144,14 @@ def _order(columns: Sequence[pl.LazyFrame], where: str) -> tuple[str, str]:
         found = parts.select(
             *(pl.col("value").filter(pl.col(f"n{i}") > 12).first().alias(f"over{i}") for i in (1, 2)),
             pl.col("value").filter(pl.col("n1").is_not_null()).first().alias("example"),
-            # Years vary less than days: 24/06/01, 24/06/02 have the year first.
-            (pl.col("n1").min() > 12) & (pl.col("n3").max() <= 31) & (pl.col("n1").n_unique() <= pl.col("n3").n_unique()),
+            (pl.col("n1").min() > 12) & (pl.col("n3").max() <= 31),
+            *(pl.col(f"n{i}").drop_nulls().n_unique().alias(f"differ{i}") for i in (1, 3)),
         ).collect(engine="streaming")
-        first, second, one, year_first = found.row(0)
+        first, second, one, may_be_short, differ_first, differ_last = found.row(0)
         example = example or one
-        if year_first and second is None:
+        # Years vary less than days: 24/06/01, 24/06/02 have the year first. Of one day only dots tell, which stand after a day.
+        alike = differ_first == differ_last and not re.match(DOTTED, example)
+        if may_be_short and second is None and (differ_first < differ_last or alike):
             got = f"{example!r}, whose year may stand first or last"
             hint = f"say --time-form {SHORT_FIRST} or --time-form D/M/Y"
             raise UserError("dates in a certain order", got, where=where, hint=hint, code=Code.BAD_TIME)
@@ -159,7 +162,7 @@ def _order(columns: Sequence[pl.LazyFrame], where: str) -> tuple[str, str]:
             )
         if first is not None or second is not None:
             return ("D/M/Y" if second is None else "M/D/Y"), ""
-    if re.match(r"\D*\d{1,2}\.\d{1,2}\.", example):
+    if re.match(DOTTED, example):
         return "D/M/Y", f"dates such as {example!r} are read with the day first, as is usual with dots"
     if re.search(r"[AaPp]\.?[Mm]\.?$", example.strip()):
         return "M/D/Y", f"times such as {example!r} are read with the month first, as is usual with AM and PM; else give --time-form D/M/Y"
