@@ -27,23 +27,21 @@ def records_inside(plain: Path, shown: Path, beside: frozenset[str] = frozenset(
     if not isinstance(record, dict) or not record or beside & set(record):
         return None
     source, target = (json.dumps(str(path), ensure_ascii=False) for path in (shown, shown.with_suffix(".records.jsonl")))
-    orient = "split" if {"columns", "data"} <= set(record) and isinstance(record["columns"], list) else "columns"
-    columns = all(isinstance(value, dict) for value in record.values()) and len({tuple(value) for value in record.values()}) == 1
-    if orient == "split" or columns:
-        read = f'pandas.read_json({source}, orient="{orient}", dtype=False, convert_dates=False)'
-        code = f'import pandas; {read}.to_json({target}, orient="records", lines=True)'
-        return f'a table that pandas wrote with orient="{orient}"', _python(code)
-    key = next((key for key, value in record.items() if _are_records(value)), None)
-    if key is None:
+    if {"columns", "data"} <= set(record) and isinstance(record["columns"], list):
+        said, records = 'a table as pandas writes it with orient="split"', 'dict(zip(d["columns"], row)) for row in d["data"]'
+    elif all(isinstance(value, dict) for value in record.values()) and len({tuple(value) for value in record.values()}) == 1:
+        said, records = (
+            'a table as pandas writes it with orient="columns"',
+            "dict(zip(d, row)) for row in zip(*(c.values() for c in d.values()))",
+        )
+    elif (key := next((key for key, value in record.items() if _are_records(value)), None)) is not None:
+        said, records = f"one object that holds them in {key}", f"r for r in d[{json.dumps(key, ensure_ascii=False)}]"
+    else:
         return None
-    inside = f"json.load(open({source}))[{json.dumps(key, ensure_ascii=False)}]"
-    code = f'import json; open({target}, "w").writelines(json.dumps(r) + chr(10) for r in {inside})'
-    return f"one object that holds them in {key}", _python(code)
+    made, _, each = records.partition(" for ")
+    code = f'import json; d = json.load(open({source})); open({target}, "w").writelines(json.dumps({made}) + chr(10) for {each})'
+    return said, f"write them one a line: python -c {shlex.quote(code)}"
 
 
 def _are_records(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 1 and all(isinstance(entry, dict) for entry in value)
-
-
-def _python(code: str) -> str:
-    return f"write them one a line: python -c {shlex.quote(code)}"
