@@ -179,7 +179,7 @@ def test_the_hint_works_when_typed(case: tuple[str, str, str, dict[str, int]], t
         if out:
             break
         line = next(line for line in err.splitlines() if line.startswith("error: "))
-        missing_time = "--order if the log has no times" in line
+        missing_time = "--order, if the log has no times" in line
         more += [*hinted(line), *(["--order"] if missing_time else [])]
         more = [word for i, word in enumerate(more) if "timestamp=COL" not in (word, *more[i + 1 : i + 2])]
     plan = json.loads(out)["plan"]

@@ -94,23 +94,25 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
     Raises:
         UserError: objects where an id is asked for: their JSON text would be the id.
     """
-    for name in ("user_id", "session_id", "decision_id", "item_id"):
+    for name in ("user_id", "session_id", "decision_id", "item_id", "timestamp"):
         column = roles.source.get(name, "")
         if column not in sample.columns or name in roles.exprs or name in roles.explode:
             continue
-        if isinstance(sample[column].dtype, pl.Struct):
-            fields = sample[column].struct.fields
+        dtype, inside, got = sample[column].dtype, "", ""
+        if isinstance(dtype, pl.Struct):
+            fields = [field.name for field in dtype.fields]
             inside = next((field for field in fields if key_of(field) in ("id", key_of(name))), fields[0])
+            got = f"objects of {', '.join(fields)}"
+        elif dtype == pl.String and name != "item_id":
+            known = sample[column].drop_nulls()
+            objects = known.filter(known.str.contains(OBJECT))
+            if len(objects) > len(known) / 2:
+                first = re.match(OBJECT, objects[0])
+                inside, got = first[1] if first else "id", f"objects such as {objects[0][:60]}"
+        if got:
+            expected = "times" if name == "timestamp" else f"ids in {name}"
             hint = f"name the field inside: --map {name}={column}.{inside}"
-            raise UserError(f"ids in {name}", f"objects of {', '.join(fields)}", where=where, hint=hint, code=Code.BAD_MAP)
-        if name == "item_id" or sample[column].dtype != pl.String:
-            continue
-        known = sample[column].drop_nulls()
-        objects = known.filter(known.str.contains(OBJECT))
-        if len(objects) > len(known) / 2:
-            first = re.match(OBJECT, objects[0])
-            hint = f"name the field inside: --map {name}={column}.{first[1] if first else 'id'}"
-            raise UserError(f"ids in {name}", f"objects such as {objects[0][:60]}", where=where, hint=hint, code=Code.BAD_MAP)
+            raise UserError(expected, got, where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
 
 
 def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:

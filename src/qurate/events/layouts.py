@@ -262,7 +262,7 @@ def unknown_columns(
     lists = "shown" in guess and "item_id" not in guess
     missing = [name for name in dict.fromkeys(needed) if (name in guess or name not in has) and not (lists and name in ("item_id", "type"))]
     hint += " ".join(f"--map {name}={shlex.quote(guess.get(name, COLUMN))}" for name in missing)
-    hint += ", or --order if the log has no times" if "timestamp" in missing and "timestamp" not in guess else ""
+    hint += ", or --order, if the log has no times" if "timestamp" in missing and "timestamp" not in guess else ""
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
     )

@@ -18,6 +18,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "timestamp",
             "tstamp",
+            "dt",
             "datetime",
             "time",
             "date",

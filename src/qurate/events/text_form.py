@@ -25,6 +25,8 @@ NAME = re.compile(
 NOTHING = ("", "NULL", "null", "NaN", "nan", "None", "NA", "\\N")
 
 EPOCH = re.compile(r"1\d{9}(\d{3}|\.\d+)?")
+OLD_EPOCH = re.compile(r"[89]\d{8}")
+"""Seconds from 1995 to 2001, as MovieLens has them; ids may look so too."""
 FRACTION = re.compile(r"-?\d+\.\d*[1-9]\d*|-?\d+\.0+")
 SMALL = re.compile(r"(10|\d)(\.\d+)?")
 WORD = re.compile(r"[A-Za-z_-]+")
@@ -334,7 +336,7 @@ def suggested_names(columns: Sequence[Sequence[str]], dates: Collection[int]) ->
         dates: places of the columns that hold dates as text.
     """
     names = [f"column_{place}" for place in range(1, len(columns) + 1)]
-    epochs = [place for place, values in enumerate(columns) if _all(EPOCH, values)]
+    epochs = [place for pattern in (EPOCH, OLD_EPOCH) for place, values in enumerate(columns) if _all(pattern, values)]
     time = next(iter([*dates, *epochs]), None)
     free = [place for place, values in enumerate(columns) if place != time and values]
     ids = [place for place in free if not _all(FRACTION, columns[place])][:2]  # no coordinates

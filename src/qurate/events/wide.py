@@ -8,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from qurate.events.places import PARQUET_SUFFIXES
+
 ALIKE, MANY, SHARE = 8, 20, 0.8
 """So many columns with names alike are items; of other names so many; and such a share of all columns."""
 SMALL = 10
@@ -29,6 +31,9 @@ def matrix_hint(path: Path, separator: str, sample: pl.DataFrame, free: list[str
     items = alike if len(alike) >= max(ALIKE, SHARE * len(numbers)) else few if len(few) >= MANY else []
     if len(items) < SHARE * len(free) or len(items) < ALIKE:
         return None
+    cells = pl.concat([sample[name].cast(pl.String) for name in items]).drop_nulls()
+    if cells.n_unique() > SHARE * len(cells):  # ratings repeat; features and embeddings do not
+        return None
     if not named and len(few) < SHARE * len(items) and len(_fractions(sample, items)) < SHARE * len(items):
         return None
     source, target = (json.dumps(str(one), ensure_ascii=False) for one in (path, path.with_suffix(".long.csv")))
@@ -36,6 +41,7 @@ def matrix_hint(path: Path, separator: str, sample: pl.DataFrame, free: list[str
     index = json.dumps(users[0] if users and named else "user_id", ensure_ascii=False)
     sep = "" if separator in ("", ",") else f", separator={json.dumps(separator)}"
     read = f"pl.read_csv({source}, infer_schema=False{'' if named else ', has_header=False'}{sep})"
+    read = f"pl.read_parquet({source})" if path.suffix in PARQUET_SUFFIXES else read
     read += "" if users and named else '.with_row_index("user_id")'
     code = f'import polars as pl; {read}.unpivot(index={index}, variable_name="item_id", value_name="rating").drop_nulls()'
     command = shlex.quote(f"{code}.write_csv({target})")
