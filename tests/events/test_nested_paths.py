@@ -80,6 +80,19 @@ def test_the_items_of_an_event_are_one_event_each(form: str, tmp_path: Path) -> 
     assert events["item_id"].to_list() == [f"p{i % 7}" for i in range(N)]
 
 
+@pytest.mark.parametrize("form", ("jsonl", "csv"))
+def test_values_without_kinds_are_read_and_objects_are_none(form: str, tmp_path: Path) -> None:
+    tags = [[{"key": "sku", "value": f"s{i % 7}"}, {"key": "box", "value": {"wide": 3}}] for i in range(N)]
+    rows = [{"user_id": f"u{i % 6}", "timestamp": T0 + i, "type": "view", "tags": tags[i]} for i in range(N)]
+    path = tmp_path / f"log.{form}"
+    if form == "jsonl":
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pl.DataFrame([{**row, "tags": json.dumps(row["tags"])} for row in rows]).write_csv(path)
+    assert read_events(path, map={"item_id": "tags.sku"}).events.collect()["item_id"].to_list() == [f"s{i % 7}" for i in range(N)]
+    assert "a path into a column, got tags.box" in str(refused(path, map={"item_id": "tags.box"}))
+
+
 def test_objects_of_any_keys_stay_what_they_are(tmp_path: Path) -> None:
     """A list of records that have a field of the name: the field, not a key."""
     rows = [{"user_id": f"u{i % 6}", "timestamp": T0 + i, "seen": [{"key": f"a{i % 5}", "value": 1, "sku": f"s{i % 7}"}]} for i in range(N)]
