@@ -28,7 +28,8 @@ def refuse_unclear(roles: Roles, sample: pl.DataFrame, ratings: list[str], where
     """
     if not roles.type_from.startswith("nothing") or roles.missing():
         return
-    taken = set(roles.source.values())
+    sources = [part for source in roles.source.values() for part in (source, *source.split("+"))]
+    taken = {*sources, *(source.partition(".")[0] for source in sources), *roles.parts}
     for column in sample.columns:
         key = key_of(column)
         if column in taken or sample[column].dtype.is_nested() or not (key in ANSWER_KEYS or key in TYPE_KEYS or column in ratings):
