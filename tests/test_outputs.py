@@ -191,6 +191,21 @@ def test_a_manifest_of_something_else_protects_its_folder(tmp_path: Path) -> Non
                 check_directory(folder, kind)
 
 
+def test_a_folder_of_several_outputs_is_refused_with_one_of_them_as_the_example(tmp_path: Path) -> None:
+    """Not with the list of what qurate wrote there, which says nothing to people."""
+    for name in ("recommendations.csv", "report.html"):
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text(name)
+        written([tmp_path / "out" / name])
+    for check in (lambda: check_directory(tmp_path / "out", DATASET), lambda: check_directory(tmp_path / "out", MODEL)):
+        with pytest.raises(UserError, match=r"something else \(recommendations\.csv\)"):
+            check()
+    assert sorted(contents(tmp_path / "out")) == [WRITTEN, "recommendations.csv", "report.html"]
+    for name in ("recommendations.csv", "report.html"):
+        (tmp_path / "out" / name).unlink()
+    check_directory(tmp_path / "out", DATASET)  # the list alone is nobody's work
+
+
 @pytest.mark.parametrize("case", ["the log", "the folder of the log", "the folder of the items", "the dataset", "the customers' dataset"])
 def test_what_a_command_reads_is_not_replaced_by_its_result(case: str, made: Path, tmp_path: Path, capsys: Capture) -> None:
     for name in ("shop", "tables"):

@@ -190,6 +190,19 @@ def _said(message: str) -> str:
     return message.partition(" (")[0]
 
 
+def test_a_duration_without_a_unit_is_refused_before_a_part_of_the_log_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a longer log the plan builds no dataset, so that it has to look at the duration by itself."""
+    rows = "".join(f"u{i % 50},i{i % 40},click,{1_717_200_000 + i}\n" for i in range(12_000))
+    placed({"log.csv": "user_id,item_id,type,timestamp\n" + rows}, tmp_path, monkeypatch)
+    for given, says in (("30", "30d is days"), ("long", "a duration such as 30d"), ("-5d", "a duration such as 30d")):
+        code, out, err = run(capsys, "ingest", "log.csv", "--plan", "--quiet", f"--churn-after={given}")
+        assert code == 2 and out == "" and says in one_error(err), given
+    code, out, _ = run(capsys, "ingest", "log.csv", "--plan", "--quiet", "--json", "--churn-after", "30d")
+    assert code == 0 and json.loads(out)["plan"]["sampled"] == 10_000 and "--churn-after 30d" in json.loads(out)["plan"]["command"]
+
+
 def test_a_sound_log_passes_all_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     placed(GOOD, tmp_path, monkeypatch)
     assert [run(capsys, *words.split())[0] for words in ("ingest log.csv --plan", "validate log.csv", "ingest log.csv -o d")] == [0, 0, 0]

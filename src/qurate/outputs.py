@@ -101,12 +101,12 @@ def _refuse(what: str, got: str, path: Path) -> None:
 
 
 def _foreign(directory: Path, known: set[Path]) -> Path | None:
-    """The first file below a directory that is not known, if any; half-written ones beside ours are ours."""
+    """The first file below a directory that is not known, if any; half-written ones beside ours, and our list, are ours."""
     for folder, folders, files in os.walk(directory):
         folders[:] = sorted(name for name in folders if not name.endswith((TMP, OLD)))
         for name in sorted(files):
             place = Path(folder, name).relative_to(directory)
-            if place not in known and not name.endswith(TMP):
+            if place not in known and name != WRITTEN and not name.endswith(TMP):
                 return place
     return None
 

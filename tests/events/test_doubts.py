@@ -54,9 +54,10 @@ def test_a_label_of_minus_one_and_one_says_what_was_clicked(tmp_path: Path) -> N
     assert "label: -1 and 1 are read as no and yes" in read.notes
 
 
-def test_an_answer_that_cannot_be_read_is_named_where_every_row_would_count(tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_read_is_refused_where_every_row_would_count(tmp_path: Path) -> None:
     log = csv(tmp_path / "log.csv", "user_id,item_id,label,timestamp", [f"u{i % 3},i{i},{i % 3 - 1},{T + i}" for i in range(21)])
-    assert "label is not read: it says neither 0 and 1 nor no and yes" in notes_of(log)
+    with pytest.raises(UserError, match="0 and 1, or no and yes, got '-1', '0', '1'"):
+        read_events(log)
     typed = csv(tmp_path / "typed.csv", "user_id,item_id,type,label,timestamp", [f"u{i % 3},i{i},view,{i % 3},{T + i}" for i in range(21)])
     assert "label is not read" not in notes_of(typed)
 
@@ -135,9 +136,11 @@ def test_columns_named_after_events_say_which_happened(tmp_path: Path) -> None:
     counts = dict(read_events(log).events.collect()["type"].value_counts().iter_rows())
     assert counts == {"like": 10, "purchase": 4}
     amounts = csv(tmp_path / "a.csv", "user_id,item_id,purchase,timestamp", [f"u,i{i},{i % 2 * 12.5},{T + i}" for i in range(20)])
-    assert "purchase is not read" in notes_of(amounts)
+    with pytest.raises(UserError, match=r'column purchase; write 0 and 1; or say .*map=\{"value": "purchase"\}'):
+        read_events(amounts)
     event = csv(tmp_path / "e.csv", "user_id,item_id,event,timestamp", [f"u,i{i},{i % 2},{T + i}" for i in range(20)])
-    assert "event is not read: 0 and 1 name no event" in notes_of(event)
+    with pytest.raises(UserError, match=r"types of events, got '0', '1'.*name the column clicked if 1 is a click"):
+        read_events(event)
 
 
 def test_lists_of_lists_are_no_ids(tmp_path: Path) -> None:

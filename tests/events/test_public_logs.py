@@ -117,10 +117,9 @@ def test_what_it_holds_is_read(case: tuple[str, str, str, dict[str, Any]], tmp_p
     assert {key: got[key] for key in expected} == expected
 
 
-def test_ratings_out_of_different_numbers_are_named_and_not_read(tmp_path: Path) -> None:
-    log = read_events(write(tmp_path / "log.csv", stars(lambda n: f"{n}/{5 if n % 2 else 10}")))
-    assert set(log.events.collect()["type"]) == {"click"}
-    assert any("rating is not read: it holds no numbers, but for example '1/5'" in note for note in log.notes)
+def test_ratings_out_of_different_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ratings that are numbers, got '1/5', '2/10', '3/5'"):
+        read_events(write(tmp_path / "log.csv", stars(lambda n: f"{n}/{5 if n % 2 else 10}")))
 
 
 def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_the_hint_works_when_typed(case: tuple[str, str, str, dict[str, int]], t
         if out:
             break
         line = next(line for line in err.splitlines() if line.startswith("error: "))
-        missing_time = "--order if the log has no times" in line
+        missing_time = "--order, if the log has no times" in line
         more += [*hinted(line), *(["--order"] if missing_time else [])]
         more = [word for i, word in enumerate(more) if "timestamp=COL" not in (word, *more[i + 1 : i + 2])]
     plan = json.loads(out)["plan"]

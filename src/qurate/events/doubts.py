@@ -11,6 +11,8 @@ from qurate.events.roles import Roles
 
 CUT = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{2,}$"
 """A number as a spreadsheet shows a long one: `1.23457E+12`."""
+UNSEEN = r"[\x{200b}-\x{200f}\x{2060}\x{feff}\x{00ad}\x00-\x08]"
+"""Blanks of no width, marks of direction, soft hyphens, control characters."""
 SEVERAL = r"^[^\s,;]*\d[^\s,;]*(?:(?:\s*[,;]\s*|\s+)[^\s,;]*\d[^\s,;]*)+$"
 OBJECT = r"""^\s*\{\s*["'](\w+)["']\s*:"""
 LIST_KEYS = (
@@ -37,6 +39,7 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
                 notes.append(f"times such as {cut[0]!r} have lost their last digits, as spreadsheets do: export them as text or dates")
             elif len(cut):
                 notes.append(f"ids such as {cut[0]!r} in {column} have lost digits, as spreadsheets do: several may have become one")
+    notes += _odd_ids(roles, sample)
     column = roles.source.get("item_id", "")
     if column in sample.columns and not roles.explode and "item_id" not in roles.exprs:
         several = ids_in_one(sample[column])
@@ -58,6 +61,21 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
     return notes
 
 
+def _odd_ids(roles: Roles, sample: pl.DataFrame) -> list[str]:
+    """Ids with signs that nobody sees, and numbers that a float does not hold."""
+    notes = []
+    for name in ("user_id", "item_id", "session_id"):
+        column = roles.source.get(name, "")
+        if column not in sample.columns:
+            continue
+        values = sample[column].drop_nulls()
+        if values.dtype == pl.String and len(odd := values.filter(values.str.contains(UNSEEN))):
+            notes.append(f"ids such as {odd[0]!a} in {column} hold signs that are not seen: they differ from the same ids without them")
+        if values.dtype.is_float() and len(odd := values.filter(values.is_finite() & (values.abs() > 2**53))):
+            notes.append(f"ids such as {odd[0]:.0f} in {column} are floats, which hold 15 digits: several may have become one")
+    return notes
+
+
 def ids_in_one(values: pl.Series) -> pl.Series:
     """Texts of several parts, each with a digit, between commas, semicolons or blanks."""
     if values.dtype != pl.String:
@@ -76,16 +94,25 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
     Raises:
         UserError: objects where an id is asked for: their JSON text would be the id.
     """
-    for name in ("user_id", "session_id", "decision_id"):
+    for name in ("user_id", "session_id", "decision_id", "item_id", "timestamp"):
         column = roles.source.get(name, "")
-        if column not in sample.columns or name in roles.exprs or sample[column].dtype != pl.String:
+        if column not in sample.columns or name in roles.exprs or name in roles.explode:
             continue
-        known = sample[column].drop_nulls()
-        objects = known.filter(known.str.contains(OBJECT))
-        if len(objects) > len(known) / 2:
-            first = re.match(OBJECT, objects[0])
-            hint = f"name the field inside: --map {name}={column}.{first[1] if first else 'id'}"
-            raise UserError(f"ids in {name}", f"objects such as {objects[0][:60]}", where=where, hint=hint, code=Code.BAD_MAP)
+        dtype, inside, got = sample[column].dtype, "", ""
+        if isinstance(dtype, pl.Struct):
+            fields = [field.name for field in dtype.fields]
+            inside = next((field for field in fields if key_of(field) in ("id", key_of(name))), fields[0])
+            got = f"objects of {', '.join(fields)}"
+        elif dtype == pl.String and name != "item_id":
+            known = sample[column].drop_nulls()
+            objects = known.filter(known.str.contains(OBJECT))
+            if len(objects) > len(known) / 2:
+                first = re.match(OBJECT, objects[0])
+                inside, got = first[1] if first else "id", f"objects such as {objects[0][:60]}"
+        if got:
+            expected = "times" if name == "timestamp" else f"ids in {name}"
+            hint = f"name the field inside: --map {name}={column}.{inside}"
+            raise UserError(expected, got, where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
 
 
 def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:

@@ -4,11 +4,13 @@ Only names, numbers, `+ - * /` and parentheses; the text is parsed to a tree and
 """
 
 import ast
+import re
 from collections.abc import Callable
 
 import polars as pl
 
 from qurate.errors import Code, UserError, nearest
+from qurate.events.fields import MISSING
 
 MAX_LENGTH, MAX_DEPTH = 500, 50
 OPERATORS: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
@@ -19,6 +21,9 @@ OPERATORS: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
 }
 MONEY = r"^[\s\p{Sc}A-Za-z]*[-+(]?[\s\p{Sc}]*\d[\d.,'\s]*\)?[\s\p{Sc}A-Za-z]*-?$"
 """A number with a currency and signs between its thousands."""
+POINT = r"^(?:(?:[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}|\d+)(?:\.\d*)?|\.\d+)$"
+COMMA = r"^(?:(?:[1-9]\d{0,2}(?:\.\d{3})+|\d+)(?:,\d*)?|,\d+)$"
+"""Digits of a number with a decimal point, such as 1,234.5 or 12,34,567, or with a decimal comma, such as 1.234,5."""
 SCALED = r"(?i)\d\s*(?:k|m|mn|mio|mln|b|bn|thousand|million)\.?\s*$"
 """A number that counts thousands, millions, or minutes: what it is worth cannot be told."""
 
@@ -92,14 +97,13 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     if dtype != pl.String:
         return raw.cast(pl.Float64, strict=False), ""
     known = sample.cast(pl.String).str.strip_chars()
-    known = known.filter(known != "").drop_nulls()
+    known = known.filter((known != "") & ~known.is_in(MISSING)).drop_nulls()
     odd = known.filter(known.cast(pl.Float64, strict=False).is_null())
-    if len(odd) and (odd.str.contains(SCORE) | odd.str.contains(SIGNS)).all():
+    if len(odd) and (odd.str.contains(SCORE) | odd.str.contains(SIGNS)).all() and odd.str.contains(r"[^\d.,\s]").any():
         return _score(raw, odd)
     if not len(odd) or odd.str.contains(MONEY).mean() != 1.0 or odd.str.contains(SCALED).any():
         return raw.cast(pl.Float64, strict=False), ""
-    # 4,50 and 1.234,50 have a decimal comma; 1,234 and 1,234.50 have commas between thousands.
-    comma = bool(odd.str.contains(r",\d{1,2}(\D*)$").any()) and not bool(odd.str.contains(r"\.\d{1,2}(\D*)$").any())
+    comma, example = _decimal_comma(known, odd)
     text = raw.str.strip_chars()
     negative = text.str.contains(r"^\D*-|-\s*$|^\s*\(.*\)\s*$")
     digits = text.str.replace_all(r"[^\d.,]", "")
@@ -115,7 +119,29 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     units = odd.str.replace_all(r"[-+()\d.,'\s]", "").unique().sort()
     units = units.filter(units != "")
     alike = f"; {', '.join(units.head(5))} count alike" if len(units) > 1 else ""
-    return number, f"currency text, decimal {'comma' if comma else 'point'}{alike}"
+    what = "currency text" if len(units) else "numbers"
+    return number, f"{what}, decimal {'comma' if comma else 'point'}{example}{alike}"
+
+
+def _decimal_comma(known: pl.Series, odd: pl.Series) -> tuple[bool, str]:
+    """Whether a comma stands before the decimals, and an example where the numbers could be read in either way.
+
+    4,50 and 1.234,50 have a decimal comma; 1,234.50 has commas between thousands. 1,234 alone, and 1.234 beside a currency, are
+    whole numbers: amounts have no three decimals.
+
+    Args:
+        known: texts of the column. odd: those that are no plain numbers.
+    """
+    digits = known.str.replace_all(r"[^\d.,]", "")
+    by_point, by_comma = digits.str.contains(POINT).all(), digits.str.contains(COMMA).all()
+    if by_point != by_comma:
+        return bool(by_comma), ""
+    if not by_point:
+        return bool(odd.str.contains(r",\d{1,2}(\D*)$").any()) and not bool(odd.str.contains(r"\.\d{1,2}(\D*)$").any()), ""
+    signed = digits.filter(digits.str.contains("[.,]"))
+    if not len(signed):
+        return False, ""
+    return "." in signed[0], f" ({signed[0]} is {re.sub('[.,]', '', signed[0])})"
 
 
 def _score(raw: pl.Expr, odd: pl.Series) -> tuple[pl.Expr, str]:

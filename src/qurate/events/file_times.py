@@ -1,5 +1,7 @@
 """The times of a log of several files, each of which may write them in its own way."""
 
+from pathlib import Path
+
 import polars as pl
 
 from qurate.events.schema import FILE_ROWS
@@ -15,12 +17,17 @@ def ordered(tables: list[Table], column: str) -> tuple[pl.Expr, str, list[str]]:
 
 
 def times_of_files(
-    column: str, dtype: pl.DataType, files: dict[int, tuple[Table, pl.LazyFrame, pl.Series]], whole: pl.LazyFrame
+    column: str,
+    dtype: pl.DataType,
+    files: dict[int, tuple[Table, pl.LazyFrame, pl.Series]],
+    whole: pl.LazyFrame,
+    named: dict[Path, str],
 ) -> tuple[pl.Expr, str, list[str]]:
     """The expression of the time of all rows, the unit of the first file, and what is to be said.
 
     Args:
         column: the column of the time, of type `dtype` where all files stand together.
+        named: file -> what the column is called there, where that is another name.
         files: number -> table, its rows, some values of the column; `row` holds the number (see FILE_ROWS).
         whole: the rows of all the files: day and month may be told apart by another file of the log.
 
@@ -30,7 +37,7 @@ def times_of_files(
     found: dict[int, Times] = {}
     for number, (table, part, sample) in files.items():
         frames = [part, whole] if len(files) > 1 else [whole]
-        where = f"{table.path}, column {column}"
+        where = f"{table.path}, column {named.get(table.path, column)}"
         found[number] = read_time(column, dtype, sample.cast(dtype), where, form=table.time_form, frames=frames)
     forms = {times.form for times in found.values()}
     said = [f"{files[number][0].path.name}: times are read as {times.form}" for number, times in found.items() if len(forms) > 1]

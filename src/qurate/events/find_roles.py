@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from qurate.events.answers import NOTHING, known_words, refuse_unclear
 from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import MISSING, Columns, key_of
@@ -64,6 +65,7 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
+    refuse_unclear(found.roles, found.sample, [name for name in table.columns if is_rating(name)], where)
     nobody(found.roles, found.sample)
     refuse_objects(found.roles, found.sample, where)
     found.items_missing()
@@ -239,8 +241,7 @@ class _Finder:
 
     def _answer_columns(self, given: str | None) -> None:
         for column in self.free(ANSWER_KEYS):
-            raw = self.sample[column].cast(pl.String).str.strip_chars().str.to_lowercase()
-            known = raw.filter(raw != "").drop_nulls()
+            known = known_words(self.sample[column]).str.to_lowercase()
             kind = ANSWER_KEYS[key_of(column)]
             if len(known) and (known.is_in(list(TRUTH)).all() or self._signs(column)):
                 self._answer(column, kind)
@@ -260,13 +261,13 @@ class _Finder:
         if signs:
             self.roles.notes.append(f"{column}: -1 and 1 are read as no and yes")
         value = text.replace_strict(SIGNS if signs else TRUTH, default=None, return_dtype=pl.Int8)
-        self.roles.broken.append((value.is_null() & text.is_not_null() & (text != ""), f"{column} is not 0 or 1"))
+        self.roles.broken.append((value.is_null() & text.is_not_null() & ~text.is_in(NOTHING), f"{column} is not 0 or 1"))
         self.roles.exprs[name] = value.fill_null(0)
         self._record(f"0/1: shown, and {kind} where 1", column)
 
     def _signs(self, column: str) -> bool:
         """Whether -1 and 1 stand in it, and nothing else."""
-        known = self.sample[column].cast(pl.String).str.strip_chars().drop_nulls()
+        known = known_words(self.sample[column])
         return key_of(column) != REWARD and bool(known.is_in(list(SIGNS)).all() and known.is_in(["-1", "-1.0"]).any())
 
     def _reward(self, column: str) -> None:
@@ -316,7 +317,7 @@ class _Finder:
             self.used.update(used)
             for name in used:
                 if self.columns[name] == pl.String:
-                    unread = known[name].is_null() & (pl.col(name).str.strip_chars() != "")
+                    unread = known[name].is_null() & ~pl.col(name).is_in(MISSING)
                     self.roles.broken.append((unread, f"{name} is not a number"))
             self.roles.parts |= dict.fromkeys(used, f"value (of {expression})")
         elif "value" in source and "value" not in self.roles.explode:
@@ -327,7 +328,7 @@ class _Finder:
         number, how = amount(column, self.columns[column], self.sample[column])
         if how:
             self.roles.exprs["value"] = number
-            self.roles.broken.append((pl.col(column).is_not_null() & number.is_null(), "value is not a number"))
+            self.roles.broken.append((number.is_null() & ~pl.col(column).is_in(MISSING), "value is not a number"))
             self.roles.rename.pop(column, None)
             self.roles.notes.append(f"{column} is read as {how}")
 
@@ -365,8 +366,8 @@ class _Finder:
         if "value" not in source and "item_id" in source:
             others = [name for name in self.columns if name not in self.used and is_rating(name)]
             for column in dict.fromkeys([*self.free(RATING_KEYS), *others]):
-                known = self.sample[column].drop_nulls()
-                if self.columns[column].is_nested() or not len(known):
+                known = known_words(self.sample[column]) if not self.columns[column].is_nested() else pl.Series()
+                if not len(known):
                     continue
                 number, _ = amount(column, self.columns[column], known)
                 if known.to_frame().select(number.is_not_null().mean()).item() >= 0.9:

@@ -9,13 +9,18 @@ from qurate.errors import Code, UserError
 from qurate.events.fields import Columns, Layout
 from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
+from qurate.events.json_documents import records_inside
 from qurate.events.layouts import OWN, OWN_LAYOUT, recognise, unknown_columns
-from qurate.events.nearest_role import usual_roles
+from qurate.events.nearest_role import nearest_role, usual_roles
 from qurate.events.roles import Asked, Roles, sample_of
 from qurate.events.sources import Table
 from qurate.events.text_form import suggested_names
-from qurate.events.text_samples import SAMPLE_LINES
+from qurate.events.text_samples import SAMPLE_LINES, first_lines
 from qurate.events.times import read_time
+from qurate.events.wide import matrix_hint
+
+MANY_COLUMNS = 20
+"""Of more columns without names no names are suggested: their places say too little."""
 
 
 def group_by_layout(
@@ -34,6 +39,7 @@ def group_by_layout(
         if skip_unknown and (not _has(table, mapped) or table.path.stem.endswith("decisions")):
             ignored.append(table.path)
             continue
+        _refuse_one_object(table)
         found = recognise(table.columns, name or (OWN if mapped else None))
         if found is None or found.name == OWN:
             own = _own_roles(table, asked, usual=not skip_unknown) if name in (None, OWN) else None
@@ -42,7 +48,8 @@ def group_by_layout(
                     ignored.append(table.path)
                     continue
                 _refuse_unnamed(table)
-                raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table))
+                _refuse_matrix(table, own)
+                raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table), sample_of(table, SAMPLE_LINES))
             found, roles[table.path] = OWN_LAYOUT, own
         groups.setdefault(id(found), (found, []))[1].append(table)
     if not groups:
@@ -62,6 +69,24 @@ def group_by_layout(
     own_files = {path: own for path, own in roles.items() if path not in ignored}
     name_by_file(own_files, asked)
     return kept, ignored, own_files
+
+
+def _refuse_one_object(table: Table) -> None:
+    """The error for a JSON file that is one object with the records inside.
+
+    Raises:
+        UserError: it is such a file, and the object names no user by itself.
+    """
+    if table.kind == "json" and len(first_lines(table.plain, 2)) == 1:
+        rows = frozenset(name for name in table.columns if nearest_role(name) in ("user_id", "session_id") and not _is_object(table, name))
+        if (inside := records_inside(table.plain, table.path, rows)) is not None:
+            got, hint = inside
+            raise UserError("JSON objects, one a line or in an array", got, where=str(table.path), hint=hint, code=Code.UNREADABLE_FILE)
+
+
+def _is_object(table: Table, column: str) -> bool:
+    first = table.frame.select(column).head(1).collect().item() if table.columns[column] == pl.String else None
+    return first is not None and str(first).startswith("{")
 
 
 def _others(tables: list[Table], one: Table) -> dict[str, Columns]:
@@ -88,6 +113,23 @@ def _has(table: Table, mapped: dict[str, str]) -> bool:
     return all(source in table.columns for source in [*heads] if source)
 
 
+def _refuse_matrix(table: Table, own: Roles | None) -> None:
+    """The error for a matrix of users and items."""
+    if own is not None and "item_id" not in own.source and "shown" not in own.source:
+        free = [name for name in table.columns if name not in own.source.values()]
+        _refuse_if_matrix(table, sample_of(table, SAMPLE_LINES), free, named=True)
+
+
+def _refuse_if_matrix(table: Table, sample: pl.DataFrame, free: list[str], named: bool) -> None:
+    """
+    Raises:
+        UserError: the table is a matrix.
+    """
+    if (found := matrix_hint(table.path, table.separator, sample, free, named=named)) is not None:
+        got, hint = found
+        raise UserError("one row for each event", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
+
+
 def _refuse_unnamed(table: Table) -> None:
     """The error for a file without a header whose columns nothing names.
 
@@ -97,11 +139,17 @@ def _refuse_unnamed(table: Table) -> None:
     if table.form is not None and not table.form.named:
         got = f"a first line of values ({', '.join(table.form.first)[:80]}): it is no header"
         first = table.frame.select(table.form.names).head(SAMPLE_LINES).collect()
+        _refuse_if_matrix(table, first, table.form.names, named=False)
         dates = [place for place, column in enumerate(first) if _holds_dates(column)]
         names = suggested_names([[one for one in column.drop_nulls().to_list() if one] for column in first], dates)
         order = "" if "timestamp" in names else ", and --order, because none holds times"
         places = " ".join(f"{name}={place}" for place, name in enumerate(names, 1) if not name.startswith("column_"))
         hint = f"name the columns, such as --columns {','.join(names)}{order}, or map them by place: --map {places}"
+        if len(names) > MANY_COLUMNS:
+            hint = (
+                f"name all {len(names)} columns with --columns, among them user_id, item_id and timestamp; or map them by place, such as "
+            )
+            hint += "--map user_id=1 item_id=2"
         raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
 
 

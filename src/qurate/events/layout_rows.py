@@ -10,6 +10,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError
+from qurate.events.candidate_rows import not_known_said
 from qurate.events.expressions import parse_value
 from qurate.events.fields import STEM, Columns, Fields, Layout, LogTables, flat, number
 from qurate.events.file_times import ordered, times_of_files
@@ -118,7 +119,7 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
     notes = [layout.note] if layout.note else []
     notes += [f"{table.path.name} begins with a byte order mark, which is not read" for table in tables if table.bom]
     notes += [f"{table.path.name}: {note}" for table in tables for note in table.notes]
-    notes += about_time
+    notes += [*about_time, *not_known_said(clean)]
     if len(doubles):
         notes.append(f"{len(doubles):,} duplicate rows dropped")
         if len(doubles) > DOUBLES_SAID * seen.height and not reading.keep_duplicates:
@@ -153,7 +154,8 @@ def _time_of(
         if len(sample) == 0 and BROKEN in have:
             _refuse_broken(part, str(table.path))
         files[place] = (table, part, sample)
-    return times_of_files(name, columns[name], files, frame)
+    named = {path: roles.source[name] for path, roles in reading.roles.items() if name in roles.source}
+    return times_of_files(name, columns[name], files, frame, named)
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:

@@ -225,7 +225,12 @@ COLUMN = "COL"
 
 
 def unknown_columns(
-    columns: Columns, where: str, name: str | None = None, roles: Roles | None = None, others: dict[str, Columns] | None = None
+    columns: Columns,
+    where: str,
+    name: str | None = None,
+    roles: Roles | None = None,
+    others: dict[str, Columns] | None = None,
+    sample: pl.DataFrame | None = None,
 ) -> UserError:
     """The error for columns of no known layout: names the nearest layout and what it lacks, or the mapping that reads it.
 
@@ -235,6 +240,7 @@ def unknown_columns(
         name: of the layout that was asked for.
         roles: what is known of the columns.
         others: columns of the other tables of the log, by their paths.
+        sample: some of the table's rows.
     """
     if name is None and (hint := join_hint(where, columns, others or {})):
         got = ", ".join(list(columns)[:20])
@@ -243,7 +249,7 @@ def unknown_columns(
     best = max(options, key=lambda layout: 1 - len(layout.missing(columns)) / len(layout.needs))
     lacking = best.missing(columns)
     hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if 2 * len(lacking) <= len(best.needs) else ""
-    guess = {} if roles is None else guesses(columns, roles)
+    guess = {} if roles is None else guesses(columns, roles, sample)
     if roles is not None and {"item_id", "timestamp"} <= {*guess, *roles.source} and {"user_id", "session_id"} & {*guess, *roles.source}:
         hint = ""  # every role has a column
     if roles is not None and roles.missing() == ["timestamp"] and "timestamp" not in guess:
@@ -256,7 +262,7 @@ def unknown_columns(
     lists = "shown" in guess and "item_id" not in guess
     missing = [name for name in dict.fromkeys(needed) if (name in guess or name not in has) and not (lists and name in ("item_id", "type"))]
     hint += " ".join(f"--map {name}={shlex.quote(guess.get(name, COLUMN))}" for name in missing)
-    hint += ", or --order if the log has no times" if "timestamp" in missing and "timestamp" not in guess else ""
+    hint += ", or --order, if the log has no times" if "timestamp" in missing and "timestamp" not in guess else ""
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS
     )

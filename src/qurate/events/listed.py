@@ -77,6 +77,7 @@ ANSWER_KEYS = {
 TYPE_KEYS = (
     *("eventtype", "event", "action", "behavior", "behaviour", "interaction", "eventname", "activity", "behaviortype"),
     *("behaviourtype", "interactiontype", "actiontype", "activitytype", "usereventtype", "useraction"),
+    *("feedbacktype", "feedback", "reaction", "reactiontype"),
     *("行为类型", "行为", "用户行为", "事件类型", "事件", "操作类型", "操作", "行為類型", "行為", "事件類型", "動作"),
 )
 """Names of a column that says what happened."""
@@ -299,7 +300,8 @@ def _answer(value: Any) -> int | None:
 
 
 TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "f": 0, "t": 1, "n": 0, "y": 1}
-TRUTH |= dict.fromkeys(("否", "off", "nein", "non"), 0) | dict.fromkeys(("是", "on", "ja", "oui"), 1)
+TRUTH |= dict.fromkeys(("否", "off", "nein", "non", "não", "×", "✗", "✘"), 0)
+TRUTH |= dict.fromkeys(("是", "on", "ja", "oui", "si", "sí", "sim", "√", "✓", "✔"), 1)
 SIGNS = {"-1": 0, "1": 1, "-1.0": 0, "1.0": 1}
 """The same where nothing but -1 and 1 stands in a column."""
 

@@ -9,6 +9,7 @@ import polars as pl
 from qurate.events.doubts import is_shown
 from qurate.events.fields import Columns, key_of
 from qurate.events.listed import ANSWER_KEYS, ID_KEYS
+from qurate.events.nearest_value import guesses_by_values
 from qurate.events.roles import Roles, contract_names
 
 WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -16,6 +17,8 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "timestamp",
         (
             "timestamp",
+            "tstamp",
+            "dt",
             "datetime",
             "time",
             "date",
@@ -48,6 +51,8 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "buyer",
             "userid",
             "uid",
+            "distinctid",
+            "email",
             "reviewer",
             "person",
             "kunde",
@@ -62,6 +67,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             *("item", "product", "sku", "article", "movie", "track", "song", "video", "content", "asin", "book", "listing", "artist"),
             *("itemid", "productid", "iid", "ad", "news", "stockcode", "isbn", "restaurant", "recipe", "game", "course"),
+            *("adgroup", "creative", "campaign"),
             *("artikel", "produkt", "produit", "producto"),
         ),
     ),
@@ -182,10 +188,11 @@ def _by_words(column: str) -> str | None:
     return next((role for role, parts in CHINESE if any(part in column for part in parts)), None)
 
 
-def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
+def guesses(columns: Columns, roles: Roles, sample: pl.DataFrame | None = None) -> dict[str, str]:
     """Role -> column, for the roles that an event needs and nobody has said, at most one column each; whole names first.
 
     Of a list of objects the field that names the item. GA4's `user_pseudo_id` stands also where a `user_id` is, which few rows have.
+    With a sample of the rows also by what the columns hold (`guesses_by_values`).
     """
     taken = set(roles.source.values())
     wanted = {"user_id", "item_id", "timestamp", "session_id", "type", "decision_id", "shown"} - set(roles.source)
@@ -195,6 +202,8 @@ def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
             role = _by_name(column)
             if by_words:
                 role = None if role else _by_words(column)
+            if columns[column].is_nested() and role not in ("item_id", "shown"):
+                continue
             if role in wanted and column not in taken:
                 found.setdefault(role, []).append(column)
     out = {role: names[0] for role, names in found.items()}
@@ -208,6 +217,9 @@ def guesses(columns: Columns, roles: Roles) -> dict[str, str]:
     if path := _with_id(out.get("item_id", ""), columns):
         answers = any(key_of(field) in ANSWER_KEYS for field in _fields(out["item_id"], columns))
         out |= {"shown": out.pop("item_id")} if answers else {"item_id": path}
+    if sample is not None:
+        more = guesses_by_values({**roles.source, **out}, taken, sample, nearest_role)
+        out |= {role: column for role, column in more.items() if role not in roles.source}
     if set(SEGMENT) <= set(columns):
         out |= {"type": "event", "item_id": "properties.product_id", "session_id": "anonymousId"}
     pseudonym = next((name for name in columns if key_of(name) == PSEUDONYM), None)

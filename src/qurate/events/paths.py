@@ -1,4 +1,7 @@
-"""Paths into objects: `properties.product_id` of a column `properties`, whether JSON text, an object, or a list of them."""
+"""Paths into objects: `properties.product_id` of a column `properties`, whether JSON text, an object, or a list of them.
+
+Of a list of `{"key": NAME, "value": ...}`, as Google Analytics writes it, `event_params.NAME` is the value of that key.
+"""
 
 from typing import Any
 
@@ -7,6 +10,11 @@ import polars as pl
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns
+
+ENTRY = ("key", "value")
+SOME = 20
+KINDS = ("string_value", "int_value", "float_value", "double_value")
+"""Fields of such a value, one of which is filled."""
 
 
 def lookup(path: str, columns: Columns, sample: pl.DataFrame, where: str) -> None:
@@ -19,7 +27,7 @@ def lookup(path: str, columns: Columns, sample: pl.DataFrame, where: str) -> Non
         return
     name, dot, _ = path.partition(".")
     if not dot or name not in columns:
-        inside = [f"{column}.{key}" for column in columns for key in _keys(sample[column])] if dot or len(columns) < 100 else []
+        inside = paths_in(sample.select(list(columns))) if dot or len(columns) < 100 else []
         tail = [one for one in inside if one.rpartition(".")[2] == path]
         hint = f"did you mean {tail[0]}?" if tail else nearest(path, [*columns, *inside])
         raise UserError("a column of the log", path, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
@@ -35,14 +43,35 @@ def value_at(path: str, columns: Columns) -> pl.Expr:
     raw, dtype = pl.col(name), columns[name]
     keys = rest.split(".")
     if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.Struct):
+        fields: dict[str, Any] = {one.name: one.dtype for one in dtype.inner.fields}
+        if set(ENTRY) <= set(fields) and keys[0] not in fields:
+            entry = pl.when(pl.element().struct.field("key") == keys[0]).then(_value(pl.element(), fields["value"], keys[1:]))
+            return raw.list.eval(entry).list.drop_nulls().list.first()
         return raw.list.eval(_inside(pl.element(), dtype.inner, keys))
     if isinstance(dtype, pl.Struct):
         return _inside(raw, dtype, keys)
     if dtype != pl.String:
         return pl.lit(None, pl.String)
-    value = raw.str.json_path_match("$" + "".join(f"['{key}']" for key in keys))
+    value: pl.Expr = raw.str.json_path_match("$" + "".join(f"['{key}']" for key in keys))
+    if not any("'" in key for key in keys):
+        listed = pl.when(raw.str.starts_with("[")).then(raw)  # null elsewhere, so that objects are not parsed again
+        of_key = f"$[?(@.key=='{keys[0]}')].value"
+        inside = [listed.str.json_path_match(f"{of_key}.{kind}") for kind in keys[1:2] or KINDS]
+        scalar = listed.str.json_path_match(of_key)
+        value = pl.coalesce(value, *inside, *([] if keys[1:] else [pl.when(~scalar.str.starts_with("{")).then(scalar)]))
     # MongoDB's objects were read as the value in them already.
     return pl.coalesce(value, pl.when(~raw.str.starts_with("{")).then(raw)) if all(key.startswith("$") for key in keys) else value
+
+
+def _value(entry: pl.Expr, dtype: pl.DataType, kinds: list[str]) -> pl.Expr:
+    """The value of `{"key": ..., "value": ...}` as text: the filled one of its kinds, or the one named."""
+    raw = entry.struct.field("value")
+    if isinstance(dtype, pl.Struct):
+        known = [one.name for one in dtype.fields if one.name in (kinds or KINDS)]
+        return pl.coalesce([raw.struct.field(kind).cast(pl.String) for kind in known] or [pl.lit(None, pl.String)])
+    text = raw.cast(pl.String)
+    inside = [text.str.json_path_match(f"$.{kind}") for kind in kinds or KINDS]
+    return pl.coalesce(*inside, *([] if kinds else [pl.when(~text.str.starts_with("{")).then(text)]))
 
 
 def _inside(raw: pl.Expr, dtype: pl.DataType, keys: list[str]) -> pl.Expr:
@@ -57,17 +86,34 @@ def _inside(raw: pl.Expr, dtype: pl.DataType, keys: list[str]) -> pl.Expr:
 
 
 def _keys(values: pl.Series) -> list[str]:
-    """The keys of a column of objects, from its first value."""
+    """The keys of a column of objects, from its first values; of a list of objects its fields, or the keys that they name."""
     dtype: Any = values.dtype
     if isinstance(dtype, pl.Struct):
         return [field.name for field in dtype.fields]
-    if dtype != pl.String:
-        return []
-    for text in values.drop_nulls().head(20):
+    if isinstance(getattr(dtype, "inner", None), pl.Struct):
+        fields = [field.name for field in dtype.inner.fields]
+        if not set(ENTRY) <= set(fields):
+            return fields
+        named = values.head(SOME).explode().struct.field("key").cast(pl.String)
+        return named.drop_nulls().unique(maintain_order=True).to_list()
+    return keys_of_text(values.drop_nulls().head(SOME)) if dtype == pl.String else []
+
+
+def keys_of_text(texts: pl.Series) -> list[str]:
+    """The keys in JSON text, those of inner objects with the way to them; none where a text is no JSON."""
+    named: dict[str, None] = {}
+    for text in texts:
         try:
             record = msgspec.json.decode(text)
         except msgspec.DecodeError:
             return []
         if isinstance(record, dict):
             return [f"{key}.{inner}" for key, value in record.items() if isinstance(value, dict) for inner in value] + list(record)
-    return []
+        if isinstance(record, list):
+            named |= {str(entry["key"]): None for entry in record if isinstance(entry, dict) and set(ENTRY) <= set(entry)}
+    return list(named)
+
+
+def paths_in(sample: pl.DataFrame) -> list[str]:
+    """The ways to what stands in the objects of a table: `properties.product_id`."""
+    return [f"{column}.{key}" for column in sample.columns for key in _keys(sample[column])]

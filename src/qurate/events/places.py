@@ -77,6 +77,11 @@ def find_places(path: Paths) -> tuple[list[Place], list[str]]:
     return found, notes
 
 
+def holds_files(path: Path) -> bool:
+    """Whether a path is a folder, or a zip archive: a file in it that is no log is left out."""
+    return path.is_dir() or (path.suffix.lower() not in PARQUET_SUFFIXES and container_of(path) == "zip")
+
+
 def _inside(folder: Path) -> tuple[list[Place], list[str]]:
     """Tables of a folder and its subfolders, and the names of the files that are none."""
     found: list[Place] = []

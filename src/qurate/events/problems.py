@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from qurate.events.fields import EMIT_VALUE, Columns, Fields, Layout
+from qurate.events.candidate_rows import candidate_problems
+from qurate.events.fields import EMIT_VALUE, MISSING, Columns, Fields, Layout
 from qurate.events.reasons import Reason
 from qurate.events.schema import FLOAT32_MAX
 from qurate.events.sources import BROKEN, EXTRA
@@ -41,7 +42,7 @@ def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl
     found += _time_problems(layout, columns)
     for name in layout.numbers:
         if name in columns:
-            say(pl.col(name).is_not_null() & pl.col(name).cast(pl.Float64, strict=False).is_null(), Reason.NO_NUMBER, name)
+            say(_no_number(pl.col(name), columns[name]), Reason.NO_NUMBER, name)
             found += _number_problems(pl.col(name).cast(pl.Float64, strict=False), name)
     for name, field in fields.items():
         if name == "value" or name.startswith(EMIT_VALUE):
@@ -50,12 +51,21 @@ def problem(layout: Layout, fields: Fields, columns: Columns, lossy: bool) -> pl
         found += _text_problems(fields)
     if "_shown" in fields:
         say(fields["_shown"].list.eval(pl.element().is_null()).list.any(), Reason.MISSING_SHOWN)
+    if "_candidates" in fields:
+        say(fields["_candidates"].list.eval(pl.element().is_null()).list.any(), Reason.MISSING_CANDIDATE)
+    found += candidate_problems(fields, columns)
     if "_propensity" in fields:
         share = fields["_propensity"]
         say(~share.is_between(FLOAT32_TINY, 1).fill_null(False), Reason.PROPENSITY)
     if "_propensity_list" in fields:
         found += _propensity_problems(fields["_shown"], fields["_propensity_list"])
     return pl.coalesce(found) if found else pl.lit(None, pl.String)
+
+
+def _no_number(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Whether something stands there that is no number, and no word for a missing value either."""
+    unread = raw.is_not_null() & raw.cast(pl.Float64, strict=False).is_null()
+    return unread & ~raw.is_in(MISSING) if dtype == pl.String else unread
 
 
 def _said(condition: pl.Expr, reason: Reason, about: str = "") -> pl.Expr:

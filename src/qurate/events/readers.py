@@ -21,7 +21,7 @@ from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
 from qurate.events.layouts import DECISIONS, OWN
 from qurate.events.lines import read_by_line
-from qurate.events.places import Paths, find_places
+from qurate.events.places import Paths, find_places, holds_files
 from qurate.events.roles import Asked, Roles, sample_of
 from qurate.events.schema import OF_DECISIONS, EventLog
 from qurate.events.service_log import read_store
@@ -86,7 +86,7 @@ def read_events(
     tables, unread = open_tables(path, **forms) if path or not framed else ([], [])
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
-    groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and Path(path).is_dir())
+    groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and holds_files(Path(path)))
     log = _assembled(groups, ignored, Reading(files, asked, keep_duplicates), unread)
     if groups[0][0].name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)

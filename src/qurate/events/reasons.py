@@ -32,6 +32,9 @@ class Reason(StrEnum):
     NOT_UTF8 = "not_utf8", "text", "{} is not UTF-8"
     PROPENSITY = "propensity", "propensities", "propensity outside (0, 1]"
     PROPENSITY_COUNT = "propensity_count", "propensities", "as many propensities as items shown are needed"
+    MISSING_CANDIDATE = "missing_candidate", "missing ids", "missing item_id in the list of candidates"
+    CANDIDATE_COUNT = "candidate_count", "candidates", "{}"
+    CANDIDATE_NUMBER = "candidate_number", "candidates", "{} holds what is no number"
     DUPLICATE = "duplicate", "duplicates", "duplicate of an earlier row"
 
     def of(self, about: str = "") -> str:

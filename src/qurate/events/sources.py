@@ -29,6 +29,7 @@ from qurate.events.containers import (
     with_one_separator,
     without_blanks_before_quotes,
 )
+from qurate.events.json_documents import records_inside
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
 from qurate.events.quotes import (
     PYTHON_SAID,
@@ -341,13 +342,8 @@ def _open_json(path: Path, plain: Path) -> Table:
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
     if not sample:
-        raise UserError(
-            "JSON objects, one a line or in an array",
-            "none",
-            where=str(path),
-            hint="write JSON Lines or an array of records, or use .csv",
-            code=Code.UNREADABLE_FILE,
-        )
+        got, hint = records_inside(plain, path) or ("none", "write JSON Lines or an array of records, or use .csv")
+        raise UserError("JSON objects, one a line or in an array", got, where=str(path), hint=hint, code=Code.UNREADABLE_FILE)
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
     wrapped = wrapped_columns(sample)

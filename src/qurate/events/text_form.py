@@ -16,6 +16,7 @@ CONSISTENT = 0.8
 
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|\.\d+)([eE][-+]?\d+)?$")
 DECIMAL_COMMA = re.compile(r"-?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
+THOUSANDS = re.compile(r"-?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d{1,3})")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:\b|T)")
 NAME = re.compile(
     r"(?i)#? ?((user|item|session|visitor|customer|product|video|article|movie|news|decision)[_ ]?id(:\w+)?|timestamp(:\w+)?)$"
@@ -24,6 +25,8 @@ NAME = re.compile(
 NOTHING = ("", "NULL", "null", "NaN", "nan", "None", "NA", "\\N")
 
 EPOCH = re.compile(r"1\d{9}(\d{3}|\.\d+)?")
+OLD_EPOCH = re.compile(r"[89]\d{8}")
+"""Seconds from 1995 to 2001, as MovieLens has them; ids may look so too."""
 FRACTION = re.compile(r"-?\d+\.\d*[1-9]\d*|-?\d+\.0+")
 SMALL = re.compile(r"(10|\d)(\.\d+)?")
 WORD = re.compile(r"[A-Za-z_-]+")
@@ -115,8 +118,8 @@ def look(
     stray = not quoted and any(re.fullmatch(r'\s*".*"\s*', field) for row in [first, *sample] for field in row)
     marks = quoted and any('"' in row for row in rows)
     spaced = marks and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
-    commas = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else []
-    notes += _said(commas, prefix)
+    commas, said = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else ([], [])
+    notes += [*_said(commas, prefix), *said]
     return TextForm(
         separator,
         names,
@@ -158,14 +161,22 @@ def _is_blank(line: str, separator: str) -> bool:
     return any(field and not field.strip(' \t"') for field in fields)
 
 
-def _decimal_commas(names: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns of numbers with decimal commas; only files with `;` write them."""
-    found = []
-    for place, name in enumerate(names):
-        values = [row[place].strip() for row in rows if place < len(row) and row[place].strip() not in NOTHING]
-        if any("," in value for value in values) and all(DECIMAL_COMMA.fullmatch(value) for value in values):
-            found.append(name)
-    return found
+def _decimal_commas(names: list[str], rows: list[list[str]]) -> tuple[list[str], list[str]]:
+    """Columns of numbers with decimal commas; only files with `;` write them. And what is to be said of 1.234.
+
+    Where another column has decimal commas, the point in 1.234 stands between thousands; elsewhere it may be either.
+    """
+    rows = [[field.strip() for field in row] for row in rows]
+    columns = {name: [row[place] for row in rows if place < len(row) and row[place] not in NOTHING] for place, name in enumerate(names)}
+    found = [name for name, values in columns.items() if any("," in one for one in values) and _all(DECIMAL_COMMA, values)]
+    points = {name: [one for one in values if "." in one] for name, values in columns.items() if _all(THOUSANDS, values)}
+    points = {name: values for name, values in points.items() if values}
+    if found or any(one.count(".") > 1 for values in points.values() for one in values):
+        return [*found, *points], []
+    return [], [
+        f"numbers such as {values[0]} in {name} are read with a decimal point, not with one between thousands"
+        for name, values in points.items()
+    ]
 
 
 def _is_commented_header(line: str, prefix: str, rows: list[str], separator: str) -> bool:
@@ -325,7 +336,7 @@ def suggested_names(columns: Sequence[Sequence[str]], dates: Collection[int]) ->
         dates: places of the columns that hold dates as text.
     """
     names = [f"column_{place}" for place in range(1, len(columns) + 1)]
-    epochs = [place for place, values in enumerate(columns) if _all(EPOCH, values)]
+    epochs = [place for pattern in (EPOCH, OLD_EPOCH) for place, values in enumerate(columns) if _all(pattern, values)]
     time = next(iter([*dates, *epochs]), None)
     free = [place for place, values in enumerate(columns) if place != time and values]
     ids = [place for place in free if not _all(FRACTION, columns[place])][:2]  # no coordinates

@@ -11,14 +11,15 @@ CLOCK = (
     r"(?:(?:T|:|[ ,]+)(?P<H>\d{1,2})(?::(?P<M>\d{2})(?::(?P<S>\d{2})(?:[.,](?P<f>\d{1,9}))?)?)?"
     r"(?: *(?P<p>[AaPp])\.?[Mm]\.?)?)?"
 )
-ZONE = r"(?: *(?P<z>Z|UTC|GMT|UT|[+-]\d{2}:?\d{2}))?(?: *\([A-Za-z ]+\))?"
-NUMBERS = r"(\d{1,2})[-/.](\d{1,2})[-/.](?:\d{4}|\d{2})\b"
+ZONE = r"(?: *(?:GMT|UTC)?(?P<z>Z|UTC|GMT|UT|[+-]\d{2}:?\d{2}))?(?: *\([A-Za-z ]+\))?"
+NUMBERS = r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})\b"
 """Day and month as numbers, in either order, before the year."""
 
 FAMILIES = {
     "Y/M/D": r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})" + CLOCK + ZONE,
     "M/D/Y": r"(?P<m>\d{1,2})[-/.](?P<d>\d{1,2})[-/.](?P<y>\d{4}|\d{2})" + CLOCK + ZONE,
     "D/M/Y": r"(?P<d>\d{1,2})[-/.](?P<m>\d{1,2})[-/.](?P<y>\d{4}|\d{2})" + CLOCK + ZONE,
+    "YY/M/D": r"(?P<y>\d{2})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})" + CLOCK + ZONE,
     "D Mon Y": r"(?:[A-Za-z]{3,9},? *)?(?P<d>\d{1,2})[ /-](?P<b>[A-Za-z]{3})[a-z]*\.?[ /,-]+(?P<y>\d{4}|\d{2})" + CLOCK + ZONE,
     "Mon D Y": r"(?:[A-Za-z]{3,9},? +)?(?P<b>[A-Za-z]{3})[a-z]*\.? +(?P<d>\d{1,2}),? +(?P<y>\d{4})" + CLOCK + ZONE,
     "Mon D clock Y": r"[A-Za-z]{3} +(?P<b>[A-Za-z]{3}) +(?P<d>\d{1,2})" + CLOCK + ZONE + r" +(?P<y>\d{4})",
@@ -30,6 +31,11 @@ FAMILIES = {
 """Name -> pattern of the whole text. Day and month come as `d` and `m`, a month's name as `b`, AM or PM as `p`, the zone as `z`."""
 
 BY_NUMBERS = ("M/D/Y", "D/M/Y")
+SHORT_FIRST = "YY/M/D"
+"""A year of two digits first: taken where the user says so, because days of a month look the same."""
+DOTTED = r"\D*\d{1,2}\.\d{1,2}\."
+TOGETHER = {"%y%m%d": 6, "%y%m%d%H": 8}
+"""Patterns of days, and their hours, as numbers of so many digits with a year of two."""
 COMPACT = "YYYYMMDD"
 UNIT_NAMES = ("s", "ms", "us", "ns")
 SPREADSHEET = "excel"
@@ -50,6 +56,8 @@ def known_form(form: str | None) -> str | None:
     """
     if form is None or "%" in form or form in OPTIONS:
         return form
+    if re.match(r"YY?[-/.]", form.upper()) and form.upper().startswith("YY"):
+        return SHORT_FIRST
     letters = "/".join(re.findall(r"[A-Za-z]", "".join(dict.fromkeys(form.upper()))))
     found = letters if letters in FAMILIES else COMPACT if form.upper().startswith(COMPACT) else None
     if found is None:
@@ -112,11 +120,11 @@ def families_of(values: pl.Series, form: str | None, columns: Sequence[pl.LazyFr
     """
     names, assumed = [], ""
     for name in FAMILIES:
-        if name in BY_NUMBERS or (form in BY_NUMBERS and name == form):
+        if name in BY_NUMBERS or (name == SHORT_FIRST and form != SHORT_FIRST):
             continue
         if _reads(values, name):
             names.append(name)
-    if _reads(values, "M/D/Y") or _reads(values, "D/M/Y"):
+    if form != SHORT_FIRST and (_reads(values, "M/D/Y") or _reads(values, "D/M/Y")):
         order, assumed = (form, "") if form in BY_NUMBERS else _order(columns or [values.to_frame().lazy()], where)
         names.append(str(order))
     return [name for name in names if name != COMPACT or len(names) == 1 or form == COMPACT], assumed
@@ -132,13 +140,21 @@ def _order(columns: Sequence[pl.LazyFrame], where: str) -> tuple[str, str]:
     numbers = pl.col("value").str.strip_chars(" \t[]\"'").str.extract_groups(f"^{NUMBERS}")
     for column in columns:
         frame = column.select(pl.first().cast(pl.String).alias("value"))
-        both = frame.select("value", *(numbers.struct.field(str(i)).cast(pl.Int32, strict=False).alias(f"n{i}") for i in (1, 2)))
-        found = both.select(
+        parts = frame.select("value", *(numbers.struct.field(str(i)).cast(pl.Int32, strict=False).alias(f"n{i}") for i in (1, 2, 3)))
+        found = parts.select(
             *(pl.col("value").filter(pl.col(f"n{i}") > 12).first().alias(f"over{i}") for i in (1, 2)),
             pl.col("value").filter(pl.col("n1").is_not_null()).first().alias("example"),
+            (pl.col("n1").min() > 12) & (pl.col("n3").max() <= 31),
+            *(pl.col(f"n{i}").drop_nulls().n_unique().alias(f"differ{i}") for i in (1, 3)),
         ).collect(engine="streaming")
-        first, second, one = found.row(0)
+        first, second, one, may_be_short, differ_first, differ_last = found.row(0)
         example = example or one
+        # Years vary less than days: 24/06/01, 24/06/02 have the year first. Of one day only dots tell, which stand after a day.
+        alike = differ_first == differ_last and not re.match(DOTTED, example)
+        if may_be_short and second is None and (differ_first < differ_last or alike):
+            got = f"{example!r}, whose year may stand first or last"
+            hint = f"say --time-form {SHORT_FIRST} or --time-form D/M/Y"
+            raise UserError("dates in a certain order", got, where=where, hint=hint, code=Code.BAD_TIME)
         if first is not None and second is not None:
             got = f"the day first in {first!r} and the month first in {second!r}"
             raise UserError(
@@ -146,9 +162,20 @@ def _order(columns: Sequence[pl.LazyFrame], where: str) -> tuple[str, str]:
             )
         if first is not None or second is not None:
             return ("D/M/Y" if second is None else "M/D/Y"), ""
-    if re.match(r"\D*\d{1,2}\.\d{1,2}\.", example):
+    if re.match(DOTTED, example):
         return "D/M/Y", f"dates such as {example!r} are read with the day first, as is usual with dots"
     if re.search(r"[AaPp]\.?[Mm]\.?$", example.strip()):
         return "M/D/Y", f"times such as {example!r} are read with the month first, as is usual with AM and PM; else give --time-form D/M/Y"
     got = f"{example!r}, where no value above 12 tells day from month"
     raise UserError("dates in a certain order", got, where=where, hint="say --time-form D/M/Y or --time-form M/D/Y", code=Code.BAD_TIME)
+
+
+def together(numbers: pl.Series) -> str | None:
+    """The pattern of numbers that are days written together with a year of two digits, None for other numbers."""
+    text = numbers.drop_nulls().cast(pl.Int64, strict=False).cast(pl.String)
+    for pattern, digits in TOGETHER.items():
+        parts = [text.str.slice(place, 2).cast(pl.Int32, strict=False) for place in range(2, digits, 2)]
+        limits = ((1, 12), (1, 31), (0, 23))
+        if len(text) and (text.str.len_bytes() == digits).all() and all(part.is_between(*two).all() for part, two in zip(parts, limits)):
+            return pattern
+    return None

@@ -11,7 +11,7 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError
 from qurate.events.schema import TIME
 from qurate.events.time_ends import MIDNIGHT_24, with_midnight_24, zones_said
-from qurate.events.time_forms import COMPACT, FAMILIES, SPREADSHEET, families_of, known_form, moment_of
+from qurate.events.time_forms import COMPACT, FAMILIES, SPREADSHEET, families_of, known_form, moment_of, together
 
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -99,6 +99,9 @@ def read_time(
         moment = raw.cast(pl.Datetime("us", zone))
         moment = moment.dt.convert_time_zone("UTC") if zone else moment.dt.replace_time_zone("UTC")
         return Times(moment, "datetime", "a column of times")
+    if dtype.is_numeric() and form is not None and "%" in form:
+        raw, known = raw.cast(pl.Int64, strict=False).cast(pl.String), known.cast(pl.Int64, strict=False).cast(pl.String)
+        dtype = pl.String()
     if dtype.is_numeric():
         return _numeric(raw, known.cast(pl.Float64), where, form)
     if dtype != pl.String:
@@ -148,6 +151,8 @@ def _no_time(known: pl.Series, typical: float, where: str) -> UserError:
     got = f"numbers like {typical:g}" + (" (January 1970 in any unit)" if 0 <= typical < 1e8 else "")
     column = where.rpartition("column ")[2]
     hint = f"name the right column with --map timestamp=COLUMN, or say --order {column} if it is only an order"
+    if (pattern := together(known)) is not None:
+        hint = f"say --time-form {pattern} if they are years, months and days written together; or {hint}"
     if bool(known.is_between(*SPREADSHEET_DAYS).all()):
         day = datetime.fromtimestamp((typical - SPREADSHEET_1970) * 86_400, UTC)
         hint = f"say --time-form {SPREADSHEET} if they are dates of a spreadsheet, such as {day:%Y-%m-%d}; or {hint}"
@@ -194,7 +199,12 @@ def _text(raw: pl.Expr, known: pl.Series, where: str, form: str | None, columns:
 def _pattern(raw: pl.Expr, known: pl.Series, form: str, where: str) -> pl.Expr:
     """Text in a pattern of strptime that the user gave."""
 
+    alone = re.search("%[HI]", form) and not re.search("%[MTRcXr]", form)  # an hour without its minute, which the parser wants
+
     def moment(text: pl.Expr) -> pl.Expr:
+        return stamp(text + " 00", f"{form} %M") if alone else stamp(text, form)
+
+    def stamp(text: pl.Expr, form: str) -> pl.Expr:
         if re.search("%(#|:*)?z", form):
             return text.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
         if re.search("%[HIRTscXr]", form):

@@ -65,6 +65,7 @@ CHECKS = {
     Reason.NO_NUMBER.check: ("numbers are finite", "text, NaN or infinity instead of a number"),
     Reason.NOT_UTF8.check: ("ids are UTF-8", "another encoding; say which with --encoding, or convert the file to UTF-8"),
     Reason.PROPENSITY.check: ("probabilities are in (0, 1]", "outside (0, 1], or not one per item"),
+    Reason.CANDIDATE_COUNT.check: ("as many numbers as candidates", "what is said of each candidate does not fit the list"),
 }
 """Check -> what it says when nothing was set aside for it, and what the fault is."""
 
@@ -75,6 +76,8 @@ def _rejected(log: EventLog, max_bad: float) -> list[dict[str, Any]]:
     for name, (clean, fault) in CHECKS.items():
         mine = log.rejects.filter(pl.col("code").is_in([reason.value for reason in Reason if reason.check == name]))
         if name == Reason.PROPENSITY.check and log.kind != "logged" and not mine.height:
+            continue
+        if name == Reason.CANDIDATE_COUNT.check and not mine.height:
             continue
         lines = mine["line"].head(FIRST).to_list()
         reasons = ", ".join(mine["reason"].unique().sort().head(3).to_list())
@@ -184,6 +187,11 @@ def _order(log: EventLog) -> dict[str, Any]:
     return {"name": "time order", "ok": True, "count": len(wrong), "rows": rows, "message": message}
 
 
+UNLISTED = "shown was a candidate"
+ABOUT_LISTS = ("decision ids", UNLISTED, "shown once", "shown while available")
+"""Checks whose rows are those of decisions; of the others they are those of events."""
+
+
 def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[dict[str, Any]]:
     """The checks between what was shown and what happened."""
     every = pl.lit(True)
@@ -191,6 +199,8 @@ def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[d
     twice, repeats = _count(
         decisions.with_columns(~pl.col("decision_id").is_first_distinct().alias("twice")), (every, pl.col("twice")), (every, again)
     )
+    strange = pl.col("shown").list.set_difference("candidates").list.len() > 0
+    (unlisted,) = _count(decisions.filter(pl.col("candidates").is_not_null()), (every, strange))
     user = pl.coalesce("user_id", "session_id")  # the session stands for a missing user
     shown = decisions.select("decision_id", "shown", pl.col("timestamp").alias("decided"), user.alias("asker")).unique("decision_id")
     named = log.events.filter(pl.col("decision_id").is_not_null()).join(shown, on="decision_id", how="left")
@@ -209,6 +219,13 @@ def _decisions(log: EventLog, decisions: pl.LazyFrame, max_bad: float) -> list[d
         _check("clicked was shown", outside, max_bad, "answered items were in the shown list", "the item was not in the shown list"),
         _check("answers follow", early, max_bad, "events follow their decision", "events earlier than the decision they answer"),
         _check("same user", foreign, max_bad, "answers come from the user who was asked", "events name another user's decision"),
+        _check(
+            UNLISTED,
+            unlisted,
+            max_bad,
+            "every item shown was a candidate",
+            "an item was shown that is not among the candidates of its decision; list all that could be shown, or leave candidates out",
+        ),
         _check("shown once", repeats, max_bad, "no list shows an item twice", "lists that show an item twice"),
         *checks,
     ]

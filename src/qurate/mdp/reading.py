@@ -14,7 +14,7 @@ from qurate.events.reasons import Reason
 from qurate.events.schema import EventLog
 from qurate.events.set_aside import refuse_if_bad
 from qurate.events.side_tables import Owner, SideTable, read_side_table
-from qurate.events.validate import validate
+from qurate.events.validate import ABOUT_LISTS, UNLISTED, validate
 from qurate.mdp.dataset import build_dataset, parse_duration
 from qurate.mdp.plan import command, plan_of, plausibility
 from qurate.mdp.rewards import parse_rewards
@@ -165,6 +165,9 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
             left = spec["dropped"]
             notes += [f"left out of the features of {name} (constant, or text that hardly repeats): {', '.join(left)}"] if left else []
     late = log.rejects.filter(pl.col("code") == Reason.FUTURE).height
+    notes += [
+        f"{one['message']} (first in line {one['rows'][0]})" for one in checks if one["name"] == UNLISTED and one["ok"] and one["count"]
+    ]
     notes += [f"{late:,} rows lie in the future and are left out"] if late else []
     return Checked(log, checks, dataset, notes)
 
@@ -195,10 +198,11 @@ def refuse(request: Request, checked: Checked) -> None:
         raise checked.error
     failed = next(one for one in checked.checks if not one["ok"])
     lines = ", ".join(map(str, failed["rows"]))
+    file = checked.log.source[-1] if failed["name"] in ABOUT_LISTS and checked.log.decision_rows else str(request.log[0])
     raise UserError(
         f"a log that passes its checks ({failed['name']})",
         failed["message"],
-        where=str(request.log[0]) + (f", lines {lines}" if lines else ""),
+        where=file + (f", lines {lines}" if lines else ""),
         hint="repair them, or raise --max-bad; `qurate validate` shows all checks",
         code=Code.CHECK_FAILED,
     )
