@@ -88,6 +88,8 @@ class OnlineLater:
         self.least_decisions = AFTER_A_LOG if begun else LEAST_DECISIONS
         self.counted, self.met, self.count_from = Returns(writer.lanes), list[float](), self.next_fit // 2
         self.best: Tried | None = None
+        self.store = copy.copy(writer.store)  # of the same arrays
+        writer.store.successors = 0  # the event models look at none; the fits do
 
     def watch(self, loop: Iterator[Progress], done: int) -> Iterator[Progress]:
         """The loop, with a fit whenever the decisions have grown by `GROWTH`; `done` decisions were made before it.
@@ -127,7 +129,7 @@ class OnlineLater:
         work = copy.deepcopy(self.acting)
         # no `judge`: a personalised policy shows better customers better items, so that the rewards that follow cannot confirm an effect
         n_step = self.settings.learning.n_step
-        figures = fit_later(work, self.writer.store, index[~held], index[held], n_step=n_step, seed=self.seed, judge=False)
+        figures = fit_later(work, self.store, index[~held], index[held], n_step=n_step, seed=self.seed, judge=False)
         self.acting.get_buffer("theta").copy_(work.get_buffer("theta"))
         self.acting.get_buffer("share").copy_(work.get_buffer("share"))
         return figures
