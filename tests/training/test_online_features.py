@@ -230,6 +230,16 @@ def test_without_features_the_network_has_no_layers_for_them(world: str, setting
     assert inner.candidate is None
 
 
+def test_defaults_follow_whether_items_come_and_go() -> None:
+    tiny: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "lanes": 16}
+    news, asked, shop = (train(env=env, steps=16, **tiny, **own).settings for env, own in (
+        ("news", {}), ("news", {"update_every": 5, "id_embedding": True}), ("shop", {}),
+    ))  # fmt: skip
+    assert (news.replay.update_every, news.network.id_embedding, news.learning.n_step) == (16, False, 4)
+    assert (asked.replay.update_every, asked.network.id_embedding) == (5, True)
+    assert (shop.replay.update_every, shop.network.id_embedding) == (4, True)
+
+
 def test_an_answer_without_the_features_says_so_and_treats_all_alike(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     items = list(model.vocabulary.items[:30])
     with caplog.at_level(logging.WARNING):

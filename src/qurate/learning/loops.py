@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qurate.choosing.selection import GREEDY, UNIFORM, choose
 from qurate.learning.learner import Learner, Update
+from qurate.learning.returns import Returns
 from qurate.mdp.candidate_features import observed_features
 from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ValueNetwork, to_tensors
@@ -115,7 +116,7 @@ def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float6
 
 def train_online(
     learner: Learner, engine: Engine, writer: Writer, sampler: Sampler, rng: np.random.Generator, settings: Settings, *, seed: int,
-    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, returns: "Returns | None" = None,
+    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, returns: Returns | None = None,
     slate_size: int = 1, acting: ValueNetwork | None = None, columns: Sequence[str] | None = None, n_types: int = 0,
 ) -> Iterator[Progress]:  # fmt: skip
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
@@ -202,27 +203,3 @@ class Due(NamedTuple):
         """Updates due when `steps` decisions have been made, the last `lanes` of them since the last call."""
         since = steps - self.warm_up // self.lanes * self.lanes
         return max(since, 0) // self.every - max(since - self.lanes, 0) // self.every
-
-
-class Returns:
-    """Undiscounted returns of the episodes of each lane."""
-
-    def __init__(self, lanes: int) -> None:
-        self.total = np.zeros(lanes)
-
-    def add(self, earned: FloatArray, over: NDArray[np.bool_]) -> Sequence[float]:
-        """The returns of those that ended in this step, after rewards `earned` [lanes]; `over` [lanes] says whose episode ended."""
-        self.total += earned
-        if not over.any():
-            return ()
-        ended: list[float] = self.total[over].tolist()
-        self.total[over] = 0.0
-        return ended
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint."""
-        return {"total": self.total}
-
-    def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Goes on from what `state` returned."""
-        self.total[...] = state["total"]
