@@ -45,10 +45,11 @@ class CandidateValues:
 
     def actions(self, candidates: IntArray, mask: NDArray[np.int8], clock: IntArray) -> Actions:
         """The candidates [B, K] at clocks [B] (microseconds) with what is seen of them; 0 where there is no candidate."""
-        there, clock = candidates > 0, clock[:, None]
-        values = np.empty((*candidates.shape, len(self.columns)), np.float32)
-        values[:, :, 0] = (clock - self._since.take(candidates)) * (1 / HOUR)
+        clock = clock[:, None]
+        by_column = np.empty((len(self.columns), *candidates.shape), np.float32)  # its arithmetic runs over whole columns
+        values = by_column.transpose(1, 2, 0)
+        by_column[0] = (clock - self._since.take(candidates)) * (1 / HOUR)
         if self._world is not None:
             values[:, :, 1:] = self._world.shown_of(candidates, clock)
-        values *= there[:, :, None]
+        by_column *= candidates > 0
         return Actions(candidates, mask, values, self.columns)
