@@ -122,6 +122,9 @@ def test_the_maximum_of_the_linear_form_reads_the_successors_own_features(world:
     assert torch.allclose(found.features.float() @ theta, best[:, components:], atol=1e-4)
     assert torch.equal(values.best(batch.next_actions), listed.gather(1, place[:, None])[:, 0])
     assert not torch.allclose(by_head, values.by_head(listed), atol=1e-3), "features make a difference"
+    padding = torch.where((listed == 0)[:, :, None], 1e3, values.now.by_head(listed, features))
+    net.get_buffer("theta").zero_()
+    assert (listed == 0).any() and bool((values.best_listed(batch.next_actions, padding)[0] > 0).all()), "padding is never the best"
     here = net.bind()(batch.state)
     now = here.now.of(batch.action[:, None], of_action(batch))[:, 0]
     assert torch.allclose(part.data.features.float(), here.features(batch.action, now), atol=1e-5)
