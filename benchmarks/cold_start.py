@@ -155,7 +155,7 @@ def play(engine: Watched, policy: Policy, seed: int, decisions: int) -> None:
 
 def learned(engine: Watched, algorithm: str, seed: int, size: Size, after: int) -> Model:
     """The model after `size.before` decisions; in `engine` it goes on learning for `after` more."""
-    settings = form_for_world(usual_settings(algorithm), algorithm, {}, engine.n_items)
+    settings = form_for_world(usual_settings(algorithm), algorithm, {}, engine.n_items, bool(engine.candidate_columns))
     model = fresh_model(engine, settings, algorithm, seed, "watched")
     first = train_in_engine(model, engine, seed, size.before, settings=settings, resumable=True)
     if after:

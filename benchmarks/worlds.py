@@ -1,11 +1,13 @@
 """Every kind of policy in a simulated world: learners trained anew for each seed, baselines, and the references that see the latent state.
 
     python benchmarks/worlds.py WORLD [--seeds 0 1 2 3 4] [--learner dqn] [--steps 20000] [--name NAME]
+    python benchmarks/worlds.py WORLD --again myopic [--seeds 0 1 2 3 4]
     python benchmarks/worlds.py --table
 
 Each seed is a training of the learner with its default settings, a training of the myopic learner of as many decisions, baselines
 fitted to that seed's random log, and the same 2,000 customers for all of them. Its lines go into docs/worlds.csv as soon as they are
-measured, with a digest of the worlds' code; a seed that stands there is not measured again. Both forms write the table between the
+measured, with a digest of the worlds' code; a seed that stands there is not measured again, but for the learner and the policies named
+after `--again`, whose lines are replaced: where a learner changed and the world did not. All forms write the table between the
 marks of docs/scenarios/NAME.md. WORLD is what `--env` takes, such as `live` or `live,strength=0.5`.
 """
 
@@ -38,11 +40,13 @@ Means = dict[str, dict[int, float]]
 """Policy, seed."""
 
 
-def measure(world: str, page: str, learner: str, steps: int, seed: int, customers: int) -> list[dict[str, str]]:
+def measure(
+    world: str, page: str, learner: str, steps: int, seed: int, customers: int, policies: Sequence[str] = BASELINES
+) -> list[dict[str, str]]:
     """The lines of one seed."""
     began = time.monotonic()
     model = train(env=world, algorithm=learner, steps=steps, seed=seed)
-    rows = compare([model, *BASELINES], world, seeds=1, customers=customers, seed=seed)["policies"]
+    rows = compare([model, *policies], world, seeds=1, customers=customers, seed=seed)["policies"]
     print(f"{world}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
     code = code_digest(("environments",))
     common = {"page": page, "world": world, "worlds_code": code, "learner": learner, "steps": str(steps), "seed": str(seed)}
@@ -68,6 +72,13 @@ def append(path: Path, lines: Sequence[Line]) -> None:
         if new:
             table.writeheader()
         table.writerows(lines)
+
+
+def renewed(lines: Sequence[Line], new: Sequence[Line]) -> list[Line]:
+    """The lines, in their order, with new ones in place of those of the same world, learner, steps, seed and policy, and no others."""
+    key = ("world", "learner", "steps", "seed", "policy")
+    by_key = {tuple(line[name] for name in key): line for line in new}
+    return [by_key.get(tuple(line[name] for name in key), line) for line in lines]
 
 
 def means(lines: Sequence[Line], column: str = "mean") -> Means:
@@ -140,6 +151,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000, help="decisions of every learner")
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
     parser.add_argument("--name", help="page under docs/scenarios, the world's name by default")
+    parser.add_argument("--again", nargs="+", default=[], help="policies that are measured again, beside the learner")
     parser.add_argument("--csv", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="only write the tables")
     args = parser.parse_args()
@@ -151,7 +163,13 @@ def main() -> None:
         own = {"world": args.world, "learner": args.learner, "steps": str(args.steps)}
         done = {int(line["seed"]) for line in read(args.csv) if own.items() <= line.items()}
         for seed in args.seeds:
-            if seed not in done:
+            if seed in done and args.again:
+                new = measure(args.world, page, args.learner, args.steps, seed, args.customers, args.again)
+                new = [line for line in new if line["policy"] in (args.learner, *args.again)]
+                lines = renewed(read(args.csv), new)
+                args.csv.unlink()
+                append(args.csv, lines)
+            elif seed not in done:
                 append(args.csv, measure(args.world, page, args.learner, args.steps, seed, args.customers))
     if args.csv == CSV:
         write(read(args.csv))

@@ -87,7 +87,7 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     aux_weight: Annotated[float, Meta(ge=0.0, description="of the behaviour head's cross-entropy; 0 = no behaviour head")] = 1.0
     negatives: Annotated[int, Meta(ge=0, description="unchosen items per row on organic logs, with reward 0")] = 64
     candidate_features: Annotated[
-        bool, Meta(description="use what is known of each candidate of a list at its decision: place, price, touched before")
+        bool, Meta(description="use what is known of each candidate of a list at its decision: place, price, age, touched before")
     ] = True
     calibrate: Annotated[
         bool, Meta(description="fit the behaviour head's temperature, its repeats and a term of similar visits on held-out decisions")

@@ -1,7 +1,7 @@
 """The table of a world from its lines."""
 
 import pytest
-from worlds import FIELDS, means, table
+from worlds import FIELDS, means, renewed, table
 
 ROWS = {"dqn": ("candidate", (3.0, 5.0)), "random": ("baseline", (2.0, 3.0)), "true_myopic": ("reference", (2.0, 2.0)),
         "planner": ("reference", (6.0, 6.0))}  # fmt: skip
@@ -34,6 +34,14 @@ def test_the_place_between_the_references() -> None:
 def test_one_seed_has_no_interval() -> None:
     one = [line for line in lines() if line["seed"] == "0"]
     assert "| dqn, 20,000 decisions | 3.00 | 10.0 |  |" in table(one)
+
+
+def test_what_is_measured_again_replaces_its_own_lines_alone() -> None:
+    new = [line | {"mean": "9.0", "worlds_code": "1"} for line in lines() if line["policy"] == "dqn"]
+    other = [line | {"world": "live"} for line in new]
+    made = renewed(lines(), [*new, *other, new[0] | {"seed": "7"}])
+    assert [line["policy"] for line in made] == [line["policy"] for line in lines()]
+    assert means(made)["dqn"] == {0: 9.0, 1: 9.0} and means(made)["random"] == means(lines())["random"]
 
 
 def test_lines_have_the_fields_of_the_file() -> None:

@@ -173,7 +173,7 @@ def test_where_nothing_is_open_the_future_is_worth_nothing() -> None:
         def best(self, open_actions: Any) -> torch.Tensor:
             return torch.tensor([0, 2])
 
-        def features(self, best: torch.Tensor) -> torch.Tensor:
+        def features(self, best: torch.Tensor, now: None) -> torch.Tensor:
             return torch.ones(2, 3)
 
         def by_head(self, actions: torch.Tensor) -> torch.Tensor:
@@ -181,7 +181,7 @@ def test_where_nothing_is_open_the_future_is_worth_nothing() -> None:
 
     network = torch.nn.Module()
     network.register_buffer("theta", torch.zeros(3, 1))
-    part: Any = LogPart(None, [Values()], [None], None, None)  # type: ignore[arg-type,list-item]
+    part: Any = LogPart(None, [Values()], [None], [None], None, None)  # type: ignore[arg-type,list-item]
     found = greedy(network, part, torch.ones(3, 1))  # type: ignore[arg-type]
     assert found.features.tolist() == [[0, 0, 0], [1, 1, 1]] and found.now.tolist() == [[0], [1]]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from qurate.algorithms.objective import Loss, Networks, TensorBatch
+from qurate.algorithms.objective import Loss, Networks, TensorBatch, of_action
 from qurate.networks.event_network import EventNetwork, EventValues
 from qurate.types import FloatArray
 
@@ -75,7 +75,8 @@ def event_models(networks: Networks, batch: TensorBatch, rng: torch.Generator) -
     """The objective of an `EventNetwork`: the losses of B transitions; nothing is bootstrapped."""
     network = cast(EventNetwork, networks.online)
     values = cast(EventValues, networks.online.bind(rng)(batch.state))
-    losses = event_losses(values.heads(batch.action[:, None])[:, 0], batch.reward, network)
+    action, features = batch.action[:, None], of_action(batch)
+    losses = event_losses(values.heads(action, features)[:, 0], batch.reward, network)
     with torch.no_grad():
-        now = values.of(batch.action[:, None])
+        now = values.of(action, features)
     return Loss((losses,), losses.detach(), {"q": now.mean(), "q_max": now.abs().max()})

@@ -68,7 +68,7 @@ OF_TASKS = ("lanes", "warm_up", "reward_clip", "life_ends", "filters")
 """Settings that a dataset does not read; worlds read the first three."""
 OF_ACTING = (*ExplorationSettings.__struct_fields__, *ONLINE_ONLY)
 """Settings of a learner that acts while it learns; a log has been acted already."""
-OF_LOGS = ("lr_schedule", "passes", "calibrate", "clocks", "clocks_late", "candidate_features")
+OF_LOGS = ("lr_schedule", "passes", "calibrate", "clocks", "clocks_late")
 """Settings that only training from a log reads."""
 ONE_HEAD = ("form", "loss", "later_weight", "negatives")
 """What a distribution of returns does not have: parts, squared errors, and targets of items that nobody chose."""

@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import ARRIVALS_S, first_visits
+from qurate.environments.candidate_values import CandidateValues
 from qurate.environments.open_lists import open_lists
 from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix, uniform_items
 from qurate.errors import Code, UserError
@@ -107,8 +108,9 @@ class BatchedEngine:
             last observation built.
 
     Attributes worth knowing: `world` (latent state), `customer` [B] (who is in each lane), `steps` [B] (decisions so far),
-    `clock` [B], `groups` (the last step's rows by kind, in the order of `Feedback.rows`), `final` (where `keep_final` is set
-    and episodes ended in the last step: the observation before the change of customers).
+    `clock` [B], `candidate_columns` (names of what is seen of each candidate, candidate_values.py), `groups` (the last step's rows
+    by kind, in the order of `Feedback.rows`), `final` (where `keep_final` is set and episodes ended in the last step: the observation
+    before the change of customers).
     """
 
     restores_exactly = True
@@ -145,6 +147,8 @@ class BatchedEngine:
         self._arrivals = int(getattr(world, "arrivals_s", ARRIVALS_S))
         drawn = self._always_open or self.n_candidates is None
         self._open_lists = None if drawn else open_lists(self.availability, largest)
+        self._seen_of = None if drawn else CandidateValues(world, self.availability)
+        self.candidate_columns = () if self._seen_of is None else self._seen_of.columns
 
     @property
     def item_features(self) -> FloatArray:
@@ -348,8 +352,8 @@ class BatchedEngine:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
         if self._open_lists is not None:
             candidates, mask = self._open_lists.at(self.clock)[:2]
-            if self._open_lists.never_empty:
-                return Actions(candidates, mask)
+            if self._open_lists.never_empty and self._seen_of is not None:
+                return self._seen_of.actions(candidates, mask, self.clock)
         else:
             candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
             if self._always_open:
@@ -358,13 +362,9 @@ class BatchedEngine:
         without = ~mask.any(axis=1) if waiting is None else waiting & ~mask.any(axis=1)
         if without.any():
             lane = int(without.argmax())
-            raise UserError(
-                "an available item at each decision",
-                f"none at {self.clock[lane] / 1e6:.0f} s since 1970",
-                where=f"decision {self.steps[lane]}",
-                code=Code.BAD_ENV,
-            )
-        return Actions(candidates, mask)
+            got = f"none at {self.clock[lane] / 1e6:.0f} s since 1970"
+            raise UserError("an available item at each decision", got, where=f"decision {self.steps[lane]}", code=Code.BAD_ENV)
+        return Actions(candidates, mask) if self._seen_of is None else self._seen_of.actions(candidates, mask, self.clock)
 
     def _draw_candidates(self, k: int) -> IntArray:
         """K distinct available items per customer, int64 [B, K] ascending: those with the smallest hash; then 0.

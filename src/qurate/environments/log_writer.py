@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, MachineError, UserError
+from qurate.events.schema import CANDIDATE
 from qurate.files import replacing_file
 from qurate.outputs import check_files, written
 from qurate.types import Feedback, IntArray, Policy
@@ -39,6 +40,8 @@ def simulate(
     force: bool = False,
 ) -> dict[str, Any]:
     """Simulate one episode of at most `steps` decisions for each of `users` customers, and write the log.
+
+    Where the world shows something of each candidate that changes (its age), it stands in columns `candidate.NAME` of the decisions.
 
     Files: `out` (events), and beside it decisions, items and users in the same format: `decisions.csv` beside
     `events.csv`, `NAME.decisions.csv` beside `NAME.csv`. A decision that shows one item has a list of one; its "shown"
@@ -128,6 +131,10 @@ def _serve(
         decisions.append(decision | {"propensity": propensity.reshape(lanes, -1)[who]})
         if engine.n_candidates is not None:
             decisions[-1]["candidates"] = observation.actions.candidates[who]
+        if observation.actions.values is not None:
+            closed = observation.actions.candidates[who] == 0
+            for g, name in enumerate(observation.actions.columns):
+                decisions[-1][CANDIDATE + name] = np.where(closed, np.float32("nan"), observation.actions.values[who, :, g])
         events.append(_events(engine, feedback, here, visit, step))
         visit += feedback.pause > 0
         here &= ~(feedback.terminated | feedback.truncated)
@@ -201,6 +208,9 @@ def _decision_table(engine: BatchedEngine, name: str, columns: Columns, user_ids
     if "candidates" in columns:
         listed = pl.Series(ids[columns["candidates"]]).arr.to_list()
         table = table.with_columns(candidates=listed.list.eval(pl.element().filter(pl.element() != "")))  # "" = no candidate
+    for name in (name for name in columns if name.startswith(CANDIDATE)):
+        seen_of = pl.Series(name, columns[name]).arr.to_list()
+        table = table.with_columns(seen_of.list.eval(pl.element().filter(pl.element().is_not_nan())))
     return table
 
 
@@ -262,6 +272,9 @@ def _write_as(table: pl.DataFrame, part: Path, suffix: str) -> None:
         table.write_parquet(part)
     elif suffix == ".csv":
         texts = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
+        floats = [name for name in texts if table.schema[name] == pl.List(pl.Float32)]
+        if floats:  # the few digits of float32 are enough, as text
+            table = table.with_columns(pl.col(floats).list.eval(pl.element().cast(pl.String).cast(pl.Float64)))
         if texts:
             table = table.with_columns(pl.Series(name, [json.dumps(row) for row in table[name].to_list()], pl.String) for name in texts)
         table.write_csv(part, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")

@@ -16,6 +16,8 @@ from qurate.mdp.states import CONTEXT_NAMES
 from qurate.types import Feedback, IntArray, Observation
 
 Arrays = dict[str, Any]
+VALUES = "candidate_features"
+"""Key of what is seen of each candidate, float32 [K, G], where the catalogue turns over; the engine's `candidate_columns` names them."""
 CELL = 16
 """Pixels of a side of an event's cell in `render`."""
 ITEM_COLOURS = np.array([37, 101, 67])
@@ -29,18 +31,19 @@ def observation_space(engine: BatchedEngine) -> spaces.Dict:
     def numbers(size: int, low: float) -> spaces.Box:
         return spaces.Box(low, np.inf, (size,), np.float32)
 
-    return spaces.Dict(
-        {
-            "history_items": spaces.Box(0, n, (length,), np.int64),
-            "history_types": spaces.Box(0, len(engine.type_names), (length,), np.int64),
-            "history_gaps": numbers(length, 0.0),
-            "history_values": numbers(length, -np.inf),
-            "user": numbers(len(engine.user_feature_names), -np.inf),
-            "context": numbers(len(CONTEXT_NAMES), 0.0),
-            "candidates": spaces.Box(0, n, (k,), np.int64),
-            "action_mask": spaces.Box(0, 1, (k,), np.int8),
-        }
-    )
+    parts: dict[str, spaces.Space[Any]] = {
+        "history_items": spaces.Box(0, n, (length,), np.int64),
+        "history_types": spaces.Box(0, len(engine.type_names), (length,), np.int64),
+        "history_gaps": numbers(length, 0.0),
+        "history_values": numbers(length, -np.inf),
+        "user": numbers(len(engine.user_feature_names), -np.inf),
+        "context": numbers(len(CONTEXT_NAMES), 0.0),
+        "candidates": spaces.Box(0, n, (k,), np.int64),
+        "action_mask": spaces.Box(0, 1, (k,), np.int8),
+    }
+    if engine.candidate_columns:
+        parts[VALUES] = spaces.Box(-np.inf, np.inf, (k, len(engine.candidate_columns)), np.float32)
+    return spaces.Dict(parts)
 
 
 class OpenPositions(spaces.Discrete):
@@ -215,4 +218,5 @@ def _all(observation: Observation) -> Arrays:
 def _named(observation: Observation) -> Arrays:
     """The contract's names of the arrays of an observation."""
     state, actions = observation
-    return state._asdict() | {"candidates": actions.candidates, "action_mask": actions.mask}
+    named = state._asdict() | {"candidates": actions.candidates, "action_mask": actions.mask}
+    return named if actions.values is None else named | {VALUES: actions.values}

@@ -99,6 +99,12 @@ class Learner:
         """The averaged network; a copy where rows follow late."""
         return self._average if self._rows is None else self._rows.followed(self._average)
 
+    def change_buffers(self, change: Callable[[nn.Module], None]) -> None:
+        """Changes what no gradient moves, alike in online, target and averaged network."""
+        for part in (self.module, self.target, self._average):
+            change(part)
+        self._bound_target, self._good = None, self._snapshot()
+
     def bound_target(self) -> BoundNetwork:
         """The target network; what does not depend on the state is kept until the target changes. Noisy layers draw noise."""
         if self._bound_target is None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from qurate.choosing.selection import GREEDY, UNIFORM, choose
 from qurate.learning.learner import Learner, Update
+from qurate.learning.returns import Returns
+from qurate.mdp.candidate_features import observed_features
 from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ValueNetwork, to_tensors
 from qurate.replay.samplers import Sampler
@@ -73,17 +75,25 @@ def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Gen
 
 
 def q_values(
-    network: ValueNetwork, observation: Observation[Any], device: torch.device | str = "cpu", noise: torch.Generator | None = None
+    network: ValueNetwork,
+    observation: Observation[Any],
+    device: torch.device | str = "cpu",
+    noise: torch.Generator | None = None,
+    features: FloatArray | None = None,
 ) -> FloatArray:
     """Q of the candidates, float32 [B, K], or the scores of the best slate; candidates that all rows share (stride 0) cost one product.
 
-    `noise` draws that of noisy layers, of each row its own; None = their means.
+    Args:
+        noise: draws that of noisy layers, of each row its own; None = their means.
+        features: float32 [B, K, F] of the candidates at this decision; None = the network uses none.
     """
     with torch.no_grad():
         values = network.bind(noise)(to_tensors(observation.state, device))
         candidates = observation.actions.candidates
         if isinstance(values, SlateValues):
             return values.slate_scores(to_tensors(candidates, device)).cpu().numpy()
+        if features is not None:
+            return values.of(to_tensors(candidates, device), to_tensors(features, device)).cpu().numpy()
         if len(candidates) > 1 and candidates.strides[0] == 0:
             return values.all()[:, to_tensors(candidates[0], device)].cpu().numpy()
         return values.of(to_tensors(candidates, device)).cpu().numpy()
@@ -106,8 +116,8 @@ def lane_epsilons(epsilon: float, lanes: int, spread: bool) -> NDArray[np.float6
 
 def train_online(
     learner: Learner, engine: Engine, writer: Writer, sampler: Sampler, rng: np.random.Generator, settings: Settings, *, seed: int,
-    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, returns: "Returns | None" = None,
-    slate_size: int = 1, acting: ValueNetwork | None = None,
+    components: Sequence[int] | None = None, steps: int = 0, observation: Observation[Any] | None = None, returns: Returns | None = None,
+    slate_size: int = 1, acting: ValueNetwork | None = None, columns: Sequence[str] | None = None, n_types: int = 0,
 ) -> Iterator[Progress]:  # fmt: skip
     """Acts epsilon-greedily in a batched environment and learns from what comes back, without end.
 
@@ -126,6 +136,7 @@ def train_online(
         returns: counts the returns of episodes, which are then reported; None = nobody asks for them.
         slate_size: items shown at once, k; actions are [B, k] where it is above 1.
         acting: whose values choose what is shown; None = the learner's network.
+        columns, n_types: what the networks use of each candidate, and M (mdp/candidate_features.py); None: nothing.
     """
     replay, begun, overlaps = settings.replay, steps, getattr(engine, "overlaps", False)
     if observation is None:
@@ -138,7 +149,8 @@ def train_online(
 
     while True:
         learner.module.eval()
-        scores = q_values(learner.network if acting is None else acting, observation, learner.device, learner.generator)
+        features = None if columns is None else observed_features(observation, columns, n_types)
+        scores = q_values(learner.network if acting is None else acting, observation, learner.device, learner.generator, features)
         mask = observation.actions.mask
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
         position, explored = explore(scores, mask, epsilon, rng, slate_size)
@@ -191,27 +203,3 @@ class Due(NamedTuple):
         """Updates due when `steps` decisions have been made, the last `lanes` of them since the last call."""
         since = steps - self.warm_up // self.lanes * self.lanes
         return max(since, 0) // self.every - max(since - self.lanes, 0) // self.every
-
-
-class Returns:
-    """Undiscounted returns of the episodes of each lane."""
-
-    def __init__(self, lanes: int) -> None:
-        self.total = np.zeros(lanes)
-
-    def add(self, earned: FloatArray, over: NDArray[np.bool_]) -> Sequence[float]:
-        """The returns of those that ended in this step, after rewards `earned` [lanes]; `over` [lanes] says whose episode ended."""
-        self.total += earned
-        if not over.any():
-            return ()
-        ended: list[float] = self.total[over].tolist()
-        self.total[over] = 0.0
-        return ended
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint."""
-        return {"total": self.total}
-
-    def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Goes on from what `state` returned."""
-        self.total[...] = state["total"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.types import SESSION_GAP_US, FloatArray, State
+from qurate.types import SESSION_GAP_US, Actions, FloatArray, Observation, State
 
 PLACE = "place"
 """The column of a candidate's position in the list that was shown, from 0."""
@@ -40,6 +40,21 @@ def feature_names(columns: Sequence[str], types: Sequence[str]) -> list[str]:
 def feature_count(columns: Sequence[str] | None, n_types: int) -> int:
     """F; 0 where `columns` is None: no features of candidates are used."""
     return 0 if columns is None else len(feature_names(columns, [""] * n_types))
+
+
+def values_of(actions: Actions, columns: Sequence[str]) -> FloatArray:
+    """What is said of the candidates by the names `columns`, float32 [B, K, G]; NaN where nothing is."""
+    values = np.full((*actions.candidates.shape, len(columns)), np.nan, np.float32)
+    for g, name in enumerate(columns):
+        if actions.values is not None and name in actions.columns:
+            values[:, :, g] = actions.values[:, :, actions.columns.index(name)]
+    return values
+
+
+def observed_features(observation: Observation, columns: Sequence[str], n_types: int) -> FloatArray:
+    """Features of an observation's candidates, float32 [B, K, F]; a column that it does not have is not known."""
+    values = values_of(observation.actions, columns)
+    return candidate_features(observation.state, observation.actions.candidates, values, columns, n_types)
 
 
 def candidate_features(

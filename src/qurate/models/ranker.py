@@ -16,18 +16,18 @@ from torch import nn
 from qurate.baselines.registry import FITTED
 from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.slate_sampling import is_shared
-from qurate.mdp.candidate_features import candidate_features, feature_count
+from qurate.mdp.candidate_features import feature_count, observed_features
 from qurate.models.calibration import ChoiceCalibration
 from qurate.networks.build import build_network, inner_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.catalogue_values import CatalogueValues
 from qurate.networks.distributional_values import DistributionalValues, QuantileValues
 from qurate.networks.implicit_quantiles import ImplicitValues
-from qurate.networks.linear_later import LinearLaterValues
+from qurate.networks.linear_later import LinearLaterNetwork, LinearLaterValues
 from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ActionValues, BoundNetwork, ValueNetwork, to_tensors
 from qurate.settings import Settings
-from qurate.types import FloatArray, IntArray, Observation, Scorer, State
+from qurate.types import FloatArray, IntArray, Observation, Scorer, State, take_rows
 
 FEATURE_ROWS = 2_000_000
 """Candidates whose features go through the network at a time."""
@@ -178,6 +178,9 @@ class NetworkRanker:
         Candidates that all rows share cost one matrix product.
         """
         candidates, mask = observation.actions.candidates, observation.actions.mask
+        if self.columns is not None and isinstance(self.module, LinearLaterNetwork):
+            worth = self._of_events(observation)
+            return worth, worth
         listed = candidates.strides[0] != 0 if listed is None else listed
         values = self.action_values(observation.state)
         shared = candidates[0] if is_shared(candidates) else None
@@ -214,14 +217,17 @@ class NetworkRanker:
 
     def candidate_features(self, observation: Observation) -> FloatArray | None:
         """See `Ranker`; a column that the observation does not have is not known."""
-        if self.columns is None:
-            return None
-        actions = observation.actions
-        values = np.full((*actions.candidates.shape, len(self.columns)), np.nan, np.float32)
-        for g, name in enumerate(self.columns):
-            if actions.values is not None and name in actions.columns:
-                values[:, :, g] = actions.values[:, :, actions.columns.index(name)]
-        return candidate_features(observation.state, actions.candidates, values, self.columns, self.n_types)
+        return None if self.columns is None else observed_features(observation, self.columns, self.n_types)
+
+    def _of_events(self, observation: Observation) -> FloatArray:
+        """Q of the candidates, float32 [B, K], where their features are no term of a sum: by rows that fit into memory."""
+        features, out = cast(FloatArray, self.candidate_features(observation)), []
+        rows = max(1, FEATURE_ROWS // features.shape[1])
+        for part in (slice(i, i + rows) for i in range(0, len(features), rows)):
+            values = self.action_values(take_rows(observation.state, part))
+            candidates = to_tensors(np.array(observation.actions.candidates[part]))
+            out.append(values.of(candidates, torch.from_numpy(features[part])).numpy())
+        return np.concatenate(out)
 
     def _of_features(self, observation: Observation) -> tuple[FloatArray, FloatArray] | None:
         """What features of the candidates add to Q and to the logits of the behaviour head, [B, K] each; None without such features."""

@@ -198,6 +198,8 @@ def recommend(
     if candidate_features:
         check_candidate_features(candidate_features, candidates, where="candidate_features")
         _name_unused(model, candidate_features)
+    elif asked := [name for name in model.candidate_columns if name != PLACE]:
+        _note_once(f"note: the model uses {', '.join(asked)} of candidates: not known here, so that all count as the mean one")
     again = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
     request = AnswerRequest(
         history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, features=candidate_features, exclude=unwanted,

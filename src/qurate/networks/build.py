@@ -55,7 +55,7 @@ def build_network(
             n_components=2 * n_components if linear else _heads_of(kind) or n_components,
             dim=s.embedding_dim, hidden=s.hidden, encoder=s.encoder, form="single" if linear else s.form, id_embedding=s.id_embedding,
             id_dropout=s.id_dropout, behaviour=behaviour and not linear, dueling=s.head == "dueling",
-            candidate_features=0 if linear else candidate_features,
+            candidate_features=candidate_features,
             attention=s.window if s.behaviour_head == "attention" and not linear else 0, sigma0=s.noisy_sigma if s.noisy else 0.0,
             state_value=isinstance(kind, ImplicitSettings), touched=not linear and touches_rows(settings, len(features) - 1),
         )  # fmt: skip

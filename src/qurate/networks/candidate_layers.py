@@ -24,13 +24,22 @@ class CandidateLayers(nn.Module):
         self.kinds = nn.ModuleList(_layers(width, hidden, n) for n in heads)
         self.choice = _layers(width, hidden, 1) if behaviour else None
 
+    @property
+    def standardised(self) -> bool:
+        """Whether mean and scale have been set."""
+        return bool(self.get_buffer("mean").any())
+
     @torch.no_grad()
-    def standardise(self, features: Tensor) -> None:
-        """Sets mean and scale from features [M, F] of the training split; what is constant there is read as its mean for ever."""
+    def standardise(self, features: Tensor, least_spread: float = 0.0) -> None:
+        """Sets mean and scale from features [M, F] of the training split; what is constant there is read as its mean for ever.
+
+        Args:
+            least_spread: at least so much counts as the standard deviation; with it, what is constant now may vary later.
+        """
         known = torch.isfinite(features)
         count = known.sum(0).clamp(min=1)
         mean = torch.where(known, features, 0).sum(0) / count
-        spread = (torch.where(known, features - mean, 0).square().sum(0) / count).sqrt()
+        spread = (torch.where(known, features - mean, 0).square().sum(0) / count).sqrt().clamp(min=least_spread)
         self.get_buffer("mean").copy_(mean)
         self.get_buffer("scale").copy_(torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), 0))
 

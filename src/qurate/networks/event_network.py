@@ -64,16 +64,16 @@ class EventValues:
     def __init__(self, raw: CatalogueValues, network: EventNetwork, terms: Tensor | None = None) -> None:
         self.raw, self.network, self.terms, self.n_items = raw, network, terms, raw.n_items
 
-    def heads(self, actions: Tensor) -> Tensor:
-        """Logits and amounts, float32 [B, K, 2 R], of items [B, K]."""
-        heads = self.raw.by_head(actions)
+    def heads(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
+        """Logits and amounts, float32 [B, K, 2 R], of items [B, K] with features [B, K, F]; None = those of the mean candidate."""
+        heads = self.raw.by_head(actions, features)
         if self.network.categories is None or self.terms is None:
             return heads
         return heads + self.network.categories.of(self.terms, actions)
 
     def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
-        """float32 [B, K, R] for items [B, K]."""
-        heads = self.heads(actions)
+        """float32 [B, K, R] for items [B, K] with features [B, K, F]."""
+        heads = self.heads(actions, features)
         chain, amount, spread = (self.network.get_buffer(name) for name in ("chain", "amount", "spread"))
         logits, sizes = torch.split_with_sizes(heads, [self.network.n_components] * 2, 2)
         chance = torch.exp(nn.functional.logsigmoid(logits) @ chain.T)
@@ -81,10 +81,10 @@ class EventValues:
 
     def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
         """The sum over the components, float32 [B, K]."""
-        return self.by_head(actions).sum(2)
+        return self.by_head(actions, features).sum(2)
 
     def all(self) -> Tensor:
-        """The sum over the components of every item, float32 [B, N + 1].
+        """The sum over the components of every item, with the features of the mean candidate, float32 [B, N + 1].
 
         Items are the last axis of everything that is written out, and amounts that are always the same are not computed.
         """
@@ -96,11 +96,13 @@ class EventValues:
         if self.network.categories is not None and self.terms is not None:
             states = torch.cat([states, self.terms[:, :, which].transpose(1, 2)], dim=2)
             items = torch.cat([items, self.network.categories.get_buffer("share")], dim=1)
+        of_mean = None if self.raw.candidate is None else self.raw.candidate(None)[which][:, None]
         now = states.new_empty(len(states), len(items))
         at_once = max(1, CELLS // len(items))
         for start in range(0, len(states), at_once):
             some = slice(start, start + at_once)
             heads = self.raw.add_repeats(states[some] @ items.T, which, some)
+            heads = heads if of_mean is None else heads.add_(of_mean)
             chance = torch.exp(chain @ nn.functional.logsigmoid(heads[:, :events]))
             now[some] = amount @ chance
             if len(varying):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qurate.networks.catalogue_max import MASKED_VALUE
 from qurate.networks.dense_network import best_of
 from qurate.networks.event_network import EventNetwork, EventValues
 from qurate.networks.values import StateTensors
@@ -125,20 +126,26 @@ class LinearLaterValues:
         self.summary = network.summary(state, self.now_all)
 
     def by_head(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
-        """float32 [B, K, 2 R] for items [B, K]."""
-        now, theta = self.now.by_head(actions), self.network.get_buffer("theta")
+        """float32 [B, K, 2 R] for items [B, K] with features [B, K, F], by which their `now` differs."""
+        now, theta = self.now.by_head(actions, features), self.network.get_buffer("theta")
         of_state, of_item = torch.split_with_sizes(theta, [self.network.n_state, self.network.n_item])
         later = self.network.item_features(self.summary, actions, now.sum(2)) @ of_item
         return torch.cat([now, later + (self.summary.state @ of_state)[:, None]], dim=2)
 
-    def features(self, action: Tensor) -> Tensor:
-        """The features whose weights are theta, [B, D], of one item per state, int64 [B]."""
-        now = self.now.of(action[:, None])
+    def features(self, action: Tensor, now: Tensor | None = None) -> Tensor:
+        """The features whose weights are theta, [B, D], of one item per state, int64 [B], whose `now` is [B]; None: the mean one's."""
+        now = self.now.of(action[:, None]) if now is None else now[:, None]
         return torch.cat([self.summary.state, self.network.item_features(self.summary, action[:, None], now)[:, 0]], dim=1)
 
     def of(self, actions: Tensor, features: Tensor | None = None) -> Tensor:
-        """Q, float32 [B, K], of items [B, K]."""
-        return self.by_head(actions).sum(2)
+        """Q, float32 [B, K], of items [B, K] with features [B, K, F]."""
+        return self.of_now(actions, self.now.of(actions, features))
+
+    def of_now(self, actions: Tensor, now: Tensor) -> Tensor:
+        """Q of items [B, K] whose `now` is known, float32 [B, K]."""
+        of_state, of_item = torch.split_with_sizes(self.network.get_buffer("theta").sum(1), [self.network.n_state, self.network.n_item])
+        later = self.network.item_features(self.summary, actions, now) @ of_item
+        return now + later + (self.summary.state @ of_state)[:, None]
 
     def all(self) -> Tensor:
         """Q of the catalogue, float32 [B, N + 1]."""
@@ -148,7 +155,25 @@ class LinearLaterValues:
 
     def best(self, open_actions: OpenActions[Tensor], support: float = 0.0) -> Tensor:
         """See `ActionValues.best`; there is no behaviour head."""
-        return best_of(self.all(), open_actions)
+        if open_actions.candidates is None or open_actions.features is None:
+            return best_of(self.all(), open_actions)
+        return self.best_listed(open_actions, self.now.by_head(open_actions.candidates, open_actions.features))[0]
+
+    def best_listed(self, open_actions: OpenActions[Tensor], now: Tensor) -> tuple[Tensor, Tensor]:
+        """The best item of each list, int64 [B], and its `now` [B, R], where that of all candidates is known, [B, K, R].
+
+        A state without a list chooses from the catalogue.
+        """
+        listed = open_actions.candidates
+        assert listed is not None
+        q = self.of_now(listed, now.sum(2)).masked_fill(listed == 0, MASKED_VALUE)
+        place = q.argmax(1, keepdim=True)
+        best, of_best = listed.gather(1, place)[:, 0], now.gather(1, place[:, :, None].expand(-1, -1, now.shape[2]))[:, 0]
+        without = best == 0
+        if bool(without.any()):
+            best = torch.where(without, best_of(self.all(), open_actions), best)
+            of_best = torch.where(without[:, None], self.now.by_head(best[:, None])[:, 0], of_best)
+        return best, of_best
 
 
 def few_items(n: int) -> Tensor:

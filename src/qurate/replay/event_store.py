@@ -61,7 +61,8 @@ class Store:
         columns: names of `candidate_values`, where batches carry features of the candidates; None: they do not.
         n_types: M, for those features.
         lists: what is offered at each decision, of a log where it is not the catalogue.
-        successors: so many transitions of a batch, the first ones, get the shortlist of their successor; None = all of them.
+        successors: so many transitions of a batch, the first ones, get the shortlist of their successor; None = all of them. 0: nor are
+            the features of its list computed, for losses that look at no successor.
         with_actions: whether batches say what could be shown at the decision itself.
     """
 
@@ -125,7 +126,7 @@ class Store:
             )  # fmt: skip
         if self.columns is not None:
             of_action = self._of_action(state, first, action)
-            if candidates is not None:
+            if candidates is not None and self.successors != 0:
                 open_actions = open_actions._replace(features=self.candidate_features(reached, last, candidates))
         open_actions = open_actions._replace(excluded=padded(t.excluded, t.excluded_start, reached))
         shown, next_shown = (self._slates(state), self._slates(reached)) if len(t.shown) else (None, None)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.mdp.candidate_features import values_of
 from qurate.mdp.shortlists import Shortlists
 from qurate.mdp.states import gap_seconds
 from qurate.replay.event_store import NO_ACTION, Store, Tables
@@ -100,7 +101,8 @@ def _successor_actions(feedback: Feedback) -> Actions:
     if final is None:
         return now
     cut = feedback.truncated[:, None]
-    return Actions(np.where(cut, final.candidates, now.candidates), np.where(cut, final.mask, now.mask))
+    values = None if final.values is None or now.values is None else np.where(cut[:, :, None], final.values, now.values)
+    return Actions(np.where(cut, final.candidates, now.candidates), np.where(cut, final.mask, now.mask), values, now.columns)
 
 
 class OnlineWriter:
@@ -121,6 +123,9 @@ class OnlineWriter:
         n_candidates: K, where each decision has a list of its own to choose from; None = the catalogue.
         with_actions: see `Store`.
         slate_size: k, items shown at once, of which the customer chooses one or none; 0 = decisions are single items.
+        columns: what is kept of what observations say of the candidates of such a list, for batches that carry features of them
+            (mdp/candidate_features.py); None: they carry none.
+        n_types: M, for those features.
     """
 
     def __init__(
@@ -138,6 +143,8 @@ class OnlineWriter:
         n_candidates: int | None = None,
         with_actions: bool = False,
         slate_size: int = 0,
+        columns: Sequence[str] | None = None,
+        n_types: int = 0,
     ) -> None:
         self.lanes, self.gamma, self.tau_s, self.weights, self.slate_size = lanes, gamma, tau_s, weights, slate_size
         self.lane_states = max(8, -(-capacity // lanes))
@@ -154,9 +161,12 @@ class OnlineWriter:
             state=np.arange(slots, dtype=np.int32), action=np.zeros(slots, np.int32), reward=reward,
             user_features=np.zeros((slots, user_dim), np.float32), candidates=np.zeros(slots * listed, np.int32),
             candidates_start=np.arange(slots + 1, dtype=np.int64) * listed if listed else np.zeros(0, np.int64),
-            candidate_values=np.zeros((0, 0), np.float32), shown=np.zeros((slots if slate_size else 0, slate_size), np.int32),
+            candidate_values=np.zeros((slots * listed if columns else 0, len(columns or ())), np.float32),
+            shown=np.zeros((slots if slate_size else 0, slate_size), np.int32),
         )  # fmt: skip
-        self.store = Store(self.tables, window, availability, self.lane_rows, self.lane_states, with_actions=with_actions)
+        self.store = Store(
+            self.tables, window, availability, self.lane_rows, self.lane_states, columns=columns, n_types=n_types, with_actions=with_actions
+        )
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one
         self.head = np.zeros(lanes, np.int64)  # rows ever written per lane
         self.episode_head = np.zeros(lanes, np.int64)  # `head` when the present customer came
@@ -184,6 +194,9 @@ class OnlineWriter:
         if len(t.candidates):
             candidates = np.where(actions.mask[lanes] != 0, actions.candidates[lanes], 0)
             t.candidates.reshape(len(t.history_end), -1)[slot] = candidates
+        if len(t.candidate_values):
+            values, columns = values_of(actions, self.store.columns or ()), t.candidate_values.shape[1]
+            t.candidate_values.reshape(len(t.history_end), -1, columns)[slot] = values[lanes]
         self.written[lanes] += 1
 
     def add(self, action: NDArray[np.int64], feedback: Feedback, explored: NDArray[np.bool_] | None = None) -> IntArray:
@@ -255,6 +268,7 @@ class OnlineWriter:
             "action",
             "user_features",
             "candidates",
+            "candidate_values",
             "shown",
         )
         own = {name: getattr(self, name) for name in ("written", "head", "episode_head", "newest_time")}

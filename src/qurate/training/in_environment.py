@@ -18,6 +18,7 @@ from qurate.learning import checkpoint
 from qurate.learning.learner import Learner
 from qurate.learning.loops import train_online
 from qurate.learning.value_bound import ValueBound, largest_bonus
+from qurate.mdp.candidate_features import feature_count
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance
 from qurate.models.ranker import NetworkRanker, Sizes
@@ -30,6 +31,7 @@ from qurate.replay.writers import OnlineWriter, step_discount
 from qurate.settings import Settings, SlateSettings
 from qurate.training.drawing import online_sampler, optimiser_of
 from qurate.training.later_online import OnlineLater
+from qurate.training.online_features import online_columns, standardised
 from qurate.training.run import Run, StepCallback, consume
 from qurate.training.support import steps_of_events, with_checked_support
 from qurate.types import Availability, Engine
@@ -37,17 +39,17 @@ from qurate.types import Availability, Engine
 ONLINE_STEPS = 60_000
 
 
-def fresh_model(engine: Engine, settings: Settings, algorithm: str, seed: int, env: str) -> Model:
+def fresh_model(engine: BatchedEngine, settings: Settings, algorithm: str, seed: int, env: str) -> Model:
     """An untrained model in the engine's indices."""
-    user_dim, items = len(engine.user_feature_names), len(engine.item_ids)
+    user_dim, items, columns = len(engine.user_feature_names), len(engine.item_ids), online_columns(engine, settings)
     network = build_network(
         engine.item_features, settings, n_types=len(engine.type_names), user_dim=user_dim, n_components=len(engine.component_names),
-        behaviour=False, seed=seed,
+        behaviour=False, seed=seed, candidate_features=feature_count(columns, len(engine.type_names)),
     )  # fmt: skip
     if isinstance(network, LinearLaterNetwork):
         network.now.get_buffer("amount").zero_()  # nothing is known to have happened yet
     return Model(
-        ranker=NetworkRanker(network, engine.item_features),
+        ranker=NetworkRanker(network, engine.item_features, columns=columns, n_types=len(engine.type_names)),
         availability=Availability.always(items),
         provenance=Provenance(algorithm=algorithm, settings=settings, environment=env),
         answering=Answering(
@@ -98,6 +100,7 @@ def train_in_engine(
     writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed, device)
     sampler, later = online_sampler(writer, settings), _later(model, learner, writer, settings, seed)
     acting, returns = (None, None) if later is None else (later.acting, later.counted)
+    columns = writer.store.columns
     parts: dict[str, Any] = {"writer": writer, "sampler": sampler, "engine": engine}
     parts |= {} if later is None else {"later": later, "returns": returns}
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
@@ -107,7 +110,10 @@ def train_in_engine(
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
         steps=run.steps, observation=observation, slate_size=engine.slate_size, acting=acting, returns=returns,
+        columns=columns, n_types=model.vocabulary.n_types,
     )  # fmt: skip
+    if columns is not None:
+        loop = standardised(loop, learner, writer, settings.replay.warm_up, run.steps)
     if later is not None:
         loop = later.watch(loop, run.steps)
     checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings, resumed=saved is not None)
@@ -117,7 +123,8 @@ def train_in_engine(
         progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
         files = checkpoint.to_files(learner, rng, progress, checkpoint.arrays_of(parts))
     trained_network, figures = (cast(ValueNetwork, learner.ema.cpu()), {}) if later is None else later.trained()
-    ranker = NetworkRanker(trained_network, _ranker(model).item_features)
+    begun = _ranker(model)
+    ranker = NetworkRanker(trained_network, begun.item_features, columns=begun.columns, n_types=begun.n_types)
     trained, metrics = replace(model, ranker=ranker, checkpoint=files), metrics | figures
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
 
@@ -170,6 +177,7 @@ def _writer(model: Model, engine: BatchedEngine, settings: Settings, lanes: int)
         lanes, settings.replay.replay_capacity, settings.window, model.weights, everything, model.user_dim, gamma, tau_s,
         rows_per_step=engine.rows_per_step, n_candidates=engine.n_candidates, with_actions=settings.needs_actions,
         slate_size=engine.slate_size if isinstance(settings.algorithm, SlateSettings) else 0,
+        columns=_ranker(model).columns if engine.n_candidates is not None else None, n_types=model.vocabulary.n_types,
     )  # fmt: skip
 
 

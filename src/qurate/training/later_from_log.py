@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from qurate.algorithms.event_models import event_losses, event_shape
+from qurate.algorithms.objective import of_action
 from qurate.errors import Code, UserError
 from qurate.learning.fitted_q import (
     FIRST_RIDGE,
@@ -128,7 +129,7 @@ def held_out_loss(network: EventNetwork, store: Store, index: IntArray) -> float
     bound, total = network.bind(), 0.0
     for part in _chunks(index):
         batch = to_tensors(store.batch(part))
-        heads = bound(batch.state).heads(batch.action[:, None])[:, 0]
+        heads = bound(batch.state).heads(batch.action[:, None], of_action(batch))[:, 0]
         total += float(event_losses(heads, batch.reward, network).sum())
     return total / len(index)
 
@@ -160,6 +161,7 @@ class LogPart(NamedTuple):
     data: Regression
     values: list[LinearLaterValues]
     open_actions: list[OpenActions[Any]]
+    now: list[torch.Tensor | None]  # [t, K, R] of the candidates of their lists; None where candidates have no features
     followed: torch.Tensor  # float64 [T] discounted rewards of the decisions that followed, summed over the components
     customer: torch.Tensor  # int64 [T]
 
@@ -228,30 +230,38 @@ def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[floa
 def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step: int) -> LogPart:
     """Transitions `index` with n-step returns, as a regression on the features of the network."""
     bound = network.bind()
-    features, reward, discount, counted, values, open_actions, followed = [], [], [], [], [], [], []
+    features, reward, discount, counted, values, open_actions, listed, followed = [], [], [], [], [], [], [], []
     for chunk in _chunks(index):
         batch = to_tensors(store.batch(chunk, n_step))
-        features.append(bound(batch.state).features(batch.action).double())
+        here, there, then = bound(batch.state), bound(batch.next_state), batch.next_actions
+        now = None if batch.action_features is None else here.now.of(batch.action[:, None], of_action(batch))[:, 0]
+        features.append(here.features(batch.action, now).double())
         reward.append(batch.later_reward.double())
         discount.append(batch.discount.double())
         counted.append(batch.bootstrap.double())
-        values.append(bound(batch.next_state))
-        open_actions.append(batch.next_actions)
+        values.append(there)
+        listed.append(None if then.features is None else there.now.by_head(then.candidates, then.features))
+        open_actions.append(then._replace(features=None))  # they are many, and have said what they have to say
         followed.append(store.following(store.tables.state[chunk].astype(np.int64), FOLLOWED)[0].sum(1))
     data = Regression(torch.cat(features), torch.cat(reward), torch.cat(discount), torch.cat(counted))
     customer = torch.from_numpy(store.customers(index).astype(np.int64))
-    return LogPart(data, values, open_actions, torch.from_numpy(np.concatenate(followed)).double(), customer)
+    return LogPart(data, values, open_actions, listed, torch.from_numpy(np.concatenate(followed)).double(), customer)
 
 
 def greedy(network: LinearLaterNetwork, part: LogPart, theta: torch.Tensor) -> Greedy:
     """The best open item of each successor under theta."""
     network.get_buffer("theta").copy_(theta)
     features, now = [], []
-    for values, open_actions in zip(part.values, part.open_actions):
-        best = values.best(open_actions)
+    for values, open_actions, listed in zip(part.values, part.open_actions, part.now):
+        if listed is None:
+            best = values.best(open_actions)
+            of_best, size = values.now.by_head(best[:, None])[:, 0], None
+        else:
+            best, of_best = values.best_listed(open_actions, listed)
+            size = of_best.sum(1)
         there = (best > 0)[:, None]
-        features.append((values.features(best) * there).double())
-        now.append((values.now.by_head(best[:, None])[:, 0] * there).double())
+        features.append((values.features(best, size) * there).double())
+        now.append((of_best * there).double())
     return Greedy(torch.cat(features), torch.cat(now))
 
 

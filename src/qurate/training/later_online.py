@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from qurate.errors import Code, UserError
 from qurate.learning.learner import Learner
-from qurate.learning.loops import Progress, Returns
+from qurate.learning.loops import Progress
+from qurate.learning.returns import Returns
 from qurate.networks.event_network import EventNetwork
 from qurate.networks.linear_later import FEW_ITEMS, LinearLaterNetwork
 from qurate.replay.writers import OnlineWriter
@@ -35,13 +36,18 @@ LEAST_CUSTOMERS = 100
 """Customers whose mean return says what a fit earns; fewer say nothing."""
 
 
-def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any], n_items: int) -> Settings:
+MET_SELDOM = {"update_every": 16, "id_embedding": False}
+"""Where the catalogue turns over an item is met a few times and then gone. With more updates for each decision, and with free numbers of
+each item, the event models learn by heart what happened and predict worse than the mean (docs/scenarios/news.md)."""
+
+
+def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any], n_items: int, turns_over: bool = False) -> Settings:
     """The settings with the form that measures best in simulated worlds (docs/from_logs.md), where none was asked for.
 
     Small catalogues keep the network: the worlds that have one are to be solved exactly, which a linear form cannot.
 
     Args:
-        given: what was set explicitly. n_items: of the world.
+        given: what was set explicitly. n_items: of the world. turns_over: its items come and go.
 
     Raises:
         UserError: the linear form of another algorithm.
@@ -51,8 +57,8 @@ def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any],
         raise UserError(" or ".join(LINEAR), algorithm, where="--set form=linear_later", hint=hint, code=Code.BAD_SETTING)
     if algorithm not in LINEAR or "form" in given or n_items <= FEW_ITEMS:
         return settings
-    own = replace(settings, form="linear_later")
-    return own if "n_step" in given else replace(own, n_step=N_STEP)
+    usual = {"form": "linear_later", "n_step": N_STEP} | (MET_SELDOM if turns_over else {})
+    return replace(settings, **{name: value for name, value in usual.items() if name not in given})
 
 
 class Tried(NamedTuple):
@@ -88,6 +94,8 @@ class OnlineLater:
         self.least_decisions = AFTER_A_LOG if begun else LEAST_DECISIONS
         self.counted, self.met, self.count_from = Returns(writer.lanes), list[float](), self.next_fit // 2
         self.best: Tried | None = None
+        self.store = copy.copy(writer.store)  # of the same arrays
+        writer.store.successors = 0  # the event models look at none; the fits do
 
     def watch(self, loop: Iterator[Progress], done: int) -> Iterator[Progress]:
         """The loop, with a fit whenever the decisions have grown by `GROWTH`; `done` decisions were made before it.
@@ -127,7 +135,7 @@ class OnlineLater:
         work = copy.deepcopy(self.acting)
         # no `judge`: a personalised policy shows better customers better items, so that the rewards that follow cannot confirm an effect
         n_step = self.settings.learning.n_step
-        figures = fit_later(work, self.writer.store, index[~held], index[held], n_step=n_step, seed=self.seed, judge=False)
+        figures = fit_later(work, self.store, index[~held], index[held], n_step=n_step, seed=self.seed, judge=False)
         self.acting.get_buffer("theta").copy_(work.get_buffer("theta"))
         self.acting.get_buffer("share").copy_(work.get_buffer("share"))
         return figures

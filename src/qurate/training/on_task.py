@@ -16,7 +16,8 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.learning import checkpoint
 from qurate.learning.device import device_of
 from qurate.learning.learner import Learner
-from qurate.learning.loops import Returns, train_online
+from qurate.learning.loops import train_online
+from qurate.learning.returns import Returns
 from qurate.learning.value_bound import ValueBound, largest_bonus
 from qurate.models.model import Model
 from qurate.models.parts import Answering, Provenance

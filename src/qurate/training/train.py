@@ -133,7 +133,7 @@ def _in_environment(
     engine = world_of(env, chosen.window)
     chosen = for_slates(chosen, engine, algorithm, name_of(env))
     if begun is None:
-        chosen = form_for_world(chosen, algorithm, given, len(engine.item_ids))
+        chosen = form_for_world(chosen, algorithm, given, len(engine.item_ids), bool(engine.candidate_columns))
         model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
     else:
         check_world(begun, chosen, engine, name_of(env))

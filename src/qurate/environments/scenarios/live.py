@@ -116,6 +116,7 @@ class Live:
     has_values = True
     with_replacement = False
     rows_per_step = 6  # shown, click, comment, like, gift, watch
+    shown_columns: tuple[str, ...] = ("heat",)
     arrivals_s = 86_400
     state_names: tuple[str, ...] = ("clock", "taste", "tired_category", "tired_streamer", "loyalty", "satisfaction", "spending")
 
@@ -175,6 +176,10 @@ class Live:
         user[np.arange(m), seen] = 1
         user[np.arange(m), N_SEGMENTS + band] = 1
         return user
+
+    def shown_of(self, items: IntArray, clock: IntArray) -> FloatArray:
+        """How many others watch, as an app shows beside each room: float32 [B, K, 1]."""
+        return self.rooms.heat_at(items, clock)[:, :, None]
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
         luck = uniforms(stream, self._step_draws)
