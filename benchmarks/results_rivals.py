@@ -67,12 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", default="docs")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--only", help="one log; the page keeps the cached rows of the others")
+    parser.add_argument("--table", action="store_true", help="only write the page from the cache")
     parser.add_argument("--algorithms", default=",".join(RIVALS), help="separated by commas")
     options = parser.parse_args(arguments)
     intra_op_threads(1)
     kept, out = Path(options.cache), Path(options.out)
     names = options.algorithms.split(",")
-    for log in LOGS if options.only is None else (log_named(options.only),):
+    for log in () if options.table else LOGS if options.only is None else (log_named(options.only),):
         rows_of(log, names, Path(options.data), kept, 60 * options.minutes)
     found = {log.name: json.loads(kept_rows(kept, log).read_text()) for log in LOGS if kept_rows(kept, log).exists()}
     write_page(found, out)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qurate.replay.event_store import _features_of
+from qurate.replay.event_replay import _features_of
 
 
 def test_what_stands_on_no_list_has_no_known_features() -> None:

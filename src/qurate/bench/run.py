@@ -37,7 +37,7 @@ from qurate.mdp.storage import Dataset
 from qurate.networks.build import build_network
 from qurate.networks.values import to_tensors
 from qurate.outputs import check_files
-from qurate.replay.event_store import Store
+from qurate.replay.event_replay import EventReplay
 from qurate.replay.prioritised import PrioritisedSampler
 from qurate.replay.samplers import LogSampler, OnlineSampler
 from qurate.replay.writers import OnlineWriter, store_from_log
@@ -111,7 +111,7 @@ def _shop_log(users: int) -> Dataset:
         return build_dataset(read_events(log))
 
 
-def _log_store(users: int) -> tuple[Dataset, Store]:
+def _log_store(users: int) -> tuple[Dataset, EventReplay]:
     data = _shop_log(users)
     return data, store_from_log(data.arrays, data.transitions, data.weights, data.user_features, GAMMA, TAU_S, WINDOW, data.availability)
 
@@ -137,7 +137,7 @@ def replay(seconds: float, users: int = 2_000) -> list[Row]:
         actions = rng.integers(0, engine.n_items, lanes)
         writer.add(actions + 1, engine.step(actions))
     rows = []
-    sources: list[tuple[str, Store, LogSampler | OnlineSampler]] = [
+    sources: list[tuple[str, EventReplay, LogSampler | OnlineSampler]] = [
         ("from a log", store, LogSampler(data.transitions)),
         ("from rings", writer.store, OnlineSampler(writer)),
     ]

@@ -28,7 +28,7 @@ class Progress(NamedTuple):
     returns: Sequence[float] = ()  # undiscounted, of the episodes that ended in this step, where they are counted
 
 
-class Store(Protocol):
+class Replay(Protocol):
     """Where transitions come from."""
 
     def batch(self, index: IntArray, n_step: int = 1) -> Batch[Any]:
@@ -43,7 +43,7 @@ class Writer(Protocol):
     weights: FloatArray  # [R] weight of each reward component
 
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Replay: ...
 
     def begin(self, observation: Observation[Any], clock: IntArray) -> None:
         """The first states of all lanes, after `reset`."""
@@ -54,7 +54,7 @@ class Writer(Protocol):
         ...
 
 
-def train_from_log(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Iterator[Progress]:
+def train_from_log(learner: Learner, store: Replay, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Iterator[Progress]:
     """Updates without end from a log; `steps` counts updates since the loop began.
 
     `rng` draws the batches; with the learner's own state it is all a resumed run needs.
@@ -66,7 +66,7 @@ def train_from_log(learner: Learner, store: Store, sampler: Sampler, rng: np.ran
         yield Progress(steps, update, float("nan"), (update,))
 
 
-def _update(learner: Learner, store: Store, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Update:
+def _update(learner: Learner, store: Replay, sampler: Sampler, rng: np.random.Generator, settings: Settings) -> Update:
     """One update: sample a batch, learn from it, give the TD errors to the sampler."""
     index, weight = sampler.sample(rng, settings.learning.batch_size)
     update = learner.update(store.batch(index, settings.learning.n_step), weight)

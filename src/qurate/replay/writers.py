@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from qurate.mdp.candidate_features import values_of
 from qurate.mdp.shortlists import Shortlists
 from qurate.mdp.states import gap_seconds
-from qurate.replay.event_store import NO_ACTION, Store, Tables
+from qurate.replay.event_replay import NO_ACTION, EventReplay, Tables
 from qurate.types import (
     CENSORED,
     TERMINATED,
@@ -53,7 +53,7 @@ def store_from_log(
     lists: Shortlists | None = None,
     successors: int | None = None,
     with_actions: bool = False,
-) -> Store:
+) -> EventReplay:
     """A store over a dataset's arrays.
 
     Args:
@@ -62,7 +62,7 @@ def store_from_log(
         gamma: discount per decision, in [0, 1].
         tau_s: seconds over which the value of a later visit falls to 1/e.
         availability: of items 1..N.
-        columns, n_types, lists, successors, with_actions: see `Store`.
+        columns, n_types, lists, successors, with_actions: see `EventReplay`.
     """
     t = transitions
     rows = np.zeros((window + len(events.item), 4), np.int32)
@@ -90,7 +90,7 @@ def store_from_log(
         t.state, t.action, reward, user_features, t.candidates, t.candidates_start, t.candidate_values,
         t.excluded, t.excluded_start,
     )  # fmt: skip
-    return Store(
+    return EventReplay(
         tables, window, availability, columns=columns, n_types=n_types, lists=lists, successors=successors, with_actions=with_actions
     )
 
@@ -121,7 +121,7 @@ class OnlineWriter:
         user_dim: U.
         rows_per_step: most history rows that one customer gets in one step.
         n_candidates: K, where each decision has a list of its own to choose from; None = the catalogue.
-        with_actions: see `Store`.
+        with_actions: see `EventReplay`.
         slate_size: k, items shown at once, of which the customer chooses one or none; 0 = decisions are single items.
         columns: what is kept of what observations say of the candidates of such a list, for batches that carry features of them
             (mdp/candidate_features.py); None: they carry none.
@@ -164,7 +164,7 @@ class OnlineWriter:
             candidate_values=np.zeros((slots * listed if columns else 0, len(columns or ())), np.float32),
             shown=np.zeros((slots if slate_size else 0, slate_size), np.int32),
         )  # fmt: skip
-        self.store = Store(
+        self.store = EventReplay(
             self.tables, window, availability, self.lane_rows, self.lane_states, columns=columns, n_types=n_types, with_actions=with_actions
         )
         self.written = np.zeros(lanes, np.int64)  # states ever written per lane; the newest is the open one

@@ -30,7 +30,7 @@ from qurate.mdp.storage import Dataset
 from qurate.networks.build import build_network
 from qurate.networks.event_network import EventNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
-from qurate.replay.event_store import Store
+from qurate.replay.event_replay import EventReplay
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
@@ -145,7 +145,7 @@ def _require_enough(dataset: Dataset) -> None:
 
 
 def _event_network(
-    data: Dataset, store: Store, settings: Settings, train: IntArray, valid: IntArray, *, seed: int, budget: float | None,
+    data: Dataset, store: EventReplay, settings: Settings, train: IntArray, valid: IntArray, *, seed: int, budget: float | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[EventNetwork, dict[str, Any]]:  # fmt: skip
     """The event models that predict held-out events best."""

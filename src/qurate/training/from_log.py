@@ -33,7 +33,7 @@ from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.values import ValueNetwork
-from qurate.replay.event_store import Store
+from qurate.replay.event_replay import EventReplay
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
@@ -106,7 +106,9 @@ def train_on_log(
     )
 
 
-def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, algorithm: str, store: Store, mean_reward: float) -> NetworkRanker:
+def _ranker(
+    dataset: Dataset, network: ValueNetwork, settings: Settings, algorithm: str, store: EventReplay, mean_reward: float
+) -> NetworkRanker:
     row = find_algorithm(algorithm)
     if dataset.lists is not None:
         network = copy.deepcopy(network)  # the run goes on with its own
@@ -124,7 +126,7 @@ def _ranker(dataset: Dataset, network: ValueNetwork, settings: Settings, algorit
     )
 
 
-def _store(dataset: Dataset, settings: Settings, weights: FloatArray) -> Store:
+def _store(dataset: Dataset, settings: Settings, weights: FloatArray) -> EventReplay:
     return store_from_log(
         dataset.arrays, dataset.transitions, weights, dataset.user_features, settings.learning.gamma,
         float(dataset.manifest["episode"]["tau_s"]), settings.window, dataset.availability,
@@ -224,7 +226,7 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: b
     return sampler
 
 
-def _network(dataset: Dataset, store: Store, settings: Settings, index: IntArray, seed: int, start: Model | None) -> ValueNetwork:
+def _network(dataset: Dataset, store: EventReplay, settings: Settings, index: IntArray, seed: int, start: Model | None) -> ValueNetwork:
     """An untrained network, or one with the weights of `start`; statistics of its inputs and events come from transitions `index`."""
     reward = store.tables.reward[index]
     network = build_network(
@@ -243,7 +245,7 @@ def _network(dataset: Dataset, store: Store, settings: Settings, index: IntArray
 
 def _learner(
     dataset: Dataset,
-    store: Store,
+    store: EventReplay,
     settings: Settings,
     algorithm: str,
     network: ValueNetwork,
@@ -272,7 +274,7 @@ def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] |
     return dataset.candidate_columns if listed and settings.offline.candidate_features else None
 
 
-def _some_features(store: Store, dataset: Dataset, index: IntArray) -> torch.Tensor:
+def _some_features(store: EventReplay, dataset: Dataset, index: IntArray) -> torch.Tensor:
     """Features of the candidates of up to so many of the decisions with lists that train, those of transitions `index`: [M, F]."""
     t = dataset.transitions
     if store.lists is not None:

@@ -31,7 +31,7 @@ from qurate.learning.loops import Progress
 from qurate.networks.event_network import EventNetwork
 from qurate.networks.linear_later import LinearLaterNetwork, LinearLaterValues
 from qurate.networks.values import ValueNetwork, to_tensors
-from qurate.replay.event_store import Store
+from qurate.replay.event_replay import EventReplay
 from qurate.settings import Settings, replace
 from qurate.types import FloatArray, IntArray, OpenActions
 
@@ -83,7 +83,7 @@ class Checks:
         seed: draws the held-out transitions where there are very many.
     """
 
-    def __init__(self, learner: Learner, store: Store, index: IntArray, per_pass: int, seed: int) -> None:
+    def __init__(self, learner: Learner, store: EventReplay, index: IntArray, per_pass: int, seed: int) -> None:
         self.learner, self.store, self.index = learner, store, _some(index, MOST_HELD_OUT, np.random.default_rng([seed, 13]))
         self.every = int(np.clip(per_pass // CHECKS_PER_PASS, *CHECK_EVERY))
         self.best, self.loss, self.updates = copy.deepcopy(learner.ema), np.inf, 0
@@ -123,7 +123,7 @@ class Checks:
 
 
 @torch.no_grad()
-def held_out_loss(network: EventNetwork, store: Store, index: IntArray) -> float:
+def held_out_loss(network: EventNetwork, store: EventReplay, index: IntArray) -> float:
     """Mean loss of the event models on transitions `index`."""
     network.eval()
     bound, total = network.bind(), 0.0
@@ -141,7 +141,7 @@ def set_shape(network: EventNetwork, reward: FloatArray) -> None:
 
 
 def with_later(
-    network: LinearLaterNetwork, checks: Checks, store: Store, train: IntArray, settings: Settings, seed: int
+    network: LinearLaterNetwork, checks: Checks, store: EventReplay, train: IntArray, settings: Settings, seed: int
 ) -> tuple[ValueNetwork, dict[str, Any]]:
     """The network with the `now` that predicts held-out events best, and `later` fitted to it; figures of both."""
     network = copy.deepcopy(network)  # the learner goes on with its own
@@ -168,7 +168,7 @@ class LogPart(NamedTuple):
 
 @torch.no_grad()
 def fit_later(
-    network: LinearLaterNetwork, store: Store, train: IntArray, held: IntArray, *, n_step: int, seed: int, judge: bool = True
+    network: LinearLaterNetwork, store: EventReplay, train: IntArray, held: IntArray, *, n_step: int, seed: int, judge: bool = True
 ) -> dict[str, Any]:
     """Fits `theta` of the network in place; figures of the fit.
 
@@ -227,7 +227,7 @@ def _fit(network: LinearLaterNetwork, part: LogPart, ridge: float) -> tuple[floa
     raise UserError("a fitted Q iteration that converges", got, where="--set form=linear_later", hint=hint, code=Code.DIVERGED)
 
 
-def log_part(network: LinearLaterNetwork, store: Store, index: IntArray, n_step: int) -> LogPart:
+def log_part(network: LinearLaterNetwork, store: EventReplay, index: IntArray, n_step: int) -> LogPart:
     """Transitions `index` with n-step returns, as a regression on the features of the network."""
     bound = network.bind()
     features, reward, discount, counted, values, open_actions, listed, followed = [], [], [], [], [], [], [], []

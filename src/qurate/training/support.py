@@ -7,7 +7,7 @@ import numpy as np
 
 from qurate.errors import Code, UserError
 from qurate.learning.loops import Progress
-from qurate.replay.event_store import NO_ACTION, Tables
+from qurate.replay.event_replay import NO_ACTION, Tables
 from qurate.settings import CategoricalSettings, Settings
 from qurate.types import FloatArray, IntArray
 

@@ -46,7 +46,7 @@ class Tables(NamedTuple):
     shown: NDArray[np.int32] = np.zeros((0, 0), np.int32)  # [S, k] slates, of which `action` was chosen (0 = nothing); [0, 0]: single items
 
 
-class Store:
+class EventReplay:
     """Reads states and transitions from `Tables`, which `writers.py` fills.
 
     Rows before a customer's first one, and the mirror behind a ring, are padding that lets every window be read as one
