@@ -70,6 +70,7 @@ Value is measured on simulated customers (README) or estimated from a log with p
 * Every model is one of `qurate train DATASET` without options (myopic: `--algorithm myopic`). The rules that set sizes, passes and rates
   by the log (docs/logs_of_choices.md) were made on validation splits, from few runs ("What was tried"). Each log's figures carry the
   digest of the learning code that made them in results.json.
+* Known recommenders (ALS, BPR, EASE, GRU4Rec, SASRec and the rules), each tuned, stand beside the same DQN in [rivals.md](rivals.md).
 """
 
 
