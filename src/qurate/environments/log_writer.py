@@ -41,12 +41,11 @@ def simulate(
 ) -> dict[str, Any]:
     """Simulate one episode of at most `steps` decisions for each of `users` customers, and write the log.
 
-    Where the world shows something of each candidate that changes (its age), it stands in columns `candidate.NAME` of the decisions.
-
     Files: `out` (events), and beside it decisions, items and users in the same format: `decisions.csv` beside
     `events.csv`, `NAME.decisions.csv` beside `NAME.csv`. A decision that shows one item has a list of one; its "shown"
     row is in the decisions, not in the events. Propensities are those the policy reports. A postponed purchase carries the
-    decision_id that led to it. Customers cut off by `steps` simply fall silent in the log.
+    decision_id that led to it. What the world shows of each candidate (its age) stands in columns `candidate.NAME` of the
+    decisions. Customers cut off by `steps` simply fall silent in the log.
 
     Args:
         engine: is reset; its step limit also holds.

@@ -100,7 +100,6 @@ def train_in_engine(
     writer, learner = _writer(model, engine, settings, lanes), _learner(model, settings, seed, device)
     sampler, later = online_sampler(writer, settings), _later(model, learner, writer, settings, seed)
     acting, returns = (None, None) if later is None else (later.acting, later.counted)
-    columns = writer.store.columns
     parts: dict[str, Any] = {"writer": writer, "sampler": sampler, "engine": engine}
     parts |= {} if later is None else {"later": later, "returns": returns}
     rng, run, observation = np.random.default_rng([seed, 7]), Run(), None
@@ -110,10 +109,9 @@ def train_in_engine(
     loop = train_online(
         learner, TranslatedEngine(engine, translation), writer, sampler, rng, settings, seed=seed, components=order,
         steps=run.steps, observation=observation, slate_size=engine.slate_size, acting=acting, returns=returns,
-        columns=columns, n_types=model.vocabulary.n_types,
+        columns=writer.store.columns, n_types=model.vocabulary.n_types,
     )  # fmt: skip
-    if columns is not None:
-        loop = standardised(loop, learner, writer, settings.replay.warm_up, run.steps)
+    loop = standardised(loop, learner, writer, settings.replay.warm_up, run.steps)
     if later is not None:
         loop = later.watch(loop, run.steps)
     checked = with_checked_support(loop, lambda: steps_of_events(writer.tables), settings, resumed=saved is not None)
@@ -123,10 +121,12 @@ def train_in_engine(
         progress = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": steps}
         files = checkpoint.to_files(learner, rng, progress, checkpoint.arrays_of(parts))
     trained_network, figures = (cast(ValueNetwork, learner.ema.cpu()), {}) if later is None else later.trained()
-    begun = _ranker(model)
-    ranker = NetworkRanker(trained_network, begun.item_features, columns=begun.columns, n_types=begun.n_types)
-    trained, metrics = replace(model, ranker=ranker, checkpoint=files), metrics | figures
+    trained, metrics = replace(model, ranker=_with_network(_ranker(model), trained_network), checkpoint=files), metrics | figures
     return trained.with_provenance(settings=settings, metrics=metrics, version="unsaved").with_answering(supports_cold_start=True)
+
+
+def _with_network(ranker: NetworkRanker, network: ValueNetwork) -> NetworkRanker:
+    return NetworkRanker(network, ranker.item_features, columns=ranker.columns, n_types=ranker.n_types)
 
 
 def for_slates(settings: Settings, engine: BatchedEngine, algorithm: str, env: str) -> Settings:

@@ -29,12 +29,12 @@ def online_columns(engine: BatchedEngine, settings: Settings) -> tuple[str, ...]
 def standardised(loop: Iterator[Progress], learner: Learner, writer: OnlineWriter, warm_up: int, done: int) -> Iterator[Progress]:
     """The loop; mean and scale of the features come from the decisions of the warm-up, before the first update.
 
-    A network that has them, from a log or from the run that goes on, keeps them.
+    A network that has them, from a log or from the run that goes on, keeps them; one without such features is left alone.
 
     Args:
         warm_up: decisions before the first update. done: decisions before the loop began.
     """
-    waiting = not layers_of(learner.module).standardised
+    waiting = writer.store.columns is not None and not layers_of(learner.module).standardised
     for step in loop:
         if waiting and done + step.steps >= warm_up // writer.lanes * writer.lanes:
             _standardise(learner, torch.from_numpy(seen_features(writer)))
