@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads, as in the tests: bits depend on the number of threads
+
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = Path("benchmarks") / "mutations"
 LIBRARIES = (

@@ -10,10 +10,14 @@ import torch
 
 from qurate.algorithms.dqn import next_values
 from qurate.algorithms.objective import Networks, of_action
+from qurate.baselines.registry import random_policy
+from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
 from qurate.errors import UserError
+from qurate.events.readers import read_events
 from qurate.learning.loops import q_values
 from qurate.mdp.candidate_features import feature_names, observed_features
+from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
 from qurate.networks.catalogue_network import CatalogueNetwork
@@ -254,3 +258,13 @@ def test_an_answer_without_the_features_says_so_and_treats_all_alike(model: Mode
     assert scores[0] == scores[2] != scores[1]
     with pytest.raises(UserError, match="30 numbers for age_hours"):
         model.recommend(history=[], k=5, candidates=items, candidate_features={"age_hours": [1.0]})
+
+
+def test_from_a_log_the_linear_form_says_that_it_leaves_them_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_engine("live")
+    simulate(engine, random_policy(1), 40, 20, 0, tmp_path / "log.parquet")
+    data = build_dataset(read_events(tmp_path / "log.parquet"), rewards={"like": 1, "click": 1}, episode="user")
+    tiny: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "steps": 5}
+    assert train(data, **tiny).candidate_columns == ()
+    assert "does not use what the log says of each candidate (age_hours, heat); --set form=now_later does" in caplog.text
+    assert train(data, form="now_later", **tiny).candidate_columns[:2] == ("age_hours", "heat")

@@ -1,6 +1,7 @@
 """Training on a dataset: a Q-network by an algorithm of the table, or a baseline."""
 
 import copy
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from qurate.learning.learner import Learner
 from qurate.learning.loops import train_from_log
 from qurate.learning.schedule import cosine_rate
 from qurate.learning.value_bound import ValueBound, largest_bonus
-from qurate.mdp.candidate_features import feature_count
+from qurate.mdp.candidate_features import PLACE, feature_count
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.live_lists import LiveLists
 from qurate.mdp.storage import Dataset
@@ -49,6 +50,9 @@ from qurate.types import ALWAYS, NEVER, TRAIN, VALID, Availability, FloatArray, 
 
 SAMPLED_LISTS = 5_000
 """Training decisions from which the scale of candidate features is taken."""
+
+
+log = logging.getLogger("qurate.training")
 
 
 def train_on_log(
@@ -270,8 +274,12 @@ def candidate_columns(dataset: Dataset, settings: Settings) -> tuple[str, ...] |
     """What the network uses of each candidate at its decision; None where the log has no lists, or the algorithm cannot use it."""
     if dataset.lists is not None:
         return dataset.lists.columns
-    listed = len(dataset.transitions.candidates) > 0 and settings.uses_candidate_features and settings.network.form != "linear_later"
-    return dataset.candidate_columns if listed and settings.offline.candidate_features else None
+    listed = len(dataset.transitions.candidates) > 0 and settings.uses_candidate_features and settings.offline.candidate_features
+    if listed and settings.network.form == "linear_later":
+        if named := ", ".join(name for name in dataset.candidate_columns if name != PLACE):
+            log.warning("note: form=linear_later does not use what the log says of each candidate (%s); --set form=now_later does", named)
+        return None
+    return dataset.candidate_columns if listed else None
 
 
 def _some_features(store: EventReplay, dataset: Dataset, index: IntArray) -> torch.Tensor:
