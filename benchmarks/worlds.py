@@ -25,6 +25,7 @@ from digest import code_digest
 
 from qurate.evaluation.intervals import Interval, paired_t, student_t
 from qurate.experiments.compare import compare
+from qurate.files import replacing_file
 from qurate.training.run import intra_op_threads
 from qurate.training.train import train
 
@@ -167,8 +168,8 @@ def main() -> None:
                 new = measure(args.world, page, args.learner, args.steps, seed, args.customers, args.again)
                 new = [line for line in new if line["policy"] in (args.learner, *args.again)]
                 lines = renewed(read(args.csv), new)
-                args.csv.unlink()
-                append(args.csv, lines)
+                with replacing_file(args.csv) as beside:
+                    append(beside, lines)
             elif seed not in done:
                 append(args.csv, measure(args.world, page, args.learner, args.steps, seed, args.customers))
     if args.csv == CSV:

@@ -51,8 +51,8 @@ def test_nothing_of_the_future_is_seen(world: str) -> None:
     observation = engine.reset(0, 50)
     since, until = other.availability.since, other.availability.until
     other.availability = Availability(since, np.where(until == NEVER, NEVER, 2 * until - since))
-    assert other._seen_of is not None and engine._seen_of is not None
-    seen = type(other._seen_of)(other.world, other.availability).actions(
+    assert other.candidate_values is not None and engine.candidate_values is not None
+    seen = type(other.candidate_values)(other.world, other.availability).actions(
         observation.actions.candidates, observation.actions.mask, engine.clock
     )
     assert np.array_equal(seen.values, observation.actions.values)

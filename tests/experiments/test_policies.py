@@ -40,6 +40,8 @@ def test_popularity_is_what_items_earned_while_shown_at_random() -> None:
     shares = present_recommender(engine, 3, 100).probabilities(engine.reset(0, 1))[0]
     expected = 0.9 * table[1:].astype(float) ** 2 / (table[1:].astype(float) ** 2).sum() + 0.1 / 20
     assert shares == pytest.approx(expected, abs=1e-4)
+    less = present_recommender(engine, 3, 100, 0.02).probabilities(engine.reset(0, 1))[0]
+    assert less == pytest.approx((expected - 0.1 / 20) / 0.9 * 0.98 + 0.02 / 20, abs=1e-4)
 
 
 def test_a_model_sees_its_own_window() -> None:

@@ -147,8 +147,8 @@ class BatchedEngine:
         self._arrivals = int(getattr(world, "arrivals_s", ARRIVALS_S))
         drawn = self._always_open or self.n_candidates is None
         self._open_lists = None if drawn else open_lists(self.availability, largest)
-        self._seen_of = None if drawn else CandidateValues(world, self.availability)
-        self.candidate_columns = () if self._seen_of is None else self._seen_of.columns
+        self.candidate_values = None if drawn else CandidateValues(world, self.availability)
+        self.candidate_columns = () if self.candidate_values is None else self.candidate_values.columns
 
     @property
     def item_features(self) -> FloatArray:
@@ -352,8 +352,8 @@ class BatchedEngine:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
         if self._open_lists is not None:
             candidates, mask = self._open_lists.at(self.clock)[:2]
-            if self._open_lists.never_empty and self._seen_of is not None:
-                return self._seen_of.actions(candidates, mask, self.clock)
+            if self._open_lists.never_empty and self.candidate_values is not None:
+                return self.candidate_values.actions(candidates, mask, self.clock)
         else:
             candidates = self._everyone if self.n_candidates is None else self._draw_candidates(self.n_candidates)
             if self._always_open:
@@ -364,7 +364,7 @@ class BatchedEngine:
             lane = int(without.argmax())
             got = f"none at {self.clock[lane] / 1e6:.0f} s since 1970"
             raise UserError("an available item at each decision", got, where=f"decision {self.steps[lane]}", code=Code.BAD_ENV)
-        return Actions(candidates, mask) if self._seen_of is None else self._seen_of.actions(candidates, mask, self.clock)
+        return Actions(candidates, mask) if self.candidate_values is None else self.candidate_values.actions(candidates, mask, self.clock)
 
     def _draw_candidates(self, k: int) -> IntArray:
         """K distinct available items per customer, int64 [B, K] ascending: those with the smallest hash; then 0.

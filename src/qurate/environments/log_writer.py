@@ -208,8 +208,8 @@ def _decision_table(engine: BatchedEngine, name: str, columns: Columns, user_ids
         listed = pl.Series(ids[columns["candidates"]]).arr.to_list()
         table = table.with_columns(candidates=listed.list.eval(pl.element().filter(pl.element() != "")))  # "" = no candidate
     for name in (name for name in columns if name.startswith(CANDIDATE)):
-        seen_of = pl.Series(name, columns[name]).arr.to_list()
-        table = table.with_columns(seen_of.list.eval(pl.element().filter(pl.element().is_not_nan())))
+        values = pl.Series(name, columns[name]).arr.to_list()
+        table = table.with_columns(values.list.eval(pl.element().filter(pl.element().is_not_nan())))
     return table
 
 

@@ -16,7 +16,8 @@ EXAMPLES = 3
 
 
 def refuse_unclear(roles: Roles, sample: pl.DataFrame, ratings: list[str], where: str) -> None:
-    """
+    """Refuses a column whose words or numbers could be answers, ratings or types, where nothing else says what happened.
+
     Args:
         roles: of a table; those in which something says what happened, and those that are no log, are left alone.
         sample: its first rows.
@@ -26,7 +27,7 @@ def refuse_unclear(roles: Roles, sample: pl.DataFrame, ratings: list[str], where
     Raises:
         UserError: a column such as `clicked` or `rating` holds words or numbers that say neither no and yes nor how much.
     """
-    if not roles.type_from.startswith("nothing") or roles.missing():
+    if not roles.says_nothing or roles.missing():
         return
     sources = [part for source in roles.source.values() for part in (source, *source.split("+"))]
     taken = {*sources, *(source.partition(".")[0] for source in sources), *roles.parts}

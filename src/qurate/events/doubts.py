@@ -47,7 +47,7 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
             notes.append(
                 f"{column} such as {several[0]!r} may be several items: each text is read as one id; --map shown={column} reads lists"
             )
-    if roles.type_from.startswith("nothing"):
+    if roles.says_nothing:
         notes += [
             f"{column} is not read: it says neither 0 and 1 nor no and yes, so it does not say what was clicked"
             for column in unread

@@ -54,7 +54,7 @@ def name_by_file(files: dict[Path, Roles], asked: Asked) -> None:
 
     A single file is only offered its name: `views.csv` alone may well hold clicks.
     """
-    silent = {path: roles for path, roles in files.items() if roles.type_from.startswith("nothing")}
+    silent = {path: roles for path, roles in files.items() if roles.says_nothing}
     said = {path: type_in(path.stem) or type_in(path.parent.name) for path in silent}
     if len(silent) > 1 and len(set(said.values()) - {None}) > 1 and None not in said.values():
         for path, roles in silent.items():

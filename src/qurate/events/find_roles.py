@@ -11,7 +11,7 @@ from qurate.events.fields import MISSING, Columns, key_of
 from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, TYPE_KEYS, Listed, items_of, picked, vector_of
 from qurate.events.mapped import check_map, joined_values, parts_of
 from qurate.events.role_rows import joined_by_id, nobody
-from qurate.events.roles import REWARD, Asked, Roles, contract_names
+from qurate.events.roles import EVERY_ROW, REWARD, Asked, Roles, contract_names
 from qurate.events.sources import Table
 
 RATING_KEYS = [
@@ -299,7 +299,7 @@ class _Finder:
         """Where nothing says what happened, a row that names no item is a click on nothing."""
         source = self.roles.source
         nested = self.columns[source["item_id"]].is_nested() if "item_id" in source else True
-        if self.roles.type_from.startswith("nothing") and not nested and "item_id" not in self.roles.explode:
+        if self.roles.says_nothing and not nested and "item_id" not in self.roles.explode:
             text = pl.col(source["item_id"]).cast(pl.String).str.strip_chars()
             self.roles.broken.append((text.is_null() | text.is_in(MISSING), "missing item_id"))
 
@@ -380,7 +380,7 @@ class _Finder:
             self.roles.exprs["type"] = pl.lit("rating")
             self.roles.type_from = f"column {column}: rating"
         if not self.roles.type_from:
-            self.roles.type_from = "nothing: every row counts as click"
+            self.roles.type_from = EVERY_ROW
             self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
 
 

@@ -16,6 +16,9 @@ from qurate.events.lines import read_by_line
 from qurate.events.schema import CANDIDATE, DECISION_COLUMNS, EVENT_COLUMNS
 from qurate.events.sources import BROKEN, EXTRA, Table, unreadable
 
+EVERY_ROW = "nothing: every row counts as click"
+"""`Roles.type_from` of a table in which nothing says what happened."""
+
 MAPPABLE = tuple(name for name in dict.fromkeys((*EVENT_COLUMNS, *DECISION_COLUMNS)) if name not in ("row", "as_of"))
 
 
@@ -115,6 +118,11 @@ class Roles:
         frame = frame.drop(*self.parsed, *self.drop).rename(self.rename)
         frame = frame.drop(list(added), strict=False).rename({f"_new_{name}": name for name in added})
         return frame.explode(self.explode) if self.explode else frame
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no column, name or answer says what happened, so that every row counts as the same event."""
+        return self.type_from.startswith(EVERY_ROW)
 
     def missing(self) -> list[str]:
         """What an event or a decision needs and this table lacks."""

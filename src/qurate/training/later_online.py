@@ -36,9 +36,9 @@ LEAST_CUSTOMERS = 100
 """Customers whose mean return says what a fit earns; fewer say nothing."""
 
 
-MET_SELDOM = {"update_every": 16, "id_embedding": False}
+OF_TURNOVER = {"update_every": 16, "id_embedding": False}
 """Where the catalogue turns over an item is met a few times and then gone. With more updates for each decision, and with free numbers of
-each item, the event models learn by heart what happened and predict worse than the mean (docs/scenarios/news.md)."""
+each item, the event models overfit and predict worse than the mean (docs/scenarios/news.md)."""
 
 
 def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any], n_items: int, turns_over: bool = False) -> Settings:
@@ -57,7 +57,7 @@ def form_for_world(settings: Settings, algorithm: str, given: Mapping[str, Any],
         raise UserError(" or ".join(LINEAR), algorithm, where="--set form=linear_later", hint=hint, code=Code.BAD_SETTING)
     if algorithm not in LINEAR or "form" in given or n_items <= FEW_ITEMS:
         return settings
-    usual = {"form": "linear_later", "n_step": N_STEP} | (MET_SELDOM if turns_over else {})
+    usual = {"form": "linear_later", "n_step": N_STEP} | (OF_TURNOVER if turns_over else {})
     return replace(settings, **{name: value for name, value in usual.items() if name not in given})
 
 
