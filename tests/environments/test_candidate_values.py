@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from qurate.baselines.registry import random_policy
@@ -136,6 +137,9 @@ def test_the_log_gives_the_features_that_were_observed(tmp_path: Path, world: st
     rewards = {name: float(weight) for name, weight in zip(engine.component_names, engine.component_weights)}
     dataset = build_dataset(read_events(done["events"]), rewards=rewards, episode="user")
     assert dataset.candidate_columns == COLUMNS[world]
+    if suffix == "csv":
+        written = pl.read_csv(done["decisions"])["candidate.age_hours"].str.json_decode(pl.List(pl.Float64)).explode()
+        assert written.cast(pl.String).str.len_chars().max() <= 14, "the digits of float32, not those of its double"
     t, types = dataset.transitions, dataset.vocabulary.types  # a short log may lack one
     store = store_from_log(
         dataset.arrays, t, dataset.weights, dataset.user_features, 0.9, 1e5, engine.window, dataset.availability,

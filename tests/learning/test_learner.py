@@ -380,6 +380,17 @@ def test_a_rolled_back_run_returns_to_where_it_was_loaded_not_to_a_random_start(
     assert same(learner.network, source.network) and learner.updates == 3
 
 
+def test_what_no_gradient_moves_is_changed_in_all_copies_and_stays_after_a_rollback() -> None:
+    learner, bad = make_learner(), make_batch(reward=np.full((6, 2), np.nan, np.float32))
+    before = learner.bound_target()
+    learner.change_buffers(lambda module: [part.data.fill_(0.25) for part in module.parameters()])
+    assert learner.bound_target() is not before, "what the target computed once is computed anew"
+    for _ in range(BAD_STEPS_BEFORE_ROLLBACK):
+        learner.update(bad)
+    for part in (learner.network, learner.target, learner.ema):
+        assert all((value == 0.25).all() for value in part.parameters())
+
+
 def test_values_beyond_what_rewards_allow_raise_the_alarm() -> None:
     learner, batch = make_learner(), make_batch()
     learner.bound = ValueBound(0.9, reward=1e5)

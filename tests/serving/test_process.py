@@ -1,6 +1,7 @@
 """The service as a process: killed, stopped, started twice, fed without end."""
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 import server_process
 
 from forked import Forked
+from qurate.serving.api.server import run
 
 
 class Running:
@@ -241,3 +243,19 @@ def test_the_process_survives_malformed_bytes(serve: Callable[..., Running]) -> 
     assert running.post("/v1/recommend", {"k": 1})["items"]
     code, _ = running.end(signal.SIGTERM)
     assert code == 0
+
+
+def test_what_was_frozen_for_the_service_is_collected_again_after_it() -> None:
+    class Closes:
+        def close(self) -> None:
+            assert gc.get_freeze_count() == before
+
+    def stop(url: str) -> None:
+        assert gc.get_freeze_count() > before, "what there is when the service begins is not looked through again"
+        raise KeyboardInterrupt
+
+    before = gc.get_freeze_count()
+    service: Any = Closes()
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: service, "127.0.0.1", 0, stop)
+    assert gc.get_freeze_count() == before

@@ -1,6 +1,7 @@
 """Features of candidates online: kept in the replay, used for now and for the successor's maximum, and what a model without them does."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from qurate.networks.values import to_tensors
 from qurate.replay.writers import OnlineWriter
 from qurate.settings import replace as with_leaves
 from qurate.training import later_online
+from qurate.training.from_log import candidate_columns
 from qurate.training.in_environment import fresh_model
 from qurate.training.later_from_log import greedy, log_part
 from qurate.training.online_features import LEAST_SPREAD, layers_of, seen_features
@@ -253,9 +255,9 @@ def test_an_answer_without_the_features_says_so_and_treats_all_alike(model: Mode
     with caplog.at_level(logging.WARNING):
         without = model.recommend(history=[], k=30, candidates=items)
     assert "age_hours of candidates" in caplog.text
-    told = model.recommend(history=[], k=30, candidates=items, candidate_features={"age_hours": list(range(30))})
+    given = model.recommend(history=[], k=30, candidates=items, candidate_features={"age_hours": list(range(30))})
     again = model.recommend(history=[], k=30, candidates=items, candidate_features={"age_hours": [None] * 30})
-    scores = [{item.item_id: item.score for item in answer.items} for answer in (without, told, again)]
+    scores = [{item.item_id: item.score for item in answer.items} for answer in (without, given, again)]
     assert scores[0] == scores[2] != scores[1]
     with pytest.raises(UserError, match="30 numbers for age_hours"):
         model.recommend(history=[], k=5, candidates=items, candidate_features={"age_hours": [1.0]})
@@ -269,3 +271,6 @@ def test_from_a_log_the_linear_form_says_that_it_leaves_them_out(tmp_path: Path,
     assert train(data, **tiny).candidate_columns == ()
     assert "does not use what the log says of each candidate (age_hours, heat); --set form=now_later does" in caplog.text
     assert train(data, form="now_later", **tiny).candidate_columns[:2] == ("age_hours", "heat")
+    caplog.clear()
+    only_place = replace(data, manifest=data.manifest | {"candidate_columns": ["place"]})
+    assert candidate_columns(only_place, with_leaves(usual_settings("dqn"), form="linear_later")) is None and not caplog.text
