@@ -2,9 +2,9 @@
 
     python benchmarks/results_rivals.py [--data ../shared/data] [--cache results-cache] [--out docs] [--minutes 3] [--only LOG]
 
-Every algorithm of `RIVALS` gets the same `--minutes` of `qurate tune`, is trained with what was found (three seeds where it draws
-numbers), and ranks the test targets of docs/results.md with the same candidates. DQN's models are those of `results.py`, by default
-options and not tuned; they must lie in the cache. Resumable: a finished row of a log is not made again.
+Every algorithm of `RIVALS` gets `--minutes` of `qurate tune` (a column of the table), is trained with what was found (three seeds
+where it draws numbers), and ranks the test targets of docs/results.md with the same candidates. DQN's models are those of
+`results.py`, by default options and not tuned; they must lie in the cache. Resumable: a finished row of a log is not made again.
 """
 
 import argparse
@@ -182,24 +182,23 @@ def write_page(found: Mapping[str, Mapping[str, Any]], out: Path) -> None:
 def section(name: str, entry: Mapping[str, Any]) -> list[str]:
     """The lines of one log, the best row first."""
     dqn, rows = entry["dqn"], entry["rows"]
-    first = next(iter(rows.values()))
-    metric = first["dqn_minus_it"]["metric"]
+    metric = next(iter(rows.values()))["dqn_minus_it"]["metric"]
     shown = [f"HR@{K}", f"NDCG@{K}", f"MRR@{K}", *(["MRR"] if metric == "MRR" else [])]
     lines = [
         f"## {name}",
         "",
-        f"{dqn['n']:,} targets of {dqn['users']:,} users; {first['minutes']:g} minutes of `tune` for each.",
+        f"{dqn['n']:,} targets of {dqn['users']:,} users.",
         "",
-        f"| row | {' | '.join('MRR of the list' if m == 'MRR' else m for m in shown)} | DQN minus it, {metric} | trainings tried "
-        "| validation, default and best |",
-        "|---" * (len(shown) + 4) + "|",
+        f"| row | {' | '.join('MRR of the list' if m == 'MRR' else m for m in shown)} | DQN minus it, {metric} | minutes of `tune` "
+        "| trainings tried | validation, default and best |",
+        "|---" * (len(shown) + 5) + "|",
     ]
     table = {f"DQN, default options ({dqn['by']})": (dqn, "")}
     for algorithm, row in rows.items():
-        behind = f"{_figure(row['dqn_minus_it'])} | {row['trials']} | {_known(row['default'])}, {_known(row['best'])}"
+        behind = f"{_figure(row['dqn_minus_it'])} | {row['minutes']:g} | {row['trials']} | {_known(row['default'])}, {_known(row['best'])}"
         table[RIVALS[algorithm]] = (row["metrics"], behind)
     for label, (figures, rest) in sorted(table.items(), key=lambda pair: -pair[1][0][metric]["mean"]):
-        lines.append(f"| {label} | {' | '.join(_figure(figures[m]) for m in shown)} | {rest or ' | | '} |")
+        lines.append(f"| {label} | {' | '.join(_figure(figures[m]) for m in shown)} | {rest or ' | | | '} |")
     return [*lines, ""]
 
 
