@@ -111,7 +111,7 @@ def _of_history(state: State, candidates: NDArray[np.integer], n_types: int, out
         flags,
         (visit > 0).astype(np.float32),
         flags / (length - newest).astype(np.float32),
-        flags / (1 + order).astype(np.float32),
+        flags / (order.astype(np.float32) + 1),
         (touched & (newest == with_item)).astype(np.float32),
         np.where(touched, np.log1p(hours), np.float32(0)),
         np.log1p(whole),

@@ -58,7 +58,7 @@ class CandidateLayers(nn.Module):
         return torch.cat([kind(x) for kind in self.kinds], dim=-1).sum(-1), self._choice(x)
 
     def _choice(self, x: Tensor) -> Tensor:
-        return x.new_zeros(x.shape[:-1]) if self.choice is None else self.choice(x)[..., 0]  # type: ignore[no-any-return]
+        return x.new_zeros(x.shape[:-1]) if self.choice is None else self.choice(x)[..., 0]
 
     def _standardised(self, features: Tensor) -> Tensor:
         mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
