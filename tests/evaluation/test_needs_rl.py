@@ -49,7 +49,7 @@ def test_bait_is_found():
 
 
 def test_a_world_without_later_effects_does_not_need_rl():
-    report = inspect(world(0.0, 2500), permutations=60)
+    report = inspect(world(0.0, 1800), permutations=60)
     assert report["needs_rl"] == "no"
     assert report["evidence"]["detectable_later_to_now"] < 0.2 or report["evidence"]["later_to_now"] < 0.05
 

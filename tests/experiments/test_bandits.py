@@ -58,8 +58,9 @@ def test_it_learns_which_item_pays(name: str) -> None:
         assert learnt.scorer.width > 0  # type: ignore[attr-defined]
 
 
-def test_they_are_compared_by_name() -> None:
+def test_they_are_compared_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.compare.ONLINE_STEPS", 6_400)
     result = compare([*BANDITS, "random"], "toy_chain", seeds=1, customers=40)
     rows = {row["name"]: row for row in result["policies"]}
-    assert rows["linucb"]["steps_trained"] == rows["thompson"]["steps_trained"] == 60_000 and rows["random"]["steps_trained"] == 0
+    assert rows["linucb"]["steps_trained"] == rows["thompson"]["steps_trained"] == 6_400 and rows["random"]["steps_trained"] == 0
     assert min(rows[name]["mean"] for name in BANDITS) > rows["random"]["mean"]
