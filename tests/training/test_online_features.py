@@ -197,7 +197,7 @@ def test_the_scale_comes_from_the_warm_up_and_is_set_once(monkeypatch: pytest.Mo
 
     own = online_features.seen_features
     monkeypatch.setattr(online_features, "seen_features", lambda writer: asked.append(int(writer.written.sum())) or own(writer))
-    train(env="news", steps=480, **ONLINE)
+    train(env="news", steps=240, **ONLINE)
     assert len(asked) == 1 and 160 <= asked[0] < 160 + 3 * 16, "at the end of the warm-up, the customers who came included"
 
 
@@ -218,16 +218,16 @@ def test_the_scale_by_hand() -> None:
 
 def test_a_resumed_run_is_the_one_that_was_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(later_online, "LEAST_DECISIONS", 200)
-    whole = train(env="live", steps=640, **ONLINE)
-    train(env="live", steps=320, **ONLINE).save(tmp_path / "half")
-    resumed = train(resume=tmp_path / "half", steps=640)
+    whole = train(env="live", steps=480, **ONLINE)
+    train(env="live", steps=256, **ONLINE).save(tmp_path / "half")
+    resumed = train(resume=tmp_path / "half", steps=480)
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("algorithm", ["double_dqn", "myopic", "dueling_dqn"])
 def test_other_algorithms_that_can_use_them_do(algorithm: str) -> None:
-    trained = train(env="live", algorithm=algorithm, steps=320, **ONLINE)
+    trained = train(env="live", algorithm=algorithm, steps=208, **ONLINE)
     assert trained.candidate_columns == COLUMNS["live"] and layers_of(trained.network).standardised
 
 

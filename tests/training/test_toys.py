@@ -31,7 +31,7 @@ def share_of_the_optimum(model: Model, env: str, gamma: float) -> float:
 
 @pytest.mark.parametrize("env", ["toy_chain", "toy_clickbait"])
 def test_looking_ahead_reaches_the_optimum_and_the_next_reward_alone_does_not(env: str) -> None:
-    far = train(env=env, steps=8_000, gamma=GAMMA, **SETTINGS)
+    far = train(env=env, steps=6_000, gamma=GAMMA, **SETTINGS)
     assert share_of_the_optimum(far, env, GAMMA) >= 0.99
     near = train(env=env, algorithm="myopic", steps=2_000, **SETTINGS)
     assert share_of_the_optimum(near, env, GAMMA) < 0.5
