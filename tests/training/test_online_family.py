@@ -23,6 +23,7 @@ def support(name: str) -> dict[str, Any]:
     return {"v_min": -1.0, "v_max": 500.0} if name == "rainbow" else {}
 
 
+@pytest.mark.usefixtures("few_customers")
 @pytest.mark.parametrize("name", NAMES)
 def test_in_a_world_of_items(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = SMALL | support(name)
@@ -49,7 +50,8 @@ def test_in_a_world_of_items(name: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_on_cart_pole(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_cart_pole(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.evaluate.TASK_EPISODES", 8)
     path = tmp_path / "m"
     train(env="CartPole-v1", algorithm=name, steps=320, seed=1, **TASK, **support(name)).save(path)
     longer = train(resume=path, steps=400)
