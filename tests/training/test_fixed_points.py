@@ -26,7 +26,8 @@ DEEP: dict[str, Any] = {"gamma": GAMMA, "n_step": 1, "steps": 20_000, "lr": 2e-3
 SHORT: dict[str, Any] = {"steps": 3_000, "update_every": 4, "batch_size": 128, "lr": 5e-3, "target_tau": 0.1, "hidden": 32, "seed": 1}
 """A twentieth of the work: what 3,000 decisions happened to bring is 5 to 10 % of the range away from what they bring on average."""
 SMALL: dict[str, dict[str, Any]] = {
-    "c51": {"atoms": 46}, "rainbow": {"atoms": 46, "batch_size": 64}, "qr_dqn": {"quantiles": 21, "batch_size": 64},
+    "c51": {"atoms": 46, "steps": 2_000}, "rainbow": {"atoms": 46, "batch_size": 64, "steps": 2_000},
+    "qr_dqn": {"quantiles": 21, "batch_size": 64, "steps": 2_000},
     "iqn": {"quantiles": 8, "target_quantiles": 8, "batch_size": 64},
 }  # fmt: skip
 NETWORKS = ["dqn", "double_dqn", "dueling_dqn", "per_dqn", "noisy_dqn", "nstep_dqn", "munchausen", "myopic"]

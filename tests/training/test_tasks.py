@@ -30,9 +30,12 @@ def mean_of(capsys: Capture, model: Path, env: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("kind", ["numbers", "pixels", "integers", "dict_of_both", "masked"])
-def test_every_kind_of_observation_is_learnt_saved_and_evaluated(kind: str, tmp_path: Path, capsys: Capture) -> None:
+def test_every_kind_of_observation_is_learnt_saved_and_evaluated(
+    kind: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eight decisions that each earn 1 when right; at random a third of them are (half with a mask)."""
     env, model = f"toy_tasks:{kind}", tmp_path / "model"
+    monkeypatch.setattr("qurate.experiments.evaluate.TASK_EPISODES", 10)
     short = ["--steps", "1200", "--set", "warm_up=300", "--set", "epsilon_steps=600"]
     options = [*short, "--set", "hidden=32", "--set", "gamma=0.5", "--set", "lr=0.003"]
     code, out, err = run(capsys, "train", "--env", env, "-o", str(model), *options, "--json", "--quiet")
