@@ -22,6 +22,7 @@ from typing import IO, BinaryIO, cast
 import msgspec
 
 from qurate.errors import Code, UserError
+from qurate.events.json_documents import arrays_said
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 OTHER_CONTAINERS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
@@ -233,8 +234,10 @@ def array_lines(path: Path, where: str) -> Path:
         try:
             records = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=list[msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            hint = "write an array of records, or one record a line"
-            raise UserError("an array of JSON records", str(error)[:120], where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
+            got, hint = str(error)[:120], "write an array of records, or one record a line"
+            if "trailing" in got:  # after the first of several arrays
+                got, hint = arrays_said(Path(where), "map(json.loads, open(FILE))")
+            raise UserError("an array of JSON records", got, where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
         for record in records:
             # Line breaks stand between values only: within text JSON writes them as \n.
             out.write(bytes(record).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")

@@ -29,7 +29,8 @@ from qurate.events.containers import (
     with_one_separator,
     without_blanks_before_quotes,
 )
-from qurate.events.json_documents import records_inside
+from qurate.events.formats import refuse_other_formats
+from qurate.events.json_documents import other_json, records_inside, refuse_keys_twice, without_constants
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
 from qurate.events.quotes import (
     PYTHON_SAID,
@@ -253,6 +254,7 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     container, plain, cut = container_of(place.path), place.path, False
     if container:
         plain, cut = unpacked(place.path, container, place.member, head=head and encoding in (None, "utf-8"))
+    refuse_other_formats(plain, str(shown))
     if encoding not in (None, "utf-8"):
         plain = transcoded(plain, str(encoding), str(shown))
     refuse_no_text(plain, str(shown))
@@ -337,12 +339,14 @@ def fields_of(record: str, separator: str, strict: bool = False, quoted: bool | 
 
 def _open_json(path: Path, plain: Path) -> Table:
     sample: dict[str, list[Any]] = {}
-    for line in [*first_lines(plain, SAMPLE_LINES), *spread_lines(plain)]:
+    lines = [*first_lines(plain, SAMPLE_LINES), *spread_lines(plain)]
+    refuse_keys_twice(lines, str(path))
+    for line in lines:
         record = decode(line)
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
     if not sample:
-        got, hint = records_inside(plain, path) or ("none", "write JSON Lines or an array of records, or use .csv")
+        got, hint = records_inside(plain, path) or other_json(plain, path)
         raise UserError("JSON objects, one a line or in an array", got, where=str(path), hint=hint, code=Code.UNREADABLE_FILE)
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
@@ -354,11 +358,12 @@ def _open_json(path: Path, plain: Path) -> Table:
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:
-    """A line as a JSON object, None where it is none."""
+    """A line as a JSON object, None where it is none; NaN, which Python writes and JSON does not know, is null."""
     try:
         record = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+        return without_constants(text) if "NaN" in text else None
     return record if isinstance(record, dict) else None
 
 
