@@ -125,7 +125,7 @@ def _refuse_if_matrix(table: Table, sample: pl.DataFrame, free: list[str], named
     Raises:
         UserError: the table is a matrix.
     """
-    if (found := matrix_hint(table.path, table.separator, sample, free, named=named)) is not None:
+    if (found := matrix_hint(table.path, table.form.separator if table.form else table.separator, sample, free, named=named)) is not None:
         got, hint = found
         raise UserError("one row for each event", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
 

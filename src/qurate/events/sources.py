@@ -33,6 +33,8 @@ from qurate.events.formats import refuse_other_formats
 from qurate.events.json_documents import other_json, records_inside, refuse_keys_twice, without_constants
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
 from qurate.events.quotes import (
+    BACKSLASHED,
+    BACKSLASHES_SAID,
     PYTHON_SAID,
     SINGLE_QUOTES_SAID,
     in_single_quotes,
@@ -40,6 +42,7 @@ from qurate.events.quotes import (
     json_lines,
     unwrapped,
     with_double_quotes,
+    with_doubled_quotes,
     wrapped_columns,
 )
 from qurate.events.text_form import TextForm, known_separator, look
@@ -281,15 +284,18 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
     if in_single_quotes(lines):
         plain, said = with_double_quotes(plain), (SINGLE_QUOTES_SAID,)
         lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
+    if any(BACKSLASHED.search(line) for line in lines):
+        plain, said = with_doubled_quotes(plain), (*said, BACKSLASHES_SAID)
+        lines = [line.replace('\\"', '""') for line in lines]
     form = look(lines, bare(path).suffix.lower(), str(path), **options)
     if guess is not None and any("\N{REPLACEMENT CHARACTER}" in name for name in form.names):
         got, hint = f"bytes that look like {guess}", f"say --encoding {guess}"
         raise UserError("a header in UTF-8", got, where=str(path), hint=hint, code=Code.BAD_ENCODING)
-    if form.separator == " " or len(form.separator) > 1:
+    if form.separator == " " or len(form.separator.encode()) > 1:
         plain = with_one_separator(plain, form.separator)
     elif form.spaced_quotes:
         plain = without_blanks_before_quotes(plain, form.separator)
-    separator = FIELD_SEPARATOR if form.separator == " " or len(form.separator) > 1 else form.separator
+    separator = FIELD_SEPARATOR if form.separator == " " or len(form.separator.encode()) > 1 else form.separator
     frame = pl.scan_csv(
         plain,
         separator=separator,
