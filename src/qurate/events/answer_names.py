@@ -20,8 +20,8 @@ ABOUT = frozenset(
     )
 )
 """Words beside one that says what happened; the rest of the name must say it."""
-RESPONSES = ("response", "responses", "feedback", "feedbacks", "answer", "answers", "outcome", "outcomes", "target", "targets", "taken")
-"""Names of a list of 0 and 1 beside a list of items: without such a name a list may be a feature of the items."""
+RESPONSES = [[word] for word in ("response", "responses", "feedback", "answer", "answers", "outcome", "outcomes", "target", "taken")]
+"""Last words in the name of a list of 0 and 1 beside a list of items: without one it may be a feature of the items."""
 MENTIONS = ("click", "purchas", "bought", "booking", "convers", "install", "recommend", "thumb", "like", "点击", "购买")
 QUANTITIES = ("quantity", "qty", "units", "amount", "menge", "数量", "數量")
 

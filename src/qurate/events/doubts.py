@@ -8,6 +8,7 @@ from qurate.errors import Code, UserError
 from qurate.events.answer_names import may_say, returns_said
 from qurate.events.fields import MISSING, key_of
 from qurate.events.listed import ANSWER_KEYS, TYPE_KEYS, Listed
+from qurate.events.paths import paths_in
 from qurate.events.role_rows import NOBODY, NOBODY_NUMBERS
 from qurate.events.roles import Roles
 
@@ -15,7 +16,7 @@ CUT = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{2,}$"
 """A number as a spreadsheet shows a long one: `1.23457E+12`."""
 COUNTED = r"^([^:\s]+):\d{1,3}$|^\d{1,3} ?[x×*] ?(\S.*)$"
 """An id with how many of it: `p1:2`, `2x p1`."""
-NAMED = r"^[A-Za-z_]+:[^|:]+\|[A-Za-z_]+:"
+NAMED = r"(?i)(?:^|[|;])(?:product_?id|item_?id|sku|quantity|qty|price|total|subtotal):"
 """Several things said of an item: `product_id:50|quantity:1`."""
 UNSEEN = r"[\x{200b}-\x{200f}\x{2060}\x{feff}\x{00ad}\x00-\x08]"
 """Blanks of no width, marks of direction, soft hyphens, control characters."""
@@ -77,12 +78,18 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
 def _no_items(roles: Roles, sample: pl.DataFrame) -> list[str]:
     """Rows that name no item, or by a word that stands for none."""
     column = roles.source.get("item_id", "")
-    if column not in sample.columns or "shown" in roles.source or roles.explode or sample[column].dtype.is_nested():
+    if column not in sample.columns or "shown" in roles.source:
         return []
-    texts, notes = sample[column].cast(pl.String).str.strip_chars().str.to_lowercase(), []
-    empty = int((texts.is_null() | texts.is_in(["", *(word.lower() for word in MISSING)])).sum())
-    if empty > FEW * len(texts) and not roles.says_nothing:
-        notes.append(f"{empty:,} of {len(texts):,} rows name no item: they are events without one")
+    values, notes = sample[column], []
+    nested = isinstance(values.dtype, pl.List)
+    texts = values.cast(pl.String).str.strip_chars().str.to_lowercase() if not values.dtype.is_nested() else pl.Series(column, [""])
+    none = (values.is_null() | (values.list.len() == 0)) if nested else texts.is_null() | texts.is_in(["", *map(str.lower, MISSING)])
+    empty = int(none.sum())
+    if empty > FEW * len(values) and not roles.says_nothing and (nested or not values.dtype.is_nested()):
+        key = column.rpartition(".")[2]
+        others = [path for path in paths_in(sample) if path != column and path.rpartition(".")[2] == key] if "." in column else []
+        more = f"; {', '.join(others[:EXAMPLES])} may hold them: only one path is read" if others else ""
+        notes.append(f"{empty:,} of {len(values):,} rows name no item: they are events without one{more}")
     counts = texts.filter(texts.is_in([word for word in NOBODY if word not in (*MISSING, *NOBODY_NUMBERS)])).value_counts(name="n")
     notes += [
         f"item {name!r} of {n:,} in {len(texts):,} rows is no item: leave these rows out, or leave it empty"
@@ -164,8 +171,11 @@ def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:
         )
     pairs = known.filter(known.str.contains(r".:-?\d*\.\d+$"))
     counted = known.filter(known.str.contains(COUNTED))
-    bare = counted.str.replace(COUNTED, "${1}${2}")
-    if counted.unique().len() > bare.n_unique():  # the same id with several numbers
+    counts = counted.str.extract(r"^(\d+)|:(\d+)$", 0).str.strip_chars(":")
+    often = counts.value_counts(sort=True, name="n")
+    things = counted.str.replace(COUNTED, "${1}${2}").n_unique()
+    # Of many things few numbers, one of each most often; ids of a few kinds, such as track:7, have many numbers.
+    if len(counted) and len(often) < min(things, counted.n_unique()) and (counts == "1").sum() >= often["n"].max():  # type: ignore[operator]
         pairs = counted
     named = known.filter(known.str.contains(NAMED))
     pairs = named if len(named) > len(pairs) else pairs

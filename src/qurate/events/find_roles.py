@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from qurate.events.answer_names import RESPONSES, answer_of, fits, in_order
+from qurate.events.answer_names import RESPONSES, answer_of, fits, in_order, words_of
 from qurate.events.answers import NOTHING, known_words, refuse_unclear
 from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
@@ -159,10 +159,10 @@ class _Finder:
         return listed
 
     def _as_many(self, name: str) -> bool:
-        """Whether the column holds as many parts as the times."""
+        """Whether the column holds as many parts as the items, or the items as the times."""
         if name == "timestamp":
             return True
-        lists = [self._listed(one).ids for one in (name, "timestamp")]
+        lists = [self._listed(one).ids for one in (name, "timestamp" if name == "item_id" else "item_id")]
         counts = [self.sample.select(ids.list.len()).to_series() for ids in lists]
         return bool((counts[0] == counts[1]).mean() or 0 > 0.9)
 
@@ -214,7 +214,9 @@ class _Finder:
         named = [(column, answer_of(column) or "click") for column in in_order(free)]
         found = [(column, kind) for column, kind in named if fits(self.columns, column, listed.ids, self.sample)]
         if not found:
-            others = [column for column in self.free(RESPONSES) if fits(self.columns, column, listed.ids, self.sample)]
+            others = [
+                column for column in free if words_of(column)[-1:] in RESPONSES and fits(self.columns, column, listed.ids, self.sample)
+            ]
             found = [(column, "click") for column in others[:1]]
         for column, kind in {kind: (column, kind) for column, kind in reversed(found)}.values():
             vector = vector_of(self.columns, column)

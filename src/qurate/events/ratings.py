@@ -27,14 +27,13 @@ def unrated_said(column: str, numbers: pl.Series) -> list[str]:
     """A note where 0 or -1 stands below a scale that begins at 1 or more.
 
     Args:
-        column: of ratings. numbers: Float64, some of them.
+        column: of ratings. numbers: Float64, some thousands of them.
     """
-    known = numbers.drop_nulls()
-    low, above = known.min(), known.filter(known > known.min())  # type: ignore[operator]
-    if low not in (0, -1) or not len(above) or float(above.min()) < 1:  # type: ignore[arg-type]
-        return []
+    known: list[float] = numbers.drop_nulls().to_list()
+    low = min(known, default=1.0)
+    above = [number for number in known if number > low]
     n = len(known) - len(above)
-    if n <= UNRATED * len(known) or above.n_unique() < 2:
+    if low not in (0, -1) or len(set(above)) < 2 or min(above) < 1 or n <= UNRATED * len(known):
         return []
-    scale = f"{above.min():g} to {above.max():g}"
+    scale = f"{min(above):g} to {max(above):g}"
     return [f"{column} is {low:g} in {n:,} of {len(known):,} rows, elsewhere {scale}: if that means not rated, leave these rows out"]
