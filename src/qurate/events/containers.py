@@ -114,6 +114,16 @@ def unpacked(path: Path, container: str, member: str = "", *, head: bool = False
     return written(path, f"{container} {member}", write), False
 
 
+def beginning(path: Path) -> tuple[Path, bool]:
+    """The first `HEAD_PACKED` bytes of a text in whole lines, for a plan, which may rewrite them; and whether the file has more."""
+    if path.stat().st_size <= HEAD_PACKED:
+        return path, False
+    with path.open("rb") as file:
+        first = file.read(HEAD_PACKED)
+    end = first.rfind(b"\n") + 1
+    return (written(path, "beginning", partial(_write, first[:end])), True) if end else (path, False)
+
+
 def _write(content: bytes, out: BinaryIO) -> None:
     out.write(content)
 

@@ -19,7 +19,7 @@ ID_WORDS = ("id", "ids", "key", "code", "hash", "uri", "uid", "no", "number", "s
 NO_ITEMS = frozenset(
     (
         *("srch", "search", "query", "order", "transaction", "basket", "cart", "session", "visit", "request", "row", "event"),
-        *("country", "city", "region", "category", "store", "shop", "site", "group", "device", "type"),
+        *("country", "city", "region", "category", "store", "shop", "site", "group", "device", "type", "friend"),
     )
 )
 """Words in names of ids that are of no item."""
@@ -92,14 +92,15 @@ def guesses_by_ids(wanted: set[str], taken: set[str], sample: pl.DataFrame, word
         free = [name for name in ids if name not in out.values()]
         said = [name for name in free if any(word in words[role] for word in words_of(name))]
         other = next(one for one in words if one != role)
-        rest = [name for name in free if name in flat and not any(word in words[other] for word in words_of(name))]
+        rest = [name for name in free if name in flat and not any(word in words[other] and word not in ID_WORDS for word in words_of(name))]
         rest = [
             name for name in rest if key_of(name) not in LAST_RESORT and not set(words_of(name)) & NO_ITEMS and sample[name].n_unique() > 1
         ]
         if said:
             out[role] = said[0]
-        elif role == "item_id" and (rest or free):
-            out[role] = max(rest, key=lambda name: sample[name].n_unique()) if rest else free[-1]
+        elif role == "item_id":
+            deep = [name for name in free if name not in flat]
+            out[role] = max(rest, key=lambda name: sample[name].n_unique()) if rest else (*deep, "")[0]
         elif role == "user_id":
             out |= dict.fromkeys([role], next((name for name in flat if key_of(name) in LAST_RESORT), ""))
     return {role: name for role, name in out.items() if name}

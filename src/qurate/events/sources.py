@@ -19,6 +19,7 @@ from qurate.errors import Code, MachineError, UserError, nearest
 from qurate.events.containers import (
     FIELD_SEPARATOR,
     array_lines,
+    beginning,
     container_of,
     guessed_encoding,
     known_encoding,
@@ -259,6 +260,7 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
         plain, cut = unpacked(place.path, container, place.member, head=head and encoding in (None, "utf-8"))
     refuse_other_formats(plain, str(shown))
     if encoding not in (None, "utf-8"):
+        plain, cut = beginning(plain) if head and not str(encoding).startswith("utf") else (plain, cut)
         plain = transcoded(plain, str(encoding), str(shown))
     refuse_no_text(plain, str(shown))
     start = first_bytes(plain)
@@ -270,17 +272,18 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
         cut = cut or part
     is_json = bare(shown).suffix.lower() in JSON_SUFFIXES or start.startswith(b"[{") or decode(first_lines(plain, 1)[0]) is not None
     guess = guessed_encoding(plain)
-    table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options)
+    table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options, head)
     notes = (*said, *table.notes)
     if guess is not None:
         notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
     bom = starts_with_mark(plain)
-    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes, cut=cut)
+    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes, cut=cut or table.cut)
 
 
-def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any]) -> Table:
+def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any], head: bool) -> Table:
     said: tuple[str, ...] = ()
     lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
+    plain, cut = beginning(plain) if head else (plain, False)
     if in_single_quotes(lines):
         plain, said = with_double_quotes(plain), (SINGLE_QUOTES_SAID,)
         lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
@@ -319,7 +322,7 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
     frame = frame.with_columns(tidied)
     notes = (*said, *form.notes)
     schema: dict[str, pl.DataType] = dict.fromkeys(form.names, pl.String())
-    return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes)
+    return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes, cut=cut)
 
 
 def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:

@@ -281,8 +281,8 @@ def _separator(rows: list[str], usual: str | None) -> str:
         rare = [sign for sign in RARE_SEPARATORS if sign in rows[0]]
         widths = {sign: [len(row.split(sign)) for row in rows] for sign in rare} | {" ": [len(row.split()) for row in rows]}
         for sign, counts in widths.items():
-            width, same = (*Counter(counts[1:]).most_common(1), (0, 0))[0]
-            if counts[0] > 1 and width - counts[0] in (0, 1) and same >= CONSISTENT * (len(counts) - 1):  # R has one name fewer
+            width, alike = (*Counter(counts[1:]).most_common(1), (0, 0))[0]
+            if counts[0] > 1 and width - counts[0] in (0, 1) and alike >= CONSISTENT * (len(counts) - 1):  # R has one name fewer
                 return sign
     return best
 
