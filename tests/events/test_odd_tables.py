@@ -10,6 +10,7 @@ import pytest
 from event_files import T0, refused, write
 
 from qurate.events.readers import read_events
+from qurate.events.text_form import look
 
 N = 20
 ROWS = [(f"u{n % 3}", f"i{n % 4}", "view", str(T0 + n)) for n in range(N)]
@@ -55,6 +56,11 @@ def test_what_was_assumed_is_said(tmp_path: Path) -> None:
     )
     plain = write(tmp_path / "plain.csv", "user_id;item_id;type;timestamp;tags\n" + "".join(f"{';'.join(row)};a,b,c\n" for row in ROWS))
     assert read_events(plain).rows == N, "a header that commas do not separate is no title"
+
+
+def test_a_header_that_another_sign_does_not_separate_is_no_title() -> None:
+    form = look(["item_id;title;kind", *(f"i{n};a, b, c;k" for n in range(9))], ".csv", "items.csv")
+    assert (form.names, form.before, form.notes) == (["item_id", "title", "kind"], 0, ())
 
 
 @pytest.mark.parametrize("every", [1, 5])

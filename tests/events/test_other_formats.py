@@ -129,3 +129,5 @@ def test_nan_in_json_is_a_missing_value(tmp_path: Path) -> None:
     rows = [{**one, "value": float("nan") if n % 3 else float(n)} for n, one in enumerate(OBJECTS)]
     log = read_events(write(tmp_path / "log.jsonl", "\n".join(map(json.dumps, rows))))
     assert log.events.collect().sort("row")["value"].to_list() == [None if n % 3 else float(n) for n in range(N)] and log.bad_rows == 0
+    rows[1] |= {"price": float("inf")}
+    assert read_events(write(tmp_path / "log.jsonl", "\n".join(map(json.dumps, rows))), max_bad=0.1).rejects["line"].to_list() == [2]

@@ -30,6 +30,7 @@ FORMS = {
     "Japanese": lambda m: f"{m:%Y/%m/%d %H時%M分%S秒}",
     "small letters": lambda m: f"{m:%Y-%m-%dt%H:%M:%Sz}",
     "a colon before milliseconds": lambda m: f"{m:%Y-%m-%d %H:%M:%S}:000",
+    "Apache": lambda m: f"{m:%d/%b/%Y:%H:%M:%S} +0000",
     "thousands": lambda m: f'"{int(m.timestamp()):,}"',
 }
 

@@ -60,6 +60,8 @@ def test_what_may_say_more_than_a_click_is_named(column: str, tmp_path: Path) ->
     assert len(found(log)["click"]) == N and said(log, f"every row counts as click, whatever {column} may say")
     log = read(tmp_path, f"user_id,item_id,{column},timestamp", lambda i: f"{u(i)},{p(i)},{int(i % 4 == 0)},{T0 + i}", type="view")
     assert not said(log, "whatever"), "the user has said what every row is"
+    log = read(tmp_path, "user_id,item_id,is_mobile,timestamp", lambda i: f"{u(i)},{p(i)},1,{T0 + i}")
+    assert not said(log, "whatever"), "the same of every row"
 
 
 @pytest.mark.parametrize("column", ["response", "user_feedback", "click_list", "clicked"])

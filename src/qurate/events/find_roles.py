@@ -196,9 +196,8 @@ class _Finder:
         elif "type" not in roles.source:
             roles.type_from = f"rows with an item: {given or 'click'}; without: shown only"
             free = [column for column in self.columns if column not in self.used and "item_id" not in roles.source]
-            roles.notes += [
-                f"{column} is not read: it names no item shown, and is no list of 0 and 1 as long as they are" for column in in_order(free)
-            ]
+            no_answer = "is not read: it names no item shown, and is no list of 0 and 1 as long as they are"
+            roles.notes += [f"{column} {no_answer}" for column in in_order(free)]
             vectors = [column for column in free if answer_of(column) is None and fits(self.columns, column, listed.ids, self.sample)]
             roles.notes += [f"{column} holds 0 and 1 for each item shown: if 1 is a click, name it clicked" for column in vectors]
 
@@ -230,9 +229,8 @@ class _Finder:
         """`clicked`, `purchased_items` that name the item, or the items, of the list."""
         named = in_order([column for column in self.columns if column not in self.used])
         for column in [*named, *self.free(("chosen", "chosenitem", "selected"))] if not self.roles.taken else []:
-            own = self._list_in(column)
+            own, kind = self._list_in(column), answer_of(column) or "click"
             both = self.sample.select(listed.ids.alias("ids"), own.ids.alias("own")).drop_nulls()
-            kind = answer_of(column) or "click"
             known = both.height and (both["own"].list.set_difference(both["ids"]).list.len() == 0).all()
             if known and f"{TAKEN}{kind}" not in self.roles.exprs:
                 self._add_taken(own.ids, kind, column)
