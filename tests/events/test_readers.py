@@ -111,7 +111,7 @@ def test_an_unclosed_quote_costs_one_row(tmp_path: Path) -> None:
 
 def test_broken_json_lines_are_bad_rows(tmp_path: Path) -> None:
     rows = [json.dumps(row) for row in GOOD]
-    rows[10], rows[20], rows[30] = "{not json", "[1, 2]", rows[30].replace("30.0", "NaN")
+    rows[10], rows[20], rows[30] = "{not json", "[1, 2]", rows[30].replace("30.0", "Infinity")
     rows[40] = rows[40].replace('"u5"', "5")  # a number where others have text is an id like any other
     log = read_events(write(tmp_path / "log.jsonl", "\n".join(rows)))
     assert log.rejects["line"].to_list() == [11, 21, 31]
