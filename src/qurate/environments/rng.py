@@ -14,29 +14,30 @@ from qurate.types import FloatArray, IntArray
 
 Keys = NDArray[np.uint64]
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
-_CUSTOMER = np.uint64(0xD1342543DE82EF95)
-_UNIT24 = np.float32(2.0**-24)
+# Constants are arrays without a dimension: NumPy converts a number at every call, which takes as long as a sum for one customer.
+GOLDEN = np.array(0x9E3779B97F4A7C15, np.uint64)
+_M1, _M2 = np.array(0xBF58476D1CE4E5B9, np.uint64), np.array(0x94D049BB133111EB, np.uint64)
+_S30, _S27, _S31, _S40 = (np.array(shift, np.uint64) for shift in (30, 27, 31, 40))
+_CUSTOMER = np.array(0xD1342543DE82EF95, np.uint64)
+_UNIT24 = np.array(2.0**-24, np.float32)
 
 PURPOSES_PER_STEP = 16
 """Numbers one customer may draw in one step; the counter of a step starts at step * 16."""
 
-STEP_STRIDE = np.uint64((int(GOLDEN) * PURPOSES_PER_STEP) % 2**64)
+STEP_STRIDE = np.array((int(GOLDEN) * PURPOSES_PER_STEP) % 2**64, np.uint64)
 """What one step adds to a key."""
 
 
 def mix(z: Keys) -> Keys:
     """SplitMix64's finaliser, in place: 64 bits in, 64 well-mixed bits out (a bijection)."""
     scratch = z >> _S30
-    np.bitwise_xor(z, scratch, out=z)
-    np.multiply(z, _M1, out=z)
-    np.right_shift(z, _S27, out=scratch)
-    np.bitwise_xor(z, scratch, out=z)
-    np.multiply(z, _M2, out=z)
-    np.right_shift(z, _S31, out=scratch)
-    np.bitwise_xor(z, scratch, out=z)
+    z ^= scratch
+    z *= _M1
+    np.right_shift(z, _S27, scratch)
+    z ^= scratch
+    z *= _M2
+    np.right_shift(z, _S31, scratch)
+    z ^= scratch
     return z
 
 
@@ -55,7 +56,7 @@ def purposes(first: int, count: int) -> Keys:
 def uniforms(keys: Keys, offsets: Keys) -> FloatArray:
     """float32 in [0, 1) with 24 random bits; the shape of `keys + offsets` broadcast, e.g. [purposes, B]."""
     z = mix(keys + offsets)
-    unit: FloatArray = np.multiply(np.right_shift(z, _S40, out=z), _UNIT24, dtype=np.float32, casting="unsafe")
+    unit: FloatArray = (z >> _S40).astype(np.float32) * _UNIT24
     return unit
 
 
