@@ -30,13 +30,14 @@ def event_rows(groups: Sequence[Group], times: Sequence[IntArray], everyone: Int
     """
     if not groups:
         return EventRows(everyone[:0], everyone[:0].astype(np.int32), np.zeros(0, np.uint8), everyone[:0], np.zeros(0, np.float32))
+    if len(groups) == 1:
+        group, when = groups[0], times[0]
+        kind, value = np.empty(len(when), np.uint8), np.zeros(len(when), np.float32) if group.value is None else group.value
+        kind.fill(group.type)
+        return EventRows(everyone if group.lanes is None else group.lanes, group.items.astype(np.int32), kind, when, value)
     lanes = [everyone if group.lanes is None else group.lanes for group in groups]
     sizes = [len(own) for own in lanes]
     kind = np.array([group.type for group in groups], np.uint8).repeat(sizes)
-    if len(groups) == 1:
-        [group], [lane], [when] = groups, lanes, times
-        value = np.zeros(sizes[0], np.float32) if group.value is None else group.value
-        return EventRows(lane, group.items.astype(np.int32), kind, when, value)
     items = np.concatenate([group.items for group in groups]).astype(np.int32)
     if has_values:
         values = [np.zeros(size, np.float32) if group.value is None else group.value for group, size in zip(groups, sizes)]

@@ -55,9 +55,11 @@ class AgeTable:
 
     def at(self, items: IntArray, clock: IntArray) -> FloatArray:
         """The value of `items` at `clock` (microseconds); shapes broadcast."""
-        age = clock - self._since.take(items)
-        age //= self._bin
-        age = np.minimum(age, self._last)
-        age += items * self._bins
-        value: FloatArray = self.values.take(age)
+        return self.by_age(items, clock - self._since.take(items))
+
+    def by_age(self, items: IntArray, age: IntArray) -> FloatArray:
+        """The value of `items` at `age` (microseconds), of the same shape."""
+        at = np.minimum(age // self._bin, self._last)
+        at += items * self._bins
+        value: FloatArray = self.values.take(at)
         return value

@@ -49,10 +49,10 @@ def derive_context(history_types: NDArray[np.integer], history_gaps: FloatArray)
     outside |= history_types == _NONE
     rows = outside[:, ::-1].argmax(axis=1)  # after the newest of these; 0 also where there is none
     at = np.arange(length - 1, n * length, length) - rows
-    last = history_gaps.reshape(-1).take(at)
+    ends = outside.reshape(-1).take(at)  # False where the whole window is of the visit
     context = np.empty((n, len(CONTEXT_NAMES)), np.float32)
-    context[:, 0] = np.where(outside.reshape(-1).take(at), rows, np.array(length))
-    context[:, 1] = last * (last >= SESSION_GAP_SECONDS) / _HOUR_SECONDS
+    context[:, 0] = np.where(ends, rows, np.array(length))
+    context[:, 1] = history_gaps.reshape(-1).take(at) * ends / _HOUR_SECONDS  # 0 on padding
     np.log1p(context, context)
     return context
 

@@ -238,7 +238,7 @@ class Shop:
         if category.ndim == 2:
             hit = np.arange(category.shape[1]) == position[:, None]
             tired = (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32)
-        tire(self.satiation, category, tired, self.p.rest)
+        tire(self.satiation, category, tired, self.p.rest, repeated=category.ndim > 1)
         dwell = seconds * SECOND
         pause, gone = self._all_stay
         leavers = leaves.nonzero()[0]
