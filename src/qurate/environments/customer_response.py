@@ -95,9 +95,9 @@ class Response:
         x = sums.reshape(batch, -1) @ self._of_sums
         x += np.concatenate([counts, other], axis=1) @ self._of_rest
         x += self.layers[0][1]
-        x = np.maximum(x, 0, x) @ self._second
+        x = np.maximum(x, 0, out=x) @ self._second
         x += self.layers[1][1]
-        np.maximum(x, 0, x)
+        np.maximum(x, 0, out=x)
         value = x @ self._of_value + self.value[1]
         direction = np.concatenate([x, other], axis=1) @ self._of_direction + self.direction[1]
         return Heads(value, direction.reshape(batch, -1, self.dim) + self.match @ sums, self.repeat @ weights, seen.items)
