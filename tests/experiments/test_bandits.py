@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from policy_data import observe
-from qurate.baselines.bandit import Sums, bandit_of
+from qurate.baselines.bandit import BanditScorer, Sums, bandit_of
 from qurate.baselines.registry import random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.registry import make_engine, references
@@ -56,6 +56,14 @@ def test_it_learns_which_item_pays(name: str) -> None:
     assert rollout(engine, again, customers_seed(0, "evaluate"), 200).returns.mean() == pytest.approx(earned[0], rel=0.05)
     if isinstance(learnt, ScoredPolicy):
         assert learnt.scorer.width > 0  # type: ignore[attr-defined]
+
+
+def test_it_learns_from_what_is_seen_of_each_candidate() -> None:
+    """Readers of news click what is new: the age of an article lowers its score by itself, whatever the article."""
+    learnt = bandit_in("linucb", make_engine("news", n_items=200), 0, 3_200)
+    assert isinstance(learnt, ScoredPolicy) and isinstance(learnt.scorer, BanditScorer)
+    scorer = learnt.scorer
+    assert scorer.columns == ("age_hours",) and scorer.beta[-2] < 0, "the weight of the logarithm of the age"
 
 
 def test_they_are_compared_by_name() -> None:
