@@ -70,18 +70,19 @@ def drawn(observation: Observation, slate_size: int, rng: np.random.Generator) -
     candidates, mask = observation.actions[:2]
     n, k = candidates.shape
     if slate_size > 1:
-        first, step = rng.integers(k, size=n), rng.integers(1, max(k // slate_size, 2), size=n)
-        return (first[:, None] + step[:, None] * np.arange(slate_size)) % k
+        first, step = (rng.integers(low, high, (n, 1), np.int64) for low, high in ((0, k), (1, max(k // slate_size, 2))))
+        several: IntArray = (first + step * np.arange(slate_size)) % k
+        return several
     if mask.strides[1] == 0:  # always open
-        return rng.integers(k, size=n)
-    chosen: IntArray = (mask * rng.random(mask.shape, np.float32)).argmax(axis=1)
-    return chosen
+        return rng.integers(0, k, (n,), np.int64)
+    return np.asarray((mask * rng.random(mask.shape, np.float32)).argmax(axis=1))
 
 
 def step_seconds(engine: BatchedEngine, users: int, seconds: float) -> float:
     """Processor seconds of one user-step: the median of turns, after a first one that does not count."""
     rng, calls = np.random.default_rng(0), max(1, min(2_000, 20_000 // users))
-    observation, taken = engine.reset(0, users), []
+    observation = engine.reset(0, users)
+    taken: list[float] = []
     until = time.process_time() + seconds
     while len(taken) <= FEWEST_TURNS or time.process_time() < until:
         spent = 0.0
@@ -130,8 +131,8 @@ def line(label: str, name: str, aims: Mapping[int, int], seconds: float) -> str:
 def table(lines: Sequence[str], figures: Mapping[str, float]) -> str:
     """Markdown, with the machine's own speed in the same minutes."""
     head = [
-        f"One core of this machine: {figures['gflops']} GFLOP/s (float32 matrix product), {figures['gb_s']} GB/s (copying, read and written). "
-        f"Measured {time.strftime('%Y-%m-%d')} by `python benchmarks/world_speed.py`.",
+        f"One core of this machine: {figures['gflops']} GFLOP/s (float32 matrix product), {figures['gb_s']} GB/s (copying, read and "
+        f"written). Measured {time.strftime('%Y-%m-%d')} by `python benchmarks/world_speed.py`.",
         "",
         f"| user-steps per second of processor time | {' | '.join(f'{n:,} user' + 's' * (n > 1) for n in USERS)} | kB a user |",
         "|---|---:|---:|---:|---:|",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from qurate.environments.fitted_customers import Arrays
 from qurate.mdp.states import derive_context
-from qurate.types import SESSION_GAP_US, FloatArray
+from qurate.types import SESSION_GAP_US, FloatArray, take_rows
 
 Wide = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Response:
         self.amount, self.spread, self.slope, self.shift = (wide[name] for name in ("amount", "spread", "slope", "shift"))
         self.n_events, self.dim = len(self.amount), self.vectors.shape[1]
         self.parents = self.chain - np.eye(self.n_events)
-        self._has_parents, self._is_told = self.parents.any(axis=1).tolist(), self.told.any(axis=1).tolist()
+        self._has_parents, self._is_told = ([bool(row.any()) for row in rows] for rows in (self.parents, self.told))
         self.order = [int(event) for event in arrays["order"]]  # in which events are decided: parents come first
         self.n_types = (len(self.scale) - 1) // 3
         self._kinds = np.arange(1, self.n_types + 1)[:, None]
@@ -107,7 +107,7 @@ class Response:
         if len(items) <= BLOCK:
             return self.raw(self.heads(seen), items)
         blocks = [slice(first, first + BLOCK) for first in range(0, len(items), BLOCK)]
-        logits, sizes = zip(*(self.raw(self.heads(Seen(*(part[rows] for part in seen))), items[rows]) for rows in blocks))
+        logits, sizes = zip(*(self.raw(self.heads(take_rows(seen, rows)), items[rows]) for rows in blocks))
         return np.concatenate(logits), np.concatenate(sizes)
 
     def _weights(self, seen: Seen) -> Wide:

@@ -256,7 +256,7 @@ class BatchedEngine:
             _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
         candidates, mask = self.observation.actions[:2]
         if self._always_open and self.n_candidates is None:
-            return actions + _ONE
+            return np.asarray(actions + _ONE)
         at = self._first_candidate + actions
         if not self._always_open:
             _require(np.count_nonzero(mask.take(at)) == at.size, "actions that the mask allows", "a closed item", "step")

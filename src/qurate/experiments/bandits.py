@@ -78,8 +78,7 @@ def bandit_in(name: str, engine: BatchedEngine, seed: int, decisions: int) -> Po
         if listed is not None:
             own = np.take_along_axis(listed, actions.reshape(*shown.shape, 1), axis=1)
             z = np.concatenate([z, own], axis=2)
-        z = z.astype(np.float64)
-        sums.add(z.reshape(shown.size, -1), shown.ravel(), reward.ravel())
+        sums.add(z.reshape(shown.size, -1).astype(np.float64), shown.ravel(), reward.ravel())
         squares, total = squares + float((reward**2).sum()), total + float(reward.sum())
         mean = total / sums.n.sum()
         spread = max(squares / sums.n.sum() - mean**2, 1e-12) ** 0.5

@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from qurate.environments.customer_response import Response, Seen, Wide
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
 from qurate.environments.fitted_customers import Customers
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, Luck, purposes, uniforms
 from qurate.types import Availability, FloatArray, IntArray
 
@@ -178,7 +180,7 @@ class FittedCustomers:
             state[rows, :-1] = state[rows, 1:]
             state[rows, -1] = new
 
-    def _components(self, happened: Happened, gone: IntArray) -> FloatArray:
+    def _components(self, happened: Happened, gone: NDArray[np.bool_]) -> FloatArray:
         """Rewards by component, float32 [B, C]; those that no event carries come from what happened."""
         derived = {"leave": gone, "no_response": happened.position < 0}
         out = np.empty((self.n, len(self.component_names)), np.float32)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from qurate.environments.catalogue_features import catalogue_features
 from qurate.environments.choice_form import ChoiceForm
 from qurate.environments.customers import as_arrays
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, Luck, normals, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray

@@ -12,7 +12,8 @@ import polars as pl
 
 from qurate.environments.catalogue_features import catalogue_features
 from qurate.environments.customers import as_arrays
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, Luck, box_muller, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray

@@ -29,7 +29,8 @@ from qurate.environments.customers import (
     tire,
     visit_ends,
 )
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, Luck, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.news_articles import N_TOPICS, ArticleParameters, Articles
 from qurate.environments.timetable import SECOND, times

@@ -32,7 +32,8 @@ from qurate.environments.customers import (
     tire,
     visit_ends,
 )
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import ALWAYS, NEVER, Availability, FloatArray, IntArray
