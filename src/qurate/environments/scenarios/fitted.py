@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.environments.customer_response import Response, Seen, Wide
+from qurate.environments.customer_response import BLOCK, Response, Seen, Wide
 from qurate.environments.engine import Outcome
 from qurate.environments.fitted_customers import Customers
 from qurate.environments.history_rows import Group
@@ -175,10 +175,11 @@ class FittedCustomers:
 
     def _append(self, lanes: IntArray | None, items: IntArray, kind: int, values: FloatArray | int) -> None:
         """One more row for each of `lanes` (None: all); the gap before it is what passed since the last decision, or 0 within a step."""
-        rows: IntArray | slice = slice(None) if lanes is None else lanes
+        blocks = [slice(first, first + BLOCK) for first in range(0, self.n, BLOCK)] if lanes is None else [lanes]
         for state, new in ((self.items, items), (self.types, kind), (self.gaps, 0), (self.values, values)):
-            state[rows, :-1] = state[rows, 1:]
-            state[rows, -1] = new
+            for rows in blocks:
+                state[rows, :-1] = state[rows, 1:]
+            state[slice(None) if lanes is None else lanes, -1] = new
 
     def _components(self, happened: Happened, gone: NDArray[np.bool_]) -> FloatArray:
         """Rewards by component, float32 [B, C]; those that no event carries come from what happened."""
