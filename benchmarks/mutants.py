@@ -7,7 +7,8 @@ verdict (they could not be collected, say), or fail without any fault.
 
 Each fault runs in a process forked after the libraries were imported but before qurate was, so that the changed file is
 loaded and a second or two of imports is saved. Bytecode of everything else is kept, in the copy's folder: to compile the package
-and to rewrite the tests' assertions would take as long again.
+and to rewrite the tests' assertions would take as long again. The run without a fault says what each test costs: with a fault
+the cheapest run first (quickest_first.py).
 """
 
 import argparse
@@ -18,6 +19,7 @@ import gc
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -25,9 +27,11 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from quickest_first import Order, Recorder
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads, as in the tests: bits depend on the number of threads
 
@@ -120,7 +124,7 @@ def chosen(mutations: Sequence[Mutation], only: str | None) -> list[Mutation]:
     return [m for m in mutations if any(fnmatch.fnmatchcase(text, pattern) for text in (m.path, m.was, m.now))]
 
 
-def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
+def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path, plugin: object) -> int:
     """Runs in a forked child and does not return: pytest on `tests` with `source` as the place of qurate."""
     os.setsid()  # so that what the tests start can be ended with them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -140,7 +144,7 @@ def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
         if not Path(qurate.__file__).is_relative_to(source):
             raise RuntimeError(f"qurate came from {qurate.__file__}, not from {source}")
         without = [word for name in ("cacheprovider", "xdist", "unraisableexception") for word in ("-p", f"no:{name}")]
-        code = int(pytest.main(["-x", "-q", f"--timeout={TEST_LIMIT_S}", *without, "--rootdir", str(root), *tests]))
+        code = int(pytest.main(["-x", "-q", f"--timeout={TEST_LIMIT_S}", *without, "--rootdir", str(root), *tests], [plugin]))
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     finally:
@@ -149,12 +153,12 @@ def run_tests(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
         os._exit(code)
 
 
-def forked(source: Path, tests: Sequence[str], root: Path, log: Path) -> int:
-    """The process id of a child that runs the tests."""
+def forked(source: Path, tests: Sequence[str], root: Path, log: Path, plugin: object) -> int:
+    """The process id of a child that runs the tests with a plugin of quickest_first.py."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        run_tests(source, tests, root, log)
+        run_tests(source, tests, root, log, plugin)
     return child
 
 
@@ -170,7 +174,7 @@ class Copy:
         self.folder, self.root = folder / "src", root
         shutil.copytree(root / "src" / "qurate", self.folder / "qurate")
         compileall.compile_dir(self.folder, quiet=1)
-        self.log = folder / "log"
+        self.log, self.costs = folder / "log", folder / "costs.json"
         self.changed: str | None = None
 
     def output(self) -> str:
@@ -206,8 +210,11 @@ class _Running:
     since: float
 
 
-def verdicts(mutations: Sequence[Mutation], workers: int, root: Path = ROOT) -> Iterator[Verdict]:
-    """What becomes of each mutation, in the order in which they end; `workers` run at once, each in its own copy of src."""
+def verdicts(mutations: Sequence[Mutation], workers: int, root: Path, costs: Mapping[str, float]) -> Iterator[Verdict]:
+    """What becomes of each mutation, in the order in which they end; `workers` run at once, each in its own copy of src.
+
+    `costs`: seconds of each test; the cheapest run first.
+    """
     running: dict[int, _Running] = {}
     with tempfile.TemporaryDirectory(prefix="qurate-mutants-") as folder:
         copies = [Copy(Path(folder) / str(i), root) for i in range(workers)]
@@ -222,7 +229,7 @@ def verdicts(mutations: Sequence[Mutation], workers: int, root: Path = ROOT) -> 
                         except (ValueError, OSError) as error:
                             yield Verdict(mutation, MISSING, 0, output=str(error))
                             continue
-                        pid = forked(copies[place].folder, mutation.tests, root, copies[place].log)
+                        pid = forked(copies[place].folder, mutation.tests, root, copies[place].log, Order(costs))
                         running[place] = _Running(mutation, line, pid, time.monotonic())
                 time.sleep(POLL_S)
                 for place, r in list(running.items()):
@@ -248,17 +255,22 @@ def _ended(pid: int, seconds: float) -> tuple[bool, int | None]:
     return True, os.waitstatus_to_exitcode(status) if ended else None
 
 
-def baseline(mutations: Sequence[Mutation], workers: int, root: Path = ROOT) -> str:
-    """Runs all covering tests without a fault: "" where they pass, else their output. A test that fails anyway notices nothing."""
+def baseline(mutations: Sequence[Mutation], workers: int, root: Path) -> tuple[str, dict[str, float]]:
+    """Runs all covering tests without a fault: "" where they pass, else their output; and what each test costs, in seconds.
+
+    A test that fails anyway notices nothing.
+    """
     tests = list(dict.fromkeys(test for m in mutations for test in m.tests))
     files = {test for test in tests if "::" not in test}
     tests = [test for test in tests if "::" not in test or test.split("::")[0] not in files]
     with tempfile.TemporaryDirectory(prefix="qurate-mutants-") as folder:
         copies = [Copy(Path(folder) / str(i), root) for i in range(workers)]
         shares = [tests[i::workers] for i in range(workers)]
-        running = [(copy, forked(copy.folder, share, root, copy.log)) for copy, share in zip(copies, shares) if share]
+        running = [(copy, forked(copy.folder, share, root, copy.log, Recorder(copy.costs))) for copy, share in zip(copies, shares) if share]
         codes = [(copy, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])) for copy, pid in running]
-        return "\n".join(copy.output() or f"exit code {code}" for copy, code in codes if code != 0)
+        failed = "\n".join(copy.output() or f"exit code {code}" for copy, code in codes if code != 0)
+        costs = {} if failed else {node: s for copy, _ in codes for node, s in json.loads(copy.costs.read_text("utf-8")).items()}
+        return failed, costs
 
 
 def report(results: Sequence[Verdict], say: Callable[[str], object] = print) -> int:
@@ -300,11 +312,12 @@ def main() -> int:
 
 
 def judge(mutations: Sequence[Mutation], args: argparse.Namespace, root: Path) -> int:
-    if not args.no_baseline and (failed := baseline(mutations, args.workers, root)):
+    failed, costs = ("", {}) if args.no_baseline else baseline(mutations, args.workers, root)
+    if failed:
         print("The tests fail without any fault:\n" + "\n".join(failed.splitlines()[-30:]), file=sys.stderr)
         return 1
     results = []
-    for v in verdicts(mutations, args.workers, root):
+    for v in verdicts(mutations, args.workers, root, costs):
         results.append(v)
         if args.verbose or v.outcome != KILLED:
             print(f"{v.outcome:10} {v.seconds:5.1f} s  {v.mutation.path}:{v.line}  {v.mutation.now.strip()[:90]}", flush=True)

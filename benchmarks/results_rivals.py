@@ -1,10 +1,12 @@
 """Known recommenders beside DQN on the real logs, each tuned by `tune` on held-out training decisions: docs/rivals.md and .json.
 
-    python benchmarks/results_rivals.py [--data ../shared/data] [--cache results-cache] [--out docs] [--minutes 3] [--only LOG]
+    python benchmarks/results_rivals.py [--data ../shared/data] [--cache results-cache] [--out docs] [--minutes 3]
+        [--longest 10] [--seeds 3] [--only LOG] [--algorithms gru4rec,sasrec]
 
-Every algorithm of `RIVALS` gets the same `--minutes` of `qurate tune`, is trained with what was found (three seeds where it draws
-numbers), and ranks the test targets of docs/results.md with the same candidates. DQN's models are those of `results.py`, by default
-options and not tuned; they must lie in the cache. Resumable: a finished row of a log is not made again.
+Every algorithm of `RIVALS` gets `--minutes` of `qurate tune` (a column of the table; 0 = the default settings), is trained with what
+was found (`--seeds` times where it draws numbers), and ranks the test targets of docs/results.md with the same candidates. DQN's
+models are those of `results.py`, by default options and not tuned; they must lie in the cache. Resumable: a finished row of a log is
+not made again.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small products lose to the barrier
 
@@ -53,10 +55,16 @@ RIVALS = {
 }
 DRAWN = ("als", "bpr", "gru4rec", "sasrec")
 """Those whose result depends on a seed: three of them; the others have one."""
-SEEDS = 3
-LONGEST_S = 600.0
-"""Of one final training."""
+DQN_SEEDS = 3
 BEGIN, END = "<!-- rivals -->", "<!-- /rivals -->"
+
+
+class Size(NamedTuple):
+    """What a row may cost."""
+
+    budget: float  # seconds of `tune`
+    longest: float | None  # seconds of one final training
+    seeds: int
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,6 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cache", default="results-cache")
     parser.add_argument("--out", default="docs")
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--longest", type=float, default=10.0, help="minutes of one final training; 0 = until its passes are done")
+    parser.add_argument("--seeds", type=int, default=3, help="of those that draw numbers")
     parser.add_argument("--only", help="one log; the page keeps the cached rows of the others")
     parser.add_argument("--table", action="store_true", help="only write the page from the cache")
     parser.add_argument("--algorithms", default=",".join(RIVALS), help="separated by commas")
@@ -74,7 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     kept, out = Path(options.cache), Path(options.out)
     names = options.algorithms.split(",")
     for log in () if options.table else LOGS if options.only is None else (log_named(options.only),):
-        rows_of(log, names, Path(options.data), kept, 60 * options.minutes)
+        size = Size(60 * options.minutes, 60 * options.longest or None, options.seeds)
+        rows_of(log, names, Path(options.data), kept, size)
     found = {log.name: json.loads(kept_rows(kept, log).read_text()) for log in LOGS if kept_rows(kept, log).exists()}
     write_page(found, out)
 
@@ -84,7 +95,7 @@ def kept_rows(kept: Path, log: Log) -> Path:
     return kept / f"{log.name}-rivals.json"
 
 
-def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: float) -> None:
+def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, size: Size) -> None:
     """Makes the rows of one log that the cache lacks; each is written as soon as it is known."""
     file, source = kept_rows(kept, log), data / log.file
     entry: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"sha256": digest(source), "visits": log.visits, "rows": {}}
@@ -102,17 +113,17 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
         search = kept / f"{log.name}-tune-{name}"
         if search.exists():  # cut short: what it found in less time would be no equal budget
             shutil.rmtree(search)
-        tuned = tuned_within(dataset, name, search, budget)
+        tuned = tuned_within(dataset, name, search, size.budget)
         settings = tuned["best"]["settings"]
-        longest = None if name in FITTED else LONGEST_S
+        longest = None if name in FITTED else size.longest
         models = [
             train(dataset, algorithm=name, seed=seed, budget=longest, histories=False, **settings)
-            for seed in range(SEEDS if name in DRAWN else 1)
+            for seed in range(size.seeds if name in DRAWN else 1)
         ]
         entry["rows"][name] = {
             "settings": settings, "trials": (tuned["default"] is not None) + tuned["trials"] + tuned["pruned"], "default": tuned["default"],
             "best": tuned["best"].get("value"),
-            "minutes": budget / 60, "seconds": [round(model.metrics["seconds"], 1) for model in models],
+            "minutes": size.budget / 60, "seconds": [round(model.metrics["seconds"], 1) for model in models],
             "code": code_digest(LEARNING), **judge.row(models),
         }  # fmt: skip
         with replacing_file(file) as beside:
@@ -123,12 +134,15 @@ def rows_of(log: Log, names: Sequence[str], data: Path, kept: Path, budget: floa
 
 def tuned_within(dataset: Dataset, name: str, search: Path, budget: float) -> dict[str, Any]:
     """What `tune` finds; the default settings where the time does not suffice for one training."""
+    nothing = {"best": {"settings": {}}, "default": None, "trials": 0, "pruned": 0}
+    if not budget:
+        return nothing
     try:
         return tune(dataset, name, search, budget=budget)
     except UserError as error:
         if error.code != Code.BAD_DURATION:
             raise
-        return {"best": {"settings": {}}, "default": None, "trials": 0, "pruned": 0}
+        return nothing
 
 
 def dqn_models(log: Log, kept: Path) -> list[Model]:
@@ -137,7 +151,7 @@ def dqn_models(log: Log, kept: Path) -> list[Model]:
     Raises:
         SystemExit: they are not in the cache.
     """
-    folders = [kept / f"{log.name}-dqn-{seed}" for seed in range(SEEDS)]
+    folders = [kept / f"{log.name}-dqn-{seed}" for seed in range(DQN_SEEDS)]
     if not all(folder.is_dir() for folder in folders):
         raise SystemExit(f"error: expected {folders[0]} and its siblings, got none; run benchmarks/results.py --only {log.name} first")
     return [load(folder) for folder in folders]
@@ -182,24 +196,24 @@ def write_page(found: Mapping[str, Mapping[str, Any]], out: Path) -> None:
 def section(name: str, entry: Mapping[str, Any]) -> list[str]:
     """The lines of one log, the best row first."""
     dqn, rows = entry["dqn"], entry["rows"]
-    first = next(iter(rows.values()))
-    metric = first["dqn_minus_it"]["metric"]
+    metric = next(iter(rows.values()))["dqn_minus_it"]["metric"]
     shown = [f"HR@{K}", f"NDCG@{K}", f"MRR@{K}", *(["MRR"] if metric == "MRR" else [])]
     lines = [
         f"## {name}",
         "",
-        f"{dqn['n']:,} targets of {dqn['users']:,} users; {first['minutes']:g} minutes of `tune` for each.",
+        f"{dqn['n']:,} targets of {dqn['users']:,} users.",
         "",
-        f"| row | {' | '.join('MRR of the list' if m == 'MRR' else m for m in shown)} | DQN minus it, {metric} | trainings tried "
-        "| validation, default and best |",
-        "|---" * (len(shown) + 4) + "|",
+        f"| row | {' | '.join('MRR of the list' if m == 'MRR' else m for m in shown)} | DQN minus it, {metric} | minutes of `tune` "
+        "| trainings tried | validation, default and best |",
+        "|---" * (len(shown) + 5) + "|",
     ]
     table = {f"DQN, default options ({dqn['by']})": (dqn, "")}
     for algorithm, row in rows.items():
-        behind = f"{_figure(row['dqn_minus_it'])} | {row['trials']} | {_known(row['default'])}, {_known(row['best'])}"
-        table[RIVALS[algorithm]] = (row["metrics"], behind)
+        behind = f"{_figure(row['dqn_minus_it'])} | {row['minutes']:g} | {row['trials']} | {_known(row['default'])}, {_known(row['best'])}"
+        one_seed = " (one seed)" if algorithm in DRAWN and len(row["seconds"]) == 1 else ""
+        table[RIVALS[algorithm] + one_seed] = (row["metrics"], behind)
     for label, (figures, rest) in sorted(table.items(), key=lambda pair: -pair[1][0][metric]["mean"]):
-        lines.append(f"| {label} | {' | '.join(_figure(figures[m]) for m in shown)} | {rest or ' | | '} |")
+        lines.append(f"| {label} | {' | '.join(_figure(figures[m]) for m in shown)} | {rest or ' | | | '} |")
     return [*lines, ""]
 
 

@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import hypothesis
@@ -38,6 +40,14 @@ def real_log() -> Callable[[str], Path]:
         return DATA / name
 
     return find
+
+
+@pytest.fixture
+def few_customers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies that commands compare or evaluate in a world meet 50 customers of each seed instead of 2,000."""
+    for name in ("compare", "evaluate"):
+        module = import_module(f"qurate.experiments.{name}")
+        monkeypatch.setattr(module, name, partial(getattr(module, name), customers=50))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -7,13 +7,23 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "torch._dynamo", "qurate.cli.model_commands", "qurate.serving.api.server", "qurate.models.model"])
+CONTEXT.set_forkserver_preload(
+    [
+        "torch",
+        "torch._dynamo",
+        "qurate.cli.model_commands",
+        "qurate.serving.api.server",
+        "qurate.models.model",
+        "qurate.experiments.customers",
+    ]
+)
 
 
 def command(arguments: Sequence[str], say: Callable[[Any], None]) -> None:
@@ -21,6 +31,16 @@ def command(arguments: Sequence[str], say: Callable[[Any], None]) -> None:
     from qurate.cli.app import main
 
     sys.exit(main(arguments))
+
+
+def command_in(folder: Path, environment: Mapping[str, str], arguments: Sequence[str], say: Callable[[Any], None]) -> None:
+    """The same in a folder, with variables, as the leader of a process group; it says its number when it leads one."""
+    os.setsid()
+    say(os.getpid())
+    os.chdir(folder)
+    os.environ.update(environment)
+    tempfile.tempdir = None  # else that of the process that was forked
+    command(arguments, say)
 
 
 def _run(function: Callable[..., None], arguments: tuple[Any, ...], say: Connection, folder: Path) -> None:

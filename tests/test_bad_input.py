@@ -137,12 +137,8 @@ def test_duplicates_are_dropped_and_mentioned(tmp_path: Path, capsys: Capture) -
 def test_values_that_are_no_numbers_never_reach_training(value: str, tmp_path: Path, capsys: Capture) -> None:
     lines = [f"u{i % 10},i{i % 5},watch,{T0 + i * 60},{value if i % 200 == 7 else i % 30}" for i in range(1_000)]
     log = write(tmp_path / "log.csv", lines, header="user_id,item_id,type,timestamp,value\n")
-    dataset, model = ingested(capsys, log), tmp_path / "m"
-    code, out, _ = run(capsys, "train", str(dataset), "-o", str(model), "--steps", "10", "--json", *SMALL)
-    result = json.loads(out)
-    assert code == 0 and result["metrics"]["skipped"] == 0
-    code, out, _ = run(capsys, "recommend", str(model), "--user", "u7", "--json")
-    assert code == 0 and len(json.loads(out)["items"]) == 5
+    model = train(ingested(capsys, log), steps=10, hidden=8, embedding_dim=4, window=6, batch_size=16)
+    assert model.metrics["skipped"] == 0 and len(model.recommend("u7", 10).items) == 5
 
 
 def test_the_unit_of_time_is_told_and_the_year_1970_refused(tmp_path: Path, capsys: Capture) -> None:

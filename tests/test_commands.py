@@ -24,7 +24,7 @@ from qurate.experiments.compare import compare
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import load as load_model
-from test_cli import COMPARISON, QURATE, one_error, run
+from test_cli import COMPARISON, one_error, run
 
 
 def write_log(path: Path, users: int = 30, rows: int = 12) -> Path:
@@ -288,20 +288,22 @@ def test_ctrl_c_in_training_saves_a_checkpoint_that_goes_on(dataset: Path, tmp_p
 def test_serve_answers_and_stops_with_0(model: Path, dataset: Path, tmp_path: Path) -> None:
     import httpx
 
-    command = [*QURATE, "serve", str(model), "--port", "0", "--data", str(tmp_path / "live"), "--exclude", "purchased"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        note, url = process.stderr.readline(), process.stderr.readline().split()[-1]
-        answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 3}, timeout=20)
-        ghosts = {"user_id": "u1", "k": 1, "candidates": [*(f"ghost{n}" for n in range(50)), "i1"]}
-        assert httpx.post(f"{url}/v1/recommend", json=ghosts, timeout=20).status_code == 200
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+    arguments = ["serve", str(model), "--port", "0", "--data", str(tmp_path / "live"), "--exclude", "purchased"]
+    process = Forked(tmp_path / "said", in_process, arguments)
+    while process.errors.count("\n") < 2:
+        assert process.process.is_alive(), process.errors
+        time.sleep(0.05)
+    note, url = process.errors.splitlines()[0], process.errors.splitlines()[1].split()[-1]
+    answer = httpx.post(f"{url}/v1/recommend", json={"user_id": "u1", "k": 3}, timeout=20)
+    ghosts = {"user_id": "u1", "k": 1, "candidates": [*(f"ghost{n}" for n in range(50)), "i1"]}
+    assert httpx.post(f"{url}/v1/recommend", json=ghosts, timeout=20).status_code == 200
+    os.kill(process.pid, signal.SIGTERM)
+    code, err = process.wait()
     assert note.startswith("note: not shown again: purchased; ")
     assert answer.status_code == 200 and len(answer.json()["items"]) == 3
     left = load_model(model).recommend("u1", 9, exclude=["purchased"]).items
     assert 3 <= len(left) < 9 and {item["item_id"] for item in answer.json()["items"]} <= {item.item_id for item in left}
-    assert process.returncode == 0 and out == "" and "Traceback" not in err
+    assert code == 0 and process.out == "" and "Traceback" not in err
     again = build_dataset(read_events(tmp_path / "live"), rewards="click=1")
     first = Dataset.read(dataset)
     assert set(again.vocabulary.items) == set(first.vocabulary.items), "items never shown are known, and what was only asked for is not"

@@ -64,9 +64,10 @@ def type_in(folder: Path, lines: Sequence[str]) -> None:
 
 
 def shorter(line: str) -> str:
-    """`train` in an environment with at most 1,020 steps (the first update comes after 1,000), from a log with at most 60."""
-    most = 1_020 if "--env" in line else 60
-    return re.sub(r"--steps (\d+)", lambda found: f"--steps {min(most, int(found[1]))}", line)
+    """With at most 150 customers, and 60 steps: 1,020 in an environment, where the first update comes after 1,000."""
+    for option, most in (("steps", 1_020 if "--env" in line else 60), ("users", 150)):
+        line = re.sub(rf"(?<=--{option} )\d+", lambda found, most=most: str(min(most, int(found[0]))), line)
+    return line
 
 
 @pytest.fixture(scope="session")
@@ -82,15 +83,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, .
     return make
 
 
+@pytest.mark.usefixtures("few_customers")
 @pytest.mark.parametrize("commands", runnable([*READMES, *(page for page in PAGES if page not in READMES)]))
 def test_commands_in_the_documents_run(
     commands: str, tmp_path: Path, prepared: Callable[[tuple[str, ...]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As they stand, but with fewer steps."""
-    lines = commands.strip().splitlines()
+    """As they stand, but with fewer steps, and fewer customers whom policies meet."""
+    lines = [shorter(line) for line in commands.strip().splitlines()]
     first = tuple(itertools.takewhile(lambda line: line.split()[1] in ("simulate", "ingest"), lines))
     shutil.copytree(prepared(first), tmp_path, dirs_exist_ok=True)
-    type_in(tmp_path, [shorter(line) for line in lines[len(first) :]])
+    type_in(tmp_path, lines[len(first) :])
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -75,7 +75,7 @@ def test_the_shop_is_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.study
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_every_command_of_the_first_hour(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     first_list = hour(shop, tmp_path, 20_000)
@@ -85,7 +85,7 @@ def test_every_command_of_the_first_hour(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_the_first_hour_of_a_shop_with_fewer_events(tmp_path: Path, capsys: Capture) -> None:
     """The same commands in this process and fewer updates; only the service has a process of its own."""
     hour(Shop(tmp_path, 8_000, capsys), tmp_path, 8_000, "--steps", "180")

@@ -50,7 +50,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("ingest lgo.csv -o d", "an existing file or directory", "check the path"),
     ("ingest empty.csv -o d", "a file with rows", "check how it was written"),
     ("ingest header.csv -o d", "", "header.csv"),
-    ("ingest log.xlsx -o d", "a file ending in", "convert or rename"),
+    ("ingest log.xlsx -o d", "a file ending in", "save its sheet as CSV"),
     ("ingest folder -o d", "files ending in", "give the log file itself"),
     ("ingest letters.txt -o d", "", "letters.txt"),
     ("ingest log.csv", "--output", "-o DIR"),

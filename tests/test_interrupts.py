@@ -1,5 +1,6 @@
 """Ctrl-C in the middle of every long command: one line or a saved result, 130, nothing half written, nothing of the user's changed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import Forked, command_in
 from qurate.cli import app as cli
 from qurate.interrupts import is_ours, remembered
 from qurate.mdp.storage import Dataset
@@ -76,12 +78,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LONG: list[tuple[str, str, list[str]]] = [
-    # what is typed, the line after which Ctrl-C is pressed ("": after two seconds), what may be left
+    # what is typed, the line after which Ctrl-C is pressed ("": after half a second of work), what may be left
     ("ingest large.csv -o out", "plan:", []),
     ("ingest large.csv -o out", "reading:", []),
     ("ingest large.csv -o data", "reading:", []),
     ("validate large.csv", "reading:", []),
-    ("train data -o out --algorithm als", "", []),
+    ("train data -o out --algorithm als --set iterations=300", "", []),
     (f"train --env shop -o out --steps 1000000 {SMALL}", "preparing", ["out"]),
     ("evaluate model popularity item_knn data --html out.html", "", []),
     ("evaluate shop-model --env shop --seeds 90", "", []),
@@ -95,10 +97,56 @@ LONG: list[tuple[str, str, list[str]]] = [
 ]
 
 
-def started(typed: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    command = [*QURATE, *typed.split()]
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, stdout=pipe, stderr=pipe)
+WITH_WORKERS = ("compare", "demo", "serve")
+"""Commands with processes or threads of their own start as a user starts them; the others with torch imported, in a forked process."""
+
+
+class Started:
+    """`qurate TYPED` in a folder, as the leader of a process group; what it says goes to files in `said`."""
+
+    def __init__(self, typed: str, folder: Path, said: Path, environment: dict[str, str]) -> None:
+        said.mkdir()
+        self.said, arguments = said, typed.split()
+        self.process: subprocess.Popen[bytes] | Forked
+        if arguments[0] in WITH_WORKERS:
+            with (said / "stdout.txt").open("wb") as out, (said / "stderr.txt").open("wb") as err:
+                self.process = subprocess.Popen(
+                    [*QURATE, *arguments], cwd=folder, env=os.environ | environment, start_new_session=True, stdout=out, stderr=err
+                )
+        else:
+            self.process = Forked(said, command_in, folder, environment, arguments)
+            self.process.read()
+        self.pid = self.process.pid
+
+    def read(self, name: str) -> str:
+        file = self.said / f"{name}.txt"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    def until(self, text: str) -> None:
+        """Waits until it has said this; where that is nothing, until it has used the processor for half a second, or is over."""
+        while not text and seconds_of(self.pid) < 0.5:
+            time.sleep(0.02)
+        while text not in self.read("stderr"):
+            alive = self.process.poll() is None if isinstance(self.process, subprocess.Popen) else self.process.process.is_alive()
+            assert alive or text in self.read("stderr"), self.read("stderr")
+            time.sleep(0.02)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, negative where a signal ended it."""
+        return self.process.wait(seconds) if isinstance(self.process, subprocess.Popen) else self.process.wait(seconds)[0]
+
+
+def seconds_of(pid: int) -> float:
+    """Of the processor, used by a process that runs; infinite where it is over."""
+    file = Path(f"/proc/{pid}/stat")
+    words = file.read_text().rpartition(")")[2].split() if file.exists() else ["Z"]
+    return float("inf") if words[0] == "Z" else (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def running(group: int) -> list[str]:
+    """States of the processes of a group; what is over may wait to be reaped."""
+    states = subprocess.run(["ps", "-o", "stat=", "-g", str(group)], capture_output=True, text=True).stdout
+    return [one for one in states.split() if one[0] != "Z"]
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -111,25 +159,23 @@ def test_ctrl_c_in_the_middle(typed: str, after: str, left: list[str], place: Pa
     for name in ("out", "out.csv"):
         subprocess.run(["rm", "-rf", str(place / name)], check=True)
     before = everything(place)
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with started(typed, place, environment) as process:
-        assert process.stderr is not None and process.stdout is not None
-        heard = ""
-        while after and after not in heard:
-            heard += (line := process.stderr.readline())
-            assert line, heard
-        time.sleep(0.3 if after else 2.0)
+    process = Started(typed, place, tmp_path / "said", {"TMPDIR": str(tmp_path)})
+    process.until(after)
+    time.sleep(0.3 if after else 0)
+    with contextlib.suppress(ProcessLookupError):  # it was done sooner
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        out, err = process.communicate(timeout=120)
-    if process.returncode == 0:
+    code = process.wait(120)
+    out, err = process.read("stdout"), process.read("stderr")
+    if code == 0:
         pytest.skip("it was done sooner")
-    assert process.returncode in ENDED and "Traceback" not in err, err
+    assert code in ENDED and "Traceback" not in err, err
     assert err.count("interrupted") == 1 and (out == "" or typed.startswith(("train", "tune")))
     assert {name: content for name, content in everything(place).items() if name.split("/")[0] not in left} == before
     assert not list(tmp_path.glob("qurate-*")), "what was unpacked is removed"
-    time.sleep(1.0)
-    states = subprocess.run(["ps", "-o", "stat=", "-g", str(process.pid)], capture_output=True, text=True).stdout
-    assert [one for one in states.split() if one[0] != "Z"] == []  # what is over may wait to be reaped
+    since = time.monotonic()
+    while running(process.pid) and time.monotonic() - since < 5:
+        time.sleep(0.05)
+    assert running(process.pid) == []
     if typed.startswith("demo"):
         assert Dataset.read(place / "out" / "dataset").manifest["kind"] == "logged"
     if typed.startswith("train") and left:
@@ -137,17 +183,13 @@ def test_ctrl_c_in_the_middle(typed: str, after: str, left: list[str], place: Pa
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_while_the_model_is_written_leaves_no_half_of_one(place: Path) -> None:
-    with started(f"train --env shop -o twice --steps 1000000 {SMALL}", place, dict(os.environ)) as process:
-        assert process.stderr is not None
-        while "preparing" not in process.stderr.readline():
-            assert process.poll() is None
-        time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGINT)
-        while "once more stops at once" not in process.stderr.readline():
-            assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode in ENDED and "Traceback" not in err
+def test_a_second_ctrl_c_while_the_model_is_written_leaves_no_half_of_one(place: Path, tmp_path: Path) -> None:
+    process = Started(f"train --env shop -o twice --steps 1000000 {SMALL}", place, tmp_path / "said", {})
+    process.until("preparing")
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    process.until("once more stops at once")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) in ENDED and "Traceback" not in process.read("stderr")
     assert not (place / "twice").exists() or load(place / "twice")
     assert not [path for path in place.iterdir() if path.name.startswith((".twice", "twice."))]

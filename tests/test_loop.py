@@ -24,7 +24,7 @@ def test_a_service_learns_from_its_own_customers(tmp_path: Path, capsys: Capture
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_what_a_service_writes_trains_the_next_model(tmp_path: Path, capsys: Capture) -> None:
     """Too few customers for a lift: every decision and propensity is in the log, and the second model answers.
 

@@ -104,7 +104,7 @@ FAULTS: list[Fault] = [
     ("a header alone", {LOG: HEADER}, "log.csv", "a file with a header only"),
     ("no file", {}, "log.csv", "check the path"),
     ("a folder without logs", {"logs/readme.md": "x"}, "logs", "a directory without any"),
-    ("an unknown extension", {"log.xlsx": b"PK"}, "log.xlsx", "convert or rename"),
+    ("an unknown extension", {"log.xlsx": b"PK"}, "log.xlsx", "save its sheet as CSV"),
     ("another encoding", {LOG: (HEADER + "".join(f"用户{i % 9},商品{i % 5},click,{T0 + i}\n" for i in range(60))).encode("gbk")},
      LOG, "say --encoding gbk"),
     ("a wrong encoding", {LOG: "é" + TEXT}, "log.csv --encoding ascii", "leave --encoding out"),

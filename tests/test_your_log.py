@@ -44,6 +44,25 @@ def test_the_plan_is_what_the_command_prints(
     assert code == 0 and first == second
 
 
+FORM = re.compile(r"^\* .+?: (?:`([^`]*)`, )?`([^`]*)`(?: with `([^`]*)`)?: (.+)\.$", re.MULTILINE)
+FORMS = FORM.findall((DOCS / "your-log.md").read_text(encoding="utf-8"))
+
+
+def test_both_languages_show_the_same_other_forms() -> None:
+    assert len(FORMS) == 12 and FORM.findall((DOCS / "your-log.zh-CN.md").read_text(encoding="utf-8")) == FORMS
+
+
+@pytest.mark.parametrize("form", FORMS, ids=[one[1][:30] for one in FORMS])
+def test_the_other_forms_are_read(form: tuple[str, str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header, row, options, events = form
+    path = tmp_path / ("log.csv" if header else "log.jsonl")
+    path.write_text("".join(line + "\n" for line in (header, row) if line), encoding="utf-8")
+    code, out, err = run(capsys, "ingest", str(path), *shlex.split(options), "--plan", "--json")
+    assert code == 0, err
+    plan = json.loads(out)["plan"]
+    assert plan["bad_rows"] == 0 and ", ".join(f"{one['type']} {one['rows']}" for one in plan["types"]) == events
+
+
 SHOP = "user_id,item_id,type,timestamp\n" + "".join(f"u{i % 5},i{i % 7},click,{1_717_200_000 + 600 * i}\n" for i in range(60))
 
 

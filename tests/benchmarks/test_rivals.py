@@ -21,23 +21,23 @@ def metrics(value: float) -> dict[str, Any]:
 
 
 def row(value: float, behind: float, **more: Any) -> dict[str, Any]:
-    found = {"settings": {}, "trials": 3, "default": 0.25, "best": 0.3, "minutes": 3.0, "metrics": metrics(value)}
+    found = {"settings": {}, "trials": 3, "default": 0.25, "best": 0.3, "minutes": 3.0, "seconds": [1.0], "metrics": metrics(value)}
     return found | {"dqn_minus_it": {"metric": "NDCG@20", "mean": behind, "ci": [behind - 0.1, behind + 0.1]}} | more
 
 
 ENTRY = {
     "dqn": {"by": "q", "n": 1_234, "users": 56, **metrics(0.5)},
-    "rows": {"popularity": row(0.2, 0.3), "ease": row(0.7, -0.2), "sasrec": row(0.4, 0.1, trials=0, default=None, best=None)},
+    "rows": {"popularity": row(0.2, 0.3), "ease": row(0.7, -0.2), "sasrec": row(0.4, 0.1, trials=0, default=None, best=None, minutes=12.0)},
 }
 
 
 def test_rows_stand_by_falling_figure_with_what_dqn_is_ahead() -> None:
     lines = results_rivals.section("a_log", ENTRY)
-    assert lines[0] == "## a_log" and "1,234 targets of 56 users; 3 minutes of `tune` for each." in lines
+    assert lines[0] == "## a_log" and "1,234 targets of 56 users." in lines
     rows = [line.split(" | ") for line in lines if line.startswith("| ") and "row" not in line]
-    assert [cells[0] for cells in rows] == ["| EASE", "| DQN, default options (q)", "| SASRec", "| popularity with decay"]
+    assert [cells[0] for cells in rows] == ["| EASE", "| DQN, default options (q)", "| SASRec (one seed)", "| popularity with decay"]
     assert rows[0][2] == "0.7000 (0.6000 to 0.8000)" and rows[0][4] == "-0.2000 (-0.3000 to -0.1000)"
-    assert rows[0][5:] == ["3", "0.2500, 0.3000 |"] and rows[2][5:] == ["0", "-, - |"]
+    assert rows[0][5:] == ["3", "3", "0.2500, 0.3000 |"] and rows[2][5:] == ["12", "0", "-, - |"]
 
 
 def test_the_tables_stand_between_the_marks(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from qurate.environments.from_gymnasium import GymnasiumEngine, make_task
 from qurate.errors import UserError
 from qurate.types import Feedback
 
-STEPS = 150
+STEPS = 100
 FIRE = 1
 
 

@@ -48,7 +48,7 @@ def test_the_rewards_of_the_dataset_are_the_worlds(log: Path) -> None:
 
 def test_a_model_of_the_log_recommends_what_is_on_the_front_page(log: Path) -> None:
     dataset = qurate.build_dataset(qurate.read_events(log), rewards=REWARDS)
-    model = qurate.train(dataset, algorithm="dqn", steps=20, hidden=16, embedding_dim=8, window=10, batch_size=32)
+    model = qurate.train(dataset, algorithm="dqn", form="now_later", steps=20, hidden=16, embedding_dim=8, window=10, batch_size=32)
     user = dataset.user_ids[5]
     last = pl.read_parquet(log.with_name("log.decisions.parquet")).filter(pl.col("user_id") == user)["timestamp"].max()
     gone = dataset.items.filter(pl.col("available_until") <= last)["item_id"]

@@ -49,7 +49,7 @@ def test_bait_is_found():
 
 
 def test_a_world_without_later_effects_does_not_need_rl():
-    report = inspect(world(0.0, 2500), permutations=60)
+    report = inspect(world(0.0, 1800), permutations=60)
     assert report["needs_rl"] == "no"
     assert report["evidence"]["detectable_later_to_now"] < 0.2 or report["evidence"]["later_to_now"] < 0.05
 
@@ -189,7 +189,7 @@ def rooms(seed: int = 0, ends: bool = True, bait: float = 0.0) -> Dataset:
 
 def test_rooms_of_a_good_day_are_not_credited_with_it():
     """Showing a room on another day would be another log: permuted over days, the luck of a day looks like a room's effect."""
-    found = [inspect(rooms(seed), seed, permutations=99)["evidence"]["p_value"] for seed in range(3)]
+    found = [inspect(rooms(seed), seed, permutations=99)["evidence"]["p_value"] for seed in range(2)]
     assert min(found) > 0.02, found
     assert inspect(rooms(0, ends=False), 0, permutations=99)["evidence"]["p_value"] == 0.01  # what swapping over days would say
 

@@ -84,8 +84,9 @@ def test_it_learns_from_what_is_seen_of_the_candidate_that_it_showed(monkeypatch
     assert np.allclose(scorer.beta, bandit_of(sums, scorer.numbers, scorer.wanted, 1.0, 0.0).beta, atol=1e-6)
 
 
-def test_they_are_compared_by_name() -> None:
+def test_they_are_compared_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.compare.ONLINE_STEPS", 6_400)
     result = compare([*BANDITS, "random"], "toy_chain", seeds=1, customers=40)
     rows = {row["name"]: row for row in result["policies"]}
-    assert rows["linucb"]["steps_trained"] == rows["thompson"]["steps_trained"] == 60_000 and rows["random"]["steps_trained"] == 0
+    assert rows["linucb"]["steps_trained"] == rows["thompson"]["steps_trained"] == 6_400 and rows["random"]["steps_trained"] == 0
     assert min(rows[name]["mean"] for name in BANDITS) > rows["random"]["mean"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import CONTEXT
 from qurate.experiments.jobs import Job, report_progress, run_jobs
 
 
@@ -22,8 +23,9 @@ def wait_or_fail(fails: bool) -> None:
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker finds this module's functions by its name."""
+    """A worker finds this module's functions by its name, and starts with torch imported."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: {"spawn": CONTEXT}[method])
 
 
 def test_answers_come_in_the_order_of_the_jobs() -> None:

@@ -62,8 +62,8 @@ def test_a_model_sees_its_own_window() -> None:
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)
 def test_sequence_models_are_compared_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qurate.training.log_defaults.UPDATES", (40, 40))
-    monkeypatch.setattr("qurate.experiments.policies.LOG_CUSTOMERS", 200)
-    result = compare([name, "random"], "toy_chain", seeds=1, customers=100)
+    monkeypatch.setattr("qurate.experiments.policies.LOG_CUSTOMERS", 120)
+    result = compare([name, "random"], "toy_chain", seeds=1, customers=60)
     mean = {row["name"]: row["mean"] for row in result["policies"]}
     assert mean["random"] < mean[name] < mean["optimal"]
     assert mean[name] == pytest.approx(mean["true_myopic"], rel=0.02), "what is chosen most often next, without foresight"

@@ -39,5 +39,5 @@ def test_values_as_large_as_the_rewards_allow_raise_no_alarm_and_diverging_ones_
         return gymnasium.wrappers.TransformReward(toy_tasks.chain(), lambda reward: size * float(reward))
 
     for lr, alarms in ((0.2, False), (3.0, True)):
-        model = train(env=scaled, algorithm="q_learning", steps=640, lr=lr, warm_up=64, keep_diverged=True)
+        model = train(env=scaled, algorithm="q_learning", steps=320, lr=lr, warm_up=64, keep_diverged=True)
         assert (model.metrics["alarms"] > 0) == alarms, (size, lr)

@@ -28,7 +28,7 @@ def ranker(model: Model) -> NetworkRanker:
 
 def test_another_network_has_another_item_table() -> None:
     engine = make_engine("shop", window=4)
-    one, other = (train(env="shop", steps=1_500, seed=seed, **SMALL) for seed in (0, 1))
+    one, other = (train(env="shop", steps=192, warm_up=64, seed=seed, **SMALL) for seed in (0, 1))
     observation = engine.reset(0, 5)
     scores = one.scores(observation)
     exchanged = replace(one, ranker=replace(ranker(one), network=ranker(other).network))
@@ -50,7 +50,7 @@ def test_the_item_table_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_ranker_is_not_trained_any_further() -> None:
-    model = train(env="toy_chain", steps=1_500, **SMALL)
+    model = train(env="toy_chain", steps=192, warm_up=64, **SMALL)
     parameters = list(model.network.parameters())
     assert parameters and not model.network.training
     assert all(p.is_leaf and not p.requires_grad for p in parameters)

@@ -87,7 +87,7 @@ def test_few_customers_tell_what_an_event_says_of_a_category() -> None:
 
     few, unknown = draw(rng.integers(0, categories - 5, n)), draw(rng.integers(categories - 5, categories, 4 * n))
     optimiser = torch.optim.Adam([*made.now.categories.parameters(), made.now.heads.value.bias], lr=1e-2)
-    for _ in range(150):
+    for _ in range(100):
         optimiser.zero_grad()
         loss(few).backward()
         optimiser.step()

@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """From a log in which the cheapest of four shown items is clicked, whichever it is."""
     rng, place = np.random.default_rng(0), tmp_path_factory.mktemp("prices")
     events, decisions = [], []
-    for n in range(1_200):
+    for n in range(800):
         shown = rng.choice(ITEMS, 4, replace=False).tolist()
         price = rng.integers(1, 100, 4).astype(float).tolist()
         at = 1_700_000_000_000_000 + n * 60_000_000
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = read_events(place / "events.parquet", decisions=place / "decisions.parquet")
     data = build_dataset(log, {"click": 1.0})
     assert data.candidate_columns == ("place", "price")
-    train(data, steps=250, hidden=16, embedding_dim=8, window=4, batch_size=64, lr=0.01, gamma=0.0).save(place / "m")
+    train(data, steps=150, hidden=16, embedding_dim=8, window=4, batch_size=64, lr=0.01, gamma=0.0).save(place / "m")
     return place / "m"
 
 

@@ -149,7 +149,7 @@ def test_a_log_of_what_was_shown_counts_what_customers_did(monkeypatch: pytest.M
     liked, only_shown = (dataset.vocabulary.items.index(f"v{newest - back}") + 1 for back in (5, 1))
     counts = lists.values(np.array([[liked, only_shown]]), np.zeros((1, 1), np.int32), at)[0, :, COLUMNS.index("count_1h")]
     assert counts[0] > 1 and counts[1] == 0
-    model = train(dataset, steps=150, seed=1, **SMALL)
+    model = train(dataset, steps=100, seed=1, **SMALL)
     assert model.by == "behaviour_times_q" and model.settings.offline.clocks == "on"
     found = evaluate(model, dataset).result
     assert found["by_score"]["behaviour_times_q"]["NDCG@20"]["mean"] > found["baselines"]["popularity"]["NDCG@20"]["mean"] + 0.1

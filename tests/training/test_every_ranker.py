@@ -51,7 +51,7 @@ def small(name: str) -> dict[str, Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The log of a small shop as a dataset, and a model of every algorithm; treat it as read-only."""
     out = tmp_path_factory.mktemp("every")
-    engine = make_engine("shop")
+    engine = make_engine("shop", n_items=60)
     simulate(engine, present_recommender(engine, 0, 50), 150, 12, 0, out / "log" / "events.csv")
     data = build_dataset(read_events(out / "log"), rewards=rewards_of(engine), episode="user", out=out / "dataset")
     for name in EVERY:
@@ -133,7 +133,7 @@ def test_it_is_evaluated_on_its_dataset(model: Model, dataset: Dataset) -> None:
 
 def test_all_of_them_are_compared_in_a_world(folder: Path) -> None:
     names = [str(folder / name) for name in EVERY]
-    result = compare([*names, "random", "session_knn"], "shop", seeds=1, customers=20)
+    result = compare([*names, "random", "session_knn"], "shop,n_items=60", seeds=1, customers=8)
     assert {row["name"] for row in result["policies"]} == {*names, "random", "session_knn", "true_myopic", "far_sighted"}
     assert all(row["mean"] > 0 for row in result["policies"])
 

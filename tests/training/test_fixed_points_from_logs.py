@@ -137,7 +137,7 @@ def trained(name: str, dataset: Dataset, size: Size = WHOLE, **given: Any) -> Mo
     return train(dataset, algorithm=name, steps=size.updates, **own | given)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("toy", "size"),
     [
@@ -193,7 +193,7 @@ def check_cloned(model: Model, toy: str, data: Dataset, size: Size) -> None:
 
 
 @pytest.mark.study
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_sixteen_states_are_planned_from_a_log() -> None:
     """toy_satiation: Q misses its fixed point by 17 % of its (small) range, nearly the same for all items; the policy is worth 99 %."""
     toy, data = "toy_satiation", covering_log("toy_satiation")
@@ -202,7 +202,7 @@ def test_sixteen_states_are_planned_from_a_log() -> None:
 
 
 @pytest.mark.study
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_where_the_log_does_not_cover_the_optimum_the_support_is_kept_and_plain_dqn_promises_too_much() -> None:
     """toy_satiation, the feast never shown to the tired. Promise: the highest Q at the start; then what its policy is worth there."""
     toy, data = "toy_satiation", narrow_log()

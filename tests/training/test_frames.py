@@ -46,7 +46,7 @@ def test_the_curve_counts_whole_returns_while_the_learner_sees_clipped_rewards(m
         return add(self, action, feedback, explored)
 
     monkeypatch.setattr(FrameRing, "add", watched)
-    model = train(env=rich, steps=400, **TINY)
+    model = train(env=rich, steps=240, **TINY)
     points = [point for point in model.metrics["curve"] if "return" in point]
     assert set(seen) == {0.0, 1.0, -1.0}
     assert points and all(round(point["return"] * point["episodes"], 6) % 50 == 0 for point in points)
@@ -56,14 +56,14 @@ def test_the_curve_counts_whole_returns_while_the_learner_sees_clipped_rewards(m
 
 
 def test_the_frames_stay_out_of_the_checkpoint_and_a_resumed_run_warms_up_again(tmp_path: Path) -> None:
-    model = train(env="frame_tasks:catch", steps=400, **TINY)
+    model = train(env="frame_tasks:catch", steps=208, **TINY)
     assert sum(map(len, model.checkpoint.values())) < 2e6 and len(model.checkpoint[REPLAY]) < 100
     model.save(tmp_path / "m")
     updates = model.metrics["updates"]
-    assert updates == (400 - 64) // 16
-    same = train(resume=tmp_path / "m", steps=448)
-    assert (same.metrics["steps"], same.metrics["updates"]) == (448, updates), "64 decisions without an update"
-    assert train(resume=tmp_path / "m", steps=480).metrics["updates"] == updates + 1, "and then as before"
+    assert updates == (208 - 64) // 16
+    same = train(resume=tmp_path / "m", steps=256)
+    assert (same.metrics["steps"], same.metrics["updates"]) == (256, updates), "64 decisions without an update"
+    assert train(resume=tmp_path / "m", steps=288).metrics["updates"] == updates + 1, "and then as before"
 
 
 def test_defaults_follow_size_of_images_and_device() -> None:
@@ -93,9 +93,9 @@ def test_a_broken_game_is_one_line_and_nothing_is_written(name: str, words: list
 
 
 def test_a_game_that_ends_at_once_is_a_game(tmp_path: Path) -> None:
-    model = train(env="frame_tasks:ends_at_once", steps=400, **TINY)
-    assert model.metrics["steps"] == 400 and model.metrics["skipped"] == 0
-    assert sum(point["episodes"] for point in model.metrics["curve"]) == 400, "every decision of every lane"
+    model = train(env="frame_tasks:ends_at_once", steps=192, **TINY)
+    assert model.metrics["steps"] == 192 and model.metrics["skipped"] == 0
+    assert sum(point["episodes"] for point in model.metrics["curve"]) == 192, "every decision of every lane"
 
 
 def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

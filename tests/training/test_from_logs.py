@@ -43,7 +43,7 @@ def test_q_tells_ten_clicks_to_come_from_one(tmp_path: Path) -> None:
     dataset = build_dataset(make_log(countdown_log()), episode="session", out=tmp_path / "d")  # type: ignore[arg-type]
     gamma = 0.9
     model = train(
-        dataset, steps=400, gamma=gamma, hidden=32, embedding_dim=16, window=4, batch_size=64, lr=5e-3, target_tau=0.05, target_period=1,
+        dataset, steps=300, gamma=gamma, hidden=32, embedding_dim=16, window=4, batch_size=64, lr=5e-3, target_tau=0.05, target_period=1,
         ema=0.99, negatives=0, aux_weight=1.0,
     )  # fmt: skip
     values = [q_after(model, VISIT + 1 - to_come) for to_come in range(1, VISIT + 1)]
@@ -92,7 +92,7 @@ def test_items_held_out_of_training_are_ranked_by_their_features() -> None:
     events, decisions, items = shop_log(np.random.default_rng(0), hidden)
     dataset = build_dataset(make_log(events, decisions, "logged", items=items), episode="session", rewards={"click": 1})  # type: ignore[arg-type]
     assert not hidden & {dataset.vocabulary.items[a - 1] for a in np.unique(dataset.transitions.action)}
-    model = train(dataset, steps=400, hidden=32, embedding_dim=8, window=8, batch_size=64, lr=5e-3, id_dropout=0.3, ema=0.99)
+    model = train(dataset, steps=200, hidden=16, embedding_dim=8, window=8, batch_size=64, lr=5e-3, id_dropout=0.3, ema=0.99)
     kinds = dict(zip(items["item_id"], items["kind"]))
     hits = []
     for taste, other in (("a", "b"), ("b", "a")):

@@ -86,7 +86,7 @@ def scores_at_start(model: Model, dataset: Dataset, by: RankingScore = "q") -> t
     ],
 )
 def test_items_and_features_that_both_know_have_the_same_scores_at_the_start(algorithm: str, more: dict[str, object]) -> None:
-    model = train(shop(BEFORE), algorithm=algorithm, steps=60, **SMALL, **more)
+    model = train(shop(BEFORE), algorithm=algorithm, steps=20, **SMALL, **more)
     # a distribution's mean is no linear function of its logits, which the catalogue's mean moves: there the items stay
     later = shop(BEFORE, users=50) if algorithm == "c51" else shop(AFTER)
     old, new = scores_at_start(model, later)
@@ -141,7 +141,7 @@ def test_rewards_and_settings_are_kept_unless_given(caplog: pytest.LogCaptureFix
 
 def test_a_start_is_better_than_none_where_the_new_log_is_short() -> None:
     """Without a step of training the model answers as the old one does; a fresh network cannot."""
-    model = train(shop(BEFORE, users=200), steps=300, **SMALL)
+    model = train(shop(BEFORE, users=60), steps=60, **SMALL)
     later = shop(AFTER)
     old, begun = scores_at_start(model, later)
     order = np.argsort(-old, axis=1)

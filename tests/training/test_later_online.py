@@ -27,6 +27,7 @@ from qurate.training import later_online
 from qurate.training.train import train
 from qurate.types import Availability
 
+SHOP = "shop,n_items=60"
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 6, "batch_size": 32, "id_embedding": False, "n_step": 4}
 ONLINE: dict[str, Any] = SMALL | {"lanes": 16, "warm_up": 64, "update_every": 16, "form": "linear_later"}
 
@@ -41,7 +42,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A small shop's log with propensities."""
-    out, engine = tmp_path_factory.mktemp("logged"), make_engine("shop")
+    out, engine = tmp_path_factory.mktemp("logged"), make_engine("shop", n_items=60)
     simulate(engine, present_recommender(engine, 0, 50), 200, 30, 0, out / "log" / "events.csv")
     return build_dataset(read_events(out / "log"), rewards=rewards_of(engine), episode="user", out=out / "dataset")
 
@@ -63,16 +64,16 @@ def same(a: Model, b: Model) -> bool:
 
 
 def test_a_new_model_counts_events_and_then_fits_later() -> None:
-    model = train(env="shop", steps=640, **ONLINE)
+    model = train(env=SHOP, steps=640, **ONLINE)
     assert isinstance(model.network, LinearLaterNetwork)
     assert bool(weights(model)["now.amount"].any()) and bool(weights(model)["theta"].any())
     assert model.metrics["later"]["rows"] > 200
-    few = train(env="shop", steps=160, **ONLINE)
+    few = train(env=SHOP, steps=160, **ONLINE)
     assert not bool(weights(few)["theta"].any()) and "later" not in few.metrics, "too little to fit anything to"
 
 
 def test_myopic_fits_no_later() -> None:
-    model = train(env="shop", algorithm="myopic", steps=640, **ONLINE)
+    model = train(env=SHOP, algorithm="myopic", steps=640, **ONLINE)
     assert not bool(weights(model)["theta"].any()) and bool(weights(model)["now.amount"].any())
 
 
@@ -91,28 +92,28 @@ def test_what_acts_is_the_network_with_its_later(from_log: Model, monkeypatch: p
 
     values = loops.q_values
     monkeypatch.setattr(loops, "q_values", lambda network, *rest: (asked.append(network), values(network, *rest))[1])
-    train(env="shop", start=from_log, steps=32, lanes=16, warm_up=64)
+    train(env=SHOP, start=from_log, steps=32, lanes=16, warm_up=64)
     assert len(asked) == 2 and all(network is seen[0].acting for network in asked)
     assert seen[0].acting.now is seen[0].learner.ema
 
 
 def test_a_resumed_run_is_the_one_that_was_not_interrupted(tmp_path: Path) -> None:
-    whole = train(env="shop", steps=960, **ONLINE)
-    train(env="shop", steps=480, **ONLINE).save(tmp_path / "half")
+    whole = train(env=SHOP, steps=960, **ONLINE)
+    train(env=SHOP, steps=480, **ONLINE).save(tmp_path / "half")
     resumed = train(resume=tmp_path / "half", steps=960)
     assert same(whole, resumed) and whole.metrics["later"] == resumed.metrics["later"]
 
 
 def test_a_model_of_a_log_keeps_what_it_learned_until_there_is_enough(from_log: Model, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        model = train(env="shop", start=from_log, steps=320, lanes=16, warm_up=64)
+        model = train(env=SHOP, start=from_log, steps=320, lanes=16, warm_up=64)
     assert "as in the model; it explores with epsilon 0.1, falling to 0.05" in caplog.text
     assert torch.equal(weights(model)["theta"], weights(from_log)["theta"])
     assert torch.equal(weights(model)["now.chain"], weights(from_log)["now.chain"])
-    assert (model.environment, model.kind, model.window) == ("shop", "environment", 6)
+    assert (model.environment, model.kind, model.window) == (SHOP, "environment", 6)
     assert model.settings.network == from_log.settings.network and model.weights.tolist() == from_log.weights.tolist()
     assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.9)
-    further = train(env="shop", start=from_log, steps=640, lanes=16, warm_up=64)
+    further = train(env=SHOP, start=from_log, steps=640, lanes=16, warm_up=64)
     assert not torch.equal(weights(further)["theta"], weights(from_log)["theta"])
 
 
@@ -122,13 +123,13 @@ def test_a_log_that_taught_nothing_of_items_is_fitted_as_early_as_none(dataset: 
         patch.setattr(fitted_q, "CERTAIN", 2e9)
         begun = train(dataset, steps=60, **SMALL)
     assert begun.metrics["later"]["share"] == 0
-    model = train(env="shop", start=begun, steps=320, lanes=16, warm_up=64)
+    model = train(env=SHOP, start=begun, steps=320, lanes=16, warm_up=64)
     assert not torch.equal(weights(model)["theta"], weights(begun)["theta"])
 
 
 def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, tmp_path: Path) -> None:
-    whole = train(env="shop", start=from_log, steps=640, lanes=16, warm_up=64)
-    train(env="shop", start=from_log, steps=320, lanes=16, warm_up=64).save(tmp_path / "half")
+    whole = train(env=SHOP, start=from_log, steps=640, lanes=16, warm_up=64)
+    train(env=SHOP, start=from_log, steps=320, lanes=16, warm_up=64).save(tmp_path / "half")
     assert same(whole, train(resume=tmp_path / "half", steps=640))
     assert load(tmp_path / "half").recommend(history=[], k=3)
 
@@ -137,7 +138,7 @@ def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, tmp_path: Pa
 def test_a_fit_that_got_worse_is_taken_back(from_log: Model, earned: list[float], taken_back: bool) -> None:
     network: Any = from_log.network
     learner = Learner(copy.deepcopy(network.now), event_models, from_log.settings.learning)
-    writer = OnlineWriter(4, 400, 6, from_log.weights, Availability.always(300), from_log.user_dim, 0.9, 1e6)
+    writer = OnlineWriter(4, 400, 6, from_log.weights, Availability.always(60), from_log.user_dim, 0.9, 1e6)
     later = later_online.OnlineLater(network, learner, writer, from_log.settings, 0)
     later.next_fit, later.count_from = 100, 50
     before = later.acting.get_buffer("theta").clone()
@@ -153,7 +154,7 @@ def test_a_fit_that_got_worse_is_taken_back(from_log: Model, earned: list[float]
 
 def test_networks_of_one_head_begin_with_the_models_weights(dataset: Dataset) -> None:
     begun = train(dataset, algorithm="double_dqn", steps=5, **SMALL)
-    model = train(env="shop", start=begun, steps=32, lanes=16, warm_up=1_000)
+    model = train(env=SHOP, start=begun, steps=32, lanes=16, warm_up=1_000)
     assert model.algorithm == "double_dqn" and model.settings.offline.support_threshold == 0
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(begun).items()), "nothing was learned in so few steps"
 
@@ -161,9 +162,9 @@ def test_networks_of_one_head_begin_with_the_models_weights(dataset: Dataset) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"env": "shop", "algorithm": "double_dqn"}, "the algorithm of the model, dqn, got double_dqn"),
-        ({"env": "shop", "hidden": 16}, "the network of the model, hidden=8, got hidden=16"),
-        ({"env": "shop,n_items=400"}, "a world whose items the model knows, got 100 of 400 items unknown"),
+        ({"env": SHOP, "algorithm": "double_dqn"}, "the algorithm of the model, dqn, got double_dqn"),
+        ({"env": SHOP, "hidden": 16}, "the network of the model, hidden=8, got hidden=16"),
+        ({"env": "shop,n_items=80"}, "a world whose items the model knows, got 20 of 80 items unknown"),
         ({"env": "toy_chain"}, "a world whose items the model knows"),
         ({"env": "CartPole-v1"}, "a dataset or one of our worlds"),
     ],
@@ -176,37 +177,37 @@ def test_what_does_not_fit_is_one_line(from_log: Model, options: dict[str, Any],
 def test_a_world_that_pays_something_else_says_with_which_rewards_its_log_is_read(from_log: Model) -> None:
     other = from_log.with_answering(components=["gift", *from_log.components[1:]])
     with pytest.raises(UserError, match=r"what the model learned from, gift.*rewards click=1,cart=2"):
-        train(env="shop", start=other, steps=16)
+        train(env=SHOP, start=other, steps=16)
 
 
 def test_a_ranker_without_a_network_cannot_go_on(dataset: Dataset) -> None:
-    with pytest.raises(UserError, match="expected a dataset, got env shop, at algorithm popularity"):
-        train(env="shop", start=train(dataset, algorithm="popularity"), steps=16)
+    with pytest.raises(UserError, match="expected a dataset, got env shop,n_items=60, at algorithm popularity"):
+        train(env=SHOP, start=train(dataset, algorithm="popularity"), steps=16)
 
 
 def test_it_is_the_default_of_dqn_and_myopic_in_worlds_of_many_items() -> None:
     small = {name: value for name, value in ONLINE.items() if name not in ("form", "n_step")}
     for algorithm, world, form, n_step in (
-        ("dqn", "shop", "linear_later", 4),
-        ("myopic", "shop", "linear_later", 4),
-        ("double_dqn", "shop", "now_later", 1),
+        ("dqn", SHOP, "linear_later", 4),
+        ("myopic", SHOP, "linear_later", 4),
+        ("double_dqn", SHOP, "now_later", 1),
         ("dqn", "toy_chain", "now_later", 1),
     ):
         model = train(env=world, algorithm=algorithm, steps=16, **small)
         assert (model.settings.network.form, model.settings.learning.n_step) == (form, n_step), (algorithm, world)
-    assert train(env="shop", steps=16, **small, n_step=2).settings.learning.n_step == 2
-    assert train(env="shop", steps=16, **small, form="single").settings.network.form == "single"
+    assert train(env=SHOP, steps=16, **small, n_step=2).settings.learning.n_step == 2
+    assert train(env=SHOP, steps=16, **small, form="single").settings.network.form == "single"
     with pytest.raises(UserError, match="dqn or myopic, got double_dqn"):
-        train(env="shop", algorithm="double_dqn", steps=16, **small, form="linear_later")
+        train(env=SHOP, algorithm="double_dqn", steps=16, **small, form="linear_later")
 
 
 def test_it_sees_what_a_trap_costs() -> None:
     """toy_clickbait: what is clicked most drives customers away."""
     returns = {}
     engine = make_engine("toy_clickbait")
-    for algorithm, gamma in (("dqn", 0.95), ("myopic", 0.0)):
+    for algorithm, gamma, steps in (("dqn", 0.95, 4_800), ("myopic", 0.0, 1_920)):
         online = ONLINE | {"window": 20, "lanes": 64, "gamma": gamma, "epsilon_steps": 2_000, "lr": 5e-3}
-        model = train(env="toy_clickbait", algorithm=algorithm, steps=6_400, **online)
-        returns[algorithm] = rollout(engine, as_policy(model, engine, algorithm), 1, 500).returns.mean()
-    best = rollout(engine, references("toy_clickbait")["optimal"](engine), 1, 500, every_lane=True).returns.mean()
+        model = train(env="toy_clickbait", algorithm=algorithm, steps=steps, **online)
+        returns[algorithm] = rollout(engine, as_policy(model, engine, algorithm), 1, 300).returns.mean()
+    best = rollout(engine, references("toy_clickbait")["optimal"](engine), 1, 300, every_lane=True).returns.mean()
     assert returns["myopic"] < 0.5 * best and returns["dqn"] > 0.9 * best, (returns, best)

@@ -52,10 +52,10 @@ def first_hits(model: Any, data: Dataset) -> float:
     return float((ranked["m"].ranks.better == 0).mean())
 
 
-@pytest.mark.parametrize(("name", "steps", "lr"), [("gru4rec", 300, 0.01), ("sasrec", 600, 0.003)])
+@pytest.mark.parametrize(("name", "steps", "lr"), [("gru4rec", 200, 0.01), ("sasrec", 400, 0.003)])
 def test_it_learns_a_sequence(name: str, steps: int, lr: float, sums: Dataset, tmp_path: Path) -> None:
     model = train(sums, algorithm=name, steps=steps, **SMALL | {"lr": lr})
-    assert first_hits(model, sums) > 0.9
+    assert first_hits(model, sums) > 0.8
     assert first_hits(train(sums, algorithm="item_knn"), sums) < 0.5
     assert isinstance(model.ranker, NetworkRanker) and model.ranker.ranking_scores == ["behaviour"] == [model.by]
     network = model.ranker.module

@@ -15,20 +15,21 @@ from qurate.models.model import load
 from qurate.training.train import train
 
 NAMES = ["noisy_dqn", "qr_dqn", "iqn", "rainbow", "munchausen"]
-SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16}
-TASK: dict[str, Any] = {"hidden": 8, "batch_size": 16}
+SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 4, "batch_size": 16, "warm_up": 256}
+TASK: dict[str, Any] = {"hidden": 8, "batch_size": 16, "warm_up": 256}
 
 
 def support(name: str) -> dict[str, Any]:
     return {"v_min": -1.0, "v_max": 500.0} if name == "rainbow" else {}
 
 
+@pytest.mark.usefixtures("few_customers")
 @pytest.mark.parametrize("name", NAMES)
 def test_in_a_world_of_items(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = SMALL | support(name)
-    whole = train(env="toy_chain", algorithm=name, steps=1_280, seed=3, **given)
-    train(env="toy_chain", algorithm=name, steps=1_152, seed=3, **given).save(tmp_path / "half")
-    resumed = train(resume=tmp_path / "half", steps=1_280)
+    whole = train(env="toy_chain", algorithm=name, steps=384, seed=3, **given)
+    train(env="toy_chain", algorithm=name, steps=320, seed=3, **given).save(tmp_path / "half")
+    resumed = train(resume=tmp_path / "half", steps=384)
     for part in (TENSORS, REPLAY):
         mine, other = load_tensors(whole.checkpoint[part]), load_tensors(resumed.checkpoint[part])
         assert mine.keys() == other.keys() and [key for key in mine if not torch.equal(mine[key], other[key])] == []
@@ -49,11 +50,12 @@ def test_in_a_world_of_items(name: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_on_cart_pole(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_cart_pole(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.evaluate.TASK_EPISODES", 8)
     path = tmp_path / "m"
-    train(env="CartPole-v1", algorithm=name, steps=1_200, seed=1, **TASK, **support(name)).save(path)
-    longer = train(resume=path, steps=1_280)
-    assert longer.metrics["steps"] == 1_280 and longer.metrics["updates"] > longer.metrics["skipped"] == 0
+    train(env="CartPole-v1", algorithm=name, steps=320, seed=1, **TASK, **support(name)).save(path)
+    longer = train(resume=path, steps=400)
+    assert longer.metrics["steps"] == 400 and longer.metrics["updates"] > longer.metrics["skipped"] == 0
     assert cli.main(["evaluate", str(path), "--env", "CartPole-v1", "--seeds", "1", "--json", "--quiet"]) == 0
     result = json.loads(capsys.readouterr().out)["metrics"]["return"]["mean"]
     assert result >= 8, "no episode of CartPole is shorter"
@@ -81,7 +83,7 @@ def test_with_noise_epsilon_is_0_unless_it_is_set() -> None:
     ],
 )
 def test_combinations_that_make_sense_train(given: dict[str, Any]) -> None:
-    metrics = train(env="toy_chain", steps=1_088, **SMALL, **given).metrics
+    metrics = train(env="toy_chain", steps=320, **SMALL, **given).metrics
     assert metrics["updates"] > 1 and metrics["skipped"] == 0
 
 

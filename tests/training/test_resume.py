@@ -20,7 +20,7 @@ from qurate.training.run import noticed_ctrl_c
 from qurate.training.train import train
 
 SMALL: dict[str, Any] = {"hidden": 8, "embedding_dim": 4, "window": 5, "batch_size": 16, "seed": 3}
-WORLD = {**SMALL, "replay_capacity": 1_200, "update_every": 24}
+WORLD = {**SMALL, "replay_capacity": 600, "update_every": 24, "warm_up": 300}
 """Rings that run over, and a number of updates per batched step that is no whole number."""
 
 
@@ -64,15 +64,15 @@ class Press:
             self.at = wanted + 1
 
 
-def test_150_updates_and_150_more_are_300(dataset: Path, tmp_path: Path) -> None:
-    whole = train(dataset, steps=300, **SMALL)
-    train(dataset, steps=150, **SMALL).save(tmp_path / "half")
-    assert_same_run(whole, train(resume=tmp_path / "half", steps=300))
+def test_60_updates_and_60_more_are_120(dataset: Path, tmp_path: Path) -> None:
+    whole = train(dataset, steps=120, **SMALL)
+    train(dataset, steps=60, **SMALL).save(tmp_path / "half")
+    assert_same_run(whole, train(resume=tmp_path / "half", steps=120))
 
 
 def test_ctrl_c_stops_between_two_updates_and_nothing_is_lost(dataset: Path, tmp_path: Path) -> None:
-    whole = train(dataset, steps=110, **SMALL)
-    stopped = train(dataset, steps=110, progress=Press(at=41), **SMALL)
+    whole = train(dataset, steps=80, **SMALL)
+    stopped = train(dataset, steps=80, progress=Press(at=41), **SMALL)
     assert stopped.metrics["stopped"] == "interrupted" and stopped.metrics["steps"] == 41
     stopped.save(tmp_path / "stopped")
     assert load(tmp_path / "stopped").metrics == stopped.metrics
@@ -83,15 +83,15 @@ def test_ctrl_c_stops_between_two_updates_and_nothing_is_lost(dataset: Path, tmp
 
 @pytest.mark.parametrize("env", ["toy_clickbait", "shop"])
 def test_a_run_in_a_simulated_world_goes_on_with_its_customers_and_its_replay(env: str, tmp_path: Path) -> None:
-    whole = train(env=env, steps=2_400, **WORLD)
-    train(env=env, steps=1_600, **WORLD).save(tmp_path / "half")
-    train(resume=tmp_path / "half", steps=2_000).save(tmp_path / "more")
-    assert_same_run(whole, train(resume=tmp_path / "more", steps=2_400))
+    whole = train(env=env, steps=1_200, **WORLD)
+    train(env=env, steps=800, **WORLD).save(tmp_path / "half")
+    train(resume=tmp_path / "half", steps=1_000).save(tmp_path / "more")
+    assert_same_run(whole, train(resume=tmp_path / "more", steps=1_200))
 
 
 def test_ctrl_c_in_a_simulated_world(tmp_path: Path) -> None:
-    whole = train(env="toy_chain", steps=2_000, **WORLD)
-    train(env="toy_chain", steps=2_000, progress=Press(at=1_500), **WORLD).save(tmp_path / "stopped")
+    whole = train(env="toy_chain", steps=1_000, **WORLD)
+    train(env="toy_chain", steps=1_000, progress=Press(at=750), **WORLD).save(tmp_path / "stopped")
     resumed = train(resume=tmp_path / "stopped")
     assert_same_run(whole, resumed)
     assert figures(whole) == figures(resumed)

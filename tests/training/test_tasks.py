@@ -30,13 +30,17 @@ def mean_of(capsys: Capture, model: Path, env: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("kind", ["numbers", "pixels", "integers", "dict_of_both", "masked"])
-def test_every_kind_of_observation_is_learnt_saved_and_evaluated(kind: str, tmp_path: Path, capsys: Capture) -> None:
+def test_every_kind_of_observation_is_learnt_saved_and_evaluated(
+    kind: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eight decisions that each earn 1 when right; at random a third of them are (half with a mask)."""
     env, model = f"toy_tasks:{kind}", tmp_path / "model"
-    options = ["--steps", "2000", "--set", "hidden=32", "--set", "epsilon_steps=1000", "--set", "gamma=0.5", "--set", "lr=0.003"]
+    monkeypatch.setattr("qurate.experiments.evaluate.TASK_EPISODES", 10)
+    short = ["--steps", "1200", "--set", "warm_up=300", "--set", "epsilon_steps=600"]
+    options = [*short, "--set", "hidden=32", "--set", "gamma=0.5", "--set", "lr=0.003"]
     code, out, err = run(capsys, "train", "--env", env, "-o", str(model), *options, "--json", "--quiet")
     assert code == 0, err
-    assert json.loads(out)["steps"] == 2000
+    assert json.loads(out)["steps"] == 1200
     mean, at_random = mean_of(capsys, model, env)
     assert mean > 7 > 6 > at_random
 
@@ -46,36 +50,36 @@ def test_every_algorithm_trains_saves_and_goes_on(name: str, tmp_path: Path) -> 
     env = "toy_tasks:chain"
     some: dict[str, Any] = {"v_min": -1.0, "v_max": 120.0} if name in ("c51", "rainbow") else {}
     deep: dict[str, Any] = {"hidden": 8} if name not in ("q_learning", "sarsa") else {}
-    model = train(env=env, algorithm=name, steps=1_200, seed=4, **some, **deep)
+    model = train(env=env, algorithm=name, warm_up=300, steps=400, seed=4, **some, **deep)
     model.save(tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.algorithm == name and again.kind == "task" and again.metrics == model.metrics
     for key, value in model.ranker.module.state_dict().items():  # type: ignore[union-attr]
         assert torch.equal(value, again.ranker.module.state_dict()[key])  # type: ignore[union-attr]
-    longer = train(resume=tmp_path / "m", steps=1_320)
-    assert longer.metrics["steps"] == 1_320 and longer.settings == model.settings
+    longer = train(resume=tmp_path / "m", steps=480)
+    assert longer.metrics["steps"] == 480 and longer.settings == model.settings
     before, after = read_arrays({REPLAY: model.checkpoint[REPLAY]}), read_arrays({REPLAY: longer.checkpoint[REPLAY]})
     done = before["ring.action"] > 0
-    assert done.sum() == 1_200
+    assert done.sum() == 400
     assert np.array_equal(after["ring.action"][done], before["ring.action"][done]), "the replay stays"
-    assert (after["ring.action"] > 0).sum() == 1_320
+    assert (after["ring.action"] > 0).sum() == 480
 
 
 def test_a_resumed_run_meets_new_episodes_and_always_the_same(tmp_path: Path) -> None:
-    train(env="toy_tasks:numbers", steps=1_040, hidden=8).save(tmp_path / "m")
-    one, two = (train(resume=tmp_path / "m", steps=1_120) for _ in range(2))
+    train(env="toy_tasks:numbers", warm_up=200, steps=240, hidden=8).save(tmp_path / "m")
+    one, two = (train(resume=tmp_path / "m", steps=320) for _ in range(2))
     assert one.checkpoint[REPLAY] == two.checkpoint[REPLAY]
 
 
 def test_ctrl_c_saves_a_checkpoint(tmp_path: Path) -> None:
     def press(done: int, wanted: int, figures: dict[str, float]) -> None:
-        if 1_200 <= done < 1_300:
+        if 300 <= done < 400:
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = train(env="toy_tasks:numbers", steps=1_600, hidden=8, progress=press)
-    assert stopped.metrics["stopped"] == "interrupted" and 1_200 <= stopped.metrics["steps"] < 1_600
+    stopped = train(env="toy_tasks:numbers", warm_up=200, steps=600, hidden=8, progress=press)
+    assert stopped.metrics["stopped"] == "interrupted" and 300 <= stopped.metrics["steps"] < 600
     stopped.save(tmp_path / "m")
-    assert train(resume=tmp_path / "m").metrics["steps"] == 1_600, "to the steps once wanted"
+    assert train(resume=tmp_path / "m").metrics["steps"] == 600, "to the steps once wanted"
 
 
 @pytest.fixture(scope="module")

@@ -31,14 +31,14 @@ def share_of_the_optimum(model: Model, env: str, gamma: float) -> float:
 
 @pytest.mark.parametrize("env", ["toy_chain", "toy_clickbait"])
 def test_looking_ahead_reaches_the_optimum_and_the_next_reward_alone_does_not(env: str) -> None:
-    far = train(env=env, steps=8_000, gamma=GAMMA, **SETTINGS)
+    far = train(env=env, steps=6_000, gamma=GAMMA, **SETTINGS)
     assert share_of_the_optimum(far, env, GAMMA) >= 0.99
     near = train(env=env, algorithm="myopic", steps=2_000, **SETTINGS)
     assert share_of_the_optimum(near, env, GAMMA) < 0.5
 
 
 @pytest.mark.study
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_satiation_is_planned_around() -> None:
     """Sixteen states, of which many differ by little: seeds 0 to 4 reach 98.4, 99.1, 99.4, 99.4 and 99.4 %."""
     longer: dict[str, Any] = {

@@ -22,6 +22,7 @@ from typing import IO, BinaryIO, cast
 import msgspec
 
 from qurate.errors import Code, UserError
+from qurate.events.json_documents import arrays_said
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 OTHER_CONTAINERS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
@@ -111,6 +112,16 @@ def unpacked(path: Path, container: str, member: str = "", *, head: bool = False
             whole = first[: first.rfind(b"\n") + 1]
             return written(path, f"{container} {member} head", partial(_write, whole)), True
     return written(path, f"{container} {member}", write), False
+
+
+def beginning(path: Path) -> tuple[Path, bool]:
+    """The first `HEAD_PACKED` bytes of a text in whole lines, for a plan, which may rewrite them; and whether the file has more."""
+    if path.stat().st_size <= HEAD_PACKED:
+        return path, False
+    with path.open("rb") as file:
+        first = file.read(HEAD_PACKED)
+    end = first.rfind(b"\n") + 1
+    return (written(path, "beginning", partial(_write, first[:end])), True) if end else (path, False)
 
 
 def _write(content: bytes, out: BinaryIO) -> None:
@@ -233,8 +244,10 @@ def array_lines(path: Path, where: str) -> Path:
         try:
             records = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=list[msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            hint = "write an array of records, or one record a line"
-            raise UserError("an array of JSON records", str(error)[:120], where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
+            got, hint = str(error)[:120], "write an array of records, or one record a line"
+            if "trailing" in got:  # after the first of several arrays
+                got, hint = arrays_said(Path(where), "map(json.loads, open(FILE))")
+            raise UserError("an array of JSON records", got, where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
         for record in records:
             # Line breaks stand between values only: within text JSON writes them as \n.
             out.write(bytes(record).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")

@@ -5,12 +5,19 @@ import re
 import polars as pl
 
 from qurate.errors import Code, UserError
-from qurate.events.fields import key_of
+from qurate.events.answer_names import may_say, returns_said
+from qurate.events.fields import MISSING, key_of
 from qurate.events.listed import ANSWER_KEYS, TYPE_KEYS, Listed
+from qurate.events.paths import paths_in
+from qurate.events.role_rows import NOBODY, NOBODY_NUMBERS
 from qurate.events.roles import Roles
 
 CUT = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{2,}$"
 """A number as a spreadsheet shows a long one: `1.23457E+12`."""
+COUNTED = r"^([^:\s]+):\d{1,3}$|^\d{1,3} ?[x×*] ?(\S.*)$"
+"""An id with how many of it: `p1:2`, `2x p1`."""
+NAMED = r"(?i)(?:^|[|;])(?:product_?id|item_?id|sku|quantity|qty|price|total|subtotal):"
+"""Several things said of an item: `product_id:50|quantity:1`."""
 UNSEEN = r"[\x{200b}-\x{200f}\x{2060}\x{feff}\x{00ad}\x00-\x08]"
 """Blanks of no width, marks of direction, soft hyphens, control characters."""
 SEVERAL = r"^[^\s,;]*\d[^\s,;]*(?:(?:\s*[,;]\s*|\s+)[^\s,;]*\d[^\s,;]*)+$"
@@ -20,6 +27,7 @@ LIST_KEYS = (
     *("basket", "cart", "sequence", "itemsequence", "history", "purchases", "clicks"),
 )
 FEW = 0.01
+EXAMPLES = 3
 SHOWN_WORDS = ("shown", "impression", "slate", "recommend", "inview", "candidate", "ranking", "exposure")
 
 
@@ -47,7 +55,13 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
             notes.append(
                 f"{column} such as {several[0]!r} may be several items: each text is read as one id; --map shown={column} reads lists"
             )
+    notes += _no_items(roles, sample)
     if roles.says_nothing:
+        notes += returns_said(unread, sample)
+        said = [column for column in may_say(unread, sample) if key_of(column) not in (*ANSWER_KEYS, *TYPE_KEYS)]
+        if said:
+            names = ", ".join(said[:EXAMPLES]) + (", ..." if len(said) > EXAMPLES else "")
+            notes.append(f"every row counts as click, whatever {names} may say: it is not read; a column of 0 and 1 named clicked would be")
         notes += [
             f"{column} is not read: it says neither 0 and 1 nor no and yes, so it does not say what was clicked"
             for column in unread
@@ -58,6 +72,30 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
             for column in unread
             if key_of(column) in TYPE_KEYS and not sample[column].dtype.is_nested()
         ]
+    return notes
+
+
+def _no_items(roles: Roles, sample: pl.DataFrame) -> list[str]:
+    """Rows that name no item, or by a word that stands for none."""
+    column = roles.source.get("item_id", "")
+    if column not in sample.columns or "shown" in roles.source:
+        return []
+    values, notes = sample[column], []
+    nested = isinstance(values.dtype, pl.List)
+    texts = values.cast(pl.String).str.strip_chars().str.to_lowercase() if not values.dtype.is_nested() else pl.Series(column, [""])
+    none = (values.is_null() | (values.list.len() == 0)) if nested else texts.is_null() | texts.is_in(["", *map(str.lower, MISSING)])
+    empty = int(none.sum())
+    if empty > FEW * len(values) and not roles.says_nothing and (nested or not values.dtype.is_nested()):
+        key = column.rpartition(".")[2]
+        others = [path for path in paths_in(sample) if path != column and path.rpartition(".")[2] == key] if "." in column else []
+        more = f"; {', '.join(others[:EXAMPLES])} may hold them: only one path is read" if others else ""
+        notes.append(f"{empty:,} of {len(values):,} rows name no item: they are events without one{more}")
+    counts = texts.filter(texts.is_in([word for word in NOBODY if word not in (*MISSING, *NOBODY_NUMBERS)])).value_counts(name="n")
+    notes += [
+        f"item {name!r} of {n:,} in {len(texts):,} rows is no item: leave these rows out, or leave it empty"
+        for name, n in counts.sort(column).rows()
+        if n > FEW * len(texts)
+    ]
     return notes
 
 
@@ -121,7 +159,7 @@ def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:
         ids: items of the lists of `column`.
 
     Raises:
-        UserError: items with a score behind a colon, which would be part of the id; or objects, whose JSON text would be the id.
+        UserError: items with a score or a number of them beside the id, which would be part of it; or objects.
     """
     known = ids.drop_nulls()
     objects = known.filter(known.str.contains(OBJECT))
@@ -132,8 +170,17 @@ def refuse_pairs(ids: pl.Series, column: str, where: str) -> None:
             "lists of ids", f"objects such as {objects[0][:60]}", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP
         )
     pairs = known.filter(known.str.contains(r".:-?\d*\.\d+$"))
+    counted = known.filter(known.str.contains(COUNTED))
+    counts = counted.str.extract(r"^(\d+)|:(\d+)$", 0).str.strip_chars(":")
+    often = counts.value_counts(sort=True, name="n")
+    things = counted.str.replace(COUNTED, "${1}${2}").n_unique()
+    # Of many things few numbers, one of each most often; ids of a few kinds, such as track:7, have many numbers.
+    if len(counted) and len(often) < min(things, counted.n_unique()) and (counts == "1").sum() >= often["n"].max():  # type: ignore[operator]
+        pairs = counted
+    named = known.filter(known.str.contains(NAMED))
+    pairs = named if len(named) > len(pairs) else pairs
     if len(pairs) > len(known) / 2:
-        hint = "write the ids and the scores into lists of their own"
+        hint = "write the ids, and what is said of them, into lists of their own"
         raise UserError("lists of ids", f"items such as {pairs[0]!r}", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
 
 

@@ -19,7 +19,7 @@ OPERATORS: dict[type[ast.operator], Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
 }
-MONEY = r"^[\s\p{Sc}A-Za-z]*[-+(]?[\s\p{Sc}]*\d[\d.,'\s]*\)?[\s\p{Sc}A-Za-z]*-?$"
+MONEY = r"^[\s\p{Sc}A-Za-z]*[-+(]?[\s\p{Sc}]*\d[\d.,'\s]*\)?[\s\p{Sc}A-Za-z%元円圆圓원块]*-?$"
 """A number with a currency and signs between its thousands."""
 POINT = r"^(?:(?:[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}|\d+)(?:\.\d*)?|\.\d+)$"
 COMMA = r"^(?:(?:[1-9]\d{0,2}(?:\.\d{3})+|\d+)(?:,\d*)?|,\d+)$"
@@ -85,6 +85,10 @@ def _built(node: ast.expr, known: dict[str, pl.Expr], names: dict[str, str], use
     raise ValueError
 
 
+def _mostly(holds: pl.Series) -> bool:
+    return 2 * int(holds.sum()) > len(holds)
+
+
 def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, str]:
     """A column as Float64, and how its text is read: "" for plain numbers, else a sentence part.
 
@@ -101,9 +105,10 @@ def amount(name: str, dtype: pl.DataType, sample: pl.Series) -> tuple[pl.Expr, s
     odd = known.filter(known.cast(pl.Float64, strict=False).is_null())
     if len(odd) and (odd.str.contains(SCORE) | odd.str.contains(SIGNS)).all() and odd.str.contains(r"[^\d.,\s]").any():
         return _score(raw, odd)
-    if not len(odd) or odd.str.contains(MONEY).mean() != 1.0 or odd.str.contains(SCALED).any():
+    if not len(odd) or not _mostly(odd.str.contains(MONEY)) or odd.str.contains(SCALED).any():
         return raw.cast(pl.Float64, strict=False), ""
-    comma, example = _decimal_comma(known, odd)
+    odd = odd.filter(odd.str.contains(MONEY))  # the rest is no number
+    comma, example = _decimal_comma(known.filter(known.cast(pl.Float64, strict=False).is_not_null() | known.str.contains(MONEY)), odd)
     text = raw.str.strip_chars()
     negative = text.str.contains(r"^\D*-|-\s*$|^\s*\(.*\)\s*$")
     digits = text.str.replace_all(r"[^\d.,]", "")

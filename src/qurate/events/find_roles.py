@@ -4,45 +4,34 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from qurate.events.answer_names import RESPONSES, answer_of, fits, in_order, words_of
 from qurate.events.answers import NOTHING, known_words, refuse_unclear
 from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import MISSING, Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, LABELLED, PARSED, SIGNS, STRUCTURED, TRUTH, TYPE_KEYS, Listed, items_of, picked, vector_of
+from qurate.events.listed import (
+    IN_BRACKETS,
+    LABELLED,
+    PARSED,
+    SIGNS,
+    STRUCTURED,
+    TRUTH,
+    TYPE_KEYS,
+    Listed,
+    is_list,
+    items_of,
+    picked,
+    vector_of,
+)
 from qurate.events.mapped import check_map, joined_values, parts_of
+from qurate.events.ratings import RATING_KEYS, is_rating, unrated_said
 from qurate.events.role_rows import joined_by_id, nobody
-from qurate.events.roles import EVERY_ROW, REWARD, Asked, Roles, contract_names
+from qurate.events.roles import EVERY_ROW, REWARD, TAKEN, Asked, Roles, contract_names
+from qurate.events.schema import STANDARD_TYPES
 from qurate.events.sources import Table
 
-RATING_KEYS = [
-    "rating",
-    "ratings",
-    "score",
-    "stars",
-    "rate",
-    "reviewscore",
-    "overall",
-    "评分",
-    "打分",
-    "评级",
-    "评价分",
-    "星级",
-    "評分",
-    "星級",
-]
 PROPENSITY_KEYS = ["pscore", "propensityscore", "actionprob", "actionprobability", "loggingprob"]
-NO_RATING = ("avg", "average", "mean", "num", "number", "count", "total")
 MAX_TYPE_NAMES = 100
-
-
-def is_rating(column: str) -> bool:
-    """Whether a column's name says that it is what a user thought of an item.
-
-    >>> is_rating("Book-Rating"), is_rating("average_rating")
-    (True, False)
-    """
-    key = key_of(column)
-    return key in RATING_KEYS or (key.endswith("rating") and not key.startswith(NO_RATING))
 
 
 def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
@@ -85,6 +74,7 @@ class _Finder:
         self.sample = sample.with_columns(**paths)
         self.columns = {**columns, **{path: self.sample[path].dtype for path in paths}}
         self.roles = Roles({}, paths)
+        self.mapped = set(mapped.values())
         self.used: set[str] = set()
         sources = set(mapped.values())
         for name in contract_names([*mapped, *columns]):
@@ -125,16 +115,19 @@ class _Finder:
         source = self.roles.source
         if "item_id" not in source or source.get("shown") == source["item_id"]:
             return
-        times = "timestamp" in source and _is_list(self.values("timestamp"), times=True)
-        several = _is_list(self.values("item_id")) or are_lists(source["item_id"], self.values("item_id"))
+        times = "timestamp" in source and is_list(self.values("timestamp"), times=True)
+        several = is_list(self.values("item_id")) or are_lists(source["item_id"], self.values("item_id"))
         if not (several or (times and self._as_many("item_id"))):
             if self.values("item_id").dtype == pl.String:
                 text = pl.col(source["item_id"])
                 listed = text.str.contains(STRUCTURED) & ~text.str.contains(LABELLED)
+                known = self.values("item_id")
+                if not known.is_in(known.str.extract(IN_BRACKETS).drop_nulls().implode()).any():  # a word in brackets is no list then
+                    listed &= ~text.str.contains(IN_BRACKETS)
                 self.roles.broken.append((listed, "item_id holds a list or an object"))
             return
         lists = ["item_id", *(["timestamp"] if times else [])]
-        lists += [name for name in ("value", "type") if name in source and _is_list(self.values(name)) and self._as_many(name)]
+        lists += [name for name in ("value", "type") if name in source and is_list(self.values(name)) and self._as_many(name)]
         for name in lists:
             holds = self._listed(name)
             if name == "item_id":
@@ -166,10 +159,10 @@ class _Finder:
         return listed
 
     def _as_many(self, name: str) -> bool:
-        """Whether the column holds as many parts as the times."""
+        """Whether the column holds as many parts as the items, or the items as the times."""
         if name == "timestamp":
             return True
-        lists = [self._listed(one).ids for one in (name, "timestamp")]
+        lists = [self._listed(one).ids for one in (name, "timestamp" if name == "item_id" else "item_id")]
         counts = [self.sample.select(ids.list.len()).to_series() for ids in lists]
         return bool((counts[0] == counts[1]).mean() or 0 > 0.9)
 
@@ -189,60 +182,63 @@ class _Finder:
         listed = self._listed("shown")
         roles = self.roles
         refuse_pairs(self.sample.select(listed.ids).to_series().explode(), roles.source["shown"], where)
-        taken, means = listed.taken, listed.means
-        vectors = [] if taken is not None or "item_id" in roles.source else self.free(ANSWER_KEYS)
-        for column in vectors:
-            vector = vector_of(self.columns, column)
-            counts = self.sample.select(
-                vector.list.len().alias("n"), listed.ids.list.len().alias("k"), vector.list.contains(None).alias("odd")
-            )
-            counts = counts.filter(pl.col("k").is_not_null() & pl.col("n").is_not_null())
-            fits = counts.filter((pl.col("n") == pl.col("k")) & ~pl.col("odd"))
-            if 2 * fits.height > counts.height:  # else it is of something else
-                chosen = pl.struct(listed.ids.alias("ids"), vector.alias("taken")).map_batches(
-                    picked, return_dtype=pl.List(pl.String), is_elementwise=True
-                )
-                roles.broken.append((vector.list.len() != listed.ids.list.len(), f"as many of {column} as items shown are needed"))
-                roles.broken.append((vector.list.contains(None), f"{column} is not 0 or 1"))
-                taken, means = chosen, ANSWER_KEYS[key_of(column)]
-                roles.source[f"taken ({means})"] = column
-                self.used.add(column)
-                break
-        else:
+        if listed.taken is not None:
+            self._add_taken(listed.taken, given or listed.means)
+        elif "item_id" not in roles.source:
+            self._vectors(listed, given)
             self._answer_of_ids(listed)
         roles.exprs["shown"] = listed.ids
         roles.rename.pop(roles.source["shown"], None)
         if listed.unread is not None:
             roles.broken.append((listed.unread, "shown is no list that can be read"))
-        if taken is not None:
-            roles.exprs["_taken"] = taken
-            roles.exprs["_taken_type"] = pl.lit(given or means)
-            roles.type_from = f"the answers of {roles.source['shown']}: {given or means}"
+        if roles.taken:
+            roles.type_from = f"the answers of {roles.source['shown']}: {', '.join(roles.taken)}"
         elif "type" not in roles.source:
             roles.type_from = f"rows with an item: {given or 'click'}; without: shown only"
-            odd = [column for column in vectors if column not in self.used]
-            roles.notes += [
-                f"{column} is not read: it names no item shown, and is no list of 0 and 1 as long as they are" for column in odd
+            free = [column for column in self.columns if column not in self.used and "item_id" not in roles.source]
+            no_answer = "is not read: it names no item shown, and is no list of 0 and 1 as long as they are"
+            roles.notes += [f"{column} {no_answer}" for column in in_order(free)]
+            vectors = [column for column in free if answer_of(column) is None and fits(self.columns, column, listed.ids, self.sample)]
+            roles.notes += [f"{column} holds 0 and 1 for each item shown: if 1 is a click, name it clicked" for column in vectors]
+
+    def _add_taken(self, ids: pl.Expr, kind: str, column: str = "") -> None:
+        self.roles.exprs[f"{TAKEN}{kind}"] = ids
+        if column:
+            self.roles.source[f"taken ({kind})"] = column
+            self.used.add(column)
+
+    def _vectors(self, listed: Listed, given: str | None) -> None:
+        """Lists of 0 and 1 as long as those shown, one for each type of event."""
+        roles, free = self.roles, [column for column in self.columns if column not in self.used]
+        named = [(column, answer_of(column) or "click") for column in in_order(free)]
+        found = [(column, kind) for column, kind in named if fits(self.columns, column, listed.ids, self.sample)]
+        if not found:
+            others = [
+                column for column in free if words_of(column)[-1:] in RESPONSES and fits(self.columns, column, listed.ids, self.sample)
             ]
+            found = [(column, "click") for column in others[:1]]
+        for column, kind in {kind: (column, kind) for column, kind in reversed(found)}.values():
+            vector = vector_of(self.columns, column)
+            both = pl.struct(listed.ids.alias("ids"), vector.alias("taken"))
+            chosen = both.map_batches(picked, return_dtype=pl.List(pl.String), is_elementwise=True)
+            roles.broken.append((vector.list.len() != listed.ids.list.len(), f"as many of {column} as items shown are needed"))
+            roles.broken.append((vector.list.contains(None), f"{column} is not 0 or 1"))
+            self._add_taken(chosen, given if given and len(found) == 1 else kind, column)
 
     def _answer_of_ids(self, listed: Listed) -> None:
-        """`clicked` that names the item, or the items, of the list."""
-        if "item_id" in self.roles.source or listed.taken is not None:
-            return
-        for column in self.free((*ANSWER_KEYS, "clickeditem", "clickeditems", "clickeditemid", "chosen", "chosenitem", "selected")):
-            own = self._list_in(column)
+        """`clicked`, `purchased_items` that name the item, or the items, of the list."""
+        named = in_order([column for column in self.columns if column not in self.used])
+        for column in [*named, *self.free(("chosen", "chosenitem", "selected"))] if not self.roles.taken else []:
+            own, kind = self._list_in(column), answer_of(column) or "click"
             both = self.sample.select(listed.ids.alias("ids"), own.ids.alias("own")).drop_nulls()
-            if both.height and (both["own"].list.set_difference(both["ids"]).list.len() == 0).all():
-                kind = ANSWER_KEYS.get(key_of(column), "click")
-                self.roles.exprs["_taken"], self.roles.exprs["_taken_type"] = own.ids, pl.lit(kind)
-                self.roles.source[f"taken ({kind})"] = column
-                self.used.add(column)
-                return
+            known = both.height and (both["own"].list.set_difference(both["ids"]).list.len() == 0).all()
+            if known and f"{TAKEN}{kind}" not in self.roles.exprs:
+                self._add_taken(own.ids, kind, column)
 
     def _answer_columns(self, given: str | None) -> None:
-        for column in self.free(ANSWER_KEYS):
+        for column in in_order([name for name in self.columns if name not in self.used and not self.columns[name].is_nested()]):
             known = known_words(self.sample[column]).str.to_lowercase()
-            kind = ANSWER_KEYS[key_of(column)]
+            kind = str(answer_of(column))
             if len(known) and (known.is_in(list(TRUTH)).all() or self._signs(column)):
                 self._answer(column, kind)
             elif key_of(column) == REWARD and len(known) and known.cast(pl.Float64, strict=False).null_count() == 0:
@@ -343,29 +339,48 @@ class _Finder:
             if "shown" not in source and not any(name.startswith("_answer_") for name in roles.exprs):
                 roles.exprs["type"] = pl.lit(given)
                 roles.type_from = f"--type: {given}"
-            elif "shown" in source and "_taken" not in roles.exprs and "item_id" in source:
+            elif "shown" in source and not roles.taken and "item_id" in source:
                 roles.exprs["type"] = pl.when(pl.col(source["item_id"]).is_not_null()).then(pl.lit(given)).otherwise(pl.lit("shown"))
             return
-        if "type" in source:
+        if "type" in source and not self._says_one(source["type"]):
             roles.type_from = f"column {source['type']}"
             return
-        if roles.type_from and "_taken" not in roles.exprs and "shown" not in source:
+        if roles.type_from and not roles.taken and "shown" not in source:
             return
-        for column in self.free(TYPE_KEYS):
-            known = self.sample[column].drop_nulls() if not self.columns[column].is_nested() else pl.Series([])
-            texts = known.cast(pl.String).str.strip_chars()
-            texts = texts.filter(texts != "")
-            if len(texts) and texts.n_unique() <= MAX_TYPE_NAMES and not texts.str.to_lowercase().is_in(list(TRUTH)).all():
-                self._assume("type", column)
-                roles.type_from = f"column {column}"
-                return
+        named = [column for column in self.free(TYPE_KEYS) if self._names_types(column)]
+        several = [column for column in named if self.sample[column].n_unique() > 1]
+        if "type" in source:
+            one, other = source["type"], (several or [source["type"]])[0]
+            if other != one:
+                roles.drop.append(one)
+                self.used.discard(one)
+                self._assume("type", other)
+                roles.notes.append(f"{one} says the same of every row; {other} is read as what happened")
+            roles.type_from = f"column {other}"
+        elif named:
+            self._assume("type", (several or named)[0])
+            roles.type_from = f"column {source['type']}"
+
+    def _says_one(self, column: str) -> bool:
+        """Whether a column that nobody named as the type says one thing of all rows that is no type of the contract, such as `track`."""
+        said = self.sample[column].drop_nulls().unique() if column == "type" and column not in self.mapped else pl.Series([])
+        return len(said) == 1 and said[0] not in STANDARD_TYPES
+
+    def _names_types(self, column: str) -> bool:
+        """Whether a column holds few words, other than no and yes, and no lists."""
+        if self.columns[column].is_nested():
+            return False
+        texts = self.sample[column].cast(pl.String).str.strip_chars().drop_nulls()
+        texts = texts.filter(texts != "")
+        words = len(texts) and texts.n_unique() <= MAX_TYPE_NAMES and not texts.str.contains(STRUCTURED).any()
+        return bool(words) and not texts.str.to_lowercase().is_in(list(TRUTH)).all()
 
     def rating(self, given: str | None) -> None:
         """A rating or score column: events of type rating, and its values."""
         source = self.roles.source
         if "value" not in source and "item_id" in source:
             others = [name for name in self.columns if name not in self.used and is_rating(name)]
-            for column in dict.fromkeys([*self.free(RATING_KEYS), *others]):
+            for column in dict.fromkeys([*(name for name in self.free(RATING_KEYS) if name in others), *others]):
                 known = known_words(self.sample[column]) if not self.columns[column].is_nested() else pl.Series()
                 if not len(known):
                     continue
@@ -373,6 +388,7 @@ class _Finder:
                 if known.to_frame().select(number.is_not_null().mean()).item() >= 0.9:
                     self._assume("value", column)
                     self._amounts(column)
+                    self.roles.notes += unrated_said(column, known.to_frame().select(number).to_series())
                     break
                 self.roles.notes.append(f"{column} is not read: it holds no numbers, but for example {str(known[0])[:40]!r}")
         column = source.get("value", "")
@@ -382,18 +398,3 @@ class _Finder:
         if not self.roles.type_from:
             self.roles.type_from = EVERY_ROW
             self.roles.exprs["type"] = pl.lit("click")  # another file of the log may have the column
-
-
-def _is_list(values: pl.Series, times: bool = False) -> bool:
-    """Whether a column holds lists: as such, as bracketed text, or with `|` between; times also with blanks or commas."""
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return True
-    if values.dtype != pl.String:
-        return False
-    known = values.drop_nulls().str.strip_chars()
-    known = known.filter(known != "")
-    if not len(known):
-        return False
-    if (known.str.contains(STRUCTURED) & ~known.str.contains(LABELLED)).mean() > 0.5 or known.str.contains("|", literal=True).mean() > 0.5:  # type: ignore[operator]
-        return True
-    return times and bool(known.str.contains(r"^\d{9,}([ ,;]+\d{9,})*$").all() and known.str.contains(r"\d[ ,;]+\d").any())

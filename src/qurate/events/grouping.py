@@ -17,7 +17,7 @@ from qurate.events.sources import Table
 from qurate.events.text_form import suggested_names
 from qurate.events.text_samples import SAMPLE_LINES, first_lines
 from qurate.events.times import read_time
-from qurate.events.wide import matrix_hint
+from qurate.events.wide import matrix_hint, numbered_hint
 
 MANY_COLUMNS = 20
 """Of more columns without names no names are suggested: their places say too little."""
@@ -118,6 +118,9 @@ def _refuse_matrix(table: Table, own: Roles | None) -> None:
     if own is not None and "item_id" not in own.source and "shown" not in own.source:
         free = [name for name in table.columns if name not in own.source.values()]
         _refuse_if_matrix(table, sample_of(table, SAMPLE_LINES), free, named=True)
+        item = next((name for name in free if nearest_role(name) == "item_id"), "") if table.kind == "text" else ""
+        if (found := numbered_hint(table.path, table.separator, list(table.columns), item)) is not None:
+            raise UserError("one row for each item", found[0], where=str(table.path), hint=found[1], code=Code.UNKNOWN_COLUMNS)
 
 
 def _refuse_if_matrix(table: Table, sample: pl.DataFrame, free: list[str], named: bool) -> None:
@@ -125,7 +128,7 @@ def _refuse_if_matrix(table: Table, sample: pl.DataFrame, free: list[str], named
     Raises:
         UserError: the table is a matrix.
     """
-    if (found := matrix_hint(table.path, table.separator, sample, free, named=named)) is not None:
+    if (found := matrix_hint(table.path, table.form.separator if table.form else table.separator, sample, free, named=named)) is not None:
         got, hint = found
         raise UserError("one row for each event", got, where=str(table.path), hint=hint, code=Code.UNKNOWN_COLUMNS)
 

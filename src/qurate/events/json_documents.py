@@ -1,11 +1,14 @@
-"""A JSON file that is one object with the records somewhere inside: how to write them one a line, for the hint of an error."""
+"""JSON that is not one object a line: how to write it so, for the hint of an error; keys that stand twice, and numbers that are none."""
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from qurate.errors import Code, UserError
 
 LARGEST = 1 << 28
 """A larger file is not looked into: it is read whole."""
@@ -29,7 +32,9 @@ def records_inside(plain: Path, shown: Path, beside: frozenset[str] = frozenset(
     source, target = (json.dumps(str(path), ensure_ascii=False) for path in (shown, shown.with_suffix(".records.jsonl")))
     if {"columns", "data"} <= set(record) and isinstance(record["columns"], list):
         said, records = 'a table as pandas writes it with orient="split"', 'dict(zip(d["columns"], row)) for row in d["data"]'
-    elif all(isinstance(value, dict) for value in record.values()) and len({tuple(value) for value in record.values()}) == 1:
+    elif (rows := _rows_of(record)) is not None and not rows:
+        said, records = 'a table as pandas writes it with orient="index"', "r for r in d.values()"
+    elif rows:
         said, records = (
             'a table as pandas writes it with orient="columns"',
             "dict(zip(d, row)) for row in zip(*(c.values() for c in d.values()))",
@@ -43,5 +48,91 @@ def records_inside(plain: Path, shown: Path, beside: frozenset[str] = frozenset(
     return said, f"write them one a line: python -c {shlex.quote(code)}"
 
 
+def _rows_of(record: dict[str, Any]) -> list[str] | None:
+    """The names of the rows where an object holds columns of the same rows, none where it holds rows; None for another object."""
+    inside = {tuple(value) if isinstance(value, dict) else () for value in record.values()}
+    names = list(next(iter(inside)))
+    if len(inside) != 1 or not names:
+        return None
+    if all(key.isdigit() for key in record) != all(name.isdigit() for name in names):
+        return [] if all(key.isdigit() for key in record) else names
+    return [] if len(record) > len(names) else names
+
+
 def _are_records(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 1 and all(isinstance(entry, dict) for entry in value)
+
+
+def other_json(plain: Path, shown: Path) -> tuple[str, str]:
+    """What a file without a JSON object in any line holds, and what helps.
+
+    Args:
+        plain: what is read. shown: the file as the user knows it.
+    """
+    with plain.open("rb") as file:
+        head = file.read(1 << 16).decode("utf-8", "replace").removeprefix("\ufeff").lstrip(" \t\r\n")
+    source, target = (shlex.quote(str(path)) for path in (shown, shown.with_suffix(".records.jsonl")))
+    first = head.partition("\n")[0].rstrip()
+    if head.startswith("["):
+        return arrays_said(shown, "json.load(open(FILE))")
+    if head.startswith("\x1e"):
+        return "a sequence with a sign before each object", f"leave the sign out: tr -d '\\036' < {source} > {target}"
+    if first.endswith("},"):
+        return "objects with commas behind them", f"leave the commas out: sed 's/,$//' {source} > {target}"
+    if head.startswith("{"):
+        return "objects that do not have a line each", f"write one a line: jq -c . {source} > {target}"
+    if "=" in first.partition("[")[0].partition("{")[0]:
+        return f"a statement of a program ({first[:40]})", "leave out what stands before the first bracket"
+    return "none", "write JSON Lines or an array of records, or use .csv"
+
+
+def arrays_said(shown: Path, rows: str) -> tuple[str, str]:
+    """What arrays of values are, and how to write them as CSV.
+
+    Args:
+        shown: the file as the user knows it. rows: Python for its rows, with FILE for its name.
+    """
+    source, target = (json.dumps(str(path), ensure_ascii=False) for path in (shown, shown.with_suffix(".csv")))
+    code = f'import csv, json; csv.writer(open({target}, "w", newline="")).writerows({rows.replace("FILE", source)})'
+    hint = f"write them as CSV: python -c {shlex.quote(code)}; where no row has the names, say them with --columns"
+    return "arrays without names of columns", hint
+
+
+def without_constants(text: str) -> dict[str, Any] | None:
+    """A JSON object in which NaN is null, None for text that is none, or holds an infinite number."""
+
+    def constant(name: str) -> None:
+        if name != "NaN":
+            raise ValueError(name)
+
+    try:
+        record = json.loads(text, parse_constant=constant)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def refuse_keys_twice(lines: Sequence[str], where: str) -> None:
+    """
+    Args:
+        lines: of a file of JSON objects.
+        where: the file, for errors.
+
+    Raises:
+        UserError: an object has a key twice, with different values: one of them would be lost.
+    """
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        twice = next((key for key, value in pairs if record[key] != value), None) if len(record) < len(pairs) else None
+        if twice is not None:
+            hint = "give each of them a name of its own"
+            got = f"{twice} twice with different values in one object: {json.dumps(pairs, ensure_ascii=False)[:80]}"
+            raise UserError("each key once in an object", got, where=where, hint=hint, code=Code.BAD_COLUMN)
+        return record
+
+    for line in lines:
+        try:
+            json.loads(line, object_pairs_hook=checked)
+        except (ValueError, RecursionError):
+            continue

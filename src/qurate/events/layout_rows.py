@@ -142,7 +142,7 @@ def _time_of(
         return by_order(None), "order", []
     if tables[0].order is not None:
         return ordered(tables, name)
-    files = {}
+    files, empty = {}, []
     for place, table in enumerate(tables, start):
         part = frame if len(tables) == 1 else _frame(layout, [table], place, reading)
         have = part.collect_schema()
@@ -150,12 +150,16 @@ def _time_of(
             continue
         sample = part.select(name).drop_nulls().head(SAMPLE_ROWS).collect(engine="streaming").to_series()
         if len(sample) == 0 and part.head(1).collect().height == 0:
-            raise _no_rows(str(table.path))
+            empty.append(table)
+            continue
         if len(sample) == 0 and BROKEN in have:
             _refuse_broken(part, str(table.path))
         files[place] = (table, part, sample)
+    if not files:
+        raise _no_rows(str((empty or tables)[0].path))
     named = {path: roles.source[name] for path, roles in reading.roles.items() if name in roles.source}
-    return times_of_files(name, columns[name], files, frame, named)
+    moment, unit, said = times_of_files(name, columns[name], files, frame, named)
+    return moment, unit, [*said, *(f"{table.path.name} has a header and no rows" for table in empty)]
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:

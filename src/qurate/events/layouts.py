@@ -258,10 +258,12 @@ def unknown_columns(
         return UserError("times", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS)
     hint += "say which column is which: "
     has = {} if roles is None else roles.source
-    needed = ["session_id" if "session_id" in guess and "user_id" not in guess else "user_id", "item_id", "timestamp", *guess]
+    stands_in = "user_id" not in {*guess, *has} and "session_id" in {*guess, *has}
+    needed = ["session_id" if stands_in else "user_id", "item_id", "timestamp", *guess]
     lists = "shown" in guess and "item_id" not in guess
     missing = [name for name in dict.fromkeys(needed) if (name in guess or name not in has) and not (lists and name in ("item_id", "type"))]
     hint += " ".join(f"--map {name}={shlex.quote(guess.get(name, COLUMN))}" for name in missing)
+    hint += "; session_id stands in for the user, unless --map user_id=COL names one" if stands_in and "session_id" in has else ""
     hint += ", or --order, if the log has no times" if "timestamp" in missing and "timestamp" not in guess else ""
     return UserError(
         f"the columns of {name or 'a known layout'}", ", ".join(list(columns)[:20]), where=where, hint=hint, code=Code.UNKNOWN_COLUMNS

@@ -5,7 +5,7 @@ import polars as pl
 from qurate.events.fields import EMITS, Columns, Fields, LogTables, emit, explode_emitted, ident, json_text, number, optional
 from qurate.events.layouts_shown import recorded
 from qurate.events.listed import candidate_lists, text_list
-from qurate.events.roles import RETURN, REWARD
+from qurate.events.roles import RETURN, REWARD, TAKEN
 
 SHOWINGS = ("shown", "impression", "none")
 """Types of rows that say what was shown, and no more."""
@@ -34,8 +34,7 @@ def own_fields(c: Columns) -> Fields:
         # An answer shows nothing: its row has no probability.
         showing = fields["_propensity_list"].is_not_null() | fields["type"].is_in(SHOWINGS)
         fields["_shown"] = pl.when(showing).then(pl.concat_list(ident(c, "item_id")))
-    if "_taken" in c:
-        fields |= {"_taken": pl.col("_taken"), "_taken_type": pl.col("_taken_type")}
+    fields |= {name: pl.col(name) for name in c if name.startswith(TAKEN)}
     if "_shown" in fields:
         if "candidates" in c:
             fields["_candidates"] = text_list(c, "candidates")
@@ -82,11 +81,14 @@ def expand_own(rows: pl.LazyFrame) -> LogTables:
         shown = recorded(_one_per_decision(rows) if "_list_of" in names else rows)
         return LogTables(explode_emitted(rows), shown.decisions, shown.kind)
     tables = recorded(rows, events=~pl.col("type").is_in(SHOWINGS))
-    if "_taken" not in names:
-        return tables
-    taken = rows.filter(pl.col("_taken").list.len() > 0).explode("_taken")
-    taken = taken.with_columns(pl.col("_taken").alias("item_id"), pl.col("_taken_type").alias("type"))
-    return LogTables(pl.concat([tables.events, taken], how="diagonal_relaxed"), tables.decisions, tables.kind)
+    kinds = [name for name in names if name.startswith(TAKEN)]
+    taken = [
+        rows.filter(pl.col(name).list.len() > 0)
+        .explode(name)
+        .with_columns(pl.col(name).alias("item_id"), pl.lit(name.removeprefix(TAKEN)).alias("type"))
+        for name in kinds
+    ]
+    return LogTables(pl.concat([tables.events, *taken], how="diagonal_relaxed"), tables.decisions, tables.kind) if kinds else tables
 
 
 def _one_per_decision(rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -17,19 +17,8 @@ from qurate.events.fields import Columns, flat, key_of, plain_list, plain_lists,
 from qurate.events.schema import CANDIDATE
 
 ID_KEYS = (
-    "itemid",
-    "id",
-    "item",
-    "productid",
-    "product",
-    "sku",
-    "articleid",
-    "article",
-    "contentid",
-    "videoid",
-    "movieid",
-    "newsid",
-    "asin",
+    *("itemid", "productid", "articleid", "contentid", "videoid", "movieid", "newsid", "asin"),
+    *("id", "item", "product", "sku", "article"),  # beside one of the others `id` is that of a line
 )
 ANSWER_KEYS = {
     "clicked": "click",
@@ -83,8 +72,10 @@ TYPE_KEYS = (
 """Names of a column that says what happened."""
 
 STRUCTURED = r"^\s*(?:\[|\{|\(|array\(|\"\[|\"\{)"
-LABELLED = r"^\s*\[[^\[\]{}]*\]\s*\w"
-"""A name that begins with a word in brackets, such as `[SALE] red shoe`: no list."""
+LABELLED = r"^\s*(?:\[[^\[\]{}]*\]|\([^(){}]*\))\s*\w"
+"""A name that begins with a word in brackets, such as `[SALE] red shoe` or `(500) Days`: no list."""
+IN_BRACKETS = r"^\s*[\[(]([^\[\](){}\"',;|]*)[\])]\s*$"
+"""One word in brackets, such as `[REC]`."""
 _TOKEN = r"""(?:'[^']*'|"[^"]*"|[^\s,'"\[\]{}()]+)"""
 _NUMPY = re.compile(rf"\[\s*({_TOKEN}(?:\s+{_TOKEN})*)?\s*\]")
 _BARE = re.compile(r"""[\[({]?\s*[^\[\](){}'":]*[\])}]?""")
@@ -172,6 +163,21 @@ def _of_records(raw: pl.Expr, record: pl.Struct) -> Listed:
     element = pl.element().struct.field
     taken = raw.list.eval(pl.when(truth(element(answer)) == 1).then(tidy(element(key).cast(pl.String)))).list.drop_nulls()
     return Listed(ids, taken, None, None, f"objects ({key}, {answer})", ANSWER_KEYS[key_of(answer)])
+
+
+def is_list(values: pl.Series, times: bool = False) -> bool:
+    """Whether a column holds lists: as such, as bracketed text, or with `|` between; times also with blanks or commas."""
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return True
+    if values.dtype != pl.String:
+        return False
+    known = values.drop_nulls().str.strip_chars()
+    known = known.filter(known != "")
+    if not len(known):
+        return False
+    if (known.str.contains(STRUCTURED) & ~known.str.contains(LABELLED)).mean() > 0.5 or known.str.contains("|", literal=True).mean() > 0.5:  # type: ignore[operator]
+        return True
+    return times and bool(known.str.contains(r"^\d{9,}([ ,;]+\d{9,})*$").all() and known.str.contains(r"\d[ ,;]+\d").any())
 
 
 def _parsed(name: str, text: pl.Expr, known: pl.Series) -> Listed:

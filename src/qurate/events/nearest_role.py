@@ -6,10 +6,11 @@ import shlex
 
 import polars as pl
 
+from qurate.events.answer_names import answer_of, words_of
 from qurate.events.doubts import is_shown
 from qurate.events.fields import Columns, key_of
-from qurate.events.listed import ANSWER_KEYS, ID_KEYS
-from qurate.events.nearest_value import guesses_by_values
+from qurate.events.listed import ANSWER_KEYS, ID_KEYS, STRUCTURED, is_list
+from qurate.events.nearest_value import guesses_by_ids, guesses_by_values
 from qurate.events.roles import Roles, contract_names
 
 WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -24,6 +25,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "date",
             "created",
             "createdat",
+            "updated",
             "ts",
             "ordered",
             "when",
@@ -60,6 +62,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "utilisateur",
             "usuario",
             "cliente",
+            *("cust", "household", "card", "username", "login"),
         ),
     ),
     (
@@ -67,7 +70,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             *("item", "product", "sku", "article", "movie", "track", "song", "video", "content", "asin", "book", "listing", "artist"),
             *("itemid", "productid", "iid", "ad", "news", "stockcode", "isbn", "restaurant", "recipe", "game", "course"),
-            *("adgroup", "creative", "campaign"),
+            *("adgroup", "creative", "campaign", "prod", "venue", "place", "business", "hotel", "offer", "anime", "merchant"),
             *("artikel", "produkt", "produit", "producto"),
         ),
     ),
@@ -102,12 +105,31 @@ CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("user_id", ("用户", "用戶", "会员", "會員", "客户", "客戶", "顾客", "顧客", "买家", "買家", "ユーザー", "会員")),
     (
         "item_id",
-        ("商品", "物品", "产品", "產品", "视频", "影片", "文章", "新闻", "电影", "電影", "歌曲", "图书", "货号", "アイテム", "製品"),
+        (
+            "商品",
+            "物品",
+            "产品",
+            "產品",
+            "视频",
+            "影片",
+            "文章",
+            "新闻",
+            "电影",
+            "電影",
+            "歌曲",
+            "图书",
+            "货号",
+            "宝贝",
+            "アイテム",
+            "製品",
+        ),
     ),
     ("type", ("行为", "行為", "事件", "操作")),
     ("value", ("评分", "評分", "金额", "金額", "价格", "價格", "单价", "数量", "數量", "时长", "時長")),
 )
 """The same in Chinese and Japanese, where no blank stands between words: parts of a name."""
+HAPPENED = ("event", "action", "behavior", "behaviour", "interaction", "activity", "feedback", "reaction")
+"""Beside `type` one of them says that it is the type of an event, not of a device."""
 PSEUDONYM = "userpseudoid"
 FLAGS = ("start", "stop", "end", "is", "has", "new", "first", "last", "length", "duration")
 """With such a word beside it `session` names no session."""
@@ -180,6 +202,11 @@ def _by_name(column: str) -> str | None:
 def _by_words(column: str) -> str | None:
     """The role that a part of a name says."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)]
+    if "timestamp" in words:
+        return "timestamp"
+    for role in ("type", "value") if len(words) > 1 else ():
+        if words[-1] in dict(WORDS)[role]:  # product_action, product_price
+            return role if words[-1] != "type" or set(words) & {*HAPPENED} else None
     for role, known in WORDS if words else ():
         if words[0] in known or (words[-1] in known and (role != "timestamp" or len(words) <= 3)):
             about = role.endswith("_id") or role == "shown"
@@ -202,10 +229,11 @@ def guesses(columns: Columns, roles: Roles, sample: pl.DataFrame | None = None) 
             role = _by_name(column)
             if by_words:
                 role = None if role else _by_words(column)
-            if columns[column].is_nested() and role not in ("item_id", "shown"):
+            if (columns[column].is_nested() and role not in ("item_id", "shown")) or (role == "type" and _holds_objects(column, sample)):
                 continue
             if role in wanted and column not in taken:
                 found.setdefault(role, []).append(column)
+    found.get("user_id", []).sort(key=lambda name: words_of(name)[-1:] == ["uid"] and "user" not in words_of(name))
     out = {role: names[0] for role, names in found.items()}
     if (times := found.get("timestamp")) and (moments := [name for name in times if "timestamp" in key_of(name)]):
         out["timestamp"] = moments[0]  # a column of days beside it says less
@@ -220,15 +248,29 @@ def guesses(columns: Columns, roles: Roles, sample: pl.DataFrame | None = None) 
     if sample is not None:
         more = guesses_by_values({**roles.source, **out}, taken, sample, nearest_role)
         out |= {role: column for role, column in more.items() if role not in roles.source}
+        needed = {"timestamp", "item_id", *({} if {"session_id", "user_id"} & {*out, *roles.source} else {"user_id"})}
+        if is_list(sample[out["item_id"]]) if out.get("item_id") in sample.columns else False:
+            free = [name for name in columns if name not in out.values()]
+            out |= {"shown": out.pop("item_id")} if any(answer_of(name) for name in free) else {}
+        needed -= {*out, *roles.source} | ({"item_id"} if "shown" in {*out, *roles.source} else set())
+        out |= guesses_by_ids(
+            needed, {*out.values(), *taken}, sample, {"user_id": dict(WORDS)["user_id"], "item_id": dict(WORDS)["item_id"]}
+        )
     if set(SEGMENT) <= set(columns):
         out |= {"type": "event", "item_id": "properties.product_id", "session_id": "anonymousId"}
     pseudonym = next((name for name in columns if key_of(name) == PSEUDONYM), None)
     return out if pseudonym is None else {**out, "user_id": pseudonym}
 
 
+def _holds_objects(column: str, sample: pl.DataFrame | None) -> bool:
+    texts = sample[column] if sample is not None and column in sample.columns else pl.Series([])
+    return texts.dtype == pl.String and bool(texts.str.contains(STRUCTURED).any())
+
+
 def _with_id(column: str, columns: Columns) -> str:
     """The path to the ids of a list of objects, "" for another column."""
-    return next((f"{column}.{name}" for name in _fields(column, columns) if key_of(name) in ID_KEYS), "")
+    by_key = {key_of(name): name for name in reversed(_fields(column, columns))}
+    return next((f"{column}.{by_key[key]}" for key in ID_KEYS if key in by_key), "")
 
 
 def _fields(column: str, columns: Columns) -> list[str]:
@@ -249,6 +291,7 @@ def join_hint(first: str, columns: Columns, others: dict[str, Columns]) -> str:
         roles = Roles({name: name for name in contract_names(()) if name in {*columns, *theirs}})
         together = {**columns, **theirs}
         needed = {"user_id", "item_id"} - set(roles.source) - set(usual_roles(together, roles) or guesses(together, roles))
+        needed -= {"user_id"} if any(key_of(name) in ("uuid", "cookie", "cookieid", "deviceid") for name in together) else set()
         if len(shared) == 1 and not needed:
             files = [f"pl.read_csv({json.dumps(name, ensure_ascii=False)}, infer_schema=False)" for name in (first, second)]
             code = (

@@ -12,7 +12,8 @@ from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns
 
 ENTRY = ("key", "value")
-SOME = 20
+SOME, DEEP = 20, 2
+"""So many values are looked into, so deep below their own keys."""
 KINDS = ("string_value", "int_value", "float_value", "double_value")
 """Fields of such a value, one of which is filled."""
 
@@ -108,10 +109,16 @@ def keys_of_text(texts: pl.Series) -> list[str]:
         except msgspec.DecodeError:
             return []
         if isinstance(record, dict):
-            return [f"{key}.{inner}" for key, value in record.items() if isinstance(value, dict) for inner in value] + list(record)
+            named |= dict.fromkeys(_ways(record, DEEP))
         if isinstance(record, list):
             named |= {str(entry["key"]): None for entry in record if isinstance(entry, dict) and set(ENTRY) <= set(entry)}
     return list(named)
+
+
+def _ways(record: dict[str, Any], deep: int) -> list[str]:
+    """Keys, those of inner objects with the way to them before them."""
+    inside = [f"{key}.{way}" for key, value in record.items() if isinstance(value, dict) and deep for way in _ways(value, deep - 1)]
+    return inside + list(record)
 
 
 def paths_in(sample: pl.DataFrame) -> list[str]:

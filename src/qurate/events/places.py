@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from qurate.errors import Code, UserError
 from qurate.events.containers import container_of, members
+from qurate.events.formats import BY_SUFFIX, EXCEL, WORKBOOK, refuse_table_formats
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -61,13 +62,7 @@ def find_places(path: Paths) -> tuple[list[Place], list[str]]:
             raise UserError("an existing file or directory", "nothing", where=str(one), hint="check the path", code=Code.NOT_FOUND)
         inside, left = _inside(one) if one.is_dir() else in_file(_checked(one), {})
         if not inside:
-            raise UserError(
-                f"files ending in {' '.join(SUFFIXES)}",
-                "a directory without any" if one.is_dir() else "an archive without any",
-                where=str(one),
-                hint="give the log file itself",
-                code=Code.EMPTY_DIRECTORY,
-            )
+            raise _none_inside(one, left)
         found += inside
         if left:
             more = f" and {len(left) - NAMED_FILES:,} more" if len(left) > NAMED_FILES else ""
@@ -77,6 +72,17 @@ def find_places(path: Paths) -> tuple[list[Place], list[str]]:
     return found, notes
 
 
+def _none_inside(path: Path, left: list[str]) -> UserError:
+    """The error for a folder or an archive in which nothing can be read."""
+    expected, code = f"files ending in {' '.join(SUFFIXES)}", Code.EMPTY_DIRECTORY
+    if not path.is_dir() and any(name.endswith(WORKBOOK) for name in left):
+        return UserError(expected, EXCEL[0], where=str(path), hint=EXCEL[1], code=code)
+    visible = [name for name in left if not Path(name).name.startswith((".", "_")) and not Path(name).suffix]
+    hint = f"give the log file itself, or add an ending to its name, such as {visible[0]}.csv" if visible else "give the log file itself"
+    got = f"a{' directory' if path.is_dir() else 'n archive'} without any" + (f" ({', '.join(left[:3])})" if left else "")
+    return UserError(expected, got, where=str(path), hint=hint, code=code)
+
+
 def holds_files(path: Path) -> bool:
     """Whether a path is a folder, or a zip archive: a file in it that is no log is left out."""
     return path.is_dir() or (path.suffix.lower() not in PARQUET_SUFFIXES and container_of(path) == "zip")
@@ -84,6 +90,7 @@ def holds_files(path: Path) -> bool:
 
 def _inside(folder: Path) -> tuple[list[Place], list[str]]:
     """Tables of a folder and its subfolders, and the names of the files that are none."""
+    refuse_table_formats(folder)
     found: list[Place] = []
     left: list[str] = []
     own = [file.parent for name in OWN_FILES for file in folder.glob(f"*/**/{name}")]
@@ -127,7 +134,9 @@ def _checked(path: Path) -> Path:
     if bare(path).suffix.lower() not in ("", *SUFFIXES) and path.suffix.lower() not in CONTAINER_SUFFIXES:
         hint = "decompress it" if path.suffix.lower() in OTHER_CONTAINER_SUFFIXES else "convert or rename the file"
         expected = f"a file ending in {' '.join((*SUFFIXES, *CONTAINER_SUFFIXES))}"
-        raise UserError(expected, path.suffix, where=str(path), hint=hint, code=Code.BAD_EXTENSION)
+        got, hint = BY_SUFFIX.get(path.suffix.lower(), ("", hint))
+        got = f"{path.suffix}, {got}" if got else path.suffix
+        raise UserError(expected, got, where=str(path), hint=hint.replace("FILE", str(path)), code=Code.BAD_EXTENSION)
     if path.stat().st_size == 0:
         raise UserError(
             "a file with rows", "an empty file (0 bytes)", where=str(path), hint="check how it was written", code=Code.EMPTY_FILE

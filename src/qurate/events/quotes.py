@@ -13,6 +13,9 @@ from qurate.events.containers import CHUNK, written
 
 SINGLE_QUOTED = re.compile(rb"(?m)(^|[,;\t|])[ ]*'([^\r\n]*?)'[ ]*(?=[,;\t|]|\r?$)")
 SINGLE_QUOTES_SAID = "fields stand in single quotes, which are not part of them"
+BACKSLASHED = re.compile(r'(?:^|[,;|\t])"[^"\\\r\n]*\\"(?!["\s,;|\t]|$)')
+"""A quoted field in which a quote has a backslash before it, not another quote behind it, which would be its double."""
+BACKSLASHES_SAID = "quotes within fields have a backslash before them, as Spark and MySQL write them"
 OTHER_MARKS = re.compile(r'["\[{(]')
 MOSTLY = 0.8
 HEAD_PYTHON = 1 << 20
@@ -41,6 +44,17 @@ def with_double_quotes(path: Path) -> Path:
                 out.write(SINGLE_QUOTED.sub(double, chunk))
 
     return written(path, "single quotes", write)
+
+
+def with_doubled_quotes(path: Path) -> Path:
+    """The text with `""` for the quotes within fields that were written with a backslash before them."""
+
+    def write(out: BinaryIO) -> None:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK) + file.readline():
+                out.write(chunk.replace(b'\\"', b'""'))
+
+    return written(path, "backslashes", write)
 
 
 def is_python(line: str) -> bool:

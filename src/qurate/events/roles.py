@@ -1,6 +1,6 @@
 """What the columns of a log of one's own are, and the steps that give them the contract's names.
 
-Lists of shown items become `shown` and `_taken`, 0/1 columns `_answer_TYPE`, baskets and one-row-per-user tables one row
+Lists of shown items become `shown` and `_taken_TYPE`, 0/1 columns `_answer_TYPE`, baskets and one-row-per-user tables one row
 an event.
 """
 
@@ -31,6 +31,8 @@ SAMPLE_ROWS = 10_000
 DIGEST = "_digest"
 REWARD = "reward"
 RETURN = "return"
+TAKEN = "_taken_"
+"""Before the type of the events that are answers of a list: the items that were taken of it."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ class Roles:
         frame = frame.drop(*self.parsed, *self.drop).rename(self.rename)
         frame = frame.drop(list(added), strict=False).rename({f"_new_{name}": name for name in added})
         return frame.explode(self.explode) if self.explode else frame
+
+    @property
+    def taken(self) -> list[str]:
+        """Types of the events that are answers of lists."""
+        return [name.removeprefix(TAKEN) for name in self.exprs if name.startswith(TAKEN)]
 
     @property
     def says_nothing(self) -> bool:

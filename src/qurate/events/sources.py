@@ -19,6 +19,7 @@ from qurate.errors import Code, MachineError, UserError, nearest
 from qurate.events.containers import (
     FIELD_SEPARATOR,
     array_lines,
+    beginning,
     container_of,
     guessed_encoding,
     known_encoding,
@@ -29,9 +30,12 @@ from qurate.events.containers import (
     with_one_separator,
     without_blanks_before_quotes,
 )
-from qurate.events.json_documents import records_inside
+from qurate.events.formats import refuse_other_formats
+from qurate.events.json_documents import other_json, records_inside, refuse_keys_twice, without_constants
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
 from qurate.events.quotes import (
+    BACKSLASHED,
+    BACKSLASHES_SAID,
     PYTHON_SAID,
     SINGLE_QUOTES_SAID,
     in_single_quotes,
@@ -39,6 +43,7 @@ from qurate.events.quotes import (
     json_lines,
     unwrapped,
     with_double_quotes,
+    with_doubled_quotes,
     wrapped_columns,
 )
 from qurate.events.text_form import TextForm, known_separator, look
@@ -253,7 +258,9 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
     container, plain, cut = container_of(place.path), place.path, False
     if container:
         plain, cut = unpacked(place.path, container, place.member, head=head and encoding in (None, "utf-8"))
+    refuse_other_formats(plain, str(shown))
     if encoding not in (None, "utf-8"):
+        plain, cut = beginning(plain) if head and not str(encoding).startswith("utf") else (plain, cut)
         plain = transcoded(plain, str(encoding), str(shown))
     refuse_no_text(plain, str(shown))
     start = first_bytes(plain)
@@ -265,29 +272,33 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
         cut = cut or part
     is_json = bare(shown).suffix.lower() in JSON_SUFFIXES or start.startswith(b"[{") or decode(first_lines(plain, 1)[0]) is not None
     guess = guessed_encoding(plain)
-    table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options)
+    table = _open_json(shown, plain) if is_json else _open_csv(shown, plain, guess, options, head)
     notes = (*said, *table.notes)
     if guess is not None:
         notes = (*notes, f"some bytes are not UTF-8; if it is {guess}, say --encoding {guess}")
     bom = starts_with_mark(plain)
-    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes, cut=cut)
+    return replace(table, bom=bom, container=container, encoding=encoding or "utf-8", guess=guess, notes=notes, cut=cut or table.cut)
 
 
-def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any]) -> Table:
+def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any], head: bool) -> Table:
     said: tuple[str, ...] = ()
     lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
+    plain, cut = beginning(plain) if head else (plain, False)
     if in_single_quotes(lines):
         plain, said = with_double_quotes(plain), (SINGLE_QUOTES_SAID,)
         lines = [*first_lines(plain, HEAD_LINES), *spread_lines(plain)]
+    if any(BACKSLASHED.search(line) for line in lines):
+        plain, said = with_doubled_quotes(plain), (*said, BACKSLASHES_SAID)
+        lines = [line.replace('\\"', '""') for line in lines]
     form = look(lines, bare(path).suffix.lower(), str(path), **options)
     if guess is not None and any("\N{REPLACEMENT CHARACTER}" in name for name in form.names):
         got, hint = f"bytes that look like {guess}", f"say --encoding {guess}"
         raise UserError("a header in UTF-8", got, where=str(path), hint=hint, code=Code.BAD_ENCODING)
-    if form.separator == " " or len(form.separator) > 1:
+    if form.separator == " " or len(form.separator.encode()) > 1:
         plain = with_one_separator(plain, form.separator)
     elif form.spaced_quotes:
         plain = without_blanks_before_quotes(plain, form.separator)
-    separator = FIELD_SEPARATOR if form.separator == " " or len(form.separator) > 1 else form.separator
+    separator = FIELD_SEPARATOR if form.separator == " " or len(form.separator.encode()) > 1 else form.separator
     frame = pl.scan_csv(
         plain,
         separator=separator,
@@ -311,7 +322,7 @@ def _open_csv(path: Path, plain: Path, guess: str | None, options: dict[str, Any
     frame = frame.with_columns(tidied)
     notes = (*said, *form.notes)
     schema: dict[str, pl.DataType] = dict.fromkeys(form.names, pl.String())
-    return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes)
+    return Table(path, frame, schema, separator, form.before + form.height + 1, plain=plain, form=form, tidied=tidied, notes=notes, cut=cut)
 
 
 def _bare_field(text: pl.Expr, form: TextForm) -> pl.Expr:
@@ -337,12 +348,14 @@ def fields_of(record: str, separator: str, strict: bool = False, quoted: bool | 
 
 def _open_json(path: Path, plain: Path) -> Table:
     sample: dict[str, list[Any]] = {}
-    for line in [*first_lines(plain, SAMPLE_LINES), *spread_lines(plain)]:
+    lines = [*first_lines(plain, SAMPLE_LINES), *spread_lines(plain)]
+    refuse_keys_twice(lines, str(path))
+    for line in lines:
         record = decode(line)
         for name, value in (record or {}).items():
             sample.setdefault(name, []).append(value)
     if not sample:
-        got, hint = records_inside(plain, path) or ("none", "write JSON Lines or an array of records, or use .csv")
+        got, hint = records_inside(plain, path) or other_json(plain, path)
         raise UserError("JSON objects, one a line or in an array", got, where=str(path), hint=hint, code=Code.UNREADABLE_FILE)
     schema = {name: json_type(values) for name, values in sample.items() if name not in ("row", EXTRA, BROKEN)}
     frame = pl.scan_ndjson(plain, schema=schema, row_index_name="row", row_index_offset=1)
@@ -354,11 +367,12 @@ def _open_json(path: Path, plain: Path) -> Table:
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:
-    """A line as a JSON object, None where it is none."""
+    """A line as a JSON object, None where it is none; NaN, which Python writes and JSON does not know, is null."""
     try:
         record = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+        return without_constants(text) if "NaN" in text else None
     return record if isinstance(record, dict) else None
 
 

@@ -2,12 +2,16 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qurate.errors import Code, UserError
+from qurate.events.odd_tables import BORDER, refuse_other_shapes, titles_before, without_prefix
 
 SEPARATORS = ("::", "\t", ";", ",", "|")
+RARE_SEPARATORS = ("\x01", "^", "~", "，")
+"""Looked for where none of the others is found: of Hive, of old exports, of Chinese text."""
 USUAL = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".user": "\t", ".item": "\t"}
 NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "blank": " ", "space": " ", "comma": ",", "semicolon": ";", "bar": "|"}
 COMMENTS = ("#", "%")
@@ -95,31 +99,26 @@ def look(
     Raises:
         UserError: no column has a name, or as many names were given as the file has no columns.
     """
-    before = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    excel = re.fullmatch(r"sep=([,;|\t])", lines[before], re.IGNORECASE) if lines and suffix == ".csv" else None
-    separator = separator or (excel[1] if excel else None)
-    before += excel is not None
-    comments = next((n for n, line in enumerate(lines[before:]) if not line.startswith(COMMENTS)), 0)
-    prefix = lines[before][0] if comments else ""
-    rows = [line for line in lines[before + comments :] if line.strip() and not (prefix and line.startswith(prefix))] or [""]
-    _refuse_headings(rows, where)
-    separator = separator or _separator(rows, USUAL.get(suffix))
-    if comments and _is_commented_header(lines[before + comments - 1], prefix, rows, separator):
-        comments -= 1
-        rows = [lines[before + comments][1:].strip(), *rows]
-    prefix = prefix if comments else ""
-    before += comments
+    before, prefix, above, rows, separator = _beginning(lines, suffix, where, separator)
     height = _height(lines[before:], separator)
     quoted = separator not in ("\t", "::", " ") or _all_quoted(rows[0], separator)
     text = "\n".join([rows[0], *lines[before + 1 : before + height]])
     first = [field.strip() for field in _split(text, separator, quoted, where, before + 1)]
     sample = [_fields(row, separator, quoted) for row in rows[1:]]
+    numbered = header is None and not columns and _has_row_names(first, sample)
+    first = ["", *first] if numbered else first
     names, has_header, named, notes = _names(first, sample, separator, header, columns, where)
     stray = not quoted and any(re.fullmatch(r'\s*".*"\s*', field) for row in [first, *sample] for field in row)
-    marks = quoted and any('"' in row for row in rows)
-    spaced = marks and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
+    loose = quoted and _is_unquoted(lines, separator)
+    quoted, stray = quoted and not loose, stray or loose
+    spaced = (
+        quoted
+        and any('"' in row for row in rows)
+        and any(re.match(r'\s+".', field) for row in [_fields(rows[0], separator, True), *sample] for field in row)
+    )
     commas, said = _decimal_commas(names, sample if has_header else [first, *sample]) if separator == ";" else ([], [])
-    notes += [*_said(commas, prefix), *said]
+    notes += [*_said(commas, prefix, above), *said]
+    notes += ["quotes stand within fields and are part of them: no field begins with one"] if loose else []
     return TextForm(
         separator,
         names,
@@ -137,22 +136,58 @@ def look(
     )
 
 
-def _said(commas: list[str], prefix: str) -> list[str]:
-    said = [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
+def _beginning(lines: Sequence[str], suffix: str, where: str, separator: str | None) -> tuple[int, str, Sequence[str], list[str], str]:
+    """Lines before the header, how comments begin, titles above it, the lines that are rows (the header first), and the separator.
+
+    Raises:
+        UserError: the lines are no rows of one event each.
+    """
+    before = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    excel = re.fullmatch(r"sep=([,;|\t])", lines[before], re.IGNORECASE) if lines and suffix == ".csv" else None
+    separator = separator or (excel[1] if excel else None)
+    before += excel is not None
+    marks = COMMENTS if not lines or not BORDER.match(lines[before]) else ("+",)
+    comments = next((n for n, line in enumerate(lines[before:]) if not line.startswith(marks)), 0)
+    prefix = lines[before][0] if comments else ""
+    titles = 0 if comments else titles_before(lines[before:], SEPARATORS, _split_by, _is_value)
+    above, before = lines[before : before + titles], before + titles
+    rows = [line for line in lines[before + comments :] if line.strip() and not (prefix and line.startswith(prefix))] or [""]
+    refuse_other_shapes(rows, where)
+    separator = separator or _separator(rows, USUAL.get(suffix))
+    if comments and _is_commented_header(lines[before + comments - 1], prefix, rows, separator):
+        comments -= 1
+        rows = [lines[before + comments][1:].strip(), *rows]
+    prefix = prefix if comments else ""
+    before += comments
+    return before, prefix, above, rows, separator
+
+
+def _split_by(line: str, separator: str) -> list[str]:
+    return _fields(line, separator, separator != "\t")
+
+
+def _said(commas: list[str], prefix: str, above: Sequence[str]) -> list[str]:
+    titles = [line.strip(" ,;\t") for line in above if line.strip()]
+    said = [f"the first lines are no rows and are not read: {' / '.join(titles)[:80]}"] if titles else []
+    said += [f"decimal commas in {', '.join(commas)} are read as points"] if commas else []
     return said + ([f"lines that begin with {prefix} are comments"] if prefix else [])
 
 
-def _refuse_headings(rows: list[str], where: str) -> None:
-    """
-    Raises:
-        UserError: lines such as `1:` stand above the rows of an item, as in the Netflix prize.
-    """
-    if re.fullmatch(r"\d+:", rows[0].strip()) and len(rows) > 1 and rows[1].count(",") == 2:
-        plain = "awk -F: '/:$/ {item = $1; next} {print item \",\" $0}'"
-        hint = f"write it into each row: {plain} {where} > ratings.csv, and ingest ratings.csv --columns item_id,user_id,rating,timestamp"
-        raise UserError(
-            "the item in each row", f"it in a line above its rows: {rows[0].strip()}", where=where, hint=hint, code=Code.NO_HEADER
-        )
+def _has_row_names(first: list[str], rows: list[list[str]]) -> bool:
+    """Whether the header has a name fewer than all rows have fields, which begin with growing numbers: R writes its row names so."""
+    if any(map(_is_value, first)) or not all(len(row) == len(first) + 1 and row[-1] for row in rows):
+        return False
+    numbers = [row[0].strip('" ') for row in rows]
+    if not all(map(str.isdigit, numbers)):
+        return False
+    growing = list(dict.fromkeys(map(int, numbers)))
+    return len(growing) > 2 and growing == sorted(growing)
+
+
+def _is_unquoted(lines: Sequence[str], separator: str) -> bool:
+    """Whether quotes stand in the lines, and each of them within words: a writer that quotes would have quoted these fields."""
+    marked = [field.strip() for line in lines if '"' in line for field in line.split(separator) if '"' in field]
+    return bool(marked) and all(" " in field and not field.startswith('"') for field in marked)
 
 
 def _is_blank(line: str, separator: str) -> bool:
@@ -243,9 +278,12 @@ def _separator(rows: list[str], usual: str | None) -> str:
         if score > best_score:
             best, best_score = separator, score
     if best_score[1] == 1:
-        widths = [len(row.split()) for row in rows]
-        if len(rows) > 1 and widths[0] > 1 and sum(width == widths[0] for width in widths) >= CONSISTENT * len(widths):
-            return " "
+        rare = [sign for sign in RARE_SEPARATORS if sign in rows[0]]
+        widths = {sign: [len(row.split(sign)) for row in rows] for sign in rare} | {" ": [len(row.split()) for row in rows]}
+        for sign, counts in widths.items():
+            width, alike = (*Counter(counts[1:]).most_common(1), (0, 0))[0]
+            if counts[0] > 1 and width - counts[0] in (0, 1) and alike >= CONSISTENT * (len(counts) - 1):  # R has one name fewer
+                return sign
     return best
 
 
@@ -296,7 +334,10 @@ def _names(
             )
         names = unique(first)
         renamed = [(old, new) for old, new in zip(first, names) if old not in ("", "row", new)]
+        names, prefix = without_prefix(names)
+        renamed = renamed if not prefix else []
         twice = [f"the header has {old} twice: the later one is {new}" for old, new in renamed]
+        twice += [f"{prefix} before all names of columns is not read"] if prefix else []
         return names, True, True, twice
     if layout is not None:
         said = f"there is no header; the columns are read as {', '.join(layout)}"

@@ -12,6 +12,7 @@ from qurate.errors import Code, UserError
 from qurate.events.schema import TIME
 from qurate.events.time_ends import MIDNIGHT_24, with_midnight_24, zones_said
 from qurate.events.time_forms import COMPACT, FAMILIES, SPREADSHEET, families_of, known_form, moment_of, together
+from qurate.events.time_words import hint_for, rewritten
 
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -106,11 +107,13 @@ def read_time(
         return _numeric(raw, known.cast(pl.Float64), where, form)
     if dtype != pl.String:
         raw, known = raw.cast(pl.String), known.cast(pl.String)
+    if form is None or "%" not in form:
+        raw, known = rewritten(raw, known)
     numbers = known.cast(pl.Float64, strict=False).drop_nulls()
     written = form is not None and ("%" in form or (form in FAMILIES and form != COMPACT))
     if not written and (len(known) == 0 or len(numbers) >= len(known) / 2):
         return _numeric(raw, numbers, where, form)
-    return _text(raw, known, where, form, [frame.select(column) for frame in frames])
+    return _text(raw, known, where, form, [frame.select(raw.alias(column)) for frame in frames])
 
 
 def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Times:
@@ -121,7 +124,8 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
             "timestamps", "an empty column", where=where, hint="name the right column with --map timestamp=COLUMN", code=Code.BAD_TIME
         )
     if form == COMPACT or (form not in UNITS and _are_compact(known)):
-        return Times(moment_of(raw.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String), COMPACT), "text", COMPACT)
+        whole = pl.coalesce(raw.cast(pl.Int64, strict=False), raw.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False))
+        return Times(moment_of(whole.cast(pl.String), COMPACT), "text", COMPACT)
     if form == SPREADSHEET:
         seconds = ((raw.cast(pl.Float64, strict=False) - SPREADSHEET_1970) * 86_400).round()
         return Times((seconds.cast(pl.Int64, strict=False) * 1_000_000).cast(TIME), "text", "days of a spreadsheet")
@@ -184,7 +188,7 @@ def _text(raw: pl.Expr, known: pl.Series, where: str, form: str | None, columns:
             "timestamps in a known form, or times since 1970",
             got,
             where=where,
-            hint="say the form with --time-form, such as --time-form '%d.%m.%Y %H:%M'",
+            hint=hint_for(known, where.rpartition("column ")[2]),
             code=Code.BAD_TIME,
         )
     said = [*(["ISO 8601"] if matching else []), *families]
@@ -245,11 +249,15 @@ def joined(columns: Sequence[str], schema: dict[str, pl.DataType]) -> pl.Expr:
 
 
 def with_blanks(pieces: Sequence[pl.Expr]) -> pl.Expr:
-    """Texts with blanks between; three numbers that come first are the parts of a date, such as year, month and day: 2009-04-01."""
+    """Texts with blanks between; three numbers that come first are the parts of a date, such as year, month and day: 2009-04-01.
+
+    Two or three numbers that follow it are hour, minute and second.
+    """
     if len(pieces) < 3:
         return pl.concat_str(*pieces, separator=" ")
-    text = pl.concat_str(*(piece.str.zfill(2) for piece in pieces[:3]), *pieces[3:], separator=" ")
-    return text.str.replace(r"^(\d{2,4}) (\d{2}) (\d{2,4})\b", "$1-$2-$3")
+    text = pl.concat_str(*(piece.str.zfill(2) for piece in pieces), separator=" ")
+    text = text.str.replace(r"^(\d{2,4}) (\d{2}) (\d{2,4})\b", "$1-$2-$3")
+    return text.str.replace(r"^(\S+) (\d{2}) (\d{2})(?: (\d{2}))?$", "$1 $2:$3:$4").str.strip_suffix(":")
 
 
 def days_only(moments: pl.Series) -> bool:

@@ -49,6 +49,25 @@ def matrix_hint(path: Path, separator: str, sample: pl.DataFrame, free: list[str
     return f"a matrix with a column an item ({', '.join(items[:3])}, ...)", hint
 
 
+def numbered_hint(path: Path, separator: str, columns: list[str], item: str) -> tuple[str, str] | None:
+    """What a table with several columns of items in a row is, and the command that writes it with one row an item; None for another.
+
+    Args:
+        path: the file. separator: of its fields.
+        columns: of the file. item: one that may name an item.
+    """
+    stem = re.fullmatch(r"(.*?)_?\d+", item)
+    several = [name for name in columns if stem and re.fullmatch(re.escape(stem[1]) + r"_?\d+", name)]
+    if len(several) < 2:
+        return None
+    source, target = (json.dumps(str(one), ensure_ascii=False) for one in (path, path.with_suffix(".long.csv")))
+    sep = "" if separator in ("", ",") else f", separator={json.dumps(separator)}"
+    rest, items = (json.dumps(names, ensure_ascii=False) for names in ([name for name in columns if name not in several], several))
+    code = f"import polars as pl; pl.read_csv({source}, infer_schema=False{sep}).unpivot({items}, index={rest}, "
+    code += f'variable_name="place", value_name="item_id").drop_nulls("item_id").write_csv({target})'
+    return f"a column for each of several items ({', '.join(several[:3])})", f"write one row an item: python -c {shlex.quote(code)}"
+
+
 def _numeric(values: pl.Series) -> bool:
     if values.dtype.is_nested():
         return False

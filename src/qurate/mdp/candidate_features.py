@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.types import SESSION_GAP_US, Actions, FloatArray, Observation, State
+from qurate.types import SESSION_GAP_US, Actions, FloatArray, IntArray, Observation, State
 
 PLACE = "place"
 """The column of a candidate's position in the list that was shown, from 0."""
@@ -82,26 +82,28 @@ def _features(state: State, candidates: NDArray[np.integer], values: FloatArray,
     listed = candidates > 0
     if PLACE in columns:
         _of_place(values[:, :, columns.index(PLACE)], newest, listed, out)
-    for g, name in enumerate(columns):
-        if name != PLACE:
-            _of_column(values[:, :, g], listed, out)
+    own = [g for g, name in enumerate(columns) if name != PLACE]
+    if own:
+        _of_columns(np.moveaxis(values[:, :, own], 2, 0), listed, out)
     return np.concatenate([part if part.ndim == 3 else part[:, :, None] for part in out], axis=2, dtype=np.float32)
 
 
-def _of_history(state: State, candidates: NDArray[np.integer], n_types: int, out: list[FloatArray]) -> NDArray[np.int64]:
+def _of_history(state: State, candidates: NDArray[np.integer], n_types: int, out: list[FloatArray]) -> IntArray:
     """Appends how the customer met the candidates; returns the place of each one's newest row in the window [B, K], -1 = none."""
     items, types, gaps = state.history_items, state.history_types, state.history_gaps
     length = items.shape[1]
-    same = (candidates[:, :, None] == items[:, None]) & (items > 0)[:, None]  # [B, K, L]
-    touched = same.any(2)
-    newest = np.where(touched, length - 1 - same[:, :, ::-1].argmax(2), -1)
+    newest_first = items[:, ::-1]
+    same = (candidates[:, :, None] == newest_first[:, None]) & (newest_first > 0)[:, None]  # [B, K, L]
+    after = same.argmax(2)  # rows after the newest one of the candidate
+    touched = np.take_along_axis(same, after[:, :, None], axis=2)[:, :, 0]
+    newest = np.where(touched, length - 1 - after, -1)
     place = np.arange(1, length + 1)
     in_visit = place > np.where(gaps >= SESSION_GAP_S, place, 0).max(1, keepdims=True, initial=0)
     kinds = np.concatenate([types[:, :, None] == np.arange(1, n_types + 1), in_visit[:, :, None], (types > 0)[:, :, None]], axis=2)
-    counts = np.matmul(same.astype(np.float32), kinds.astype(np.float32))  # [B, K, M + 2]
+    counts = np.matmul(same.astype(np.float32), kinds[:, ::-1].astype(np.float32))  # [B, K, M + 2]
     since = np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1]  # seconds from each row to the decision
     hours = np.take_along_axis(since, np.maximum(newest, 0), axis=1) / np.float32(3600)
-    order = (newest[:, :, None] < newest[:, None]).sum(2, dtype=np.int32) if candidates.shape[1] <= 200 else _later_distinct(newest)
+    order = _touched_later(newest, length)
     with_item = np.where(items > 0, np.arange(length), -1).max(1, keepdims=True, initial=-1)
     flags = touched.astype(np.float32)
     visit, whole = counts[:, :, n_types], counts[:, :, n_types + 1]
@@ -109,7 +111,7 @@ def _of_history(state: State, candidates: NDArray[np.integer], n_types: int, out
         flags,
         (visit > 0).astype(np.float32),
         flags / (length - newest).astype(np.float32),
-        flags / (1 + order).astype(np.float32),
+        flags / (order.astype(np.float32) + 1),
         (touched & (newest == with_item)).astype(np.float32),
         np.where(touched, np.log1p(hours), np.float32(0)),
         np.log1p(whole),
@@ -124,13 +126,16 @@ def _of_history(state: State, candidates: NDArray[np.integer], n_types: int, out
     return newest
 
 
-def _later_distinct(newest: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many candidates of the row were touched later than each, [B, K], for long lists."""
-    ordered = np.sort(newest, axis=1)
-    return np.stack([len(row) - np.searchsorted(row, own, "right") for row, own in zip(ordered, newest)])
+def _touched_later(newest: IntArray, length: int) -> IntArray:
+    """How many candidates of the row were touched later than each, [B, K], from the places of their newest rows, -1 to length - 1."""
+    rows = np.arange(len(newest))[:, None]
+    at_place = np.bincount((rows * (length + 1) + newest + 1).ravel(), minlength=len(newest) * (length + 1))
+    until = np.cumsum(at_place.reshape(-1, length + 1), axis=1)
+    out: IntArray = newest.shape[1] - until[rows, newest + 1]
+    return out
 
 
-def _of_place(place: FloatArray, newest: NDArray[np.int64], listed: NDArray[np.bool_], out: list[FloatArray]) -> None:
+def _of_place(place: FloatArray, newest: IntArray, listed: NDArray[np.bool_], out: list[FloatArray]) -> None:
     """Appends what the place in the list says, and the distance to the candidate that was touched last."""
     size = listed.sum(1, keepdims=True).astype(np.float32)
     out += [np.log1p(place), np.float32(1) / (1 + place), place / np.maximum(size, np.float32(1))]
@@ -149,13 +154,14 @@ def _of_place(place: FloatArray, newest: NDArray[np.int64], listed: NDArray[np.b
     ]
 
 
-def _of_column(values: FloatArray, listed: NDArray[np.bool_], out: list[FloatArray]) -> None:
-    """Appends a number of the log: by itself, and beside the others of the list."""
+def _of_columns(values: FloatArray, listed: NDArray[np.bool_], out: list[FloatArray]) -> None:
+    """Appends numbers of the log, [G, B, K]: each by itself, and beside the others of the list."""
     usable = listed & np.isfinite(values)
-    size = np.maximum(usable.sum(1, keepdims=True), 1)
-    logs = np.where(usable, np.sign(values) * np.log1p(np.abs(np.where(usable, values, 0))), np.float32("nan")).astype(np.float32)
-    filled = np.where(usable, logs, 0)
-    mean = filled.sum(1, keepdims=True) / size
-    spread = np.sqrt(np.where(usable, (filled - mean) ** 2, 0).sum(1, keepdims=True) / size)
-    in_list = (filled - mean) / np.maximum(spread, 1e-3)
-    out += [logs, np.where(usable, in_list, np.nan).astype(np.float32)]
+    size = np.maximum(usable.sum(2, keepdims=True), 1)
+    filled = np.where(usable, values, np.float32(0))
+    filled = np.copysign(np.log1p(np.abs(filled)), filled)
+    off = filled - filled.sum(2, keepdims=True) / size
+    spread = np.sqrt(np.where(usable, off**2, 0).sum(2, keepdims=True) / size)
+    in_list = off / np.maximum(spread, 1e-3)
+    for both in zip(filled, in_list, usable):
+        out += [np.where(both[2], part, np.float32("nan")).astype(np.float32) for part in both[:2]]

@@ -31,6 +31,8 @@ from qurate.types import FloatArray, IntArray, Observation, Scorer, State, take_
 
 FEATURE_ROWS = 2_000_000
 """Candidates whose features go through the network at a time."""
+CACHED_ROWS = 1_024
+"""The same where nothing but the features' own layers is run: what the layers give stays in the processor's cache, in half the time."""
 
 RankingScore = Literal["q", "q_in_support", "behaviour", "behaviour_times_q", "policy", "score"]
 """Which score ranks: Q alone; Q inside the support of the log's policy, then the rest; the behaviour head; log pi_b + log Q; the
@@ -236,9 +238,13 @@ class NetworkRanker:
             return None
         layers = cast(CatalogueNetwork, self.module).candidate
         assert layers is not None
-        parts = [torch.from_numpy(p) for p in np.array_split(features, 1 + features.shape[0] * features.shape[1] // FEATURE_ROWS)]
-        q = np.concatenate([layers(part).sum(-1).numpy() for part in parts])  # in parts that fit into memory
-        behaviour = np.concatenate([layers.of_choice(part).numpy() for part in parts])
+        listed = np.flatnonzero(observation.actions.candidates)  # not the padding
+        rows = torch.from_numpy(features.reshape(-1, features.shape[2])[listed])
+        parts = [layers.of_value_and_choice(part) for part in torch.split(rows, CACHED_ROWS)]
+        added = np.zeros((2, features.shape[0] * features.shape[1]), np.float32)
+        for head, of_head in zip(added, zip(*parts)):
+            head[listed] = torch.cat(of_head).numpy()
+        q, behaviour = added.reshape(2, *features.shape[:2])
         return q, behaviour
 
     @torch.no_grad()

@@ -50,9 +50,15 @@ class CandidateLayers(nn.Module):
 
     def of_choice(self, features: Tensor) -> Tensor:
         """What is added to the logits of the behaviour head, float32 [...] from [..., F]; 0 without one."""
-        if self.choice is None:
-            return features.new_zeros(features.shape[:-1])
-        return self.choice(self._standardised(features))[..., 0]  # type: ignore[no-any-return]
+        return self._choice(self._standardised(features))
+
+    def of_value_and_choice(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to Q and to the logits of the behaviour head, float32 [...] each, from [..., F]."""
+        x = self._standardised(features)
+        return torch.cat([kind(x) for kind in self.kinds], dim=-1).sum(-1), self._choice(x)
+
+    def _choice(self, x: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[:-1]) if self.choice is None else self.choice(x)[..., 0]
 
     def _standardised(self, features: Tensor) -> Tensor:
         mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
