@@ -7,7 +7,8 @@
 Each seed is a training of the learner with its default settings, a training of the myopic learner of as many decisions, baselines
 fitted to that seed's random log, and the same 2,000 customers for all of them. Its lines go into docs/worlds.csv as soon as they are
 measured, with a digest of the worlds' code; a seed that stands there is not measured again, but for the learner and the policies named
-after `--again`, whose lines are replaced: where a learner changed and the world did not. All forms write the table between the
+after `--again`, whose lines are replaced: where a learner changed and the world did not. Bandits alone after `--again` are measured
+without the learner, which they do not depend on. All forms write the table between the
 marks of docs/scenarios/NAME.md. WORLD is what `--env` takes, such as `live` or `live,strength=0.5`.
 """
 
@@ -18,14 +19,19 @@ import time
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small products lose to the barrier
 
 from digest import code_digest
 
+from qurate.environments.given import world_of
+from qurate.evaluation.compare import Contender, summarise
 from qurate.evaluation.intervals import Interval, paired_t, student_t
-from qurate.experiments.compare import compare
+from qurate.experiments.bandits import BANDITS, bandit_in
+from qurate.experiments.compare import compare, play_all
 from qurate.files import replacing_file
+from qurate.settings import Settings
 from qurate.training.run import intra_op_threads
 from qurate.training.train import train
 
@@ -49,12 +55,29 @@ def measure(
     model = train(env=world, algorithm=learner, steps=steps, seed=seed)
     rows = compare([model, *policies], world, seeds=1, customers=customers, seed=seed)["policies"]
     print(f"{world}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+    return lines_of(rows, world, page, learner, steps, seed)
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]], world: str, page: str, learner: str, steps: int, seed: int) -> list[dict[str, str]]:
+    """Lines of the file from rows of `compare`."""
     code = code_digest(("environments",))
     common = {"page": page, "world": world, "worlds_code": code, "learner": learner, "steps": str(steps), "seed": str(seed)}
     return [
         common | {"policy": row["name"], "role": row["role"], "mean": f"{row['mean']:.6g}", "decisions": f"{row['decisions']:.5g}"}
         for row in rows
     ]
+
+
+def measure_bandits(
+    world: str, page: str, learner: str, steps: int, seed: int, customers: int, policies: Sequence[str]
+) -> list[dict[str, str]]:  # fmt: skip
+    """The lines of bandits of one seed, with the window that networks have by default."""
+    began = time.monotonic()
+    engine = world_of(world, Settings().network.window)
+    rows = [Contender(name, lambda seed, name=name: bandit_in(name, engine, seed, steps), "baseline", steps) for name in policies]  # type: ignore[misc]
+    found = summarise(world, [seed], play_all(rows, engine, [seed], customers, None))["policies"]
+    print(f"{world}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+    return lines_of(found, world, page, learner, steps, seed)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -165,7 +188,8 @@ def main() -> None:
         done = {int(line["seed"]) for line in read(args.csv) if own.items() <= line.items()}
         for seed in args.seeds:
             if seed in done and args.again:
-                new = measure(args.world, page, args.learner, args.steps, seed, args.customers, args.again)
+                measured = measure_bandits if set(args.again) <= set(BANDITS) else measure
+                new = measured(args.world, page, args.learner, args.steps, seed, args.customers, args.again)
                 new = [line for line in new if line["policy"] in (args.learner, *args.again)]
                 lines = renewed(read(args.csv), new)
                 with replacing_file(args.csv) as beside:

@@ -15,6 +15,7 @@ from qurate.baselines.bandit import (
     context_weights,
     features,
     item_numbers,
+    listed_features,
     n_features,
     profiles,
     variance,
@@ -163,6 +164,28 @@ def test_many_features_become_principal_components() -> None:
     ours, theirs = numbers[1:] @ numbers[1:].T, centred @ centred.T
     assert np.allclose(ours, theirs / (centred**2).sum(1).mean(), atol=1e-5)  # likeness of items is kept
     assert not item_numbers(np.zeros((4, 2), np.float32)).any() and item_numbers(np.zeros((4, 0), np.float32)).shape == (4, 0)
+
+
+def test_what_is_seen_of_a_candidate_is_part_of_z() -> None:
+    """One row x of item 1 with reward r = 2: ridge regression on phi = (x, which item) is phi r / (1 + |phi|^2), by hand."""
+    observation = observe([[1, 2], [2]], np.array([[1, 2], [2, 1]]), types=[[1, 2], [2]])
+    values = np.array([[[0.0], [3.0]], [[8.0], [np.nan]]], np.float32)
+    observation = observation._replace(actions=observation.actions._replace(values=values, columns=("age_hours",)))
+    x = listed_features(observation, ("age_hours",), 2)
+    assert x is not None and x.shape == (2, 2, n_features(0, 0, ("age_hours",), 2))
+    assert x[:, :, -2] == pytest.approx(np.log1p([[0, 3], [8, 0]])), "what is not known is 0"
+    none = np.zeros((3, 0), np.float32)
+    sums = Sums.empty(2, x.shape[2])
+    sums.add(x[0, :1].astype(np.float64), np.array([1]), np.array([2.0]))
+    scorer = bandit_of(sums, none, WANTED, 1.0, 0.0, columns=("age_hours",))
+    phi = np.concatenate([x, np.eye(3)[[[1, 2], [2, 1]]]], axis=2)
+    seen = phi[0, 0]
+    expected = phi @ seen * 2 / (1 + seen @ seen)
+    assert np.allclose(scorer.scores(observation), expected, atol=1e-5)
+    error = np.sqrt((phi**2).sum(2) - (phi @ seen) ** 2 / (1 + seen @ seen))
+    assert np.allclose(replace(scorer, width=2.0).scores(observation), expected + 2 * error, atol=1e-4)
+    draws = np.stack([scorer.drawn(observation, 0.5, rng) for rng in [np.random.default_rng(0)] for _ in range(4_000)])
+    assert np.allclose(draws.mean(0), expected, atol=0.05 * error.max()) and np.allclose(draws.std(0), 0.5 * error, rtol=0.06)
 
 
 def test_fitted_on_a_log_it_is_the_mean_reward_when_shown() -> None:

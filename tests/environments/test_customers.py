@@ -30,7 +30,7 @@ def test_satiation_heals_and_grows_and_repeats_count() -> None:
     level = np.array([[1.0, 2.0], [0.0, 4.0]])
     tire(level, np.array([0, 3]), np.array([0.5, 0.25]), 0.5)
     assert np.array_equal(level, [[1.0, 1.0], [0.0, 2.25]])
-    tire(level, np.array([[0, 0], [2, 3]]), np.array([[1.0, 2.0], [3.0, 4.0]]), 1.0)
+    tire(level, np.array([[0, 0], [2, 3]]), np.array([[1.0, 2.0], [3.0, 4.0]]), 1.0, repeated=True)
     assert np.array_equal(level, [[4.0, 1.0], [3.0, 6.25]])
 
 

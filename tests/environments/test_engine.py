@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qurate.environments.arrivals import EPOCH_US
-from qurate.environments.engine import BatchedEngine, Group, Outcome
+from qurate.environments.engine import BatchedEngine, Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.registry import make_engine
 from qurate.environments.rng import customer_keys, normals, purposes, uniforms
 from qurate.environments.scenarios.shop import Shop

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from policy_data import observe
-from qurate.baselines.bandit import Sums, bandit_of
+from qurate.baselines.bandit import BanditScorer, Sums, bandit_of, features, listed_features
 from qurate.baselines.registry import random_policy
 from qurate.choosing.policy import ScoredPolicy
 from qurate.environments.registry import make_engine, references
 from qurate.evaluation.rollouts import customers_seed, rollout
 from qurate.experiments.bandits import BANDITS, ThompsonPolicy, _of_each, bandit_in
 from qurate.experiments.compare import compare
+from qurate.types import Feedback
 
 
 def two_items() -> ThompsonPolicy:
@@ -56,6 +57,31 @@ def test_it_learns_which_item_pays(name: str) -> None:
     assert rollout(engine, again, customers_seed(0, "evaluate"), 200).returns.mean() == pytest.approx(earned[0], rel=0.05)
     if isinstance(learnt, ScoredPolicy):
         assert learnt.scorer.width > 0  # type: ignore[attr-defined]
+
+
+def test_it_learns_from_what_is_seen_of_the_candidate_that_it_showed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps of 64 readers of news are one ridge regression on z, with the features of the article shown to each."""
+    engine, met = make_engine("news", n_items=200), []
+    step = engine.step
+
+    def noted(actions: np.ndarray) -> Feedback:
+        before = engine.observation
+        feedback = step(actions)
+        met.append((before, actions, feedback.reward))
+        return feedback
+
+    monkeypatch.setattr(engine, "step", noted)
+    learnt = bandit_in("linucb", engine, 0, 192)
+    assert isinstance(learnt, ScoredPolicy) and isinstance(learnt.scorer, BanditScorer)
+    scorer, lane = learnt.scorer, np.arange(64)
+    sums = Sums.empty(200, len(scorer.beta))
+    for observation, actions, reward in met:
+        items = observation.actions.candidates[lane, actions]
+        own = listed_features(observation, ("age_hours",), 3)[lane, actions]
+        z = np.concatenate([features(observation, scorer.numbers, scorer.wanted, items[:, None])[:, 0], own], axis=1)
+        sums.add(z.astype(np.float64), items, reward.astype(np.float64))
+    assert scorer.columns == ("age_hours",) and len(met) == 3 and met[-1][1].any()
+    assert np.allclose(scorer.beta, bandit_of(sums, scorer.numbers, scorer.wanted, 1.0, 0.0).beta, atol=1e-6)
 
 
 def test_they_are_compared_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,3 +208,6 @@ def test_a_reward_is_the_weighted_sum_and_has_the_same_bits_beside_any_others() 
     for n in (1, 3, 7):
         apart = [weighted_sum(components[i : i + n], weights) for i in range(0, 1000, n)]
         assert np.array_equal(np.concatenate(apart), together)
+    three = np.array([[1, 2, 3]], np.float32)
+    assert weighted_sum(three, np.array([100, 10, 1], np.float32)) == pytest.approx([123])
+    assert weighted_sum(three[:, :1], np.array([4], np.float32)) == pytest.approx([4])

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
-from qurate.environments.engine import BatchedEngine, Group, Outcome
+from qurate.environments.engine import BatchedEngine, Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.registry import make_engine
 from qurate.environments.rng import Keys, purposes, uniforms
 from qurate.errors import UserError

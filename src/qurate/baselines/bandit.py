@@ -2,12 +2,15 @@
 
 The reward of item a for a customer is linear in z, which all items share, plus an intercept of the item's own:
 r = z . beta + theta_a. That is the hybrid model with x = 1, and the same as one ridge regression on (z, which item). z holds the
-item's features, their products with what the customer met and wanted, and their products with the customer's features.
+item's features, their products with what the customer met and wanted, and their products with the customer's features. Where the
+observation says something of each candidate at its decision (its age, how many others watch), the candidate features of
+mdp/candidate_features.py follow, which are those that networks get.
 
 * LinUCB scores an item by the expected reward plus `width` standard errors.
 * Thompson sampling scores by a draw of (beta, theta) from the posterior (Agrawal and Goyal 2013, arXiv:1209.3352).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from qurate.baselines.training_rows import recent_items
 from qurate.choosing.policy import over_candidates
 from qurate.choosing.slate_sampling import is_shared
+from qurate.mdp.candidate_features import feature_count, observed_features
 from qurate.types import FloatArray, IntArray, Observation
 
 Doubles = NDArray[np.float64]
@@ -83,6 +87,7 @@ class BanditScorer:
         beta, theta, shared, coupling, own: see `Posterior`.
         width: alpha of Li et al.; 0 = the expected reward alone.
         name: display name.
+        columns: what z uses of each candidate at its decision, beside how the customer met it; None: neither.
     """
 
     numbers: FloatArray
@@ -94,6 +99,7 @@ class BanditScorer:
     own: FloatArray
     width: float = 0.0
     name: str = "linucb"
+    columns: Sequence[str] | None = None
 
     @property
     def posterior(self) -> Posterior:
@@ -102,13 +108,17 @@ class BanditScorer:
 
     def scores(self, observation: Observation) -> FloatArray:
         """float32 [B, K]."""
-        weights = context_weights(observation, self.numbers, self.wanted, self.beta)
-        candidates = observation.actions.candidates
+        own = self._of_items(observation)
+        weights = context_weights(observation, self.numbers, self.wanted, self.beta[:own])
+        candidates, listed = observation.actions.candidates, listed_features(observation, self.columns, len(self.wanted) - 1)
         mean = over_candidates(weights @ self.numbers.T + self.theta, candidates)
+        if listed is not None:
+            mean = mean + listed @ self.beta[own:]
         if not self.width:
             return mean
-        items = candidates[:1] if is_shared(candidates) else candidates
+        items = candidates[:1] if is_shared(candidates) and listed is None else candidates
         z = features(observation, self.numbers, self.wanted, items)
+        z = z if listed is None else np.concatenate([z, listed], axis=2)
         return (mean + self.width * np.sqrt(variance(self.posterior, z, items))).astype(np.float32)
 
     def drawn(self, observation: Observation, scale: float, rng: np.random.Generator) -> FloatArray:
@@ -122,8 +132,15 @@ class BanditScorer:
         beta = self.beta + scale * (rng.standard_normal((rows, len(self.beta))) @ root.T).astype(np.float32)
         theta = self.theta - (beta - self.beta) @ self.coupling.T
         theta += (scale / np.sqrt(self.own) * rng.standard_normal(theta.shape)).astype(np.float32)
-        weights = context_weights(observation, self.numbers, self.wanted, beta)
-        return over_candidates((weights @ self.numbers.T + theta).astype(np.float32), observation.actions.candidates)
+        own = self._of_items(observation)
+        weights = context_weights(observation, self.numbers, self.wanted, beta[:, :own])
+        scores = over_candidates((weights @ self.numbers.T + theta).astype(np.float32), observation.actions.candidates)
+        listed = listed_features(observation, self.columns, len(self.wanted) - 1)
+        return scores if listed is None else scores + np.matmul(listed, beta[:, own:, None])[:, :, 0]
+
+    def _of_items(self, observation: Observation) -> int:
+        """How many numbers of z stand before the candidate features."""
+        return n_features(self.numbers.shape[1], observation.state.user.shape[1])
 
 
 def variance(posterior: Posterior, z: FloatArray, items: IntArray) -> FloatArray:
@@ -152,9 +169,14 @@ def uses_customer(n_numbers: int, user_dim: int) -> bool:
     return n_numbers * (3 + user_dim) <= MOST_FEATURES
 
 
-def n_features(n_numbers: int, user_dim: int) -> int:
+def n_features(n_numbers: int, user_dim: int, columns: Sequence[str] | None = None, n_types: int = 0) -> int:
     """k, the length of z."""
-    return n_numbers * (3 + (user_dim if uses_customer(n_numbers, user_dim) else 0))
+    return n_numbers * (3 + (user_dim if uses_customer(n_numbers, user_dim) else 0)) + feature_count(columns, n_types)
+
+
+def listed_features(observation: Observation, columns: Sequence[str] | None, n_types: int) -> FloatArray | None:
+    """The candidate features in z, float32 [B, K, F]: what is not known is 0; None where `columns` is."""
+    return None if columns is None else np.nan_to_num(observed_features(observation, columns, n_types))
 
 
 def features(observation: Observation, numbers: FloatArray, wanted: NDArray[np.bool_], items: IntArray) -> FloatArray:
@@ -205,7 +227,13 @@ def item_numbers(item_features: FloatArray) -> FloatArray:
 
 
 def bandit_of(
-    sums: Sums, numbers: FloatArray, wanted: NDArray[np.bool_], regularisation: float, width: float, name: str = "linucb"
+    sums: Sums,
+    numbers: FloatArray,
+    wanted: NDArray[np.bool_],
+    regularisation: float,
+    width: float,
+    name: str = "linucb",
+    columns: Sequence[str] | None = None,
 ) -> BanditScorer:
     """The scorer of what has been seen so far."""
-    return BanditScorer(numbers, wanted, *Posterior.of(sums, regularisation), width=width, name=name)
+    return BanditScorer(numbers, wanted, *Posterior.of(sums, regularisation), width=width, name=name, columns=columns)

@@ -15,6 +15,7 @@ from qurate.environments.timetable import HOUR
 from qurate.types import ALWAYS, Actions, Availability, FloatArray, IntArray
 
 AGE = "age_hours"
+_HOURS, _NONE = np.array(1 / HOUR), np.array(0)  # arrays without a dimension, see rng.py
 
 
 @runtime_checkable
@@ -23,8 +24,8 @@ class ShowsCandidates(Protocol):
 
     shown_columns: tuple[str, ...]  # [G] names
 
-    def shown_of(self, items: IntArray, clock: IntArray) -> FloatArray:
-        """float32 [B, K, G] of items [B, K] at clocks [B, 1] (microseconds); arbitrary but finite for item 0."""
+    def shown_of(self, items: IntArray, age: IntArray) -> FloatArray:
+        """float32 [B, K, G] of items [B, K] at their ages [B, K] (microseconds); arbitrary but finite for item 0."""
         ...
 
 
@@ -45,11 +46,11 @@ class CandidateValues:
 
     def actions(self, candidates: IntArray, mask: NDArray[np.int8], clock: IntArray) -> Actions:
         """The candidates [B, K] at clocks [B] (microseconds) with what is seen of them; 0 where there is no candidate."""
-        clock = clock[:, None]
+        age = clock[:, None] - self._since.take(candidates)
         by_column = np.empty((len(self.columns), *candidates.shape), np.float32)  # its arithmetic runs over whole columns
         values = by_column.transpose(1, 2, 0)
-        by_column[0] = (clock - self._since.take(candidates)) * (1 / HOUR)
+        by_column[0] = age * _HOURS
         if self._world is not None:
-            values[:, :, 1:] = self._world.shown_of(candidates, clock)
-        by_column *= candidates > 0
+            values[:, :, 1:] = self._world.shown_of(candidates, age)
+        by_column *= candidates > _NONE
         return Actions(candidates, mask, values, self.columns)

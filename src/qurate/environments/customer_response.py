@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from qurate.environments.fitted_customers import Arrays
 from qurate.mdp.states import derive_context
-from qurate.types import SESSION_GAP_US, FloatArray
+from qurate.types import SESSION_GAP_US, FloatArray, take_rows
 
 Wide = NDArray[np.float64]
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
 VISIT_WEIGHT, REPEAT_LR_SCALE = 0.2, 10.0
 """As in `networks/encoders.py` and `networks/catalogue_network.py`."""
+BLOCK = 256
+"""Customers whose sums are computed at once: what they need stays in the processor's cache."""
 
 
 class Seen(NamedTuple):
@@ -70,29 +72,59 @@ class Response:
         self.amount, self.spread, self.slope, self.shift = (wide[name] for name in ("amount", "spread", "slope", "shift"))
         self.n_events, self.dim = len(self.amount), self.vectors.shape[1]
         self.parents = self.chain - np.eye(self.n_events)
+        self._has_parents, self._is_told = ([bool(row.any()) for row in rows] for rows in (self.parents, self.told))
         self.order = [int(event) for event in arrays["order"]]  # in which events are decided: parents come first
         self.n_types = (len(self.scale) - 1) // 3
+        self._kinds = np.arange(1, self.n_types + 1)[:, None]
+        groups, (first, _) = len(self.scale), self.layers[0]
+        by_group = first[:, : groups * len(self.narrow)].reshape(len(first), groups, -1)
+        of_sums = (by_group @ self.narrow).reshape(len(first), -1)  # narrow and the first layer are one product
+        self._of_sums, self._of_rest, self._second, self._of_value, self._of_direction = (
+            np.ascontiguousarray(x.T)
+            for x in (of_sums, first[:, groups * len(self.narrow) :], self.layers[1][0], self.value[0], self.direction[0])
+        )
 
     def heads(self, seen: Seen) -> Heads:
         """What the histories say, for any item."""
+        batch, length = seen.types.shape
+        weights = self._weights(seen)
+        sums = np.matmul(weights, self.vectors.take(seen.items, 0))  # [B, G, d]
+        sums *= self.scale
+        counts = (weights.reshape(-1, length) @ np.ones(length)).reshape(batch, -1)
+        other = np.concatenate([seen.user, derive_context(seen.types, seen.gaps)], axis=1)
+        x = sums.reshape(batch, -1) @ self._of_sums
+        x += np.concatenate([counts, other], axis=1) @ self._of_rest
+        x += self.layers[0][1]
+        x = np.maximum(x, 0, out=x) @ self._second
+        x += self.layers[1][1]
+        np.maximum(x, 0, out=x)
+        value = x @ self._of_value + self.value[1]
+        direction = np.concatenate([x, other], axis=1) @ self._of_direction + self.direction[1]
+        return Heads(value, direction.reshape(batch, -1, self.dim) + self.match @ sums, self.repeat @ weights, seen.items)
+
+    def answers(self, seen: Seen, items: NDArray[np.int64]) -> tuple[Wide, Wide]:
+        """`raw` of items [B, K], each [B, K, R], for any number of customers, some after the others."""
+        if len(items) <= BLOCK:
+            return self.raw(self.heads(seen), items)
+        blocks = [slice(first, first + BLOCK) for first in range(0, len(items), BLOCK)]
+        logits, sizes = zip(*(self.raw(self.heads(take_rows(seen, rows)), items[rows]) for rows in blocks))
+        return np.concatenate(logits), np.concatenate(sizes)
+
+    def _weights(self, seen: Seen) -> Wide:
+        """Weights of the L rows in G sums, [B, G, L]: by type with two decays and within the visit, and by value."""
         batch, length = seen.types.shape
         place = np.arange(1, length + 1)
         decay = np.exp(self.decay[:, None] * (length - place))
         last_pause = np.where(seen.gaps >= SESSION_GAP_S, place, 0).max(1, keepdims=True)
         visit = VISIT_WEIGHT * (place > last_pause)
-        of_type = (seen.types[:, None] == np.arange(1, self.n_types + 1)[:, None]).astype(np.float64)
-        scaled = np.sign(seen.values) * np.log1p(np.abs(seen.values, dtype=np.float64)) * (seen.types > 0) / length
-        weights = np.concatenate([of_type * decay[0], of_type * decay[1], of_type * visit[:, None], scaled[:, None]], axis=1)
-        sums = np.matmul(weights, self.vectors[seen.items]) * self.scale  # [B, G, d]
-        context = derive_context(seen.types, seen.gaps)
-        narrowed = (sums @ self.narrow.T).reshape(batch, -1)
-        x = np.concatenate([narrowed, weights.sum(2), seen.user, context], axis=1)
-        for layer, bias in self.layers:
-            x = np.maximum(x @ layer.T + bias, 0)
-        known = np.concatenate([x, seen.user, context], axis=1)
-        value = x @ self.value[0].T + self.value[1]
-        direction = (known @ self.direction[0].T + self.direction[1]).reshape(batch, -1, self.dim)
-        return Heads(value, direction + self.match @ sums, self.repeat @ weights, seen.items)
+        of_type, kinds = seen.types[:, None] == self._kinds, self.n_types
+        weights = np.empty((batch, 3 * kinds + 1, length))
+        np.multiply(of_type, decay[0], out=weights[:, :kinds])
+        np.multiply(of_type, decay[1], out=weights[:, kinds : 2 * kinds])
+        np.multiply(of_type, visit[:, None], out=weights[:, 2 * kinds : -1])
+        scaled = np.sign(seen.values) * np.log1p(np.abs(seen.values, dtype=np.float64)) * (seen.types > 0)
+        np.divide(scaled, length, out=weights[:, -1])
+        return weights
 
     def raw(self, heads: Heads, items: NDArray[np.int64]) -> tuple[Wide, Wide]:
         """Logits (before Platt's scaling) and sizes of items [B, K], each [B, K, R]."""
@@ -108,14 +140,17 @@ class Response:
         np.add.at(out, (rows, heads.history), heads.repeat.transpose(0, 2, 1))
         return out[:, 1:, : self.n_events], out[:, 1:, self.n_events :]
 
-    def chance(self, event: int, logits: Wide, happened: Wide) -> Wide:
-        """Probability of an event [...] given logits [..., R] and what happened of the events before it, [..., R] of 0 and 1."""
+    def chance(self, event: int, logits: Wide, happened: Wide, alone: Wide | None = None) -> Wide:
+        """Probability of an event [...] given logits [..., R] and what happened of the events before it, [..., R] of 0 and 1.
+
+        Args:
+            alone: `alone(logits)`, where it is known.
+        """
         logit = self.slope[event] * logits[..., event] + self.shift[event] + happened @ self.pair[event]
-        if self.told[event].any():
-            logit = logit - self.alone(logits) @ self.told[event]
-        asked = (1 - happened) @ self.parents[event] == 0
-        out: Wide = asked / (1 + np.exp(-logit))
-        return out
+        if self._is_told[event]:
+            logit = logit - (self.alone(logits) if alone is None else alone) @ self.told[event]
+        out: Wide = 1 / (1 + np.exp(-logit))
+        return out * ((1 - happened) @ self.parents[event] == 0) if self._has_parents[event] else out
 
     def alone(self, logits: Wide) -> Wide:
         """The network's own probability of each event and of all before it, [..., R], before any scaling."""

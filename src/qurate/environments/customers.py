@@ -7,17 +7,32 @@
 * tastes: `segment_tastes` and `segments`, which kinds of item the segments like, and what is visible of a customer's segment
 """
 
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qurate.types import FloatArray, IntArray
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ParametersT = TypeVar("ParametersT", bound="DataclassInstance")
+_ONE, _HOUR_S, _SECOND_US = np.array(1, np.float32), np.array(3600, np.float32), np.array(1_000_000)
+
+
+def as_arrays(parameters: ParametersT) -> ParametersT:
+    """The same constants as float32 arrays without a dimension: NumPy converts a Python number at every call, which takes as long as
+    the sum itself for one customer."""
+    return replace(parameters, **{x.name: np.array(getattr(parameters, x.name), np.float32) for x in fields(parameters)})
+
 
 def probabilities(minus: FloatArray) -> FloatArray:
     """1 / (1 + exp(minus)), the logistic function of negated logits, in place; any shape."""
-    np.exp(minus, out=minus)
-    minus += 1
-    return np.reciprocal(minus, out=minus)
+    np.exp(minus, minus)
+    minus += _ONE
+    return np.reciprocal(minus, minus)
 
 
 def choose(alone: FloatArray, luck: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -41,20 +56,21 @@ def choose(alone: FloatArray, luck: FloatArray) -> tuple[IntArray, FloatArray, F
     return position, share[at], luck - (upper[at] - share[at])
 
 
-def tire(satiation: FloatArray, at: IntArray, added: FloatArray | float, kept: float) -> None:
+def tire(satiation: FloatArray, at: IntArray, added: FloatArray | float, kept: float, *, repeated: bool = False) -> None:
     """One step of satiation, in place: everything heals by the factor `kept`, then what was met grows.
 
     After Leqi, Kilinc-Karzan, Lipton, Montgomery: Rebounding Bandits for Modeling Satiation Effects, NeurIPS 2021.
 
     Args:
         satiation: [B, C].
-        at: flat positions in `satiation` of what was met, [B] (all different) or [B, k].
-        added: shape of `at`, or one number.
+        at: flat positions in `satiation` of what was met: [B], or [2, B] of two kinds, all different; or `repeated` [B, k].
+        added: a shape that broadcasts to that of `at`, or one number.
         kept: 0 to 1.
+        repeated: whether a position may come several times.
     """
     flat = satiation.reshape(-1)
     flat *= kept
-    if at.ndim == 1:
+    if not repeated:
         flat[at] += added
     else:
         np.add.at(flat, at, added)
@@ -91,7 +107,7 @@ def comes_back(
     """
     returns = luck[0] < probabilities(minus)
     hours = least_hours - mean_hours * np.log1p(-luck[1])
-    return returns, hours, (hours * 3600).astype(np.int64)
+    return returns, hours, (hours * _HOUR_S).astype(np.int64)
 
 
 def visit_ends(
@@ -106,8 +122,8 @@ def visit_ends(
     """
     gone, pause = np.zeros(n, np.bool_), np.zeros(n, np.float32)
     gone[leavers] = ~returns
-    pause[leavers] = np.where(returns, away, 0)
-    dwell[leavers] += away * 1_000_000
+    pause[leavers] = returns * away
+    dwell[leavers] += away * _SECOND_US
     return pause, gone
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qurate.environments.arrivals import ARRIVALS_S, first_visits
 from qurate.environments.candidate_values import CandidateValues
+from qurate.environments.history_rows import Group, event_rows
 from qurate.environments.open_lists import open_lists
 from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix, uniform_items
 from qurate.errors import Code, UserError
@@ -26,21 +27,11 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 COMPACT_EVERY = 12
 """Steps between two moves of the histories to the front of their rings."""
 
-_CANDIDATES = np.uint64((int(GOLDEN) * 14) % 2**64)  # purpose 14 of every step
+_CANDIDATES = np.array((int(GOLDEN) * 14) % 2**64, np.uint64)  # purpose 14 of every step
+_ONE, _BITS, _TYPE = (np.array(number) for number in (1, 8, 255))  # arrays without a dimension, see rng.py
 
 STATE = ("seed", "n", "customer", "steps", "clock", "_stream", "_user", "_codes", "_gaps", "_values", "_end", "_last", "_until_compact")
 """Names of the engine's changing attributes."""
-
-
-class Group(NamedTuple):
-    """History rows of one kind within a step: m customers, at most one row each."""
-
-    type: int  # event type index
-    lanes: IntArray | None  # [m], None = all lanes
-    items: IntArray  # [m]
-    after: IntArray | int  # [m] microseconds after the decision
-    value: FloatArray | None = None  # [m]; only from worlds that have values
-    decision: IntArray | None = None  # [m] which decision of the customer led to the row, from 0; None = this one
 
 
 class Outcome(NamedTuple):
@@ -143,7 +134,9 @@ class BatchedEngine:
         _require(n_candidates is None or n_candidates >= slate_size, at_least, n_candidates, "n_candidates")
         largest = self.n_candidates or self.n_items
         _require(1 <= slate_size <= largest, f"slate_size from 1 to {largest}", slate_size, "slate_size")
-        self._limit = np.uint64(largest)
+        self._limit = np.array(largest, np.uint64)
+        self._window, self._most_steps = np.array(window), np.array(max_steps)
+        self._of_type = [np.array(kind) for kind in range(len(self.type_names) + 1)]
         self._arrivals = int(getattr(world, "arrivals_s", ARRIVALS_S))
         drawn = self._always_open or self.n_candidates is None
         self._open_lists = None if drawn else open_lists(self.availability, largest)
@@ -171,6 +164,9 @@ class BatchedEngine:
         n = len(customers)
         self.seed, self.n, self._stride = seed, n, stride
         self.lanes = np.arange(n, dtype=np.int64)
+        self._first_candidate = self.lanes * int(self._limit)  # flat positions
+        if self.slate_size > 1:
+            self._first_candidate = self._first_candidate[:, None]
         self.customer = customers
         self.steps = np.zeros(n, np.int64)
         self.clock = np.zeros(n, np.int64)
@@ -202,17 +198,17 @@ class BatchedEngine:
         clock = self.clock + outcome.dwell
         self.groups = outcome.groups
         rows = self._append(outcome.groups, clock)
-        self.steps += 1
-        truncated = self.steps >= self.max_steps
+        self.steps += _ONE
+        truncated = self.steps >= self._most_steps
         over = outcome.gone | truncated
         self.clock = clock
         self._stream += STEP_STRIDE
         if outcome.user is not None:
             self._user = outcome.user
         final_actions = None
-        if over.any():
+        lanes = over.nonzero()[0]
+        if len(lanes):
             truncated &= ~outcome.gone
-            lanes = np.flatnonzero(over)
             if self.keep_final:
                 self.final = self._observe(~outcome.gone)
             if self.n_candidates is not None and truncated.any():
@@ -253,18 +249,17 @@ class BatchedEngine:
         actions = np.asarray(actions)
         if actions.shape != expected or actions.dtype.kind != "i":
             _require(False, f"int64 actions of shape {list(expected)}", f"{actions.dtype} {list(actions.shape)}", "step")
-        if actions.astype(np.uint64).max() >= self._limit:  # negative actions are huge as uint64
+        if np.count_nonzero(actions.astype(np.uint64) >= self._limit):  # negative actions are huge as uint64
             _require(False, f"actions from 0 to {int(self._limit) - 1}", [int(actions.min()), int(actions.max())], "step")
         if self.slate_size > 1:
             ordered = np.sort(actions, axis=1) if self.slate_size > 2 else actions
             _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
         candidates, mask = self.observation.actions[:2]
         if self._always_open and self.n_candidates is None:
-            return actions + 1
-        lane = self.lanes if self.slate_size == 1 else self.lanes[:, None]
-        at = lane * candidates.shape[1] + actions
+            return np.asarray(actions + _ONE)
+        at = self._first_candidate + actions
         if not self._always_open:
-            _require(bool(mask.take(at).all()), "actions that the mask allows", "a closed item", "step")
+            _require(np.count_nonzero(mask.take(at)) == at.size, "actions that the mask allows", "a closed item", "step")
         shown: IntArray = candidates.take(at)
         return shown
 
@@ -290,34 +285,23 @@ class BatchedEngine:
             self._until_compact -= 1
             for place, (group, time) in enumerate(zip(groups, times)):
                 self._append_group(group, time, first=place == 0)
-            self._set_gaps(self._end - 1, clock - self._last)
-        if not groups:
-            return EventRows(
-                self.lanes[:0], self.lanes[:0].astype(np.int32), np.zeros(0, np.uint8), self.clock[:0], np.zeros(0, np.float32)
-            )
-        lanes = [self.lanes if group.lanes is None else group.lanes for group in groups]
-        lane, when = (lanes[0], times[0]) if len(groups) == 1 else (np.concatenate(lanes), np.concatenate(times))
-        item = np.concatenate([group.items for group in groups], dtype=np.int32, casting="unsafe")
-        kind = np.array([group.type for group in groups], np.uint8).repeat([len(x) for x in lanes])
-        if not self.world.has_values:
-            return EventRows(lane, item, kind, when, np.zeros(len(lane), np.float32))
-        values = [np.zeros(len(x), np.float32) if group.value is None else group.value for x, group in zip(lanes, groups)]
-        return EventRows(lane, item, kind, when, np.concatenate(values))
+            self._set_gaps(self._end - _ONE, clock - self._last)
+        return event_rows(groups, times, self.lanes, self.world.has_values)
 
     def _time(self, group: Group) -> IntArray:
         clock = self.clock if group.lanes is None else self.clock[group.lanes]
         return clock if isinstance(group.after, int) and group.after == 0 else clock + group.after
 
     def _append_group(self, group: Group, time: IntArray, *, first: bool) -> None:
-        code = (group.items << 8) + group.type
+        code = (group.items << _BITS) + self._of_type[group.type]
         if group.lanes is None:
             end, last = self._end, self._last
-            self._last, self._end = time.copy(), end + 1  # copies: later groups write into them
+            self._last, self._end = time.copy(), end + _ONE  # copies: later groups write into them
         else:
             end, last = self._end[group.lanes], self._last[group.lanes]
-            self._last[group.lanes], self._end[group.lanes] = time, end + 1
+            self._last[group.lanes], self._end[group.lanes] = time, end + _ONE
         if not (first and isinstance(group.after, int) and group.after == 0):  # at the clock, the last observation's gap is right
-            self._set_gaps(end - 1, time - last)
+            self._set_gaps(end - _ONE, time - last)
         self._codes[end] = code
         if self.world.has_values:
             self._values[end] = 0 if group.value is None else group.value
@@ -341,9 +325,9 @@ class BatchedEngine:
         self._until_compact = COMPACT_EVERY
 
     def _observe(self, waiting: NDArray[np.bool_] | None = None) -> Observation:
-        start = self._end - self.window
+        start = self._end - self._window
         codes, gaps = self._code_runs[start], self._gap_runs[start]
-        items, types = codes >> 8, codes & 255
+        items, types = codes >> _BITS, codes & _TYPE
         values = self._no_value if self._value_runs is None else self._value_runs[start]
         state = State(items, types, gaps, values, self._user, derive_context(types, gaps))
         return Observation(state, self._open_actions(waiting))
@@ -351,7 +335,7 @@ class BatchedEngine:
     def _open_actions(self, waiting: NDArray[np.bool_] | None) -> Actions:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
         if self._open_lists is not None:
-            candidates, mask = self._open_lists.at(self.clock)[:2]
+            candidates, mask = self._open_lists.at(self.clock)
             if self._open_lists.never_empty and self.candidate_values is not None:
                 return self.candidate_values.actions(candidates, mask, self.clock)
         else:
@@ -360,7 +344,7 @@ class BatchedEngine:
                 return Actions(candidates, self._all_open)
             mask = self.availability.is_open(candidates, self.clock[:, None]).astype(np.int8)
         without = ~mask.any(axis=1) if waiting is None else waiting & ~mask.any(axis=1)
-        if without.any():
+        if np.count_nonzero(without):
             lane = int(without.argmax())
             got = f"none at {self.clock[lane] / 1e6:.0f} s since 1970"
             raise UserError("an available item at each decision", got, where=f"decision {self.steps[lane]}", code=Code.BAD_ENV)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import EPOCH_US
-from qurate.types import ALWAYS, NEVER, Actions, Availability, IntArray
+from qurate.types import ALWAYS, NEVER, Availability, IntArray
 
 
 class OpenLists(NamedTuple):
@@ -20,10 +20,10 @@ class OpenLists(NamedTuple):
     mask: NDArray[np.int8]  # [M + 1, K] 1 where there is an item
     never_empty: bool  # whether something is open at every moment from EPOCH_US on, when the first customers come
 
-    def at(self, clock: IntArray) -> Actions:
-        """The K candidates of each of `clock` [B]."""
-        row = np.searchsorted(self.moments, clock, "right")
-        return Actions(self.items[row], self.mask[row])
+    def at(self, clock: IntArray) -> tuple[IntArray, NDArray[np.int8]]:
+        """The K candidates of each of `clock` [B], and their mask."""
+        row = self.moments.searchsorted(clock, "right")
+        return self.items[row], self.mask[row]
 
 
 def open_lists(availability: Availability, k: int) -> OpenLists | None:

@@ -14,29 +14,34 @@ from qurate.types import FloatArray, IntArray
 
 Keys = NDArray[np.uint64]
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
-_CUSTOMER = np.uint64(0xD1342543DE82EF95)
-_UNIT24 = np.float32(2.0**-24)
+# Constants are arrays without a dimension: NumPy converts a number at every call, which takes as long as a sum for one customer.
+GOLDEN = np.array(0x9E3779B97F4A7C15, np.uint64)
+_M1, _M2 = np.array(0xBF58476D1CE4E5B9, np.uint64), np.array(0x94D049BB133111EB, np.uint64)
+_S30, _S27, _S31, _S40 = (np.array(shift, np.uint64) for shift in (30, 27, 31, 40))
+_CUSTOMER = np.array(0xD1342543DE82EF95, np.uint64)
+_UNIT24 = np.array(2.0**-24, np.float32)
+_ONE, _MINUS_TWO, _TURN = (np.array(number, np.float32) for number in (1, -2, 2 * np.pi))
 
 PURPOSES_PER_STEP = 16
 """Numbers one customer may draw in one step; the counter of a step starts at step * 16."""
 
-STEP_STRIDE = np.uint64((int(GOLDEN) * PURPOSES_PER_STEP) % 2**64)
+STEP_STRIDE = np.array((int(GOLDEN) * PURPOSES_PER_STEP) % 2**64, np.uint64)
 """What one step adds to a key."""
+
+
+_AHEAD = np.arange(16, dtype=np.uint64) * STEP_STRIDE
 
 
 def mix(z: Keys) -> Keys:
     """SplitMix64's finaliser, in place: 64 bits in, 64 well-mixed bits out (a bijection)."""
     scratch = z >> _S30
-    np.bitwise_xor(z, scratch, out=z)
-    np.multiply(z, _M1, out=z)
-    np.right_shift(z, _S27, out=scratch)
-    np.bitwise_xor(z, scratch, out=z)
-    np.multiply(z, _M2, out=z)
-    np.right_shift(z, _S31, out=scratch)
-    np.bitwise_xor(z, scratch, out=z)
+    z ^= scratch
+    z *= _M1
+    np.right_shift(z, _S27, scratch)
+    z ^= scratch
+    z *= _M2
+    np.right_shift(z, _S31, scratch)
+    z ^= scratch
     return z
 
 
@@ -55,8 +60,30 @@ def purposes(first: int, count: int) -> Keys:
 def uniforms(keys: Keys, offsets: Keys) -> FloatArray:
     """float32 in [0, 1) with 24 random bits; the shape of `keys + offsets` broadcast, e.g. [purposes, B]."""
     z = mix(keys + offsets)
-    unit: FloatArray = np.multiply(np.right_shift(z, _S40, out=z), _UNIT24, dtype=np.float32, casting="unsafe")
+    unit: FloatArray = (z >> _S40).astype(np.float32) * _UNIT24
     return unit
+
+
+class Luck:
+    """`uniforms` of `count` purposes from `first` on, [count, B], called once a step with the keys of that step.
+
+    One customer alone gets those of the next steps at once: so few numbers take as long as one. They are the same numbers.
+    """
+
+    def __init__(self, first: int, count: int) -> None:
+        self._offsets = purposes(first, count)
+        self._ahead: dict[int, FloatArray] = {}
+
+    def __call__(self, keys: Keys) -> FloatArray:
+        if len(keys) > 1:
+            return uniforms(keys, self._offsets)
+        known = self._ahead.get(keys.item())
+        if known is not None:
+            return known
+        ahead = keys + _AHEAD
+        several = uniforms(ahead, self._offsets)
+        self._ahead = {key: several[:, i : i + 1] for i, key in enumerate(ahead.tolist())}
+        return several[:, :1]
 
 
 def normals(keys: Keys, offsets: Keys) -> FloatArray:
@@ -93,6 +120,17 @@ def gaussian_pairs(keys: Keys, offsets: Keys) -> FloatArray:
 
 def box_muller(unit: FloatArray) -> FloatArray:
     """Two independent standard normal float32 [2, B] of two uniform numbers [2, B] in [0, 1)."""
-    radius = np.sqrt(np.float32(-2) * np.log(1 - unit[0]))
-    angle = np.float32(2 * np.pi) * unit[1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)])
+    radius, angle = _polar(unit)
+    return np.array([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def gaussian(unit: FloatArray) -> FloatArray:
+    """The first of the two, [B], without the work for the second."""
+    radius, angle = _polar(unit)
+    one: FloatArray = radius * np.cos(angle)
+    return one
+
+
+def _polar(unit: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Length and angle of two independent standard normal numbers as a vector, [B] each."""
+    return np.sqrt(np.log(_ONE - unit[0]) * _MINUS_TWO), unit[1] * _TURN

@@ -50,11 +50,16 @@ class AgeTable:
 
     def __init__(self, values: FloatArray, since: IntArray, bin_s: int) -> None:
         self.values = values
-        self._since, self._bin = np.concatenate([[0], since[1:]]), bin_s * SECOND
+        self._since, self._bin = np.concatenate([[0], since[1:]]), np.array(bin_s * SECOND)
+        self._bins, self._last = np.array(values.shape[1]), np.array(values.shape[1] - 1)
 
     def at(self, items: IntArray, clock: IntArray) -> FloatArray:
         """The value of `items` at `clock` (microseconds); shapes broadcast."""
-        bins = self.values.shape[1]
-        age = np.minimum((clock - self._since.take(items)) // self._bin, bins - 1)
-        value: FloatArray = self.values.take(items * bins + age)
+        return self.by_age(items, clock - self._since.take(items))
+
+    def by_age(self, items: IntArray, age: IntArray) -> FloatArray:
+        """The value of `items` at `age` (microseconds), of the same shape."""
+        at = np.minimum(age // self._bin, self._last)
+        at += items * self._bins
+        value: FloatArray = self.values.take(at)
         return value

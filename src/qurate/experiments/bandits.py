@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qurate.baselines.bandit import BanditScorer, Sums, bandit_of, features, item_numbers, n_features
+from qurate.baselines.bandit import BanditScorer, Sums, bandit_of, features, item_numbers, listed_features, n_features
 from qurate.baselines.training_rows import interest
 from qurate.choosing.merchandising import allowed
 from qurate.choosing.policy import ScoredPolicy
@@ -63,21 +63,26 @@ def bandit_in(name: str, engine: BatchedEngine, seed: int, decisions: int) -> Po
     """
     numbers, rng = item_numbers(engine.item_features), np.random.default_rng([seed, 17])
     wanted = interest(engine.type_names, engine.component_names, engine.component_weights)
-    sums = Sums.empty(len(numbers) - 1, n_features(numbers.shape[1], len(engine.user_feature_names)))
+    columns, n_types = engine.candidate_columns or None, len(engine.type_names)
+    sums = Sums.empty(len(numbers) - 1, n_features(numbers.shape[1], len(engine.user_feature_names), columns, n_types))
     squares = total = 0.0
-    policy: Policy = _policy(name, bandit_of(sums, numbers, wanted, REGULARISATION, 1.0, name), 1.0, engine.slate_size)
+    policy: Policy = _policy(name, bandit_of(sums, numbers, wanted, REGULARISATION, 1.0, name, columns), 1.0, engine.slate_size)
     observation = engine.reset(customers_seed(seed, "train"), min(LANES, decisions))
     for _ in range(decisions // LANES):
         actions = policy.act(observation, rng)[0]
         feedback = engine.step(actions)
         shown = items_at(observation.actions.candidates, actions).reshape(len(actions), -1)
         reward = _of_each(feedback.reward.astype(np.float64), feedback.clicked, shown.shape[1])
-        z = features(observation, numbers, wanted, shown).astype(np.float64)
-        sums.add(z.reshape(shown.size, -1), shown.ravel(), reward.ravel())
+        z = features(observation, numbers, wanted, shown)
+        listed = listed_features(observation, columns, n_types)
+        if listed is not None:
+            own = np.take_along_axis(listed, actions.reshape(*shown.shape, 1), axis=1)
+            z = np.concatenate([z, own], axis=2)
+        sums.add(z.reshape(shown.size, -1).astype(np.float64), shown.ravel(), reward.ravel())
         squares, total = squares + float((reward**2).sum()), total + float(reward.sum())
         mean = total / sums.n.sum()
         spread = max(squares / sums.n.sum() - mean**2, 1e-12) ** 0.5
-        policy = _policy(name, bandit_of(sums, numbers, wanted, REGULARISATION, 1.0, name), spread, engine.slate_size)
+        policy = _policy(name, bandit_of(sums, numbers, wanted, REGULARISATION, 1.0, name, columns), spread, engine.slate_size)
         observation = feedback.obs
     return policy
 

@@ -17,7 +17,7 @@ from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import SEQUENCE_MODELS, all_excluding, as_policy, baseline_in, random_logs, references, sequence_model_in
 from qurate.models.model import Model, load
 from qurate.models.ranker import NetworkRanker
-from qurate.settings import flat
+from qurate.settings import SlateSettings, flat
 from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.run import refuse_interrupted
 from qurate.training.train import train
@@ -122,6 +122,13 @@ def _is_deep(model: Model) -> bool:
     return isinstance(model.ranker, NetworkRanker) and model.settings.algorithm is None
 
 
+def _settings_of_slates(trained: Sequence[Model]) -> dict[str, Any]:
+    """Those of the first model that learned from slates, without gamma; none: the defaults."""
+    own = next((flat(model.settings) for model in trained if isinstance(model.settings.algorithm, SlateSettings)), {})
+    unused = {*find_algorithm("slateq").unused, "gamma"}
+    return {name: value for name, value in own.items() if name not in unused}
+
+
 def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine, models: Sequence[Model]) -> list[Contender]:
     """Baselines by name. The myopic learner and the bandits make as many decisions as the first model that was trained in an
     environment; the myopic learner has the settings of the first one of its kind.
@@ -136,7 +143,10 @@ def _baseline_rows(names: Sequence[str], env: Environment, world: BatchedEngine,
         return baseline_in(name, world, seed, log)
 
     def myopic(seed: int) -> Policy:
-        model = train(env=env, algorithm="myopic", seed=seed, steps=steps, **settings)
+        if world.slate_size > 1:  # the learner of slates that looks no further than its own reward
+            model = train(env=env, algorithm="slateq", seed=seed, steps=steps, **_settings_of_slates(trained), gamma=0.0)
+        else:
+            model = train(env=env, algorithm="myopic", seed=seed, steps=steps, **settings)
         refuse_interrupted(model.metrics)
         return as_policy(model, world, "myopic")
 

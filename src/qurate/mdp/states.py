@@ -18,7 +18,10 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 CONTEXT_NAMES = ("log_rows_of_visit", "log_hours_of_last_pause")
 """What `State.context` holds, in this order."""
 
-SESSION_GAP_SECONDS = np.float32(SESSION_GAP_US / 1_000_000)
+# Constants are arrays without a dimension: NumPy converts a number at every call, which takes as long as a sum for one customer.
+SESSION_GAP_SECONDS = np.array(SESSION_GAP_US / 1_000_000, np.float32)
+_HOUR_SECONDS = np.array(3600, np.float32)
+_SECOND, _NONE = np.array(1e-6), np.array(0)
 
 
 def gap_seconds(microseconds: IntArray) -> FloatArray:
@@ -26,7 +29,7 @@ def gap_seconds(microseconds: IntArray) -> FloatArray:
 
     Every producer of `history_gaps` must use this function, so that the same times give the same bits.
     """
-    seconds: FloatArray = np.multiply(np.maximum(microseconds, 0), 1e-6, dtype=np.float64).astype(np.float32)
+    seconds: FloatArray = (np.maximum(microseconds, _NONE) * _SECOND).astype(np.float32)
     return seconds
 
 
@@ -42,14 +45,15 @@ def derive_context(history_types: NDArray[np.integer], history_gaps: FloatArray)
         log1p of the hours of that gap, 0 where the window has none.
     """
     n, length = history_gaps.shape
-    since = (history_gaps >= SESSION_GAP_SECONDS)[:, ::-1].argmax(axis=1)  # rows after the last pause; 0 also where there is none
-    last = history_gaps.reshape(-1).take(np.arange(length - 1, n * length, length) - since)
-    paused = last >= SESSION_GAP_SECONDS
+    outside = history_gaps >= SESSION_GAP_SECONDS  # of the visit: the last row before a pause, and padding, which stands on the left
+    outside |= history_types == _NONE
+    rows = outside[:, ::-1].argmax(axis=1)  # after the newest of these; 0 also where there is none
+    at = np.arange(length - 1, n * length, length) - rows
+    ends = outside.reshape(-1).take(at)  # False where the whole window is of the visit
     context = np.empty((n, len(CONTEXT_NAMES)), np.float32)
-    rows = (history_types != 0).astype(np.float32) @ np.ones(length, np.float32)  # a product counts three times as fast as a sum
-    context[:, 0] = np.where(paused, since, rows)
-    context[:, 1] = np.where(paused, last / np.float32(3600), np.float32(0))
-    np.log1p(context, out=context)
+    context[:, 0] = np.where(ends, rows, np.array(length))
+    context[:, 1] = history_gaps.reshape(-1).take(at) * ends / _HOUR_SECONDS  # 0 on padding
+    np.log1p(context, context)
     return context
 
 

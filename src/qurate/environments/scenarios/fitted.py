@@ -9,15 +9,18 @@ A customer begins without a history, with the features of a random user of the l
 with x = 1, what happened now, the memory, the logarithms of decisions in this visit and in all, and the customer's features.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from qurate.environments.customer_response import Heads, Response, Seen, Wide
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.customer_response import BLOCK, Response, Seen, Wide
+from qurate.environments.engine import Outcome
 from qurate.environments.fitted_customers import Customers
-from qurate.environments.rng import Keys, purposes, uniforms
+from qurate.environments.history_rows import Group
+from qurate.environments.rng import Keys, Luck, purposes, uniforms
 from qurate.types import Availability, FloatArray, IntArray
 
 MEMORY = 0.9
@@ -66,7 +69,7 @@ class FittedCustomers:
         self._log_value = np.asarray(arrays["log_value"], np.float32)
         self._leave, self._return = (np.asarray(arrays[name], np.float64) for name in ("leave", "return"))
         self._dwell, self._pause = (np.asarray(arrays[name], np.float64) for name in ("dwell", "pause"))
-        self._draws = purposes(0, 5 + self.response.n_events)
+        self._luck = Luck(0, 5 + self.response.n_events)
         self._first_draw = purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:
@@ -101,30 +104,35 @@ class FittedCustomers:
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
         slate, alone = items.reshape(self.n, -1), items.ndim == 1
-        draws = uniforms(stream, self._draws)
-        heads = self.response.heads(self.seen())
-        happened = self._happen(slate, heads, draws[4:])
+        draws = self._luck(stream)
+        seen = self.seen()
+        happened = self._happen(slate, seen, draws[4:])
         groups = self._record(slate, happened, alone)
-        new = np.concatenate([happened.events, self.response.vectors[slate].mean(1)], axis=1)
+        vectors = self.response.vectors
+        new = np.concatenate([happened.events, vectors.take(items, 0) if alone else vectors[slate].mean(1)], axis=1)
         self.memory = MEMORY * self.memory + (1 - MEMORY) * new
         self.visit_steps += 1
-        x = summary(happened.events, self.memory, self.visit_steps, steps + 1, self._people[self.who])
+        x = summary(happened.events, self.memory, self.visit_steps, steps + 1, seen.user)
         leaves = draws[0] < chance(x, self._leave)
-        stays = (draws[1] < chance(x, self._return)) & self.facts.returns
-        pause = np.where(leaves & stays, quantile(self._pause, draws[2]), 0)
-        answered = (happened.position >= 0).astype(np.int64)
-        dwell = np.where(answered, quantile(self._dwell[1], draws[3]), quantile(self._dwell[0], draws[3]))
-        wait = (np.where(pause > 0, pause, dwell) * SECOND).astype(np.int64)
-        self.gaps[:, -1] = (wait * 1e-6).astype(np.float32) * (self.types[:, -1] > 0)
-        self.visit_steps[leaves] = 0
-        return Outcome(
-            self._components(happened, leaves & ~stays), happened.position, groups, wait, pause.astype(np.float32), leaves & ~stays
-        )  # fmt: skip
+        wait, pause, gone = np.empty(self.n), np.zeros(self.n, np.float32), np.zeros(self.n, np.bool_)
+        answered = happened.position >= 0
+        for dwell, who in ((self._dwell[0], (~answered).nonzero()[0]), (self._dwell[1], answered.nonzero()[0])):
+            if who.size:
+                wait[who] = quantile(dwell, draws[3, who])
+        leavers = leaves.nonzero()[0]
+        if leavers.size:
+            stays = (draws[1, leavers] < chance(x[leavers], self._return)) & self.facts.returns
+            away = np.where(stays, quantile(self._pause, draws[2, leavers]), 0)
+            wait[leavers] = np.where(away > 0, away, wait[leavers])
+            pause[leavers], gone[leavers], self.visit_steps[leavers] = away, ~stays, 0
+        dwell_us = (wait * SECOND).astype(np.int64)
+        self.gaps[:, -1] = (dwell_us * 1e-6).astype(np.float32) * (self.types[:, -1] > 0)
+        return Outcome(self._components(happened, gone), happened.position, groups, dwell_us, pause, gone)
 
-    def _happen(self, slate: IntArray, heads: Heads, luck: FloatArray) -> Happened:
+    def _happen(self, slate: IntArray, seen: Seen, luck: FloatArray) -> Happened:
         """What happens where customers meet `slate` [B, k]; `luck` [1 + R, B]: the choice, then one number for each event."""
         response, lane = self.response, np.arange(self.n)
-        logits, sizes = response.raw(heads, slate)
+        logits, sizes = response.answers(seen, slate)
         events, place = np.zeros((self.n, response.n_events)), np.zeros(self.n, np.int64)
         some = np.ones(self.n, np.bool_)
         if slate.shape[1] > 1:
@@ -135,15 +143,18 @@ class FittedCustomers:
             some = place < slate.shape[1]
             place = np.where(some, place, 0)
         logit, size, amounts = logits[lane, place], sizes[lane, place], np.zeros_like(events)
+        by_itself = response.alone(logit)
         for event in response.order:
-            p, u = response.chance(event, logit, events), luck[1 + event].astype(np.float64)
+            p, u = response.chance(event, logit, events, by_itself), luck[1 + event].astype(np.float64)
             happens = some & (u < p)
             if slate.shape[1] > 1 and event == self._first:
                 p, happens = np.ones(self.n), some  # it was the choice
             events[:, event] = happens
-            within = np.clip(u / np.where(p > 0, p, 1), 0, 1)
-            value = response.amounts(size)[:, event] + response.spread[event] * quantile(self._residual[event], within)
-            amounts[:, event] = np.clip(value, *self._limits[event]) * happens
+            who = happens.nonzero()[0]
+            if who.size:
+                within = np.clip(u[who] / p[who], 0, 1)
+                value = response.amounts(size[who])[:, event] + response.spread[event] * quantile(self._residual[event], within)
+                amounts[who, event] = np.clip(value, *self._limits[event])
         return Happened(slate[lane, place], np.where(events.any(1), place, -1), events, amounts)
 
     def _record(self, slate: IntArray, happened: Happened, alone: bool) -> list[Group]:
@@ -152,7 +163,7 @@ class FittedCustomers:
         if alone:
             groups.append(Group(self._shown, None, slate[:, 0], 0))
             if self._shown <= self.response.n_types:
-                self._append(np.arange(self.n), slate[:, 0], self._shown, np.zeros(self.n, np.float32))
+                self._append(None, slate[:, 0], self._shown, 0)
         for event in self.response.order:
             who = happened.events[:, event].nonzero()[0]
             if who.size:
@@ -162,19 +173,21 @@ class FittedCustomers:
                 self._append(who, happened.item[who], self._types[event], values)
         return groups
 
-    def _append(self, lanes: IntArray, items: IntArray, kind: int, values: FloatArray) -> None:
-        """One more row for each of `lanes`; the gap before it is what passed since the last decision, or 0 within a step."""
+    def _append(self, lanes: IntArray | None, items: IntArray, kind: int, values: FloatArray | int) -> None:
+        """One more row for each of `lanes` (None: all); the gap before it is what passed since the last decision, or 0 within a step."""
+        blocks = [slice(first, first + BLOCK) for first in range(0, self.n, BLOCK)] if lanes is None else [lanes]
         for state, new in ((self.items, items), (self.types, kind), (self.gaps, 0), (self.values, values)):
-            state[lanes, :-1] = state[lanes, 1:]
-            state[lanes, -1] = new
+            for rows in blocks:
+                state[rows, :-1] = state[rows, 1:]
+            state[slice(None) if lanes is None else lanes, -1] = new
 
-    def _components(self, happened: Happened, gone: IntArray) -> FloatArray:
+    def _components(self, happened: Happened, gone: NDArray[np.bool_]) -> FloatArray:
         """Rewards by component, float32 [B, C]; those that no event carries come from what happened."""
         derived = {"leave": gone, "no_response": happened.position < 0}
-        columns = [
-            happened.amounts[:, i] if i >= 0 else derived[name] for name, i in zip(self.component_names, self._of_event)
-        ]  # fmt: skip
-        return np.stack(columns, axis=1).astype(np.float32)
+        out = np.empty((self.n, len(self.component_names)), np.float32)
+        for place, (name, event) in enumerate(zip(self.component_names, self._of_event)):
+            out[:, place] = happened.amounts[:, event] if event >= 0 else derived[name]
+        return out
 
 
 def summary(events: Wide, memory: Wide, visit_steps: IntArray, steps: IntArray, user: FloatArray) -> Wide:
@@ -196,4 +209,10 @@ def chance(x: Wide, weights: Wide) -> Wide:
 
 def quantile(table: Wide, luck: FloatArray | Wide) -> Wide:
     """The quantile `luck` [B] of a table of equally spaced quantiles [Q], linear between them."""
-    return np.interp(luck, np.linspace(0, 1, len(table)), table)
+    return np.interp(luck, _even(len(table)), table)
+
+
+@cache
+def _even(n: int) -> Wide:
+    """n numbers from 0 to 1."""
+    return np.linspace(0, 1, n)

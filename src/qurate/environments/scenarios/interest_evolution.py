@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from qurate.environments.catalogue_features import catalogue_features
 from qurate.environments.choice_form import ChoiceForm
-from qurate.environments.engine import Group, Outcome
-from qurate.environments.rng import Keys, normals, purposes, uniforms
+from qurate.environments.customers import as_arrays
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
+from qurate.environments.rng import Keys, Luck, normals, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
 SHOWN, WATCH = 1, 2
 N_TOPICS, N_TRASHY = 20, 14
 MINUTE = 60_000_000
+_ONE, _CERTAIN, _MINUTE_US = np.array(1), np.array(1, np.float32), np.array(MINUTE, np.float32)  # without a dimension, see rng.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,11 @@ class InterestEvolution:
         self.item_features, self.feature_names = catalogue_features(self._columns())
         self.user_feature_names = [f"interest_{i:02d}" for i in range(1, N_TOPICS + 1)]
         self.quality = topic_quality(p)
-        self._evolution = np.float32(p.evolution * strength)
-        self._gain = np.float32(p.quality_minutes * strength)
-        self._nothing = np.float32(p.no_click_mass - p.least_score)
-        self._draws, self._noise = purposes(0, 2), purposes(2, 1)
+        self._evolution = np.array(p.evolution * strength, np.float32)
+        self._gain = np.array(p.quality_minutes * strength, np.float32)
+        self._nothing = np.array(p.no_click_mass - p.least_score, np.float32)
+        self._p = as_arrays(p)
+        self._luck, self._noise = Luck(0, 2), purposes(2, 1)
         self._first_draws = purposes(1 << 32, N_TOPICS)
 
     def items_table(self) -> pl.DataFrame:
@@ -105,31 +109,32 @@ class InterestEvolution:
         return interest
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        p, alone = self.p, items.ndim == 1
+        p, alone = self._p, items.ndim == 1
         slate = items[None] if alone else items.T  # [k, B]
-        luck, flip = uniforms(stream, self._draws)
+        luck, flip = self._luck(stream)
         at = slate + self._before
-        upper = (self.interest.take(at) - np.float32(p.least_score)).cumsum(axis=0)  # proportional choice: watching nothing comes last
+        upper = (self.interest.take(at) - p.least_score).cumsum(axis=0)  # proportional choice: watching nothing comes last
         goal = luck * (upper[-1] + self._nothing)
         position = (goal >= upper).sum(axis=0)
         watched = position < len(slate)
         position[~watched] = -1
         item = slate[position, self._lane]
-        minutes = np.minimum(self.budget, np.float32(p.length)) * watched
-        quality = self.quality.take(item - 1) + np.float32(p.quality_spread) * normals(stream, self._noise)[0]
-        self.budget -= minutes * (1 - self._gain * quality) + np.float32(p.no_click_minutes) * ~watched
+        minutes = np.minimum(self.budget, p.length) * watched
+        idle = p.no_click_minutes * ~watched
+        quality = self.quality.take(item - _ONE) + p.quality_spread * normals(stream, self._noise)[0]
+        self.budget -= minutes * (_CERTAIN - self._gain * quality) + idle
         self._evolve(at[position, self._lane], flip, watched)
         viewers = watched.nonzero()[0]
         groups = [Group(SHOWN, None, items, 0)] if alone else []
         if viewers.size:
             groups.append(Group(WATCH, viewers, item[viewers], 0, minutes[viewers]))
-        dwell = ((minutes + np.float32(p.no_click_minutes) * ~watched) * MINUTE).astype(np.int64)
+        dwell = ((minutes + idle) * _MINUTE_US).astype(np.int64)
         return Outcome(minutes[:, None], position, groups, dwell, self._no_pause, self.budget <= 0, self.interest.copy())
 
     def _evolve(self, at: IntArray, flip: FloatArray, watched: NDArray[np.bool_]) -> None:
         """The interest x in the watched topic takes a step of 0.3 (1 - |x|)(1 - x): up with probability (1 + x) / 2, else down."""
         flat = self.interest.reshape(-1)
         x = flat.take(at)
-        step = self._evolution * (1 - np.abs(x)) * (1 - x) * watched
-        np.negative(step, out=step, where=flip >= (1 + x) / 2)
-        flat[at] = np.clip(x + step, -1, 1)
+        step = self._evolution * (_CERTAIN - np.abs(x)) * (_CERTAIN - x) * watched
+        np.negative(step, out=step, where=flip >= (_CERTAIN + x) / 2)
+        flat[at] = np.minimum(np.maximum(x + step, -_CERTAIN), _CERTAIN)

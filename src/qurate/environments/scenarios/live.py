@@ -17,9 +17,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import first_visits
-from qurate.environments.customers import all_stay, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
-from qurate.environments.engine import Group, Outcome
-from qurate.environments.rng import Keys, gaussian_pairs, normals, purposes, uniforms
+from qurate.environments.customers import (
+    all_stay,
+    as_arrays,
+    comes_back,
+    probabilities,
+    pull,
+    rest,
+    segment_tastes,
+    segments,
+    tire,
+    visit_ends,
+)
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
+from qurate.environments.rng import Keys, Luck, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.live_rooms import N_CATEGORIES, N_STREAMERS, RoomParameters, Rooms
 from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
@@ -28,6 +40,10 @@ from qurate.types import FloatArray, IntArray
 CLICK, COMMENT, GIFT, LIKE, SHOWN, WATCH = 1, 2, 3, 4, 5, 6  # alphabetical, like the types of a dataset read from a log
 N_SEGMENTS = 6
 SPENDING_BANDS = ("low", "middle", "high")
+N_PLACES = N_CATEGORIES + N_STREAMERS
+"""What a customer thinks of, in the columns of an array: categories, then streamers."""
+_NONE, _ONE, _THREE, _SECOND_US = (np.array(number) for number in (0, 1, 3, SECOND))  # arrays without a dimension, see `as_arrays`
+_EIGHT, _MICROSECONDS = (np.array(number, np.float32) for number in (8, SECOND))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +103,11 @@ class Meeting(NamedTuple):
 
     items: IntArray
     lanes: IntArray
-    at_streamer: IntArray  # flat position of (customer, streamer)
-    at_category: IntArray
+    at: IntArray  # [2, ...] flat positions of (customer, category) and (customer, streamer)
     loyalty: FloatArray
     interest: FloatArray
     heat: FloatArray
+    satisfaction: FloatArray
 
 
 class Inside(NamedTuple):
@@ -124,6 +140,7 @@ class Live:
         if not 0 <= strength <= 2:
             raise UserError("strength from 0 to 2", str(strength), where="live", code=Code.BAD_ARGUMENT)
         p = self.p = parameters or LiveParameters()
+        self._p = as_arrays(p)
         self.strength = strength
         self.rooms = rooms = Rooms(n_items, world_seed, p)
         width = len(str(n_items))
@@ -136,12 +153,14 @@ class Live:
         self.user_feature_names = [f"segment={'abcdef'[i]}" for i in range(N_SEGMENTS)] + [f"spending={x}" for x in SPENDING_BANDS]
         rng = np.random.default_rng([world_seed, 7])
         self.segment_taste = segment_tastes(rng, (N_SEGMENTS, N_CATEGORIES), p.liked_categories, p.like, p.dislike)
-        self._learn_shown, self._learn_watch = p.learn_shown * strength, p.learn_watch * strength
-        self._loyal_watch = p.loyal_watch * strength
-        self._tire_shown, self._tire_watch = p.tire_shown * strength, p.tire_watch * strength
+        changes = (p.learn_shown * strength, p.learn_watch * strength, p.tire_shown * strength, p.tire_watch * strength)
+        self._learn_shown, self._learn_watch, self._tire_shown, self._tire_watch = (np.array(x, np.float32) for x in changes)
+        self._loyal_watch = np.array(p.loyal_watch * strength, np.float32)
         self._minus_click = -p.click_base - rooms.appeal
-        self._step_draws, self._visit_draws = purposes(0, 3), purposes(3, 2)
-        self._inside_draws, self._watch_draws = purposes(5, 3), purposes(8, 2)
+        self._places = np.stack([rooms.category, N_CATEGORIES + rooms.streamer])
+        of_interest = ((-p.like_base, p.like_interest), (-p.comment_base, p.comment_interest), (-p.gift_base, p.gift_interest))
+        self._minus_inside, self._inside_interest = np.array(of_interest, np.float32).T
+        self._luck, self._visit_luck, self._inside_luck = Luck(0, 3), Luck(3, 2), Luck(5, 5)
         self._latent_draws = purposes(1 << 32, N_CATEGORIES + 1)
         self._trait_draws = purposes((1 << 32) + 64, 5)
 
@@ -152,13 +171,13 @@ class Live:
     def allocate(self, n: int) -> None:
         self.n = n
         self.clock = np.zeros(n, np.int64)
-        self.taste = np.zeros((n, N_CATEGORIES), np.float32)
-        self.tired_category = np.zeros((n, N_CATEGORIES), np.float32)
-        self.tired_streamer = np.zeros((n, N_STREAMERS), np.float32)
-        self.loyalty = np.zeros((n, N_STREAMERS), np.float32)
+        self._liked, self._tired = np.zeros((n, N_PLACES), np.float32), np.zeros((n, N_PLACES), np.float32)
+        self.taste, self.loyalty = self._liked[:, :N_CATEGORIES], self._liked[:, N_CATEGORIES:]  # views
+        self.tired_category, self.tired_streamer = self._tired[:, :N_CATEGORIES], self._tired[:, N_CATEGORIES:]
         self.satisfaction = np.zeros(n, np.float32)
         self.spending = np.zeros(n, np.float32)
         self.lanes = np.arange(n, dtype=np.int64)
+        self._first_place = self.lanes * N_PLACES
         self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
@@ -177,12 +196,12 @@ class Live:
         user[np.arange(m), N_SEGMENTS + band] = 1
         return user
 
-    def shown_of(self, items: IntArray, clock: IntArray) -> FloatArray:
+    def shown_of(self, items: IntArray, age: IntArray) -> FloatArray:
         """How many others watch, as an app shows beside each room: float32 [B, K, 1]."""
-        return self.rooms.heat_at(items, clock)[:, :, None]
+        return self.rooms.heat_by_age(items, age)[:, :, None]
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        luck = uniforms(stream, self._step_draws)
+        luck = self._luck(stream)
         met = self.meet(items, self.lanes)
         chances = self.chances(met)
         clicked = luck[0] < chances[0]
@@ -190,65 +209,64 @@ class Live:
         components = np.zeros((self.n, 3), np.float32)
         learn: FloatArray | float = self._learn_shown
         tired: FloatArray | float = self._tire_shown
-        dwell = ((luck[2] * 8).astype(np.int64) + 3) * SECOND
+        dwell = ((luck[2] * _EIGHT).astype(np.int64) + _THREE) * _SECOND_US
         groups = [Group(SHOWN, None, items, 0)]
         viewers = clicked.nonzero()[0]
         if viewers.size:
-            groups += self._watch(viewers, Meeting(*(x[viewers] for x in met)), stream[viewers], components)
+            groups += self._watch(viewers, Meeting(*(x.take(viewers, -1) for x in met)), stream.take(viewers), components)
             seconds = components[:, 0]
-            dwell += (seconds * SECOND).astype(np.int64)
-            engaged: FloatArray = np.divide(seconds, seconds + self.p.half_s)
+            dwell += (seconds * _MICROSECONDS).astype(np.int64)
+            engaged: FloatArray = np.divide(seconds, seconds + self._p.half_s)
             learn, tired = learn + self._learn_watch * engaged, tired + self._tire_watch * engaged
             bond = pull(met.loyalty, self.rooms.bond.take(items), self._loyal_watch * engaged)
-            self.loyalty.reshape(-1)[met.at_streamer] = met.loyalty + bond
+            self._liked.reshape(-1)[met.at[1]] = met.loyalty + bond
         self.satisfaction = self.satisfaction + pull(self.satisfaction, self.rooms.quality.take(items), learn)
-        tire(self.tired_streamer, met.at_streamer, tired, self.p.kept)
-        tire(self.tired_category, met.at_category, tired, self.p.kept)
+        tire(self._tired, met.at, tired, self._p.kept)
         pause, gone = self._leave(leavers, stream[leavers], dwell) if leavers.size else self._all_stay
         self.clock = self.clock + dwell
-        return Outcome(components, clicked - 1, groups, dwell, pause, gone)
+        return Outcome(components, clicked - _ONE, groups, dwell, pause, gone)
 
     def meet(self, items: IntArray, lanes: IntArray) -> Meeting:
         """Customers are shown `items` at their clocks. Shapes: items [B] with lanes [B], or [B, K] with [B, 1]."""
-        at_streamer = self.rooms.streamer.take(items) + lanes * N_STREAMERS
-        at_category = self.rooms.category.take(items) + lanes * N_CATEGORIES
-        loyalty = self.loyalty.take(at_streamer)
-        interest = self.taste.take(at_category) + self.p.loyalty_interest * loyalty
-        interest -= self.tired_category.take(at_category)
-        interest -= self.tired_streamer.take(at_streamer)
-        return Meeting(items, lanes, at_streamer, at_category, loyalty, interest, self.rooms.heat_at(items, self.clock.take(lanes)))
+        own = lanes is self.lanes  # each customer meets one item, so nothing has to be taken from the state
+        at = self._places.take(items, 1) + (self._first_place if own else lanes * N_PLACES)
+        taste, loyalty = self._liked.take(at)
+        interest = taste + self._p.loyalty_interest * loyalty
+        interest -= self._tired.take(at[0])
+        interest -= self._tired.take(at[1])
+        clock, satisfaction = (self.clock, self.satisfaction) if own else (self.clock.take(lanes), self.satisfaction.take(lanes))
+        return Meeting(items, lanes, at, loyalty, interest, self.rooms.heat_at(items, clock), satisfaction)
 
     def chances(self, met: Meeting) -> FloatArray:
         """Probabilities [2, ...] of a click, and of leaving after the decision."""
-        p, satisfaction = self.p, self.satisfaction.take(met.lanes)
+        p, satisfaction = self._p, met.satisfaction
         minus = np.empty((2, *met.interest.shape), np.float32)
-        minus[0] = self._minus_click.take(met.items) - met.interest
-        minus[0] -= p.click_heat * met.heat
-        minus[0] -= p.click_satisfaction * satisfaction
+        click = np.subtract(self._minus_click.take(met.items), met.interest, minus[0])
+        click -= p.click_heat * met.heat
+        click -= p.click_satisfaction * satisfaction
         minus[1] = p.leave_satisfaction * satisfaction - p.leave_base
         return probabilities(minus)
 
     def inside(self, met: Meeting) -> Inside:
         """What may happen after a click; shapes as in `met`."""
-        p, lanes = self.p, met.lanes
-        minus = np.empty((3, *met.interest.shape), np.float32)
-        minus[0] = -p.like_base - p.like_interest * met.interest
-        minus[1] = -p.comment_base - p.comment_interest * met.interest - p.comment_heat * met.heat
-        minus[2] = -p.gift_base - p.gift_interest * met.interest - p.gift_loyalty * met.loyalty
+        p, lanes = self._p, met.lanes
+        by_event = (3,) + (1,) * met.interest.ndim
+        minus = self._minus_inside.reshape(by_event) - self._inside_interest.reshape(by_event) * met.interest
+        minus[1] -= p.comment_heat * met.heat
+        minus[2] -= p.gift_loyalty * met.loyalty
         minus[2] -= p.gift_spending * self.spending.take(lanes) + p.gift_battle * self.rooms.battles.take(met.items)
-        log_seconds = p.watch_base + p.watch_interest * met.interest + p.watch_satisfaction * self.satisfaction.take(lanes)
-        left = self.rooms.seconds_left(met.items, self.clock.take(lanes)) - 1  # it takes a second to enter
-        return Inside(probabilities(minus), log_seconds, np.clip(left, 0, p.longest_s).astype(np.float32))
+        log_seconds = p.watch_base + p.watch_interest * met.interest + p.watch_satisfaction * met.satisfaction
+        left = self.rooms.seconds_left(met.items, self.clock.take(lanes)) - _ONE  # it takes a second to enter
+        return Inside(probabilities(minus), log_seconds, np.minimum(np.maximum(left, _NONE), p.longest_s).astype(np.float32))
 
     def _watch(self, viewers: IntArray, met: Meeting, stream: Keys, components: FloatArray) -> list[Group]:
         """What those who clicked do in the room: fills their `components` and returns the history rows, in order of time."""
-        luck = uniforms(stream, self._inside_draws)
+        luck = self._inside_luck(stream)
         inside = self.inside(met)
-        noise = gaussian_pairs(stream, self._watch_draws)[0]
-        seconds = np.minimum(np.exp(inside.log_seconds + self.p.watch_noise * noise), inside.left_s)
-        likes, comments, gives = luck < inside.chances
+        seconds = np.minimum(np.exp(inside.log_seconds + self._p.watch_noise * gaussian(luck[3:])), inside.left_s)
+        likes, comments, gives = luck[:3] < inside.chances
         components[viewers, 0], components[viewers, 1], components[viewers, 2] = seconds, likes, gives
-        watched = (seconds * SECOND).astype(np.int64)
+        watched = (seconds * _MICROSECONDS).astype(np.int64)
         groups = [Group(CLICK, viewers, met.items, SECOND)]
         for kind, does, quarters in ((COMMENT, comments, 1), (LIKE, likes, 2), (GIFT, gives, 3)):
             who = does.nonzero()[0]
@@ -258,11 +276,10 @@ class Live:
 
     def _leave(self, leavers: IntArray, stream: Keys, dwell: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         """The visit of `leavers` ends; they return after a pause or never."""
-        p = self.p
+        p = self._p
         loyalty = self.loyalty[leavers].sum(axis=1)
         stays_away = -p.return_base - p.return_satisfaction * self.satisfaction[leavers] - p.return_loyalty * loyalty
-        returns, hours, away = comes_back(uniforms(stream, self._visit_draws), stays_away, p.pause_least_h, p.pause_mean_h)
-        for fatigue in (self.tired_streamer, self.tired_category):
-            rest(fatigue, leavers, hours, p.rest_hours)
+        returns, hours, away = comes_back(self._visit_luck(stream), stays_away, p.pause_least_h, p.pause_mean_h)
+        rest(self._tired, leavers, hours, p.rest_hours)
         rest(self.loyalty, leavers, hours, p.forget_hours)
         return visit_ends(self.n, leavers, returns, away, dwell)

@@ -70,7 +70,7 @@ class Rooms:
         middle = np.sin(np.pi * np.minimum((np.arange(self.bins(p)) + 0.5) * BIN_S * SECOND / length[:, None], 1)) - 2 / np.pi
         crowd = p.fame_heat * fame[who][:, None] + p.rise * middle + p.crowd_noise * rng.normal(size=middle.shape)
         self.heat = np.vstack([np.zeros(crowd.shape[1]), crowd]).astype(np.float32)  # [N + 1, bins]
-        self._heat_by_age = AgeTable(self.heat, self.availability.since, BIN_S)
+        self._heat = AgeTable(self.heat, self.availability.since, BIN_S)
 
     @staticmethod
     def bins(p: RoomParameters) -> int:
@@ -79,7 +79,11 @@ class Rooms:
 
     def heat_at(self, items: IntArray, clock: IntArray) -> FloatArray:
         """How many others watch, in standard units around 0; the shape of `items` and `clock` (microseconds) broadcast."""
-        return self._heat_by_age.at(items, clock)
+        return self._heat.at(items, clock)
+
+    def heat_by_age(self, items: IntArray, age: IntArray) -> FloatArray:
+        """The same of rooms that have been open for `age` (microseconds)."""
+        return self._heat.by_age(items, age)
 
     def seconds_left(self, items: IntArray, clock: IntArray) -> IntArray:
         """Whole seconds until the room closes; shapes broadcast."""

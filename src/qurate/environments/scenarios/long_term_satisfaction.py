@@ -11,13 +11,16 @@ import numpy as np
 import polars as pl
 
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.environments.engine import Group, Outcome
-from qurate.environments.rng import Keys, gaussian_pairs, purposes, uniforms
+from qurate.environments.customers import as_arrays
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
+from qurate.environments.rng import Keys, Luck, box_muller, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
 SHOWN, WATCH = 1, 2
 MINUTE = 60_000_000
+_ONE, _CERTAIN = np.array(1), np.array(1, np.float32)  # arrays without a dimension, see `as_arrays`
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,11 @@ class LongTermSatisfaction:
         for name, value, most in (("strength", strength, 2), ("sensitivity", sensitivity, 1)):
             if not 0 <= value <= most:
                 raise UserError(f"{name} from 0 to {most}", str(value), where="long_term_satisfaction", code=Code.BAD_ARGUMENT)
-        self.p = parameters or SatisfactionParameters()
+        p = self.p = parameters or SatisfactionParameters()
         self.strength, self.sensitivity = strength, sensitivity
+        self._p, self._budget = as_arrays(p), np.array(p.time_budget)
+        self._minus_sensitivity, self._push = np.array(-sensitivity, np.float32), np.array(p.push * strength, np.float32)
+        self._more_choc, self._more_spread = (np.array(x, np.float32) for x in (p.choc_mean - p.kale_mean, p.choc_stddev - p.kale_stddev))
         self.item_ids = [f"doc_{i:04d}" for i in range(1, n_items + 1)]
         self.type_names = ["shown", "watch"]
         self.component_names = ["watch"]  # like the event whose value it is, so that a log pays the same
@@ -67,7 +73,7 @@ class LongTermSatisfaction:
         self.clickbait = self._levels.astype(np.float32)  # [N], of items 1..N
         self.item_features, self.feature_names = catalogue_features({"clickbait": self._levels})
         self.user_feature_names: list[str] = []
-        self._noise, self._first_draw = purposes(0, 2), purposes(1 << 32, 1)
+        self._luck, self._first_draw = Luck(0, 2), purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:
         """item_id and clickbait, 0 to 1."""
@@ -90,27 +96,24 @@ class LongTermSatisfaction:
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
         alone = items.ndim == 1
         item = items if alone else items[:, 0]  # a customer always takes the first document of a slate
-        clickbait = self.clickbait.take(item - 1)
-        noise = gaussian_pairs(stream, self._noise)
+        clickbait = self.clickbait.take(item - _ONE)
+        noise = box_muller(self._luck(stream))
         mean, deviation = self.log_engagement(self.exposure, clickbait)
         engagement = np.exp(mean + deviation * noise[0])
-        self.exposure = self.next_exposure(self.exposure, clickbait) + np.float32(self.p.innovation_stddev) * noise[1]
+        self.exposure = self.next_exposure(self.exposure, clickbait) + self._p.innovation_stddev * noise[1]
         shown = [Group(SHOWN, None, item, 0)] if alone else []
         groups = [*shown, Group(WATCH, None, item, 0, engagement)]
-        gone = steps + 1 >= self.p.time_budget
+        gone = steps + _ONE >= self._budget
         return Outcome(engagement[:, None], self._first, groups, self._dwell, self._no_pause, gone)
 
     def log_engagement(self, exposure: FloatArray, clickbait: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of the logarithm of engagement; the shapes of `exposure` and `clickbait` broadcast."""
-        p = self.p
-        satisfaction = 1 / (1 + np.exp(np.float32(-self.sensitivity) * exposure))
-        mean = (np.float32(p.kale_mean) + np.float32(p.choc_mean - p.kale_mean) * clickbait) * satisfaction
-        return mean, np.float32(p.kale_stddev) + np.float32(p.choc_stddev - p.kale_stddev) * clickbait
+        p = self._p
+        satisfaction = np.reciprocal(np.exp(self._minus_sensitivity * exposure) + _CERTAIN)
+        mean = (p.kale_mean + self._more_choc * clickbait) * satisfaction
+        return mean, p.kale_stddev + self._more_spread * clickbait
 
     def next_exposure(self, exposure: FloatArray, clickbait: FloatArray) -> FloatArray:
         """Net positive exposure after a document, without the noise; shapes broadcast."""
-        p = self.p
-        after: FloatArray = np.float32(p.memory_discount) * exposure - np.float32(p.push * self.strength) * (
-            clickbait - np.float32(p.neutral)
-        )
+        after: FloatArray = self._p.memory_discount * exposure - self._push * (clickbait - self._p.neutral)
         return after

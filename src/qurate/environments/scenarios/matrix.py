@@ -14,7 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.catalogue_features import catalogue_features
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rating_matrix import RatingMatrix
 from qurate.environments.rng import Keys, purposes, uniforms
 from qurate.errors import Code, UserError

@@ -17,9 +17,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.environments.arrivals import first_visits
-from qurate.environments.customers import all_stay, comes_back, probabilities, pull, rest, segment_tastes, segments, tire, visit_ends
-from qurate.environments.engine import Group, Outcome
-from qurate.environments.rng import Keys, box_muller, normals, purposes, uniforms
+from qurate.environments.customers import (
+    all_stay,
+    as_arrays,
+    comes_back,
+    probabilities,
+    pull,
+    rest,
+    segment_tastes,
+    segments,
+    tire,
+    visit_ends,
+)
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
+from qurate.environments.rng import Keys, Luck, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.news_articles import N_TOPICS, ArticleParameters, Articles
 from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
@@ -30,8 +42,10 @@ N_SEGMENTS = 6
 SLOTS = 128
 """Articles that a reader remembers: more than appear while any one of them is on the front page. A power of 2."""
 
-MOST_KNOWN = 30.0
+MOST_KNOWN = np.array(30, np.float32)
 """Click logit that an article can lose at most: nobody clicks it then, and the exponential stays finite."""
+_ONE, _THREE, _SECOND_US = (np.array(number) for number in (1, 3, SECOND))  # arrays without a dimension, see `as_arrays`
+_EIGHT, _MICROSECONDS = (np.array(number, np.float32) for number in (8, SECOND))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,7 @@ class News:
         if not 0 <= strength <= 2:
             raise UserError("strength from 0 to 2", str(strength), where="news", code=Code.BAD_ARGUMENT)
         p = self.p = parameters or NewsParameters()
+        self._p = as_arrays(p)
         self.strength = strength
         self.articles = articles = Articles(n_items, world_seed, p)
         width = len(str(n_items))
@@ -122,7 +137,8 @@ class News:
         self._changes_shown, self._changes_click = (strength * np.array([x], np.float32).T for x in (shown, click))
         self._minus_click = -p.click_base - articles.appeal
         self._log_seconds = p.read_base + p.read_quality * articles.quality
-        self._draws = purposes(0, 7)
+        self._places = np.stack([articles.topic, np.arange(n_items + 1) & (SLOTS - 1)])
+        self._luck = Luck(0, 7)
         self._latent_draws = purposes(1 << 32, N_TOPICS + 1)
         self._trait_draws = purposes((1 << 32) + 64, 3)
 
@@ -139,6 +155,7 @@ class News:
         self.known = np.zeros((n, SLOTS), np.float32)
         self.known_item = np.zeros((n, SLOTS), np.int32)
         self.lanes = np.arange(n, dtype=np.int64)
+        self._first_place = np.stack([self.lanes * N_TOPICS, self.lanes * SLOTS])
         self._all_stay = all_stay(n)
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
@@ -154,7 +171,7 @@ class News:
         return user
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        luck = uniforms(stream, self._draws)
+        luck = self._luck(stream)
         met = self.meet(items, self.lanes)
         chances = self.chances(met)
         clicked = luck[0] < chances[0]
@@ -162,39 +179,44 @@ class News:
         components = np.zeros((self.n, 2), np.float32)
         components[:, 0] = clicked
         learn, tired, known = self._changes_click * clicked + self._changes_shown
-        dwell = ((luck[2] * 8).astype(np.int64) + 3) * SECOND
+        dwell = ((luck[2] * _EIGHT).astype(np.int64) + _THREE) * _SECOND_US
         groups = [Group(SHOWN, None, items, 0)]
         readers = clicked.nonzero()[0]
         if readers.size:
             groups += self._read(readers, met, luck[5:, readers], components[:, 1], dwell)
         self.loyalty = met.loyalty + pull(met.loyalty, self.articles.quality.take(items), learn)
-        tire(self.tired, met.at_topic, tired, self.p.kept)
+        tire(self.tired, met.at_topic, tired, self._p.kept)
         self.known.reshape(-1)[met.at_slot] = np.minimum(met.known + known, MOST_KNOWN)
         self.known_item.reshape(-1)[met.at_slot] = items
         pause, gone = self._leave(leavers, luck[3:5, leavers], dwell) if leavers.size else self._all_stay
         self.clock = self.clock + dwell
-        return Outcome(components, clicked - 1, groups, dwell, pause, gone)
+        return Outcome(components, clicked - _ONE, groups, dwell, pause, gone)
 
     def meet(self, items: IntArray, lanes: IntArray) -> Meeting:
         """Readers are shown `items` at their clocks. Shapes: items [B] with lanes [B], or [B, K] with [B, 1]."""
-        at_topic = self.articles.topic.take(items) + lanes * N_TOPICS
-        at_slot = (items & (SLOTS - 1)) + lanes * SLOTS
+        own = lanes is self.lanes  # each reader meets one article, so nothing has to be taken from the state
+        first = self._first_place if own else (lanes * N_TOPICS, lanes * SLOTS)
+        topic, slot = self._places.take(items, 1)
+        at_topic, at_slot = topic + first[0], slot + first[1]
         known = self.known.take(at_slot) * (self.known_item.take(at_slot) == items)
         interest = self.taste.take(at_topic) - self.tired.take(at_topic)
-        attention = self.articles.attention_at(items, self.clock.take(lanes))
-        return Meeting(items, at_topic, at_slot, known, interest, attention, self.loyalty.take(lanes))
+        clock, loyalty = (self.clock, self.loyalty) if own else (self.clock.take(lanes), self.loyalty.take(lanes))
+        return Meeting(items, at_topic, at_slot, known, interest, self.articles.attention_at(items, clock), loyalty)
 
     def chances(self, met: Meeting) -> FloatArray:
         """Probabilities of a click and of leaving after this step, [2, ...]."""
-        p = self.p
+        p = self._p
         minus = np.empty((2, *met.interest.shape), np.float32)
-        minus[0] = self._minus_click.take(met.items) - met.interest - met.attention + met.known - p.click_loyalty * met.loyalty
+        click = np.subtract(self._minus_click.take(met.items), met.interest, minus[0])
+        click -= met.attention
+        click += met.known
+        click -= p.click_loyalty * met.loyalty
         minus[1] = p.leave_loyalty * met.loyalty - p.leave_base
         return probabilities(minus)
 
     def log_seconds(self, met: Meeting) -> FloatArray:
         """Mean log of the seconds read after a click; the shape of `met`."""
-        p = self.p
+        p = self._p
         seconds: FloatArray = self._log_seconds.take(met.items) + p.read_interest * met.interest + p.read_loyalty * met.loyalty
         return seconds
 
@@ -204,17 +226,17 @@ class News:
         Args:
             luck: [2, m] uniform in [0, 1).
         """
-        log_seconds = self.log_seconds(met)[readers] + self.p.read_noise * box_muller(luck)[0]
-        seconds = np.minimum(np.exp(log_seconds), self.p.longest_s)
+        log_seconds = self.log_seconds(met)[readers] + self._p.read_noise * gaussian(luck)
+        seconds = np.minimum(np.exp(log_seconds), self._p.longest_s)
         read[readers] = seconds
-        after = (seconds * SECOND).astype(np.int64)
+        after = (seconds * _MICROSECONDS).astype(np.int64)
         dwell[readers] += after
         items = met.items[readers]
         return [Group(CLICK, readers, items, SECOND), Group(READ, readers, items, SECOND + after, seconds)]
 
     def _leave(self, leavers: IntArray, luck: FloatArray, dwell: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         """The visit of `leavers` ends; they return after a pause or never."""
-        p = self.p
+        p = self._p
         stays_away = -p.return_base - p.return_loyalty * self.loyalty[leavers]
         returns, hours, away = comes_back(luck, stays_away, p.pause_least_h, p.pause_mean_h)
         rest(self.tired, leavers, hours, p.rest_hours)

@@ -32,7 +32,8 @@ from qurate.environments.customers import (
     tire,
     visit_ends,
 )
-from qurate.environments.engine import Group, Outcome
+from qurate.environments.engine import Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, normals, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import ALWAYS, NEVER, Availability, FloatArray, IntArray
@@ -238,7 +239,7 @@ class Shop:
         if category.ndim == 2:
             hit = np.arange(category.shape[1]) == position[:, None]
             tired = (hit * self._tire_click + self._tire_shown / category.shape[1]).astype(np.float32)
-        tire(self.satiation, category, tired, self.p.rest)
+        tire(self.satiation, category, tired, self.p.rest, repeated=category.ndim > 1)
         dwell = seconds * SECOND
         pause, gone = self._all_stay
         leavers = leaves.nonzero()[0]

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qurate.environments.engine import BatchedEngine, Group, Outcome
+from qurate.environments.engine import BatchedEngine, Outcome
+from qurate.environments.history_rows import Group
 from qurate.environments.rng import Keys, purposes, uniforms
 from qurate.environments.value_iteration import Array
 from qurate.errors import Code, UserError
