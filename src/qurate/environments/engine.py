@@ -5,6 +5,7 @@ history rings, observations, the step limit and the change of customers. Lane b 
 where an episode ends, the next customer takes the lane in the same step (autoreset mode SAME_STEP).
 """
 
+from numbers import Integral
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -125,7 +126,7 @@ class BatchedEngine:
         n_candidates: int | None = None,
         observe: bool = True,
     ) -> None:
-        self.keep_final = False
+        self.keep_final, self.n = False, 0
         self.final: Observation | None = None
         self.world, self.window, self.max_steps, self.slate_size, self.observe = world, window, max_steps, slate_size, observe
         self.item_ids, self.type_names = world.item_ids, world.type_names
@@ -157,7 +158,9 @@ class BatchedEngine:
 
     def reset(self, seed: int, n: int, first_customer: int = 0) -> Observation:
         """Customers first_customer ... first_customer + n - 1 of `seed` take the n lanes."""
+        _require(isinstance(seed, Integral) and isinstance(n, Integral), "whole numbers as seed and n", f"{seed!r} and {n!r}", "reset")
         _require(n >= 1, "at least one customer", n, "n")
+        seed, n = int(seed), int(n)
         return self._begin(seed, np.arange(first_customer, first_customer + n, dtype=np.int64), n)
 
     def reset_lanes(self, seeds: Keys, first_customer: IntArray | int = 0) -> Observation:
@@ -249,9 +252,9 @@ class BatchedEngine:
         return self.observation
 
     def _items(self, actions: NDArray[np.int64]) -> IntArray:
-        expected = (self.n,) if self.slate_size == 1 else (self.n, self.slate_size)
-        actions = np.asarray(actions)
+        expected, actions = (self.n,) if self.slate_size == 1 else (self.n, self.slate_size), np.asarray(actions)
         if actions.shape != expected or actions.dtype.kind != "i":
+            _require(self.n > 0, "reset before step", "none", "step")
             _require(False, f"int64 actions of shape {list(expected)}", f"{actions.dtype} {list(actions.shape)}", "step")
         if actions.astype(np.uint64).max() >= self._limit:  # negative actions are huge as uint64
             _require(False, f"actions from 0 to {int(self._limit) - 1}", [int(actions.min()), int(actions.max())], "step")

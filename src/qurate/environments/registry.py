@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.engine import BatchedEngine, World
@@ -47,6 +48,7 @@ NUMBER = re.compile(r"-?\d+(?P<fraction>\.\d+)?")
 FROM = "from"
 """The argument of a world that is a path."""
 MakeReference = Callable[[BatchedEngine], Policy]
+MOST_ITEMS, LONGEST_WINDOW = 10_000_000, 10_000
 
 
 class Option(NamedTuple):
@@ -56,16 +58,21 @@ class Option(NamedTuple):
     low: float
     high: float = math.inf
 
-    def check(self, value: Any, name: str, world: str) -> None:
-        """Raises UserError unless `value` is a number within the limits."""
+    def check(self, value: Any, name: str, world: str) -> float:
+        """`value` as a number of Python's own.
+
+        Raises:
+            UserError: it is no number within the limits.
+        """
         whole = isinstance(self.default, int)
-        kind = "a whole number" if whole else "a number"
-        limits = f" from {self.low:g} to {self.high:g}" if self.high < math.inf else f" of at least {self.low:g}"
-        expected = f"{name}={self.low:g}" if self.low == self.high else f"{name}{limits}"
-        numeric = isinstance(value, int | float) and not isinstance(value, bool) and (isinstance(value, int) or not whole)
+        numeric = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
         if not (numeric and self.low <= value <= self.high):
-            hint = "leave it out" if self.low == self.high else f"{kind}; {self.default:g} if left out"
+            low, high, usual = (f"{one:,}" if isinstance(one, int) else f"{one:g}" for one in (self.low, self.high, self.default))
+            limits = f" from {low} to {high}" if self.high < math.inf else f" of at least {low}"
+            expected = f"{name}={low}" if self.low == self.high else f"{name}{limits}"
+            hint = "leave it out" if self.low == self.high else f"{'a whole number' if whole else 'a number'}; {usual} if left out"
             raise UserError(f"{expected} for {world}", str(value), where=name, hint=hint, code=Code.BAD_ARGUMENT)
+        return int(value) if isinstance(value, Integral) else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,7 @@ WORLDS: dict[str, WorldRecord] = {
         _shop,
         max_steps=60,
         options={
-            "n_items": Option(300, 2),
+            "n_items": Option(300, 2, MOST_ITEMS),
             "strength": Option(1.0, 0, 2),
             "world_seed": Option(0, 0),
             "drift_day": Option(0.0, 0, 10_000),
@@ -159,7 +166,7 @@ WORLDS: dict[str, WorldRecord] = {
         "qurate/Live-v0",
         _live,
         max_steps=60,
-        options={"n_items": Option(600, N_STREAMERS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        options={"n_items": Option(600, N_STREAMERS, MOST_ITEMS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
         largest_slate=1,
         references={"true_myopic": live_references.true_myopic, "far_sighted": live_references.far_sighted},
         n_candidates=24,
@@ -168,7 +175,7 @@ WORLDS: dict[str, WorldRecord] = {
         "qurate/News-v0",
         _news,
         max_steps=60,
-        options={"n_items": Option(1200, 100), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        options={"n_items": Option(1200, 100, MOST_ITEMS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
         largest_slate=1,
         references={"true_myopic": news_references.true_myopic, "far_sighted": news_references.far_sighted},
         n_candidates=56,
@@ -295,7 +302,7 @@ def make_engine(
     >>> engine.reset(seed=0, n=4).actions.candidates.shape
     (4, 50)
     """
-    if "," in name:
+    if "," in (name := str(name)):
         name, own = named_arguments(name)
         asked = {"n_items": n_items, "slate_size": slate_size, "n_candidates": n_candidates, "max_steps": max_steps}
         return make_engine(name, **{**asked, "window": window, "observe": observe, **options, **own})
@@ -305,19 +312,22 @@ def make_engine(
     source = options.pop(FROM, None)
     if (source is None and record.needs_source) or (source is not None and not record.source):
         raise _wrong_source(short, record, source)
-    given: dict[str, float] = {"n_items": n_items} | options if n_items is not None else dict(options)
+    given = {"n_items": n_items} | options if n_items is not None else dict(options)
+    made_of = {option: limits.default for option, limits in record.options.items()}
     for option, value in given.items():
         if option not in record.options:
             known = [*record.options, "slate_size", "n_candidates", "max_steps", "window", "observe"]
             raise UserError(f"an option of {short}", option, where=name, hint=nearest(option, known), code=Code.UNKNOWN_OPTION)
-        record.options[option].check(value, option, short)
-    Option(1, 1, record.largest_slate).check(slate_size, "slate_size", short)
+        made_of[option] = record.options[option].check(value, option, short)
+    k = int(Option(1, 1, record.largest_slate).check(slate_size, "slate_size", short))
+    rows = int(Option(20, 1, LONGEST_WINDOW).check(window, "window", short))
+    steps = int(Option(record.max_steps, 1).check(record.max_steps if max_steps is None else max_steps, "max_steps", short))
+    offered = None if n_candidates is None else int(Option(10, 0, MOST_ITEMS).check(n_candidates, "n_candidates", short))
     absent = [package for package in record.needs if find_spec(package) is None]
     if absent:
         raise UserError(f"{' and '.join(absent)} for {short}", "nothing installed", where=name, hint="install it", code=Code.BAD_ENV)
-    made_of = {option: given.get(option, limits.default) for option, limits in record.options.items()}
     world = record.make(**made_of, **({} if source is None else {"source": source}))
-    return BatchedEngine(world, window, record.max_steps if max_steps is None else max_steps, slate_size, n_candidates, observe)
+    return BatchedEngine(world, rows, steps, k, offered, observe)
 
 
 def _wrong_source(short: str, record: WorldRecord, source: Any) -> UserError:
@@ -367,7 +377,7 @@ def make_vector_env(name: str, num_envs: int = 1, **options: Any) -> "Recommende
     """`num_envs` customers at once as a `gymnasium.vector.VectorEnv`, autoreset mode SAME_STEP; options as in `make_engine`."""
     from qurate.environments.to_gymnasium import RecommenderVectorEnv
 
-    return RecommenderVectorEnv(make_engine(name, **options), num_envs)
+    return RecommenderVectorEnv(make_engine(name, **options), int(Option(1, 1, MOST_ITEMS).check(num_envs, "num_envs", name)))
 
 
 def register() -> None:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from qurate.choosing.selection import GREEDY, UNIFORM, choose
+from qurate.errors import Code, UserError
 from qurate.learning.learner import Learner, Update
 from qurate.learning.returns import Returns
 from qurate.mdp.candidate_features import observed_features
@@ -154,6 +155,8 @@ def train_online(
         mask = observation.actions.mask
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
         position, explored = explore(scores, mask, epsilon, rng, slate_size)
+        if position.min() < 0:  # an environment without a legal action is refused before
+            raise _diverged(settings)
         if overlaps:
             engine.send(position)  # type: ignore[attr-defined]
             updates = learn(steps)
@@ -174,6 +177,12 @@ def train_online(
         if not overlaps:
             updates = learn(steps)
         yield Progress(steps - begun, updates[-1] if updates else None, reward, updates, ended)
+
+
+def _diverged(settings: Settings) -> UserError:
+    """What is said where no action has a finite value."""
+    where, hint = f"--set lr={settings.learning.lr:g}", "use a smaller lr; nothing was written"
+    return UserError("a training run that converges", "values of actions that are not finite", where=where, hint=hint, code=Code.DIVERGED)
 
 
 def explore(
