@@ -5,11 +5,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import polars as pl
 import pytest
 
+import qurate
 from qurate.cli.arguments import command_of
 from qurate.environments.registry import make_engine, make_env, make_vector_env
-from qurate.errors import Code, UserError
+from qurate.errors import Code, UserError, nearest
+from qurate.experiments.customers import customers
+from qurate.serving.stores.sqlite import SqliteStore
 from qurate.training.train import train
 from test_bad_input import refused
 
@@ -108,3 +112,70 @@ def test_a_vector_of_no_environments(num_envs: Any) -> None:
 def test_a_name_that_is_no_text(name: Any) -> None:
     with pytest.raises(UserError, match="a known environment"):
         make_engine(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--algorithm", "a known algorithm, got , at --algorithm"), ("--budget", "a duration such as 30d, 12h or 10m, got '', at --budget")],
+)
+def test_an_empty_option_is_not_one_that_was_left_out(option: str, text: str, tmp_path: Path, capsys: Capture) -> None:
+    assert text in refused(capsys, "train", "--env", "toy_chain", "-o", tmp_path / "new", option, "")
+
+
+def test_names_in_other_letters_are_found() -> None:
+    assert nearest("DQN", ["dqn", "bcq"]) == "did you mean dqn?" and nearest("cartpole-V1", ["CartPole-v1"]) == "did you mean CartPole-v1?"
+    assert nearest("xyz", ["dqn", "bcq"]) == "known: bcq, dqn"
+
+
+def test_a_policy_that_is_named_twice() -> None:
+    with pytest.raises(UserError, match="each policy once, got random twice, at compare; leave one of them out"):
+        qurate.compare(["random", "random"], "toy_chain", seeds=1, customers=5)
+
+
+def logged(**more: Any) -> pl.DataFrame:
+    """Twenty decisions of two items with probabilities, and the clicks that answered the first of each."""
+    n = 20
+    decisions: dict[str, Any] = {
+        "decision_id": [f"d{i}" for i in range(n)], "user_id": [f"u{i % 4}" for i in range(n)],
+        "timestamp": [1_717_200_000 + 60 * i for i in range(n)], "shown": [[f"i{i % 3}", f"i{(i + 1) % 3}"] for i in range(n)],
+        "propensity": [[0.5, 0.5]] * n, "candidate.price": [[1.0, 2.0 + i] for i in range(n)],
+    }  # fmt: skip
+    answers = {
+        "decision_id": decisions["decision_id"], "user_id": decisions["user_id"], "type": ["click"] * n,
+        "timestamp": [time + 5 for time in decisions["timestamp"]], "item_id": [shown[0] for shown in decisions["shown"]],
+    }  # fmt: skip
+    return pl.concat([pl.DataFrame(decisions | more), pl.DataFrame(answers)], how="diagonal")
+
+
+def test_values_of_candidates_that_nobody_learns_from_are_named() -> None:
+    """With probabilities, all that was available could have been shown, and a row that names no candidates says nothing of that."""
+    unused = "candidate.price is not learned from in 20 decisions that do not name their candidates"
+    without = qurate.build_dataset(logged())
+    assert any(note.startswith(unused) for note in without.manifest["notes"])
+    assert without.transitions.candidate_values.size == 0
+    assert qurate.train(without, steps=1, form="now_later").candidate_columns == ()
+    named = logged(candidates=[[f"i{i % 3}", f"i{(i + 1) % 3}"] for i in range(20)])
+    dataset = qurate.build_dataset(named)
+    assert not any("not learned from" in note for note in dataset.manifest["notes"])
+    assert "price" in qurate.train(dataset, steps=1, form="now_later").candidate_columns
+    shown = qurate.build_dataset(logged().drop("propensity"))
+    assert shown.kind == "exposure" and not any("not learned from" in note for note in shown.manifest["notes"])
+
+
+def test_a_truth_that_is_no_world_is_found_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.experiments.customers.fit_customers", lambda *args, **more: pytest.fail("fitted"))
+    with pytest.raises(UserError, match="a known environment, got nope"):
+        customers(qurate.build_dataset(logged()), truth="nope")
+
+
+def test_a_file_where_the_data_of_a_service_belong(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"expected a directory, got a file, at .*file; choose another --data"):
+        SqliteStore(tmp_path / "file", lambda writes: None)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_features_of_candidates_under_names_that_are_no_text() -> None:
+    model = qurate.train(logged(), steps=1)
+    with pytest.raises(UserError, match="lists of numbers by name"):
+        model.recommend("u1", 2, ["i1", "i2"], candidate_features={1: [1.0, 2.0]})  # type: ignore[dict-item]

@@ -289,5 +289,8 @@ def nearest(name: str, known: Iterable[str], named: int = NAMED) -> str:
     """A hint that names the nearest known name, or the first so many of them when none is near."""
     names = sorted(known)
     close = get_close_matches(name, names[:COMPARED], n=1, cutoff=0.5)
+    if not close:  # perhaps in capitals
+        small = {one.lower(): one for one in names[:COMPARED]}
+        close = [small[one] for one in get_close_matches(name.lower(), small, n=1, cutoff=0.5)]
     more = f" and {len(names) - named:,} more" if len(names) > named else ""
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:named])}{more}"

@@ -5,7 +5,6 @@ history rings, observations, the step limit and the change of customers. Lane b 
 where an episode ends, the next customer takes the lane in the same step (autoreset mode SAME_STEP).
 """
 
-from numbers import Integral
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -24,8 +23,8 @@ from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedba
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-COMPACT_EVERY = 12
-"""Steps between two moves of the histories to the front of their rings."""
+COMPACT_EVERY, WHOLE = 12, (int, np.integer)
+"""Steps between two moves of the histories to the front of their rings; the types of whole numbers."""
 
 _CANDIDATES = np.uint64((int(GOLDEN) * 14) % 2**64)  # purpose 14 of every step
 
@@ -158,7 +157,7 @@ class BatchedEngine:
 
     def reset(self, seed: int, n: int, first_customer: int = 0) -> Observation:
         """Customers first_customer ... first_customer + n - 1 of `seed` take the n lanes."""
-        _require(isinstance(seed, Integral) and isinstance(n, Integral), "whole numbers as seed and n", f"{seed!r} and {n!r}", "reset")
+        _require(isinstance(seed, WHOLE) and isinstance(n, WHOLE), "whole numbers as seed and n", f"{seed!r} and {n!r}", "reset")
         _require(n >= 1, "at least one customer", n, "n")
         seed, n = int(seed), int(n)
         return self._begin(seed, np.arange(first_customer, first_customer + n, dtype=np.int64), n)

@@ -48,7 +48,7 @@ NUMBER = re.compile(r"-?\d+(?P<fraction>\.\d+)?")
 FROM = "from"
 """The argument of a world that is a path."""
 MakeReference = Callable[[BatchedEngine], Policy]
-MOST_ITEMS, LONGEST_WINDOW = 10_000_000, 10_000
+MOST_ITEMS = 10_000_000
 
 
 class Option(NamedTuple):
@@ -59,20 +59,18 @@ class Option(NamedTuple):
     high: float = math.inf
 
     def check(self, value: Any, name: str, world: str) -> float:
-        """`value` as a number of Python's own.
-
-        Raises:
-            UserError: it is no number within the limits.
-        """
+        """`value` as a number of Python's own; raises UserError unless it is one within the limits."""
         whole = isinstance(self.default, int)
         numeric = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
         if not (numeric and self.low <= value <= self.high):
             low, high, usual = (f"{one:,}" if isinstance(one, int) else f"{one:g}" for one in (self.low, self.high, self.default))
-            limits = f" from {low} to {high}" if self.high < math.inf else f" of at least {low}"
-            expected = f"{name}={low}" if self.low == self.high else f"{name}{limits}"
+            expected = name + (f"={low}" if low == high else f" of at least {low}" if high == "inf" else f" from {low} to {high}")
             hint = "leave it out" if self.low == self.high else f"{'a whole number' if whole else 'a number'}; {usual} if left out"
             raise UserError(f"{expected} for {world}", str(value), where=name, hint=hint, code=Code.BAD_ARGUMENT)
         return int(value) if isinstance(value, Integral) else float(value)
+
+
+SIZES = {"window": Option(20, 1, 10_000), "n_candidates": Option(10, 0, MOST_ITEMS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +306,7 @@ def make_engine(
         return make_engine(name, **{**asked, "window": window, "observe": observe, **options, **own})
     short = environment_name(name)
     record = WORLDS[short]
-    n_candidates = record.n_candidates if n_candidates is None else n_candidates
-    source = options.pop(FROM, None)
+    offered, source = record.n_candidates if n_candidates is None else n_candidates, options.pop(FROM, None)
     if (source is None and record.needs_source) or (source is not None and not record.source):
         raise _wrong_source(short, record, source)
     given = {"n_items": n_items} | options if n_items is not None else dict(options)
@@ -319,15 +316,19 @@ def make_engine(
             known = [*record.options, "slate_size", "n_candidates", "max_steps", "window", "observe"]
             raise UserError(f"an option of {short}", option, where=name, hint=nearest(option, known), code=Code.UNKNOWN_OPTION)
         made_of[option] = record.options[option].check(value, option, short)
-    k = int(Option(1, 1, record.largest_slate).check(slate_size, "slate_size", short))
-    rows = int(Option(20, 1, LONGEST_WINDOW).check(window, "window", short))
-    steps = int(Option(record.max_steps, 1).check(record.max_steps if max_steps is None else max_steps, "max_steps", short))
-    offered = None if n_candidates is None else int(Option(10, 0, MOST_ITEMS).check(n_candidates, "n_candidates", short))
+    steps = record.max_steps if max_steps is None else max_steps
+    sizes = _sizes(record, short, slate_size=slate_size, window=window, n_candidates=offered, max_steps=steps)
     absent = [package for package in record.needs if find_spec(package) is None]
     if absent:
         raise UserError(f"{' and '.join(absent)} for {short}", "nothing installed", where=name, hint="install it", code=Code.BAD_ENV)
     world = record.make(**made_of, **({} if source is None else {"source": source}))
-    return BatchedEngine(world, rows, steps, k, offered, observe)
+    return BatchedEngine(world, observe=observe, **sizes)
+
+
+def _sizes(record: WorldRecord, world: str, **asked: Any) -> dict[str, int]:
+    """What every engine is made with, as whole numbers within their limits; what is None is left out."""
+    limits = SIZES | {"slate_size": Option(1, 1, record.largest_slate), "max_steps": Option(record.max_steps, 1)}
+    return {name: int(limits[name].check(value, name, world)) for name, value in asked.items() if value is not None}
 
 
 def _wrong_source(short: str, record: WorldRecord, source: Any) -> UserError:

@@ -80,6 +80,8 @@ def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model
             if name not in NAMED and not Path(name).is_dir():
                 hint = nearest(name, NAMED)
                 raise UserError("a policy's name or a model directory", name, where="compare", hint=hint, code=Code.UNKNOWN_POLICY)
+            if name in out:
+                raise UserError("each policy once", f"{name} twice", where="compare", hint="leave one of them out", code=Code.BAD_COMPARE)
             out[name] = None if name in NAMED else load(name)
             continue
         if not (isinstance(policy, Model) or _acts(policy)):

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from qurate.choosing.selection import GREEDY, UNIFORM, choose
-from qurate.errors import Code, UserError
 from qurate.learning.learner import Learner, Update
 from qurate.learning.returns import Returns
+from qurate.learning.schedule import diverged
 from qurate.mdp.candidate_features import observed_features
 from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ValueNetwork, to_tensors
@@ -128,10 +128,8 @@ def train_online(
     bit for bit.
 
     Args:
-        engine: uses the learner's action and type indices.
-        writer: replay rings with as many lanes as customers are simulated.
-        sampler: of the writer's transitions.
-        seed: of the customers.
+        engine: uses the learner's action and type indices. writer: replay rings with as many lanes as customers are simulated.
+        sampler: of the writer's transitions. seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
         returns: counts the returns of episodes, which are then reported; None = nobody asks for them.
@@ -156,7 +154,7 @@ def train_online(
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
         position, explored = explore(scores, mask, epsilon, rng, slate_size)
         if position.min() < 0:  # an environment without a legal action is refused before
-            raise _diverged(settings)
+            raise diverged(settings.learning.lr)
         if overlaps:
             engine.send(position)  # type: ignore[attr-defined]
             updates = learn(steps)
@@ -177,12 +175,6 @@ def train_online(
         if not overlaps:
             updates = learn(steps)
         yield Progress(steps - begun, updates[-1] if updates else None, reward, updates, ended)
-
-
-def _diverged(settings: Settings) -> UserError:
-    """What is said where no action has a finite value."""
-    where, hint = f"--set lr={settings.learning.lr:g}", "use a smaller lr; nothing was written"
-    return UserError("a training run that converges", "values of actions that are not finite", where=where, hint=hint, code=Code.DIVERGED)
 
 
 def explore(

@@ -115,7 +115,7 @@ def check_candidate_features(
         UserError: there are no candidates, or a list of another length; `code`.
     """
     given: object = features
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         hint = 'write {"price": [9.5, 12]}'
         raise UserError("lists of numbers by name", f"{features!r:.60}", where=where, hint=hint, code=code)
     if candidates is None:

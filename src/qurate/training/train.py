@@ -121,7 +121,7 @@ def _in_environment(
 ) -> Model:
     """See `train`."""
     begun = load(start) if isinstance(start, str | Path) else start
-    algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
+    algorithm = ("dqn" if begun is None else begun.algorithm) if algorithm is None else algorithm
     if not is_recommender(env):
         if begun is not None:
             hint = "--resume goes on with the run of a task"
@@ -182,7 +182,7 @@ def _on_dataset(
 ) -> Model:
     """See `train`."""
     begun = load(start) if isinstance(start, str | Path) else start
-    algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
+    algorithm = ("dqn" if begun is None else begun.algorithm) if algorithm is None else algorithm
     asked = _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
     _refuse_unread(given, asked, (*OF_TASKS, *OF_ACTING), "a dataset")
     if algorithm in FITTED:
