@@ -179,3 +179,63 @@ def test_features_of_candidates_under_names_that_are_no_text() -> None:
     model = qurate.train(logged(), steps=1)
     with pytest.raises(UserError, match="lists of numbers by name"):
         model.recommend("u1", 2, ["i1", "i2"], candidate_features={1: [1.0, 2.0]})  # type: ignore[dict-item]
+
+
+def test_seeds_of_numpy_and_budgets_as_text() -> None:
+    """`for seed in np.arange(5)` is how studies are written, and `10m` is what the command takes."""
+    one, same = (train(env="toy_chain", algorithm="q_learning", steps=64, seed=seed, budget="10m") for seed in (np.int64(3), 3))  # type: ignore[arg-type]
+    assert one.metrics["steps"] == same.metrics["steps"] == 64
+    first, second = (model.recommend("x", 2).items for model in (one, same))
+    assert [item.score for item in first] == [item.score for item in second]
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"seed": 1.5}, "a seed of 0 or more"),
+        ({"seed": "x"}, "a seed of 0 or more"),
+        ({"steps": 2.5}, "a whole number of at least 1, got 2.5"),
+        ({"steps": "x"}, "a whole number of at least 1, got 'x'"),
+        ({"budget": "10"}, "a duration such as"),
+        ({"budget": float("nan")}, "seconds, or a duration such as 10m"),
+        ({"budget": -1}, "seconds, or a duration such as 10m"),
+    ],
+)
+def test_numbers_of_a_run(more: dict[str, Any], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        train(**({"env": "toy_chain", "steps": 64} | more))
+
+
+def test_ids_that_are_whole_numbers_are_those_of_the_log() -> None:
+    """A table of integers has them; the log keeps them as text."""
+    table = pl.DataFrame(
+        {"user_id": [i % 4 for i in range(40)], "item_id": [i % 5 for i in range(40)], "type": ["click"] * 40,
+         "timestamp": [1_717_200_000 + 600 * i for i in range(40)]}
+    )  # fmt: skip
+    model = qurate.train(table, algorithm="popularity")
+    text, number = model.recommend("3", 2, ["1", "2", "4"], exclude=["2"]), model.recommend(3, 2, [1, np.int64(2), 4], exclude=[2])  # type: ignore[arg-type, list-item]
+    assert text.degraded is None and number.degraded is None and number.user_id == "3"
+    assert [item.item_id for item in text.items] == [item.item_id for item in number.items]
+    assert {item.item_id for item in number.items} == {"1", "4"}
+    for wrong in ({"user": 1.5}, {"candidates": [None]}, {"exclude": [b"x"]}):
+        with pytest.raises(UserError, match="an id as text, got"):
+            model.recommend(**wrong)
+    for wrong in ({"candidates": 3}, {"exclude": 3}):
+        with pytest.raises(UserError, match="a list of item ids, got 3"):
+            model.recommend(**wrong)
+    with pytest.raises(UserError, match="k of at least 1, got True"):
+        model.recommend(k=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"seeds": 1.5}, "a whole number of at least 1, got 1.5"),
+        ({"seeds": [0, 1]}, r"a whole number of at least 1, got \[0, 1\]"),
+        ({"seed": -1}, "a whole number of at least 0, got -1"),
+        ({"customers": 2.5}, "a whole number of at least 1, got 2.5"),
+    ],
+)
+def test_numbers_of_a_comparison(more: dict[str, Any], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        qurate.compare(["random"], "toy_chain", **more)
