@@ -244,7 +244,7 @@ def test_a_constant_bellman_solution_is_refused_with_its_value(tmp_path: Path, c
         (["train", "--env", "toy_chain", "-o", "NEW", "--rewards", '{"watch": {"weight": 1, "per": "value"}}'], "ingest --rewards"),
         (["train", "--env", "toy_chain", "-o", "NEW", "--algorithm", "rainbw"], "--algorithm"),
         (["train", "--env", "toy_chain", "-o", "NEW", "--set", "encoder=grue"], "'grue'"),
-        (["train", "--env", "toy_chain", "-o", "NEW", "--set", "lr=inf"], "a finite number"),
+        (["train", "--env", "toy_chain", "-o", "NEW", "--set", "lr=inf"], "lr: a number of at most 3.4e+38, got 'inf'"),
         (["train", "--env", "toy_chain", "-o", "NEW", "--set", "aux_weight=nan"], "'nan'"),
         (["simulate", "shop", "-o", "NEW.csv", "--policy", "populrity"], "did you mean popularity?"),
         (["simulate", "shop", "-o", "NEW.csv", "--trace", "-1"], "--trace"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from qurate.cli import app as cli
 from qurate.cli import model_commands
@@ -157,7 +158,9 @@ def test_ids_cannot_write_to_the_terminal() -> None:
         (OSError(errno.ENOSPC, "No space left on device", "model/x"), 1, "free space"),
         (PermissionError(errno.EACCES, "Permission denied", "model"), 1, "permission"),
         (FileNotFoundError(errno.ENOENT, "No such file", "log.csv"), 2, "log.csv"),
-        (MemoryError(), 1, "enough memory"),
+        (MemoryError(), 1, "expected enough memory, got too little, at qurate train; use a smaller replay_capacity"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 6 bytes."), 1, "enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), 1, "enough memory"),
         (ZeroDivisionError("division by zero"), 1, "internal error: ZeroDivisionError: division by zero, at "),
         (ValueError("two\nlines"), 1, "two lines"),
     ],

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
+from typing import Any
 
 
 class Code(StrEnum):
@@ -285,9 +286,24 @@ NAMED, COMPARED = 40, 20_000
 """A hint lists so many names, and compares with so many: a catalogue has more of them than a line or a second."""
 
 
+def whole_number(value: Any, name: str, low: int, code: Code, high: int = 2**63 - 1) -> int:
+    """`value` as an int of Python's own; numpy's are taken too.
+
+    Raises:
+        UserError: it is no whole number from `low` to `high`.
+    """
+    if not hasattr(value, "__index__") or isinstance(value, bool) or not low <= value <= high:
+        limits = f"from {low} to {high:,}" if isinstance(value, int) and value > high else f"of at least {low}"
+        raise UserError(f"a whole number {limits}", repr(value), where=name, code=code)
+    return int(value)
+
+
 def nearest(name: str, known: Iterable[str], named: int = NAMED) -> str:
     """A hint that names the nearest known name, or the first so many of them when none is near."""
     names = sorted(known)
     close = get_close_matches(name, names[:COMPARED], n=1, cutoff=0.5)
+    if not close:  # perhaps in capitals
+        small = {one.lower(): one for one in names[:COMPARED]}
+        close = [small[one] for one in get_close_matches(name.lower(), small, n=1, cutoff=0.5)]
     more = f" and {len(names) - named:,} more" if len(names) > named else ""
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:named])}{more}"

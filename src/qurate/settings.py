@@ -4,7 +4,6 @@ Every field carries its range and its unit. An unknown name is an error that nam
 another algorithm is an error that names that algorithm (`algorithms/table.py` says which parts an algorithm has).
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -67,7 +66,7 @@ class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     loss: Annotated[Literal["squared", "huber"], Meta(description="of the reward and TD errors")] = "squared"
     later_weight: Annotated[float, Meta(gt=0.0, le=1.0, description="share with which errors of `later` count beside those of `now`")] = 0.3
     double: Annotated[bool, Meta(description="online network picks, target network values the next action")] = False
-    adam_eps: Annotated[float, Meta(gt=0.0, le=1.0, description="added to the root of Adam's second moment")] = 1e-8
+    adam_eps: Annotated[float, Meta(ge=1e-30, le=1.0, description="added to the root of Adam's second moment")] = 1e-8
     item_updates: Annotated[
         Literal["auto", "all", "touched"],
         Meta(
@@ -130,8 +129,8 @@ class CategoricalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """The support of a categorical distribution of returns (C51)."""
 
     atoms: Annotated[int, Meta(ge=2, le=501, description="values of the return's distribution")] = 51
-    v_min: Annotated[float, Meta(description="smallest return of the support, reward units")] = -10.0
-    v_max: Annotated[float, Meta(description="largest return of the support, reward units")] = 10.0
+    v_min: Annotated[float, Meta(ge=-1e15, le=1e15, description="smallest return of the support, reward units")] = -10.0
+    v_max: Annotated[float, Meta(ge=-1e15, le=1e15, description="largest return of the support, reward units")] = 10.0
 
 
 class QuantileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="quantile"):
@@ -297,6 +296,8 @@ def replace(settings: Settings, **leaves: Any) -> Settings:
     return from_flat(flat(settings) | leaves)
 
 
+LARGEST_INT, LARGEST_FLOAT = 2**53, 3.4e38
+"""Numbers of settings enter float64 and float32 arithmetic."""
 FEW = 8
 """So many settings are named in a hint."""
 
@@ -332,8 +333,10 @@ def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: s
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at")[0]
             raise UserError(f"{name}: {expected}", repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING) from None
-        if isinstance(out[name], float) and not math.isfinite(out[name]):
-            raise UserError(f"{name}: a finite number", repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING)
+        largest = LARGEST_INT if isinstance(out[name], int) else LARGEST_FLOAT
+        if not isinstance(out[name], str) and not abs(out[name]) <= largest:
+            expected = f"{name}: a number of at most {largest:.3g}"
+            raise UserError(expected, repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING)
     return out
 
 

@@ -391,11 +391,11 @@ def test_repeated_positions_in_a_slate_are_refused() -> None:
     [
         ("shopp", {}, "did you mean shop"),
         ("shop", {"max_steps": 0}, "max_steps of at least 1"),
-        ("shop", {"window": 0}, "window of at least 1"),
+        ("shop", {"window": 0}, "window from 1 to 10,000"),
         ("shop", {"slate_size": 0}, "slate_size of at least 1 for shop"),
         ("shop", {"n_candidates": 2, "slate_size": 3}, "n_candidates >= slate_size"),
         ("shop", {"strength": 2.5}, "strength from 0 to 2"),
-        ("shop", {"n_items": 1}, "n_items of at least 2 for shop, got 1, at n_items; a whole number; 300 if left out"),
+        ("shop", {"n_items": 1}, "n_items from 2 to 10,000,000 for shop, got 1, at n_items; a whole number; 300 if left out"),
         ("toy_chain", {"n_items": 7}, "n_items=2 for toy_chain"),
         ("toy_chain", {"slate_size": 2}, "slate_size=1 for toy_chain"),
     ],

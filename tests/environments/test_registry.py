@@ -44,8 +44,8 @@ def test_limits_are_included_and_kept(name: str) -> None:
 @pytest.mark.parametrize(
     "arguments,text",
     [
-        ({"n_items": 30.5}, "n_items of at least 2 for shop, got 30.5, at n_items; a whole number; 300 if left out"),
-        ({"n_items": True}, "n_items of at least 2 for shop, got True"),
+        ({"n_items": 30.5}, "n_items from 2 to 10,000,000 for shop, got 30.5, at n_items; a whole number; 300 if left out"),
+        ({"n_items": True}, "n_items from 2 to 10,000,000 for shop, got True"),
         ({"strength": "1"}, "strength from 0 to 2 for shop, got 1"),
         ({"strength": float("nan")}, "strength from 0 to 2 for shop, got nan"),
         ({"strenght": 1}, "an option of shop, got strenght, at shop; did you mean strength?"),

@@ -89,7 +89,7 @@ def test_world_and_engine_keep_the_same_clock_and_restore_it(world: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_items": -1}, "n_items of at least {least} for {world}, got -1"),
+        ({"n_items": -1}, "n_items from {least} to 10,000,000 for {world}, got -1"),
         ({"strength": 2.1}, "strength from 0 to 2 for {world}, got 2.1"),
         ({"strength": -0.1}, "strength from 0 to 2 for {world}, got -0.1"),
         ({"world_seed": -1}, "world_seed of at least 0 for {world}, got -1"),

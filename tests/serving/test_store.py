@@ -163,7 +163,7 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"events\.sqlite written by qurate"):
         Opened(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="a directory that can be written"):
+    with pytest.raises(UserError, match="expected a directory, got a file"):
         Opened(tmp_path / "file")
 
 

@@ -15,6 +15,7 @@ import typer.core
 from qurate.cli import customers, logs, model_commands
 from qurate.cli.arguments import (
     arrange,
+    command_of,
     ids,
     known_command,
     usage_error,
@@ -29,6 +30,7 @@ from qurate.cli.output import (
     number,
     print_comparison,
     print_error,
+    short_of_memory,
 )
 from qurate.errors import Code, MachineError, QurateError, UserError, nearest
 from qurate.interrupts import remembered
@@ -224,10 +226,11 @@ def _run(argv: Sequence[str] | None, pressed: list[int]) -> int:
         return 1
     except OSError as error:
         return print_error(machine_error(error), as_json)
-    except MemoryError:
-        hint = "use a smaller batch_size or window, or a smaller log"
-        return print_error(MachineError("enough memory", "too little", where=args[0], hint=hint, code=Code.OUT_OF_MEMORY), as_json)
     except Exception as error:
+        if short_of_memory(error):
+            hint = "use a smaller replay_capacity, batch_size or window, or a smaller log"
+            where = f"qurate {command_of(args)}"
+            return print_error(MachineError("enough memory", "too little", where=where, hint=hint, code=Code.OUT_OF_MEMORY), as_json)
         if hasattr(error, "format_message"):
             return print_error(usage_error(error), as_json)
         if os.environ.get("QURATE_LOG") == "debug":

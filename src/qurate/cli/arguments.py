@@ -156,10 +156,16 @@ def known_command(args: Sequence[str], names: Sequence[str]) -> None:
     Raises:
         UserError: it is not a command; the nearest one is named.
     """
+    word = command_of(args)
+    if word.startswith("-"):
+        return  # another option: the parser knows
+    if word and word not in names:
+        raise UserError("a command", repr(word), where="qurate", hint=nearest(word, names), code=Code.UNKNOWN_COMMAND)
+
+
+def command_of(args: Sequence[str]) -> str:
+    """The first word that is no global option, "" where there is none."""
     position = 0
     while position < len(args) and args[position].startswith((*GLOBAL_FLAGS, *GLOBAL_VALUES)):
         position += 2 if args[position] in GLOBAL_VALUES else 1
-    if position < len(args) and args[position].startswith("-"):
-        return  # another option: the parser knows
-    if position < len(args) and args[position] not in names:
-        raise UserError("a command", repr(args[position]), where="qurate", hint=nearest(args[position], names), code=Code.UNKNOWN_COMMAND)
+    return args[position] if position < len(args) else ""

@@ -28,7 +28,7 @@ def customers(
     force: Force = False,
 ) -> None:
     """Learn customers from a log, for the world `fitted`, and say how far they may be trusted."""
-    seconds = duration(budget, "--budget") if budget else None
+    seconds = None if budget is None else duration(budget, "--budget")
     from qurate.experiments.customers import customers as run
 
     terminal: Terminal = ctx.obj

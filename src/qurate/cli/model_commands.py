@@ -66,7 +66,7 @@ def train(
         raise UserError("-o MODEL", "none", where="qurate train", hint="say where the model goes", code=Code.MISSING_OPTION)
     check_directory(output, MODEL, force, [] if dataset is None else [dataset])
     env = fitted_first(env, terminal)
-    settings, seconds = pairs(set or (), "--set"), duration(budget, "--budget") if budget else None
+    settings, seconds = pairs(set or (), "--set"), None if budget is None else duration(budget, "--budget")
     from qurate.experiments.model_page import model_page
     from qurate.mdp.storage import Dataset
     from qurate.training.train import train as run

@@ -347,6 +347,12 @@ def machine_error(error: OSError) -> QurateError:
     return MachineError(expected, error.strerror or str(error) or type(error).__name__, where=where, hint=hint, code=code)
 
 
+def short_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed. On the CPU torch has no kind of error for it but RuntimeError, so there its text decides."""
+    of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return of_torch or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def innermost(error: BaseException) -> str:
     """File and line in which an exception was raised."""
     trace = error.__traceback__

@@ -24,8 +24,8 @@ from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedba
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-COMPACT_EVERY = 12
-"""Steps between two moves of the histories to the front of their rings."""
+COMPACT_EVERY, WHOLE = 12, (int, np.integer)
+"""Steps between two moves of the histories to the front of their rings; the types of whole numbers."""
 
 _CANDIDATES = np.array((int(GOLDEN) * 14) % 2**64, np.uint64)  # purpose 14 of every step
 _ONE, _BITS, _TYPE = (np.array(number) for number in (1, 8, 255))  # arrays without a dimension, see rng.py
@@ -116,7 +116,7 @@ class BatchedEngine:
         n_candidates: int | None = None,
         observe: bool = True,
     ) -> None:
-        self.keep_final = False
+        self.keep_final, self.n = False, 0
         self.final: Observation | None = None
         self.world, self.window, self.max_steps, self.slate_size, self.observe = world, window, max_steps, slate_size, observe
         self.item_ids, self.type_names = world.item_ids, world.type_names
@@ -150,7 +150,9 @@ class BatchedEngine:
 
     def reset(self, seed: int, n: int, first_customer: int = 0) -> Observation:
         """Customers first_customer ... first_customer + n - 1 of `seed` take the n lanes."""
+        _require(isinstance(seed, WHOLE) and isinstance(n, WHOLE), "whole numbers as seed and n", f"{seed!r} and {n!r}", "reset")
         _require(n >= 1, "at least one customer", n, "n")
+        seed, n = int(seed), int(n)
         return self._begin(seed, np.arange(first_customer, first_customer + n, dtype=np.int64), n)
 
     def reset_lanes(self, seeds: Keys, first_customer: IntArray | int = 0) -> Observation:
@@ -245,9 +247,9 @@ class BatchedEngine:
         return self.observation
 
     def _items(self, actions: NDArray[np.int64]) -> IntArray:
-        expected = (self.n,) if self.slate_size == 1 else (self.n, self.slate_size)
-        actions = np.asarray(actions)
+        expected, actions = (self.n,) if self.slate_size == 1 else (self.n, self.slate_size), np.asarray(actions)
         if actions.shape != expected or actions.dtype.kind != "i":
+            _require(self.n > 0, "reset before step", "none", "step")
             _require(False, f"int64 actions of shape {list(expected)}", f"{actions.dtype} {list(actions.shape)}", "step")
         if np.count_nonzero(actions.astype(np.uint64) >= self._limit):  # negative actions are huge as uint64
             _require(False, f"actions from 0 to {int(self._limit) - 1}", [int(actions.min()), int(actions.max())], "step")

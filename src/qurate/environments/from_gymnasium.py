@@ -310,7 +310,8 @@ def task_factory(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
     make = getattr(module, attribute, None)
     if not callable(make):
         got = attribute if make is None else f"{attribute}, a {type(make).__name__}"
-        hint = nearest(attribute, [key for key in vars(module) if not key.startswith("_")] or ["nothing"])
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        hint = nearest(attribute, known or ["nothing"])
         raise UserError(f"a callable in {module_name}", got, where="--env", hint=hint, code=Code.UNKNOWN_ENVIRONMENT)
     factory: Callable[..., gymnasium.Env[Any, Any]] = make
     return factory

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qurate.environments.engine import BatchedEngine, World
@@ -47,6 +48,7 @@ NUMBER = re.compile(r"-?\d+(?P<fraction>\.\d+)?")
 FROM = "from"
 """The argument of a world that is a path."""
 MakeReference = Callable[[BatchedEngine], Policy]
+MOST_ITEMS = 10_000_000
 
 
 class Option(NamedTuple):
@@ -56,16 +58,19 @@ class Option(NamedTuple):
     low: float
     high: float = math.inf
 
-    def check(self, value: Any, name: str, world: str) -> None:
-        """Raises UserError unless `value` is a number within the limits."""
+    def check(self, value: Any, name: str, world: str) -> float:
+        """`value` as a number of Python's own; raises UserError unless it is one within the limits."""
         whole = isinstance(self.default, int)
-        kind = "a whole number" if whole else "a number"
-        limits = f" from {self.low:g} to {self.high:g}" if self.high < math.inf else f" of at least {self.low:g}"
-        expected = f"{name}={self.low:g}" if self.low == self.high else f"{name}{limits}"
-        numeric = isinstance(value, int | float) and not isinstance(value, bool) and (isinstance(value, int) or not whole)
+        numeric = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
         if not (numeric and self.low <= value <= self.high):
-            hint = "leave it out" if self.low == self.high else f"{kind}; {self.default:g} if left out"
+            low, high, usual = (f"{one:,}" if isinstance(one, int) else f"{one:g}" for one in (self.low, self.high, self.default))
+            expected = name + (f"={low}" if low == high else f" of at least {low}" if high == "inf" else f" from {low} to {high}")
+            hint = "leave it out" if self.low == self.high else f"{'a whole number' if whole else 'a number'}; {usual} if left out"
             raise UserError(f"{expected} for {world}", str(value), where=name, hint=hint, code=Code.BAD_ARGUMENT)
+        return int(value) if isinstance(value, Integral) else float(value)
+
+
+SIZES = {"window": Option(20, 1, 10_000), "n_candidates": Option(10, 0, MOST_ITEMS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,7 @@ WORLDS: dict[str, WorldRecord] = {
         _shop,
         max_steps=60,
         options={
-            "n_items": Option(300, 2),
+            "n_items": Option(300, 2, MOST_ITEMS),
             "strength": Option(1.0, 0, 2),
             "world_seed": Option(0, 0),
             "drift_day": Option(0.0, 0, 10_000),
@@ -159,7 +164,7 @@ WORLDS: dict[str, WorldRecord] = {
         "qurate/Live-v0",
         _live,
         max_steps=60,
-        options={"n_items": Option(600, N_STREAMERS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        options={"n_items": Option(600, N_STREAMERS, MOST_ITEMS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
         largest_slate=1,
         references={"true_myopic": live_references.true_myopic, "far_sighted": live_references.far_sighted},
         n_candidates=24,
@@ -168,7 +173,7 @@ WORLDS: dict[str, WorldRecord] = {
         "qurate/News-v0",
         _news,
         max_steps=60,
-        options={"n_items": Option(1200, 100), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
+        options={"n_items": Option(1200, 100, MOST_ITEMS), "strength": Option(1.0, 0, 2), "world_seed": Option(0, 0)},
         largest_slate=1,
         references={"true_myopic": news_references.true_myopic, "far_sighted": news_references.far_sighted},
         n_candidates=56,
@@ -295,29 +300,35 @@ def make_engine(
     >>> engine.reset(seed=0, n=4).actions.candidates.shape
     (4, 50)
     """
-    if "," in name:
+    if "," in (name := str(name)):
         name, own = named_arguments(name)
         asked = {"n_items": n_items, "slate_size": slate_size, "n_candidates": n_candidates, "max_steps": max_steps}
         return make_engine(name, **{**asked, "window": window, "observe": observe, **options, **own})
     short = environment_name(name)
     record = WORLDS[short]
-    n_candidates = record.n_candidates if n_candidates is None else n_candidates
-    source = options.pop(FROM, None)
+    offered, source = record.n_candidates if n_candidates is None else n_candidates, options.pop(FROM, None)
     if (source is None and record.needs_source) or (source is not None and not record.source):
         raise _wrong_source(short, record, source)
-    given: dict[str, float] = {"n_items": n_items} | options if n_items is not None else dict(options)
+    given = {"n_items": n_items} | options if n_items is not None else dict(options)
+    made_of = {option: limits.default for option, limits in record.options.items()}
     for option, value in given.items():
         if option not in record.options:
             known = [*record.options, "slate_size", "n_candidates", "max_steps", "window", "observe"]
             raise UserError(f"an option of {short}", option, where=name, hint=nearest(option, known), code=Code.UNKNOWN_OPTION)
-        record.options[option].check(value, option, short)
-    Option(1, 1, record.largest_slate).check(slate_size, "slate_size", short)
+        made_of[option] = record.options[option].check(value, option, short)
+    steps = record.max_steps if max_steps is None else max_steps
+    sizes = _sizes(record, short, slate_size=slate_size, window=window, n_candidates=offered, max_steps=steps)
     absent = [package for package in record.needs if find_spec(package) is None]
     if absent:
         raise UserError(f"{' and '.join(absent)} for {short}", "nothing installed", where=name, hint="install it", code=Code.BAD_ENV)
-    made_of = {option: given.get(option, limits.default) for option, limits in record.options.items()}
     world = record.make(**made_of, **({} if source is None else {"source": source}))
-    return BatchedEngine(world, window, record.max_steps if max_steps is None else max_steps, slate_size, n_candidates, observe)
+    return BatchedEngine(world, observe=observe, **sizes)
+
+
+def _sizes(record: WorldRecord, world: str, **asked: Any) -> dict[str, int]:
+    """What every engine is made with, as whole numbers within their limits; what is None is left out."""
+    limits = SIZES | {"slate_size": Option(1, 1, record.largest_slate), "max_steps": Option(record.max_steps, 1)}
+    return {name: int(limits[name].check(value, name, world)) for name, value in asked.items() if value is not None}
 
 
 def _wrong_source(short: str, record: WorldRecord, source: Any) -> UserError:
@@ -367,7 +378,7 @@ def make_vector_env(name: str, num_envs: int = 1, **options: Any) -> "Recommende
     """`num_envs` customers at once as a `gymnasium.vector.VectorEnv`, autoreset mode SAME_STEP; options as in `make_engine`."""
     from qurate.environments.to_gymnasium import RecommenderVectorEnv
 
-    return RecommenderVectorEnv(make_engine(name, **options), num_envs)
+    return RecommenderVectorEnv(make_engine(name, **options), int(Option(1, 1, MOST_ITEMS).check(num_envs, "num_envs", name)))
 
 
 def register() -> None:

@@ -106,7 +106,11 @@ class RecommenderEnv(gymnasium.Env[Arrays, Any]):
         """Shows one item (position in the candidates), or a slate of distinct positions."""
         if self._current is None or self._between:
             raise gymnasium.error.ResetNeeded("call reset() before step(): no customer is here")
-        actions = whole_numbers(action).reshape((1,) if self.engine.slate_size == 1 else (1, -1))
+        actions = whole_numbers(action)
+        if actions.size != self.engine.slate_size:
+            expected, got = f"an action of {self.engine.slate_size} whole numbers", f"shape {list(actions.shape)}"
+            raise UserError(expected, got, where="step", code=Code.BAD_ACTION)
+        actions = actions.reshape((1,) if self.engine.slate_size == 1 else (1, -1))
         shown = self._current.actions.candidates[0]
         feedback = self.engine.step(actions)
         items = shown[actions[0]].reshape(-1).tolist()
@@ -203,6 +207,8 @@ def whole_numbers(action: Any) -> IntArray:
     numbers = np.asarray(action)
     if numbers.dtype.kind not in "iu":
         raise UserError("a whole number as action", f"{action} ({numbers.dtype})", where="step", code=Code.BAD_ACTION)
+    if numbers.dtype.kind == "u" and numbers.size and numbers.max() > np.iinfo(np.int64).max:
+        raise UserError("an action within int64", str(numbers.max()), where="step", code=Code.BAD_ACTION)
     return numbers.astype(np.int64)
 
 

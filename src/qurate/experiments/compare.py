@@ -9,7 +9,7 @@ from qurate.algorithms.table import find_algorithm
 from qurate.baselines.registry import FITTED
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.given import Environment, name_of, world_of
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError, nearest, whole_number
 from qurate.evaluation.compare import Contender, Runs, collect, play, summarise
 from qurate.evaluation.rollouts import Rollout
 from qurate.experiments.bandits import BANDITS, bandit_in
@@ -53,6 +53,8 @@ def compare(
     >>> [row["name"] for row in result["policies"]]
     ['random', 'popularity', 'true_myopic', 'optimal']
     """
+    count, first = whole_number(seeds, "--seeds", 1, Code.BAD_COMPARE), whole_number(seed, "--seed", 0, Code.BAD_SEED, 2**62)
+    customers = whole_number(customers, "--customers", 1, Code.BAD_CUSTOMERS)
     given = _by_name(policies)
     models = {name: policy for name, policy in given.items() if isinstance(policy, Model)}
     world = world_of(env, max((model.window for model in models.values()), default=20))
@@ -60,7 +62,7 @@ def compare(
     rows += _baseline_rows([name for name, policy in given.items() if policy is None], env, world, list(models.values()))
     rows += references(env, world)
     rows = all_excluding(rows, exclude, world)
-    every = range(seed, seed + seeds)
+    every = range(first, first + count)
     return summarise(name_of(env), list(every), play_all(rows, world, every, customers, progress))
 
 
@@ -80,6 +82,8 @@ def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model
             if name not in NAMED and not Path(name).is_dir():
                 hint = nearest(name, NAMED)
                 raise UserError("a policy's name or a model directory", name, where="compare", hint=hint, code=Code.UNKNOWN_POLICY)
+            if name in out:
+                raise UserError("each policy once", f"{name} twice", where="compare", hint="leave one of them out", code=Code.BAD_COMPARE)
             out[name] = None if name in NAMED else load(name)
             continue
         if not (isinstance(policy, Model) or _acts(policy)):

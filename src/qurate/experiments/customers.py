@@ -58,6 +58,8 @@ def customers(
     """
     if out is not None:
         check_directory(out, CUSTOMERS, force, [dataset] if isinstance(dataset, str | Path) else [])
+    if truth is not None:
+        make_engine(truth)  # a name that is none is found before the fit
     data = dataset if isinstance(dataset, Dataset) else Dataset.read(dataset)
     say: Report = progress or (lambda what, done, total: None)
     fit = fit_customers(data, seed=seed, budget=budget, progress=lambda done, most: say("fitting", done, most))

@@ -7,7 +7,7 @@ from qurate.baselines.clock_rules import CLOCK_RULES, ColumnScorer
 from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.seen import parse_exclude
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError, nearest, whole_number
 from qurate.evaluation.compare import Contender
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
@@ -66,6 +66,7 @@ def evaluate(
     if (data is None) == (env is None):
         got = "both" if data is not None else "neither"
         raise UserError("a dataset or --env", got, where="evaluate", hint="give one of them", code=Code.BAD_EVALUATE)
+    seeds, customers = whole_number(seeds, "--seeds", 1, Code.BAD_EVALUATE), whole_number(customers, "--customers", 1, Code.BAD_CUSTOMERS)
     loaded = model if isinstance(model, Model) else load(model)
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:

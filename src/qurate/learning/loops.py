@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qurate.choosing.selection import GREEDY, UNIFORM, choose
 from qurate.learning.learner import Learner, Update
 from qurate.learning.returns import Returns
+from qurate.learning.schedule import diverged
 from qurate.mdp.candidate_features import observed_features
 from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import ValueNetwork, to_tensors
@@ -127,10 +128,8 @@ def train_online(
     bit for bit.
 
     Args:
-        engine: uses the learner's action and type indices.
-        writer: replay rings with as many lanes as customers are simulated.
-        sampler: of the writer's transitions.
-        seed: of the customers.
+        engine: uses the learner's action and type indices. writer: replay rings with as many lanes as customers are simulated.
+        sampler: of the writer's transitions. seed: of the customers.
         components: which of the engine's reward components the learner's are, in its order; None = all.
         steps, observation: of a run that goes on: its decisions so far and the observation it stopped at.
         returns: counts the returns of episodes, which are then reported; None = nobody asks for them.
@@ -154,6 +153,8 @@ def train_online(
         mask = observation.actions.mask
         epsilon = lane_epsilons(epsilon_at(steps, settings.exploration), writer.lanes, settings.exploration.epsilon_spread)
         position, explored = explore(scores, mask, epsilon, rng, slate_size)
+        if position.min() < 0:  # an environment without a legal action is refused before
+            raise diverged(settings.learning.lr)
         if overlaps:
             engine.send(position)  # type: ignore[attr-defined]
             updates = learn(steps)

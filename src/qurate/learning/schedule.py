@@ -1,6 +1,8 @@
-"""How the step size changes over a run from a log."""
+"""How the step size changes over a run from a log, and what is said where it was too large."""
 
 import math
+
+from qurate.errors import Code, UserError
 
 WARM_UP, WARM_UP_UPDATES = 0.05, 200
 """The step size grows over this share of a run's updates, and over no more updates than that."""
@@ -20,3 +22,9 @@ def cosine_rate(updates: int, horizon: int) -> float:
         return (updates + 1) / warm
     share = min((updates - warm) / max(horizon - warm, 1), 1.0)
     return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def diverged(lr: float) -> UserError:
+    """A step broke the weights, though loss and gradient were finite: no action has a value any more."""
+    where, hint = f"--set lr={lr:g}", "use a smaller lr; nothing was written"
+    return UserError("a training run that converges", "values of actions that are not finite", where=where, hint=hint, code=Code.DIVERGED)

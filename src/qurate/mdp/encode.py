@@ -22,6 +22,7 @@ NO_SPLIT = 255
 MAX_TYPES = 254
 """Types are numbered from 1 in one byte, and `shown` may come to those of the log."""
 
+WITHOUT_CANDIDATES = "nothing is known of what else was available; a column candidates says what there was"
 SPLIT_NAMES = {TRAIN: "train", VALID: "valid", TEST: "test", HISTORY: "history"}
 SPLIT = pl.col("split").cast(pl.Enum([SPLIT_NAMES[code] for code in range(4)]), strict=False).to_physical().fill_null(NO_SPLIT)
 
@@ -153,7 +154,7 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     coded = None
     if decisions is not None:
         row_of_decision[_numbers(decisions["decision"])] = np.arange(decisions.height, dtype=np.int32)
-        coded, unread = _decision_columns(decisions, user_rank, item_rank)
+        coded, unread = _decision_columns(decisions, user_rank, item_rank, lists=log.kind == "exposure")
         notes += unread
     type_code = kinds.cast(pl.Enum(type_names)).to_physical().cast(pl.UInt8) + 1
     named = frame["decision"].fill_null(-1).cast(pl.Int64).to_numpy() if decisions is not None else None
@@ -252,7 +253,10 @@ def _collect_decisions(
     return kept, frame.height - kept.height
 
 
-def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32]) -> tuple[DecisionColumns, list[str]]:
+def _decision_columns(
+    frame: pl.DataFrame, user_rank: NDArray[np.int32], item_rank: NDArray[np.int32], *, lists: bool
+) -> tuple[DecisionColumns, list[str]]:
+    """The decisions as numbers, and what is not read of them; `lists`: where no candidates are named, a list stands for them."""
     shown, shown_start = _flat(frame["shown"])
     pool, pool_start = _flat(frame["candidates"])
     shut, shut_start = _flat(frame["excluded"])
@@ -262,7 +266,14 @@ def _decision_columns(frame: pl.DataFrame, user_rank: NDArray[np.int32], item_ra
     if logged.any():
         values, _ = _flat(frame["propensity"].filter(pl.Series(logged)))
         propensity[np.repeat(logged, sizes)] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    columns, shown_values, candidate_values, unread = _candidate_values(frame, np.diff(shown_start), np.diff(pool_start))
+    columns, shown_values, candidate_values, unread = _candidate_values(frame, sizes, np.diff(pool_start))
+    of_pool = (sizes > 1) & lists | (np.diff(pool_start) > 0)
+    alone = np.repeat(~of_pool, sizes)
+    for name, known in zip(columns, np.isfinite(shown_values[alone]).T):
+        if known.any():
+            n = len(np.unique(np.repeat(np.arange(len(sizes)), sizes)[alone][known]))
+            where = f"in {n:,} decisions that do not name their candidates"
+            unread.append(f"{CANDIDATE}{name} is not learned from {where}: {WITHOUT_CANDIDATES}")
     coded = DecisionColumns(
         user=user_rank[_numbers(frame["user"])],
         time=frame["time"].to_numpy(),

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def check_candidate_features(
         UserError: there are no candidates, or a list of another length; `code`.
     """
     given: object = features
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         hint = 'write {"price": [9.5, 12]}'
         raise UserError("lists of numbers by name", f"{features!r:.60}", where=where, hint=hint, code=code)
     if candidates is None:
@@ -173,10 +173,11 @@ def recommend(
     if explain and model.settings.of_the_sum:
         got, hint = f"{model.algorithm}, which learns their weighted sum", "leave explain out, or train dqn"
         raise UserError("an algorithm with a value for each reward component", got, where="explain", hint=hint, code=Code.BAD_OPTIONS)
-    exclude, candidates = _listed(exclude) or (), _listed(candidates)
+    exclude, candidates, user = _listed(exclude) or (), _listed(candidates), None if user is None else _text(user)
     for name, given in (("candidates", candidates), ("exclude", exclude)):
-        if isinstance(given, str):  # its letters would be the ids
+        if isinstance(given, str) or (given is not None and not isinstance(given, Iterable)):  # letters would be the ids
             raise UserError("a list of item ids", repr(given), where=name, hint=f"write {name}=[{given!r}]", code=Code.BAD_IDS)
+    exclude, candidates = list(map(_text, exclude)), None if candidates is None else list(map(_text, candidates))
     note_slate_size(model, k)
     known, rows, features, log_end = False, EMPTY_HISTORY, None, time.time_ns() // 1000
     past = None
@@ -209,6 +210,19 @@ def recommend(
     if explain and any(item.later is UNSET and item.source != "fallback" for item in decision.items):
         log.warning("note: %s learns no values of items: there is nothing to explain", model.algorithm)
     return decision
+
+
+def _text(given: Any) -> str:
+    """An id as the log has it: whole numbers are written as text there.
+
+    Raises:
+        UserError: it is neither text nor a whole number.
+    """
+    if isinstance(given, int | np.integer) and not isinstance(given, bool):
+        return str(given)
+    if not isinstance(given, str):
+        raise UserError("an id as text", f"{given!r:.60}", where="recommend", code=Code.BAD_IDS)
+    return given
 
 
 def _listed(given: Any) -> Any:
@@ -245,7 +259,7 @@ def _name_unknown(model: ModelParts, candidates: Sequence[str], exclude: Sequenc
 
 
 def _check_k(k: int) -> None:
-    if not isinstance(k, int | np.integer) or k < 1:  # text is the caller's mistake, not a fault of ours
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:  # text is the caller's mistake, not a fault of ours
         raise UserError("k of at least 1", repr(k), where="k", hint="ask for one item or more", code=Code.BAD_K)
 
 

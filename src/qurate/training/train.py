@@ -21,11 +21,11 @@ from qurate.algorithms.table import (
 )
 from qurate.baselines.registry import FITTED, fitted_settings
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError, nearest, whole_number
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
 from qurate.learning.device import device_of
-from qurate.mdp.dataset import dataset_of
+from qurate.mdp.dataset import dataset_of, parse_duration
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
 from qurate.settings import PARTS, Settings, flat
@@ -51,7 +51,7 @@ log = logging.getLogger("qurate.training")
 def train(
     data: Dataset | EventLog | str | Path | Frame | None = None, env: Environment | None = None, algorithm: str | None = None,
     seed: int | None = None, steps: int | None = None, *,
-    budget: float | None = None, resume: str | Path | None = None, start: Model | str | Path | None = None,
+    budget: float | str | None = None, resume: str | Path | None = None, start: Model | str | Path | None = None,
     rewards: str | Mapping[str, Any] | None = None, histories: bool | None = None, keep_diverged: bool = False, device: str = "auto",
     progress: StepCallback | None = None, **settings: Any,
 ) -> Model:  # fmt: skip
@@ -66,7 +66,7 @@ def train(
             with `resume`.
         seed: of first weights, batches, exploration and simulated customers. None = 0, or the saved run's with `resume`.
         steps: updates (dataset) or decisions (environment); None = a default by size.
-        budget: seconds after which training stops.
+        budget: seconds after which training stops, or a text such as `10m`.
         resume: a model saved with its checkpoint; goes on where it stopped, with its own algorithm, settings and rewards.
         start: a model whose network is where training begins; its algorithm, settings and reward weights are kept unless given. On a
             dataset: a model of an earlier dataset, also of another catalogue (items by their ids, new ones by their features). In
@@ -89,6 +89,7 @@ def train(
     'toy_chain'
     """
     limits, place = _check(data, env, resume, seed, steps, budget), device_of(device)
+    seed = None if seed is None else int(seed)
     if resume is not None:
         given = {"--rewards": rewards, "--set": settings, "--env": env, "--algorithm": algorithm, "--from": start}
         model = resume_training(
@@ -121,7 +122,7 @@ def _in_environment(
 ) -> Model:
     """See `train`."""
     begun = load(start) if isinstance(start, str | Path) else start
-    algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
+    algorithm = ("dqn" if begun is None else begun.algorithm) if algorithm is None else algorithm
     if not is_recommender(env):
         if begun is not None:
             hint = "--resume goes on with the run of a task"
@@ -182,7 +183,7 @@ def _on_dataset(
 ) -> Model:
     """See `train`."""
     begun = load(start) if isinstance(start, str | Path) else start
-    algorithm = algorithm or ("dqn" if begun is None else begun.algorithm)
+    algorithm = ("dqn" if begun is None else begun.algorithm) if algorithm is None else algorithm
     asked = _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
     _refuse_unread(given, asked, (*OF_TASKS, *OF_ACTING), "a dataset")
     if algorithm in FITTED:
@@ -224,15 +225,20 @@ def _on_dataset(
     return with_histories(model, dataset, wanted if histories is None else histories)
 
 
-def _check(data: object, env: object, resume: str | Path | None, seed: int | None, steps: int | None, budget: float | None) -> Limits:
+def _check(
+    data: object, env: object, resume: str | Path | None, seed: int | None, steps: int | None, budget: float | str | None
+) -> Limits:  # fmt: skip
     if (data is None) == (env is None) and resume is None:
         got = "both" if data is not None else "neither"
         raise UserError("a dataset or --env", got, where="train", hint="give one of them", code=Code.BAD_TRAIN)
-    if steps is not None and steps < 1:
-        raise UserError("at least one step", str(steps), where="--steps", code=Code.BAD_STEPS)
-    if seed is not None and not 0 <= seed < SEEDS:
+    steps = None if steps is None else whole_number(steps, "--steps", 1, Code.BAD_STEPS, high=10**30)
+    if seed is not None and not (hasattr(seed, "__index__") and 0 <= seed < SEEDS):
         raise UserError("a seed of 0 or more, below 2**63", str(seed), where="--seed", code=Code.BAD_SEED)
-    return Limits(steps=steps, budget=budget)
+    if isinstance(budget, str):
+        budget = parse_duration(budget, "--budget") / 1e6
+    if budget is not None and not (isinstance(budget, int | float) and budget >= 0):
+        raise UserError("seconds, or a duration such as 10m", repr(budget), where="--budget", code=Code.BAD_DURATION)
+    return Limits(steps=steps, budget=None if budget is None else float(budget))
 
 
 def _settings(

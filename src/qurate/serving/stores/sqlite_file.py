@@ -50,8 +50,11 @@ def lock(directory: Path) -> TextIO:
     """The open lock file; the kernel releases it with the process, however that ends.
 
     Raises:
+        UserError: a file is there.
         MachineError: the directory cannot be written, or is in use by another process (which is named).
     """
+    if directory.exists() and not directory.is_dir():
+        raise UserError("a directory", "a file", where=str(directory), hint="choose another --data", code=Code.BAD_PATH)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(directory / "lock", "a+")  # noqa: SIM115 - held as long as the store
