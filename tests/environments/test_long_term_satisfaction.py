@@ -222,7 +222,7 @@ def test_where_nothing_matters_later_myopic_is_optimal(arguments: dict) -> None:
         ({"slate_size": 51}, "expected n_candidates >= slate_size (51), got 50, at n_candidates"),
         ({"slate_size": 3, "n_candidates": 2}, "expected n_candidates >= slate_size (3), got 2, at n_candidates"),
         ({"n_candidates": 0}, "expected n_candidates >= slate_size (1), got 0, at n_candidates"),
-        ({"n_items": 1}, "n_items from 2 to 1000 for long_term_satisfaction, got 1"),
+        ({"n_items": 1}, "n_items from 2 to 1,000 for long_term_satisfaction, got 1"),
         ({"strength": 2.5}, "strength from 0 to 2 for long_term_satisfaction, got 2.5"),
         ({"sensitivity": -0.1}, "sensitivity from 0 to 1 for long_term_satisfaction, got -0.1"),
         ({"sensitivty": 0.1}, "did you mean sensitivity?"),
