@@ -23,7 +23,7 @@ demo: $(VENV)/.core ## simulate a shop, learn from its log, compare with the bas
 test: $(VENV)/.test ## all tests, on reduced slices
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-studies: $(VENV)/.test ## long trainings to exact values and optima, about half an hour
+studies: $(VENV)/.test ## long trainings to exact values and optima, about half an hour to an hour
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m study
 
 check: $(VENV)/.test ## style, types, layers and the quick tests

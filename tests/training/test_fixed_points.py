@@ -20,7 +20,10 @@ GAMMA = 0.9
 TABLE: dict[str, Any] = {"gamma": GAMMA, "steps": 40_000, "lr": 0.05, "update_every": 16, "batch_size": 128, "replay_capacity": 40_000}
 SHORT_TABLE: dict[str, Any] = {**TABLE, "steps": 10_000, "update_every": 8, "replay_capacity": 10_000}
 SARSA: dict[str, Any] = {"replay_capacity": 5_000, "update_every": 4}
-DEEP: dict[str, Any] = {"gamma": GAMMA, "n_step": 1, "steps": 20_000, "lr": 2e-3, "hidden": 64, "update_every": 2, "target_tau": 0.02}
+DEEP: dict[str, Any] = {
+    "gamma": GAMMA, "n_step": 1, "steps": 80_000, "batch_size": 256, "lr": 2e-3, "hidden": 64, "update_every": 8, "target_tau": 0.02,
+}  # fmt: skip
+"""10,000 updates. What 20,000 decisions happened to bring is up to 6 % of the range away from what they bring on average (seed 4)."""
 
 
 SHORT: dict[str, Any] = {"steps": 3_000, "update_every": 4, "batch_size": 128, "lr": 5e-3, "target_tau": 0.1, "hidden": 32, "seed": 1}
@@ -182,4 +185,4 @@ def test_a_distribution_reaches_its_fixed_point(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", ["dqn", "nstep_dqn", "qr_dqn", "munchausen"])
 def test_a_reward_that_comes_later_reaches_what_earned_it(name: str, seed: int) -> None:
     """Its values differ little for their level: 5 % of their range are 2 % of that. With batches of 64, two seeds miss by 6 and 12 %."""
-    check(name, "toy_delayed", 1.0, seed=seed, **deep(name) | {"batch_size": 256})
+    check(name, "toy_delayed", 1.0, seed=seed, **deep(name))
