@@ -78,6 +78,8 @@ READ: list[tuple[str, str, str, dict[str, Any], list[Event]]] = [
     ("some thousands", "log.csv", typed("value", lambda i: f"{50 * i:,}"), {}, view(lambda i: 50.0 * i, kind="purchase")),
     ("thousands and nulls", "log.csv", typed("value", lambda i: f"{1000 + i:,}" if i % 3 else "NULL"), {},
      view(lambda i: 1000.0 + i if i % 3 else None, kind="purchase")),
+    ("more nulls than thousands", "log.csv", typed("value", lambda i: "NULL" if i % 3 else f"{1000 + i:,}"), {},
+     view(lambda i: None if i % 3 else 1000.0 + i, kind="purchase")),
     ("lakhs", "log.csv", typed("value", lambda i: f"₹1,{10 + i},000"), {}, view(lambda i: 110_000.0 + 1000 * i, kind="purchase")),
     ("rupiah", "log.csv", typed("value", lambda i: f"Rp {15 + i}.000"), {}, view(lambda i: 15_000.0 + 1000 * i, kind="purchase")),
     ("euros", "log.csv", typed("value", lambda i: f"1.{200 + i},50 €", sign=";"), {}, view(lambda i: 1200.5 + i, kind="purchase")),

@@ -16,7 +16,7 @@ from qurate.environments.customer_response import Response, Seen
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
-from qurate.environments.scenarios.fitted import FittedCustomers, chance
+from qurate.environments.scenarios.fitted import MEMORY, FittedCustomers, chance
 from qurate.errors import Code, UserError
 from qurate.events.readers import read_events
 from qurate.experiments.compare import compare
@@ -176,6 +176,33 @@ def test_labels_of_visits_say_what_was_known(dataset: Dataset) -> None:
         visits.wait[known & (visits.returned == 0) & np.isfinite(visits.wait)] > horizon).all()  # fmt: skip
     first = np.append(True, t.user[1:] != t.user[:-1])
     assert np.allclose(visits.x[first][:, -3], np.log(2)), "the first decision in all"
+
+
+def test_whether_a_customer_returned_is_not_known_within_the_horizon(dataset: Dataset) -> None:
+    """The training split ends 5,000 seconds after a decision that ended a visit: less than the longest pauses."""
+    data, events = own_events(dataset)
+    t = data.transitions
+    nothing = np.zeros((len(t.user), len(events)), bool)
+    ends = np.flatnonzero(visits_of(data, nothing, np.zeros((5, 2))).ended == 1)
+    cut = t.clock[ends[len(ends) // 2]] + 5_000_000_000
+    split = np.where(t.clock < cut, 0, 1).astype(t.split.dtype)
+    visits = visits_of(replace(data, transitions=replace(t, split=split)), nothing, np.zeros((5, 2)))
+    over = (split == 0) & (visits.ended == 1)
+    recent = over & (t.clock > t.clock[split == 1].min() - 6_000_000_000)
+    assert recent.any() and (visits.returned[recent] == -1).all() and (visits.returned[over & ~recent] >= 0).any()
+
+
+def test_the_memory_of_a_customer_fades_with_each_decision(dataset: Dataset) -> None:
+    """By the recursion, one decision after the other."""
+    data, events = own_events(dataset)
+    user, width = data.transitions.user, len(events)
+    happened = np.random.default_rng(0).random((len(user), width)) < 0.5
+    x = visits_of(data, happened, np.zeros((5, 2))).x
+    memory = np.zeros(width)
+    for row in range(300):
+        before = memory if row and user[row] == user[row - 1] else np.zeros(width)
+        memory = (1 - MEMORY) * happened[row] + MEMORY * before
+        assert np.allclose(x[row, 1 + width : 1 + 2 * width], memory)
 
 
 def test_the_report_finds_customers_of_this_kind_calibrated(dataset: Dataset, fit: Fit) -> None:
