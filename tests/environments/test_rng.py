@@ -1,12 +1,12 @@
-"""Luck: one customer alone gets the numbers of the next steps at once, and they are those of each step by itself."""
+"""StepUniforms: one customer alone gets the numbers of the next steps at once, and they are those of each step by itself."""
 
 import numpy as np
 
-from qurate.environments.rng import STEP_STRIDE, Luck, box_muller, customer_keys, gaussian, purposes, uniforms
+from qurate.environments.rng import STEP_STRIDE, StepUniforms, box_muller, customer_keys, gaussian, purposes, uniforms
 
 
 def test_luck_drawn_ahead_is_the_luck_of_each_step() -> None:
-    luck, keys = Luck(3, 4), customer_keys(0, np.arange(5))
+    luck, keys = StepUniforms(3, 4), customer_keys(0, np.arange(5))
     for step in range(40):
         alone = keys[:1] + np.uint64(step) * STEP_STRIDE
         assert luck(alone).shape == (4, 1) and np.array_equal(luck(alone), uniforms(alone, purposes(3, 4)))

@@ -24,8 +24,9 @@ from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedba
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-COMPACT_EVERY, WHOLE = 12, (int, np.integer)
-"""Steps between two moves of the histories to the front of their rings; the types of whole numbers."""
+COMPACT_EVERY = 12
+"""Steps between two moves of the histories to the front of their rings."""
+WHOLE = (int, np.integer)
 
 _CANDIDATES = np.array((int(GOLDEN) * 14) % 2**64, np.uint64)  # purpose 14 of every step
 _ONE, _BITS, _TYPE = (np.array(number) for number in (1, 8, 255))  # arrays without a dimension, see rng.py

@@ -64,7 +64,7 @@ def uniforms(keys: Keys, offsets: Keys) -> FloatArray:
     return unit
 
 
-class Luck:
+class StepUniforms:
     """`uniforms` of `count` purposes from `first` on, [count, B], called once a step with the keys of that step.
 
     One customer alone gets those of the next steps at once: so few numbers take as long as one. They are the same numbers.

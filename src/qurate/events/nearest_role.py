@@ -248,7 +248,8 @@ def guesses(columns: Columns, roles: Roles, sample: pl.DataFrame | None = None) 
     if sample is not None:
         more = guesses_by_values({**roles.source, **out}, taken, sample, nearest_role)
         out |= {role: column for role, column in more.items() if role not in roles.source}
-        needed = {"timestamp", "item_id", *({} if {"session_id", "user_id"} & {*out, *roles.source} else {"user_id"})}
+        someone = {"session_id", "user_id"} & {*out, *roles.source}
+        needed = {"timestamp", "item_id"} | (set() if someone else {"user_id"})
         if is_list(sample[out["item_id"]]) if out.get("item_id") in sample.columns else False:
             free = [name for name in columns if name not in out.values()]
             out |= {"shown": out.pop("item_id")} if any(answer_of(name) for name in free) else {}

@@ -102,7 +102,7 @@ def guesses_by_ids(wanted: set[str], taken: set[str], sample: pl.DataFrame, word
             deep = [name for name in free if name not in flat]
             out[role] = max(rest, key=lambda name: sample[name].n_unique()) if rest else (*deep, "")[0]
         elif role == "user_id":
-            out |= dict.fromkeys([role], next((name for name in flat if key_of(name) in LAST_RESORT), ""))
+            out[role] = next((name for name in flat if key_of(name) in LAST_RESORT), "")
     return {role: name for role, name in out.items() if name}
 
 

@@ -22,7 +22,8 @@ Split = Callable[[str, str], list[str]]
 
 
 def refuse_other_shapes(rows: list[str], where: str) -> None:
-    """
+    """Refuses text whose lines are no rows of one event each, with a command that rewrites it.
+
     Args:
         rows: first lines, none blank. where: the file, for errors.
 
@@ -36,7 +37,8 @@ def refuse_other_shapes(rows: list[str], where: str) -> None:
 
 
 def _refuse_headings(rows: list[str], where: str) -> None:
-    """
+    """Refuses lines with an item above the lines of its users.
+
     Raises:
         UserError: lines such as `1:` stand above the rows of an item, as in the Netflix prize.
     """
@@ -48,7 +50,8 @@ def _refuse_headings(rows: list[str], where: str) -> None:
 
 
 def _refuse_records(rows: list[str], where: str) -> None:
-    """
+    """Refuses records of several lines.
+
     Raises:
         UserError: a record has a line for each of its fields, as in the reviews of SNAP.
     """
@@ -67,7 +70,8 @@ def _refuse_records(rows: list[str], where: str) -> None:
 
 
 def _refuse_lists(rows: list[str], where: str) -> None:
-    """
+    """Refuses lines that hold a list of ids.
+
     Raises:
         UserError: each line is a list of ids: a user and the items of that user, or a basket.
     """

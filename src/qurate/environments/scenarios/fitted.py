@@ -20,7 +20,7 @@ from qurate.environments.customer_response import BLOCK, Response, Seen, Wide
 from qurate.environments.engine import Outcome
 from qurate.environments.fitted_customers import Customers
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, Luck, purposes, uniforms
+from qurate.environments.rng import Keys, StepUniforms, purposes, uniforms
 from qurate.types import Availability, FloatArray, IntArray
 
 MEMORY = 0.9
@@ -69,7 +69,7 @@ class FittedCustomers:
         self._log_value = np.asarray(arrays["log_value"], np.float32)
         self._leave, self._return = (np.asarray(arrays[name], np.float64) for name in ("leave", "return"))
         self._dwell, self._pause = (np.asarray(arrays[name], np.float64) for name in ("dwell", "pause"))
-        self._luck = Luck(0, 5 + self.response.n_events)
+        self._luck = StepUniforms(0, 5 + self.response.n_events)
         self._first_draw = purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from qurate.environments.choice_form import ChoiceForm
 from qurate.environments.customers import as_arrays
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, Luck, normals, purposes, uniforms
+from qurate.environments.rng import Keys, StepUniforms, normals, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
@@ -80,7 +80,7 @@ class InterestEvolution:
         self._gain = np.array(p.quality_minutes * strength, np.float32)
         self._nothing = np.array(p.no_click_mass - p.least_score, np.float32)
         self._p = as_arrays(p)
-        self._luck, self._noise = Luck(0, 2), purposes(2, 1)
+        self._luck, self._noise = StepUniforms(0, 2), purposes(2, 1)
         self._first_draws = purposes(1 << 32, N_TOPICS)
 
     def items_table(self) -> pl.DataFrame:

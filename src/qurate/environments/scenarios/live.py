@@ -31,7 +31,7 @@ from qurate.environments.customers import (
 )
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, Luck, gaussian, normals, purposes, uniforms
+from qurate.environments.rng import Keys, StepUniforms, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.live_rooms import N_CATEGORIES, N_STREAMERS, RoomParameters, Rooms
 from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
@@ -160,7 +160,7 @@ class Live:
         self._places = np.stack([rooms.category, N_CATEGORIES + rooms.streamer])
         of_interest = ((-p.like_base, p.like_interest), (-p.comment_base, p.comment_interest), (-p.gift_base, p.gift_interest))
         self._minus_inside, self._inside_interest = np.array(of_interest, np.float32).T
-        self._luck, self._visit_luck, self._inside_luck = Luck(0, 3), Luck(3, 2), Luck(5, 5)
+        self._luck, self._visit_luck, self._inside_luck = StepUniforms(0, 3), StepUniforms(3, 2), StepUniforms(5, 5)
         self._latent_draws = purposes(1 << 32, N_CATEGORIES + 1)
         self._trait_draws = purposes((1 << 32) + 64, 5)
 

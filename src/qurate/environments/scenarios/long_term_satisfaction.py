@@ -14,7 +14,7 @@ from qurate.environments.catalogue_features import catalogue_features
 from qurate.environments.customers import as_arrays
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, Luck, box_muller, purposes, uniforms
+from qurate.environments.rng import Keys, StepUniforms, box_muller, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
@@ -73,7 +73,7 @@ class LongTermSatisfaction:
         self.clickbait = self._levels.astype(np.float32)  # [N], of items 1..N
         self.item_features, self.feature_names = catalogue_features({"clickbait": self._levels})
         self.user_feature_names: list[str] = []
-        self._luck, self._first_draw = Luck(0, 2), purposes(1 << 32, 1)
+        self._luck, self._first_draw = StepUniforms(0, 2), purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:
         """item_id and clickbait, 0 to 1."""

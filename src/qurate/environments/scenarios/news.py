@@ -31,7 +31,7 @@ from qurate.environments.customers import (
 )
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, Luck, gaussian, normals, purposes, uniforms
+from qurate.environments.rng import Keys, StepUniforms, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.news_articles import N_TOPICS, ArticleParameters, Articles
 from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
@@ -138,7 +138,7 @@ class News:
         self._minus_click = -p.click_base - articles.appeal
         self._log_seconds = p.read_base + p.read_quality * articles.quality
         self._places = np.stack([articles.topic, np.arange(n_items + 1) & (SLOTS - 1)])
-        self._luck = Luck(0, 7)
+        self._luck = StepUniforms(0, 7)
         self._latent_draws = purposes(1 << 32, N_TOPICS + 1)
         self._trait_draws = purposes((1 << 32) + 64, 3)
 
