@@ -11,7 +11,7 @@ import pytest
 import qurate
 from qurate.cli.arguments import command_of
 from qurate.environments.registry import make_engine, make_env, make_vector_env
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError, nearest, whole_number
 from qurate.experiments.customers import customers
 from qurate.serving.stores.sqlite import SqliteStore
 from qurate.training.train import train
@@ -239,3 +239,15 @@ def test_ids_that_are_whole_numbers_are_those_of_the_log() -> None:
 def test_numbers_of_a_comparison(more: dict[str, Any], text: str) -> None:
     with pytest.raises(UserError, match=text):
         qurate.compare(["random"], "toy_chain", **more)
+
+
+@pytest.mark.parametrize("value", [True, 0, 11, 1.0, "3"])
+def test_what_is_no_whole_number_within_limits(value: Any) -> None:
+    with pytest.raises(UserError, match="expected a whole number"):
+        whole_number(value, "n", 1, Code.BAD_STEPS, high=10)
+    assert whole_number(np.int64(10), "n", 1, Code.BAD_STEPS, high=10) == 10
+
+
+def test_a_budget_as_text_is_in_seconds() -> None:
+    model = train(env="toy_chain", algorithm="q_learning", steps=100_000, seed=0, budget="1s")
+    assert model.metrics["steps"] < 100_000

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mutants
 import pytest
 from mutants import KILLED, MISSING, NO_VERDICT, SURVIVED, Mutation, Verdict, chosen, outcome_of, read_tables, report
+from quickest_first import Order
 
 COMMAND = Path(mutants.__file__)
 TABLE = """
@@ -91,3 +94,10 @@ def test_the_tables_of_this_checkout_fit_its_sources() -> None:
     absent = {test.split("::")[0] for m in mutations for test in m.tests if not (mutants.ROOT / test.split("::")[0]).exists()}
     assert absent == set()
     assert {m.path for m in chosen(mutations, "mdp/*")} == {m.path for m in mutations if m.path.startswith("mdp/")}
+
+
+def test_the_cheapest_tests_run_first() -> None:
+    """Those of unknown cost run last."""
+    items: Any = [SimpleNamespace(nodeid=name) for name in "abc"]
+    Order({"a": 2.0, "c": 0.5}).pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == ["c", "a", "b"]

@@ -70,3 +70,10 @@ def test_ahead_is_dqn_minus_the_rival_on_the_same_targets() -> None:
     ahead = found["dqn_minus_it"]
     assert ahead["mean"] == pytest.approx(judge.own.total["NDCG@20"]["mean"] - found["metrics"]["NDCG@20"]["mean"])
     assert ahead["ci"][0] < ahead["mean"] < ahead["ci"][1] and ahead["mean"] > 0
+
+
+def test_no_minutes_are_the_default_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data: Any = None
+    monkeypatch.setattr(results_rivals, "tune", lambda *given, **more: {"best": {"settings": {"hidden": 8}}})
+    assert results_rivals.tuned_within(data, "sasrec", tmp_path, 0.0)["best"]["settings"] == {}
+    assert results_rivals.tuned_within(data, "sasrec", tmp_path, 1.0)["best"]["settings"] == {"hidden": 8}

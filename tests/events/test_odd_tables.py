@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from event_files import T0, refused, write
 
+from qurate.events import containers
+from qurate.events.odd_tables import titles_before
 from qurate.events.readers import read_events
 from qurate.events.text_form import look
 
@@ -109,3 +111,21 @@ def test_a_list_in_each_line_is_written_as_pairs_by_the_command_in_the_error(sig
     log = read_events(write(tmp_path / "pairs.csv", pairs), columns=["user_id", "item_id"], order="")
     owners = [str(n if sign == " " else n + 1) for n, items in enumerate(lists) for _ in items]
     assert log.events.select("user_id", "item_id").collect().rows() == [*zip(owners, (one for items in lists for one in items))]
+
+
+def test_a_plan_rewrites_whole_lines_of_a_large_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "log.csv", BODY)
+    monkeypatch.setattr(containers, "HEAD_PACKED", len(BODY) // 2)
+    first, more = containers.beginning(path)
+    text = first.read_text()
+    assert more and text.endswith("\n") and BODY.startswith(text) and len(BODY) // 2 - len(text) < len(BODY.splitlines()[1]) + 1
+    monkeypatch.setattr(containers, "HEAD_PACKED", len(BODY))
+    assert containers.beginning(path) == (path, False)
+
+
+@pytest.mark.parametrize(("rows", "above"), [(["1,2,3"] * 5, 1), (["1,2,3", *["1,2"] * 4], 0)])
+def test_below_a_header_most_rows_are_as_wide_as_it(rows: list[str], above: int) -> None:
+    def split(line: str, sign: str) -> list[str]:
+        return line.split(sign)
+
+    assert titles_before(["a report", "user,item,time", *rows], [","], split, str.isdigit) == above

@@ -17,10 +17,11 @@ from qurate.environments.registry import make_engine
 from qurate.errors import UserError
 from qurate.events.readers import read_events
 from qurate.learning.loops import q_values
-from qurate.mdp.candidate_features import feature_names, observed_features
+from qurate.mdp.candidate_features import feature_count, feature_names, observed_features
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.ranker import CACHED_ROWS, NetworkRanker
+from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.values import to_tensors
@@ -275,3 +276,34 @@ def test_from_a_log_the_linear_form_says_that_it_leaves_them_out(tmp_path: Path,
     caplog.clear()
     only_place = replace(data, manifest=data.manifest | {"candidate_columns": ["place"]})
     assert candidate_columns(only_place, with_leaves(usual_settings("dqn"), form="linear_later")) is None and not caplog.text
+
+
+def test_features_of_many_candidates_reach_both_heads_of_the_ranker() -> None:
+    """More rows than go through the layers at a time; the behaviour head has layers of its own."""
+    engine = make_engine("live", window=6)
+    observation = engine.reset(1, 200)
+    columns, n_types = COLUMNS["live"], len(engine.type_names)
+    settings = with_leaves(usual_settings("dqn"), **SMALL | {"form": "single"})
+    net = cast(
+        CatalogueNetwork,
+        build_network(
+            engine.item_features, settings, n_types=n_types, user_dim=observation.state.user.shape[1],
+            n_components=len(engine.component_names), behaviour=True, seed=0, candidate_features=feature_count(columns, n_types),
+        ),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    ranker = NetworkRanker(net, engine.item_features, columns=columns, n_types=n_types)
+    candidates = observation.actions.candidates
+    assert (candidates > 0).sum() > 2 * CACHED_ROWS
+    with torch.no_grad():
+        values = net.bind()(to_tensors(observation.state))
+        items, features = to_tensors(np.array(candidates)), torch.from_numpy(observed_features(observation, columns, n_types))
+        q, logits = values.of(items, features).numpy(), values.behaviour_logits(items, features).numpy()
+        without = values.behaviour_logits(items).numpy()
+    listed = candidates > 0
+    assert np.allclose(ranker.scores(observation)[listed], q[listed], atol=1e-5)
+    assert np.allclose(ranker.ranked_by("behaviour").scores(observation)[listed], logits[listed], atol=1e-5)
+    assert not np.allclose(logits[listed], without[listed], atol=1e-2)
