@@ -53,7 +53,8 @@ def histories_of(model: ModelParts) -> Histories | None:
 
 
 @lru_cache  # once for a model, not once for a user
-def _note_once(text: str) -> None:
+def note_once(text: str) -> None:
+    """Says `text` the first time."""
     log.warning(text)
 
 
@@ -95,7 +96,7 @@ def note_slate_size(model: ModelParts, k: int) -> None:
     """Says once where lists of k items are asked of a model that values slates of another size."""
     own = model.slate_size
     if own is not None and k != own:
-        _note_once(f"note: the model was trained to show {own} items at once: what {k} together are worth it never learnt")
+        note_once(f"note: the model was trained to show {own} items at once: what {k} together are worth it never learnt")
 
 
 def check_candidate_features(
@@ -184,7 +185,7 @@ def recommend(
     if user is not None and history is None:
         past = histories_of(model)
         if past is None and model.kind != "environment":
-            _note_once(nobody_known(model))
+            note_once(nobody_known(model))
     if past is not None and user in past.index:
         number = past.index[user]
         known, rows, features, log_end = True, past.rows(number), past.features(number), past.log_end
@@ -200,7 +201,7 @@ def recommend(
         check_candidate_features(candidate_features, candidates, where="candidate_features")
         _name_unused(model, candidate_features)
     elif asked := [name for name in model.candidate_columns if name != PLACE]:
-        _note_once(f"note: the model uses {', '.join(asked)} of candidates: not known here, so that all count as the mean one")
+        note_once(f"note: the model uses {', '.join(asked)} of candidates: not known here, so that all count as the mean one")
     again = rule.rows(rows.items, rows.types, (clock - rows.times) / 1e6, model.vocabulary.types)
     request = AnswerRequest(
         history=rows, clock_us=clock, k=k, user_id=user, known=known, candidates=candidates, features=candidate_features, exclude=unwanted,
