@@ -94,7 +94,7 @@ def options(
 
 @app.command(epilog=EPILOG)
 def demo(ctx: typer.Context, output: Output = Path("qurate-demo"), force: Force = False) -> None:
-    """Simulate a shop, learn from its log, and compare with every baseline (about 90 seconds)."""
+    """Simulate a shop, learn from its log, and compare with every baseline (about two minutes on two cores)."""
     from qurate.experiments.demo import demo as run
 
     terminal: Terminal = ctx.obj

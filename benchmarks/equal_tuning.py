@@ -1,0 +1,140 @@
+"""Learners from a log at equal tuning: the same number of settings tried for each, on the same logs, judged by the truth.
+
+    python benchmarks/equal_tuning.py [--trials 8] -o docs/equal_tuning.jsonl
+    python benchmarks/equal_tuning.py --table docs/equal_tuning.jsonl
+
+The world is `shop` with 6,000 logged customers (benchmarks/from_logs.py). For each learner, `--trials` settings are drawn: the
+first is the one of docs/from_logs.md, the others come from the ranges below, which are the same for all but for what a learner
+has alone. Each trains on the log of trial seed 100 and is judged by what its policy earns there from fresh customers: a criterion
+that no log can give and that favours whoever gains most by it. The best two train on the log of trial seed 101, too; the one with
+the better mean of both is trained on the logs of seeds 20 to 24, on which nothing is chosen. One line of JSON is appended per
+training, so that an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from from_logs import digest, interval, one_other, read, seeds_of
+
+from qurate.algorithms.table import setting_names
+from qurate.evaluation.intervals import paired_t, student_t
+from qurate.experiments.search_space import NETWORK, Range, rounded
+
+FIRST: dict[str, tuple[str, dict[str, str]]] = {
+    "dqn": ("dqn", {"form": "linear_later"}),
+    "dqn now_later": ("dqn", {"form": "now_later"}),
+    "dqn single": ("dqn", {"form": "single"}),
+    "bcq": ("bcq", {"support_threshold": "0.1"}),
+    "cql": ("cql", {"cql_alpha": "0.1"}),
+    "iql": ("iql", {"expectile": "0.9"}),
+}
+"""Rows: the algorithm, and the settings that its first trial has besides those of all."""
+# fmt: off
+COMMON = {
+    "lr": Range(5e-4, 1e-2), "passes": Range(1, 6), "gamma": Range(0.9, 0.99, "linear"), "n_step": Range(1, 6, "linear", whole=True),
+    "target_tau": Range(0.005, 0.2),
+}
+OWN = {
+    "bcq": {"support_threshold": NETWORK["support_threshold"]}, "cql": {"cql_alpha": Range(0.01, 5)},
+    "iql": {"expectile": NETWORK["expectile"], "inverse_temperature": NETWORK["inverse_temperature"]},
+}
+FORMS = {"bcq": ("single", "now_later"), "cql": ("single", "now_later")}
+"""Where a learner has both, the form is drawn as well."""
+# fmt: on
+STUDY, CUSTOMERS = "shop", 6_000
+TRIALS_ON, FINALS_ON = (100, 101), (20, 21, 22, 23, 24)
+
+
+def drawn(row: str, trial: int) -> dict[str, str]:
+    """The settings of one trial; the same for the same row and trial."""
+    algorithm, first = FIRST[row]
+    if trial == 0:
+        return first
+    rng = np.random.default_rng([list(FIRST).index(row), trial])
+    given = {"form": first["form"]} if "form" in first else {}
+    if algorithm in FORMS and algorithm == row:
+        given = {"form": str(rng.choice(FORMS[algorithm]))}
+    known = setting_names(algorithm)
+    for name, of in (COMMON | OWN.get(row, {})).items():
+        at = rng.uniform()
+        value = of.low * (of.high / of.low) ** at if of.scale == "log" else of.low + (of.high - of.low) * at
+        if name in known:
+            given[name] = str(rounded(value, of))
+    return given
+
+
+def trained(row: str, given: dict[str, str], seed: int, out: Path, logs: Path) -> float:
+    """The mean per customer; from the file where it stands there."""
+    line: dict[str, Any] = {"row": row, "seed": seed, "set": given, "code": digest()}
+    known = [r["mean"] for r in read(out) if line.items() <= r.items()]
+    if known:
+        return earned(known[0])
+    try:
+        line |= one_other(STUDY, CUSTOMERS, seed, FIRST[row][0], given, logs)
+    except Exception as error:  # a diverged training is a trial that earned nothing; what ended it stands in the line
+        line |= {"mean": None, "failed": f"{type(error).__name__}: {error}"}
+    line["set"] = given
+    with out.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(row, given, seed, line["mean"], f"{line.get('train_seconds')} s", line.get("failed", ""), file=sys.stderr, flush=True)
+    return earned(line["mean"])
+
+
+def earned(mean: float | None) -> float:
+    """What a trial is worth in the search."""
+    return -np.inf if mean is None else mean
+
+
+def search(row: str, trials: int, out: Path, logs: Path) -> dict[str, str]:
+    """The settings that earned most on the trial seeds."""
+    first, second = TRIALS_ON
+    tried = [drawn(row, trial) for trial in range(trials)]
+    once = sorted(tried, key=lambda given: -trained(row, given, first, out, logs))[:2]
+    return max(once, key=lambda given: trained(row, given, first, out, logs) + trained(row, given, second, out, logs))
+
+
+def table(lines: list[dict[str, Any]], static: dict[int, float]) -> str:
+    """Markdown: trials, the settings chosen, what they earn on the final seeds, and the paired differences."""
+    final = {row: {r["seed"]: r for r in lines if r["row"] == row and r["seed"] in FINALS_ON} for row in FIRST}
+    rows = ["| learner | settings tried | best of them on seed 100 | chosen | per customer | - dqn | - static |", "|---" * 7 + "|"]
+    for row, of in ((row, of) for row, of in final.items() if of):
+        tried = [earned(r["mean"]) for r in lines if r["row"] == row and r["seed"] == TRIALS_ON[0]]
+        means = [of[seed]["mean"] for seed in sorted(of)]
+        gaps = []
+        for rival in ({s: r["mean"] for s, r in final["dqn"].items()}, static):
+            both = [seed for seed in sorted(of) if seed in rival]
+            gap = paired_t([of[s]["mean"] for s in both], [rival[s] for s in both])
+            gaps.append(f"{gap.mean:+.1f}{interval(gap)}")
+        chosen = ", ".join(f"{name}={value}" for name, value in next(iter(of.values()))["set"].items())
+        own = f"{np.mean(means):.1f}{interval(student_t(means))}"
+        rows.append(f"| {row} | {len(tried)} | {max(tried):.1f} | {chosen} | {own} | {gaps[0] if row != 'dqn' else ''} | {gaps[1]} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=lambda text: text.split(","), default=list(FIRST))
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--seeds", type=seeds_of, default=list(FINALS_ON), help="of the final rows")
+    parser.add_argument("-o", "--out", type=Path, default=Path("equal_tuning.jsonl"))
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--beside", type=Path, default=Path("docs/from_logs.jsonl"), help="lines of from_logs.py with the static list")
+    options = parser.parse_args()
+    if options.table:
+        of = [r for r in read(options.beside) if (r.get("study"), r.get("customers")) == (STUDY, CUSTOMERS) and "means" in r]
+        print(table(read(options.table), {r["seed"]: r["means"]["static"] for r in of}))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for row in options.rows:
+            chosen = search(row, options.trials, options.out, Path(folder))
+            for seed in options.seeds:
+                trained(row, chosen, seed, options.out, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
