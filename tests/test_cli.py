@@ -253,6 +253,27 @@ def test_a_comparison_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["best"] is None
 
 
+def test_parts_that_are_the_whole_or_nothing_have_no_row(capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"HR@20": {"mean": 0.25, "ci": [0.2, 0.3]}, "coverage@20": {"mean": 0.5, "ci": [None, None]}}
+    words = {"on": "d", "notes": [], "caption": "agreement", "exclude": "none", "sentence": "Use m.", "metrics": own, "best": "m"}
+
+    def shown(parts: dict[str, int], types: dict[str, int]) -> list[str]:
+        of = {name: {"n": n, **own} for name, n in parts.items()}
+        by_type = {name: {"n": n, **own} for name, n in types.items()}
+        one = {"name": "m", "metrics": own, "behind": None, "by_type": by_type, **of}
+        print_evaluation({**words, **of, "n": 10, "by_type": by_type, "contenders": [one]})
+        return capsys.readouterr().out.splitlines()
+
+    def names(lines: list[str]) -> list[str]:
+        return [line.split("0.25")[0].strip() for line in lines if "0.25" in line]
+
+    lines = shown({"first_choices": 7, "repeats": 3}, {"view": 10})
+    assert lines[0] == "on d, n = 10, all of type view" and names(lines) == ["m", "first choices", "repeats"]
+    assert lines[3].split() == ["m", "0.25", "[0.2,", "0.3]", "0.5"]  # a share without an interval
+    lines = shown({"first_choices": 10, "repeats": 0}, {"view": 6, "click": 4})
+    assert lines[0] == "on d, n = 10, all first choices" and names(lines) == ["m", "view", "click"]
+
+
 def test_an_evaluation_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     cell = {"mean": 0.25, "ci": [0.2, 0.3]}
     print_evaluation(

@@ -57,7 +57,7 @@ def test_a_clear_winner_and_one_sentence(made: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["evaluate", *names, "random", str(made / "now"), "--exclude", "none", "--html", str(made / "page.html")]) == 0
     out = capsys.readouterr().out
     assert out.strip().splitlines()[-1].startswith(f"Use {made / 'new'}: ")
-    assert "purchase" in out and "first choices" in out and "Use " in (made / "page.html").read_text()
+    assert "n = 135, all of type purchase" in out and "first choices" in out and "Use " in (made / "page.html").read_text()
 
 
 def test_where_catalogues_differ_all_rank_what_all_know(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

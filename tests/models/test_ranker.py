@@ -11,6 +11,7 @@ from qurate.baselines.saved import scorer_from_saved, scorer_to_saved
 from qurate.choosing.policy import FirstThen
 from qurate.environments.registry import make_engine
 from qurate.evaluation.ranking import observations
+from qurate.experiments.evaluate import EveryScore, OneScore
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model
 from qurate.models.ranker import NetworkRanker, Sizes
@@ -88,3 +89,26 @@ def test_log_q_has_a_floor_in_proportion_to_the_rewards_of_the_log() -> None:
     for mean in (1e4, 1e6):
         scores = replace(own, by="behaviour_times_q", calibration=None, mean_reward=mean).scores(observation)
         np.testing.assert_allclose(scores, head + np.log(mean / 100), rtol=1e-4)
+
+
+def test_all_scores_for_the_work_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        event(f"u{u}", f"i{(u * 5 + 3 * t) % 7}", 10.0 * t + u % 3, kind=("click", "purchase")[(u + t) % 3 == 0])
+        for u in range(40)
+        for t in range(8)
+    ]
+    data = build_dataset(make_log(rows), {"click": 1, "purchase": 4})
+    model = train(data, steps=10, **SMALL)
+    _, observation = next(iter(observations(data, np.arange(20), 4)))
+    alone = {by: model.ranked_by(by).scores(observation) for by in model.ranker.ranking_scores}
+    assert set(alone) >= {"q", "q_in_support", "behaviour", "behaviour_times_q"}
+    assert not np.array_equal(alone["q"], alone["behaviour"]) and not np.array_equal(alone["behaviour"], alone["behaviour_times_q"])
+    calls = []
+    action_values = NetworkRanker.action_values
+    monkeypatch.setattr(NetworkRanker, "action_values", lambda self, state: calls.append(1) or action_values(self, state))
+    every = EveryScore(model)
+    scores = {by: OneScore(every, by).scores(observation) for by in alone}
+    assert calls == [1] and all(np.array_equal(scores[by], alone[by]) for by in alone)
+    other = observation._replace(actions=observation.actions._replace(mask=observation.actions.mask * 0 + 1))
+    OneScore(every, "q").scores(other)
+    assert calls == [1, 1]

@@ -101,7 +101,10 @@ def _print_trained(terminal: Terminal, model: Any, output: Path) -> None:
     curve, _ = measured.pop("curve"), measured.pop("updates", None)
     result = {"model": str(output), "algorithm": model.algorithm, **run, "metrics": measured | (curve[-1] if curve else {})}
     shown = {name: value for name, value in result["metrics"].items() if not isinstance(value, dict)}
-    text = {**result, "metrics": shown, **{k: v for k, v in measured.items() if isinstance(v, dict)}}
+    parts = {name: value for name, value in measured.items() if isinstance(value, dict)}
+    # lists (points of a figure) are drawn on the page
+    parts = {name: {k: v for k, v in of.items() if not isinstance(v, list)} for name, of in parts.items()}
+    text = {**result, "metrics": shown, **parts}
     terminal.result(result, lambda: lines({k: listed(v) for k, v in {**text, "report": output / "report.html"}.items()}))
     if note := measured.get("calibration", {}).get("note"):
         terminal.note(f"note: {note}")

@@ -215,28 +215,42 @@ def print_evaluation(result: dict[str, Any]) -> None:
         *((part, result[part]) for part in ("first_choices", "repeats") if part in result),
         *result.get("segments", {}).items(),
     ]:
-        if entry.get("n") and set(entry) & set(result["metrics"]):
+        if _is_part(entry, result["n"]) and set(entry) & set(result["metrics"]):
             sections[f"the model, {name.replace('_', ' ')} (n = {number(entry['n'])})"] = entry
     metrics = list(result["metrics"])
-    rows = [
-        [name, *(f"{number(cells[m]['mean'])} {interval(cells[m]['ci'])}" if m in cells else "-" for m in metrics)]
-        for name, cells in sections.items()
-    ]
-    table(["ranked by", *metrics], rows, f"{result['model']} on {result['on']}, n = {number(result['n'])}")
+    rows = [[name, *(_cell(cells.get(m)) for m in metrics)] for name, cells in sections.items()]
+    table(["ranked by", *metrics], rows, f"{result['model']} on {result['on']}, {_number_of_decisions(result)}")
     print(clean(result["caption"]))
     _print_lists(result)
     if "exclude" in result:
         print(f"not shown again: {result['exclude']} (--exclude says otherwise)")
 
 
+def _cell(measured: dict[str, Any] | None) -> str:
+    """A mean with its interval; without one where there is none, as for a share of the catalogue."""
+    if measured is None or measured["mean"] is None:
+        return "-"
+    ends = measured["ci"]
+    return number(measured["mean"]) + ("" if ends[0] is None else f" {interval(ends)}")
+
+
+def _number_of_decisions(result: dict[str, Any]) -> str:
+    """With what all of them are: of one type, first choices or repeats."""
+    parts = {f"of type {name}": entry for name, entry in result.get("by_type", {}).items()}
+    parts |= {part.replace("_", " "): result[part] for part in ("first_choices", "repeats") if part in result}
+    return f"n = {number(result['n'])}" + "".join(f", all {clean(name)}" for name, of in parts.items() if of["n"] == result["n"])
+
+
+def _is_part(entry: dict[str, Any], whole: int) -> bool:
+    """Whether an entry is of some of the decisions: that of all of them repeats the row above, that of none says nothing."""
+    return bool(0 < entry.get("n", 0) < whole)
+
+
 def _print_lists(result: dict[str, Any]) -> None:
     """What stands on the lists, chosen or not."""
     found = result.get("lists", {})
     metrics = list(next(iter(found.values()), {}))
-    rows = [
-        [name, *(f"{number(one[m]['mean'])} {interval(one[m]['ci'])}" if one[m]["mean"] is not None else "-" for m in metrics)]
-        for name, one in found.items()
-    ]
+    rows = [[name, *(_cell(one[m]) for m in metrics)] for name, one in found.items()]
     if rows:
         table(["what is recommended by", *metrics], rows, "")
 
@@ -244,14 +258,13 @@ def _print_lists(result: dict[str, Any]) -> None:
 def _print_contest(result: dict[str, Any]) -> None:
     metrics, rows = list(result["metrics"]), []
     for one in result["contenders"]:
-        parts = {one["name"]: one["metrics"], **{f"  {name}": entry for name, entry in one["by_type"].items()}}
-        parts |= {f"  {part.replace('_', ' ')}": one[part] for part in ("first_choices", "repeats")}
+        parts = {**one["by_type"], **{part.replace("_", " "): one[part] for part in ("first_choices", "repeats")}}
+        parts = {one["name"]: one["metrics"], **{f"  {name}": entry for name, entry in parts.items() if _is_part(entry, result["n"])}}
         for name, cells in parts.items():
             behind = one["behind"] if name == one["name"] else None
-            gap = "" if behind is None else f"{number(behind['mean'])} {interval(behind['ci'])}"
-            shown = (f"{number(cells[m]['mean'])} {interval(cells[m]['ci'])}" if m in cells else "-" for m in metrics)
-            rows.append([name, *shown, gap])
-    table(["ranked by", *metrics, f"behind {result['best']}"], rows, f"on {result['on']}, n = {number(result['n'])}")
+            gap = "" if behind is None else _cell(behind)
+            rows.append([name, *(_cell(cells.get(m)) for m in metrics), gap])
+    table(["ranked by", *metrics, f"behind {result['best']}"], rows, f"on {result['on']}, {_number_of_decisions(result)}")
     for note in result["notes"]:
         print(clean(note))
     print(f"{clean(result['caption'])}; not shown again: {result['exclude']}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qurate.evaluation.evaluate import CAPTIONS, FIRST, REPEAT, Measured, Targets, by_group, by_segment, by_type
+from qurate.evaluation.evaluate import CAPTIONS, Measured, Targets, by_group, by_segment, by_type
 from qurate.evaluation.intervals import number, percentile
 from qurate.evaluation.ranking import Ranked, RankingData
 from qurate.types import IntArray
@@ -72,7 +72,7 @@ def contest(
 
 def _contender(one: Measured, targets: Targets) -> dict[str, Any]:
     """The figures of one contender."""
-    groups = {group: one.by_group[group] for group in (FIRST, REPEAT)}
+    groups = by_group(one, targets)
     return {"metrics": one.total, "by_type": by_type(one, targets), **groups, "segments": by_segment(one, targets)}
 
 

@@ -20,10 +20,11 @@ from qurate.experiments.policies import all_excluding, as_policy, baseline_in, r
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
+from qurate.models.ranker import NetworkRanker, RankingScore
 from qurate.models.task_ranker import TaskRanker
 from qurate.settings import LearningSettings
 from qurate.training.clocked import with_clocks
-from qurate.types import FloatArray, Scorer
+from qurate.types import FloatArray, Observation, Scorer
 
 TASK_EPISODES = 50
 """Most episodes per seed in a Gymnasium task, whose copies run one by one."""
@@ -80,13 +81,42 @@ def evaluate(
         )
         raise UserError(expected, "another one", where=on, hint=hint, code=Code.OTHER_DATASET)
     dataset = with_clocks(dataset, loaded.settings)
-    scores: dict[str, list[Scorer]] = {by: [loaded.ranked_by(by)] for by in loaded.ranker.ranking_scores}
+    together = EveryScore(loaded)
+    scores: dict[str, list[Scorer]] = {by: [OneScore(together, by)] for by in loaded.ranker.ranking_scores}
     masked = exclusion_on(loaded, exclude, dataset)
     result = evaluate_ranking(
         name, on, dataset, scores, ranking_baselines(dataset), loaded.by, window=loaded.window, visits=visits, exclude=masked,
         discount=log_discount([loaded], dataset),
     )  # fmt: skip
     return Report(result, f"{name} on {on}", sections=lambda: five_users(loaded, exclude))
+
+
+class EveryScore:
+    """The scores of a model by all it may rank by, computed once for an observation and not once for each."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.observation: Observation | None = None
+
+    def of(self, observation: Observation) -> dict[RankingScore, FloatArray]:
+        """float32 [B, K] by score; kept until another observation comes."""
+        if observation is not self.observation:
+            ranker = self.model.ranker
+            self.scores = ranker.scores_by(observation) if isinstance(ranker, NetworkRanker) else {ranker.by: ranker.scores(observation)}
+            self.observation = observation
+        return self.scores
+
+
+class OneScore:
+    """A scorer: one of the scores of a model."""
+
+    def __init__(self, scores: EveryScore, by: RankingScore) -> None:
+        self.every, self.by = scores, by
+        self.name: str = by
+
+    def scores(self, observation: Observation) -> FloatArray:
+        """float32 [B, K]."""
+        return self.every.of(observation)[self.by]
 
 
 def log_discount(models: Sequence[Model], dataset: Dataset) -> tuple[float, float]:

@@ -4,6 +4,7 @@ A new kind of ranker (a dense network for Gymnasium tasks) is a class here with 
 `load_ranker`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -173,16 +174,24 @@ class NetworkRanker:
         """See `Ranker`."""
         return self.values(observation)[1]
 
-    @torch.inference_mode()
     def values(self, observation: Observation, listed: bool | None = None) -> tuple[FloatArray, FloatArray]:
-        """See `Ranker`: worth and score are the same, but for the support, and for slates, which also depend on what is chosen.
+        """See `Ranker`: worth and score are the same, but for the support, and for slates, which also depend on what is chosen."""
+        worth, scores = self._scored(observation, listed, [self.by])
+        return worth, scores[self.by]
 
-        Candidates that all rows share cost one matrix product.
-        """
+    def scores_by(self, observation: Observation) -> dict[RankingScore, FloatArray]:
+        """The scores by each of `ranking_scores`, float32 [B, K] each, for the work of one."""
+        return self._scored(observation, None, self.ranking_scores)[1]
+
+    @torch.inference_mode()
+    def _scored(
+        self, observation: Observation, listed: bool | None, wanted: Sequence[RankingScore]
+    ) -> tuple[FloatArray, dict[RankingScore, FloatArray]]:
+        """Worth and scores. Candidates that all rows share cost one matrix product."""
         candidates, mask = observation.actions.candidates, observation.actions.mask
         if self.columns is not None and isinstance(self.module, LinearLaterNetwork):
             worth = self._of_events(observation)
-            return worth, worth
+            return worth, dict.fromkeys(wanted, worth)
         listed = candidates.strides[0] != 0 if listed is None else listed
         values = self.action_values(observation.state)
         shared = candidates[0] if is_shared(candidates) else None
@@ -190,19 +199,25 @@ class NetworkRanker:
         added = self._of_features(observation)
         if added is not None and isinstance(values, CatalogueValues):
             values = CatalogueValues(values.heads, values.table)  # what features add comes per candidate of this decision
-        if self.by in ("behaviour", "policy"):
-            worth = self._behaviour(values, items, shared, observation, added)
-            return worth, worth
+        everything_inside = listed and self.candidate_lists_in_support
+        of_q = {"q", "q_in_support"} if everything_inside else {"q"}
+        inside = None if of_q.issuperset(wanted) else self._behaviour(values, items, shared, observation, added)
+        if inside is not None and {"behaviour", "policy"}.issuperset(wanted):
+            return inside, dict.fromkeys(wanted, inside)
         worth = _columns((values.all() if items is None else values.of(items)).numpy(), shared)
         worth = worth if added is None else worth + added[0]
         if isinstance(values, SlateValues):
-            return worth, values.slate_scores(torch.from_numpy(np.array(candidates)) if items is None else items).numpy()
-        if self.by == "q" or (self.by == "q_in_support" and listed and self.candidate_lists_in_support):
-            return worth, worth
-        inside = self._behaviour(values, items, shared, observation, added)
-        if self.by == "q_in_support":
-            return worth, supported_first(worth, inside, mask, self.support_threshold)
-        return worth, inside + np.log(np.maximum(worth, np.float32(LEAST_VALUE * self.mean_reward)))
+            slates = values.slate_scores(torch.from_numpy(np.array(candidates)) if items is None else items).numpy()
+            return worth, dict.fromkeys(wanted, slates)
+        return worth, {by: worth if by in of_q else self._score(by, worth, cast(FloatArray, inside), mask) for by in wanted}
+
+    def _score(self, by: RankingScore, worth: FloatArray, inside: FloatArray, mask: NDArray[np.int8]) -> FloatArray:
+        """One score, from what the candidates are worth and the logits of the log's policy."""
+        if by == "q_in_support":
+            return supported_first(worth, inside, mask, self.support_threshold)
+        if by == "behaviour_times_q":
+            return inside + np.log(np.maximum(worth, np.float32(LEAST_VALUE * self.mean_reward)))
+        return inside
 
     def _behaviour(
         self,
