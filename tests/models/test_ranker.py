@@ -92,12 +92,7 @@ def test_log_q_has_a_floor_in_proportion_to_the_rewards_of_the_log() -> None:
 
 
 def test_all_scores_for_the_work_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        event(f"u{u}", f"i{(u * 5 + 3 * t) % 7}", 10.0 * t + u % 3, kind=("click", "purchase")[(u + t) % 3 == 0])
-        for u in range(40)
-        for t in range(8)
-    ]
-    data = build_dataset(make_log(rows), {"click": 1, "purchase": 4})
+    data = build_dataset(make_log([event(f"u{i // 6}", f"i{i % 9}", 1.7e9 + i * 60) for i in range(240)]), episode="session")
     model = train(data, steps=10, **SMALL)
     _, observation = next(iter(observations(data, np.arange(20), 4)))
     alone = {by: model.ranked_by(by).scores(observation) for by in model.ranker.ranking_scores}
