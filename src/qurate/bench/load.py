@@ -161,7 +161,10 @@ def measure(process: Running, route: str, bodies: Sequence[Iterable[bytes]], sec
 
 @contextmanager
 def server(command: list[str], items: int, environment: dict[str, str] | None = None) -> Generator[Running, None, None]:
-    """A server started by `command DIR`, whose customers all have a full window of events. It and this process get a core each."""
+    """A server started by `command DIR`, whose customers all have a full window of events of `items` items (0: none is told it).
+
+    It and this process get a core each.
+    """
     with tempfile.TemporaryDirectory() as folder, own_core() as other:
         settings = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         process = subprocess.Popen([*command, folder], stdout=subprocess.PIPE, text=True, env=settings)
@@ -170,8 +173,9 @@ def server(command: list[str], items: int, environment: dict[str, str] | None = 
                 os.sched_setaffinity(process.pid, {other})
             assert process.stdout is not None
             running = Running(process.stdout.readline().strip(), process.pid)
-            fill = [[event_batch(f"fill{user}", user, WINDOW, items) for user in range(CUSTOMERS)]]
-            asyncio.run(load(running.port, "/v1/events", fill, 60))
+            if items:
+                fill = [[event_batch(f"fill{user}", user, WINDOW, items) for user in range(CUSTOMERS)]]
+                asyncio.run(load(running.port, "/v1/events", fill, 60))
             yield running
         finally:
             process.terminate()
