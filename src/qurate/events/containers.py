@@ -7,12 +7,13 @@ a line, so that the numbers in messages are those of the user's file.
 import gzip
 import hashlib
 import io
+import json
 import re
 import shutil
 import tempfile
 import zipfile
 import zlib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, lookup
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder, lookup
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
@@ -30,6 +31,8 @@ CHUNK = 1 << 20
 HEAD_BYTES = 65_536
 HEAD_PACKED = 32 << 20
 """A plan unpacks so many bytes."""
+HEAD_RECORDS = 20_000
+"""And so many records of a JSON array."""
 SPREAD_PLACES = 32
 """Bytes that are not UTF-8 are looked for in the head and at so many places of a file."""
 FIELD_SEPARATOR = "\x1f"
@@ -92,7 +95,7 @@ def unpacked(path: Path, container: str, member: str = "", *, head: bool = False
     """The content of a gzip file or of a member of a zip archive as a file; and whether it is only the first lines of it.
 
     Args:
-        head: write only whole lines of the first `HEAD_PACKED` bytes, unless it is a JSON array, which has no end then.
+        head: write only whole lines of the first `HEAD_PACKED` bytes, all of them of a JSON array.
 
     Raises:
         UserError: the archive is damaged.
@@ -108,8 +111,9 @@ def unpacked(path: Path, container: str, member: str = "", *, head: bool = False
     if head:
         with _damage(path, container), content() as file:
             first = file.read(HEAD_PACKED)
-        if len(first) == HEAD_PACKED and b"\n" in first and not first.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
-            whole = first[: first.rfind(b"\n") + 1]
+        is_array = first.removeprefix(BOM_UTF8).lstrip().startswith(b"[")
+        if len(first) == HEAD_PACKED and (is_array or b"\n" in first):
+            whole = first if is_array else first[: first.rfind(b"\n") + 1]
             return written(path, f"{container} {member} head", partial(_write, whole)), True
     return written(path, f"{container} {member}", write), False
 
@@ -149,24 +153,33 @@ def known_encoding(encoding: str | None) -> str | None:
         raise UserError("a text encoding", encoding, where="--encoding", hint=hint, code=Code.BAD_ENCODING) from None
 
 
-def transcoded(path: Path, encoding: str, where: str) -> Path:
-    """The text as UTF-8.
+def transcoded(path: Path, encoding: str, where: str, *, head: bool = False) -> tuple[Path, bool]:
+    """The text as UTF-8; and whether it is only the beginning of it.
+
+    Args:
+        head: write only whole lines of the first `HEAD_PACKED` bytes, all of them of a JSON array.
 
     Raises:
         UserError: the bytes are not text in that encoding.
     """
+    cut = head and path.stat().st_size > HEAD_PACKED
 
     def write(out: BinaryIO) -> None:
-        with io.TextIOWrapper(path.open("rb"), encoding, newline="") as text:
-            try:
-                while chunk := text.read(CHUNK):
+        try:
+            if cut:
+                with path.open("rb") as file:
+                    text = getincrementaldecoder(encoding)().decode(file.read(HEAD_PACKED))  # a character cut in two is left out
+                out.write((text if text.lstrip("\ufeff \r\n\t").startswith("[") else text[: text.rfind("\n") + 1]).encode())
+                return
+            with io.TextIOWrapper(path.open("rb"), encoding, newline="") as whole:
+                while chunk := whole.read(CHUNK):
                     out.write(chunk.encode())
-            except UnicodeError as error:
-                guess = guessed_encoding(path)
-                hint = f"say --encoding {guess}" if guess else "leave --encoding out: the file is UTF-8"
-                raise UserError(f"text in {encoding}", str(error)[:120], where=where, hint=hint, code=Code.BAD_ENCODING) from None
+        except UnicodeError as error:
+            guess = guessed_encoding(path)
+            hint = f"say --encoding {guess}" if guess else "leave --encoding out: the file is UTF-8"
+            raise UserError(f"text in {encoding}", str(error)[:120], where=where, hint=hint, code=Code.BAD_ENCODING) from None
 
-    return written(path, f"from {encoding}", write)
+    return written(path, f"from {encoding}{' head' if cut else ''}", write), cut
 
 
 def _samples(path: Path) -> bytes:
@@ -233,12 +246,21 @@ def refuse_no_text(path: Path, where: str) -> None:
         raise UserError(r"line ends \n or \r\n", r"\r alone", where=where, hint=hint, code=Code.BAD_LINE_ENDS)
 
 
-def array_lines(path: Path, where: str) -> Path:
-    """The records of a JSON array, one a line.
+def array_lines(path: Path, where: str, *, head: bool = False, cut: bool = False) -> tuple[Path, bool]:
+    """The records of a JSON array, one a line; and whether they are only the first of them.
+
+    Args:
+        head: write only the records that stand whole in the first `HEAD_PACKED` bytes, at most `HEAD_RECORDS`.
+        cut: the file is the beginning of an array.
 
     Raises:
         UserError: the file is no array.
     """
+    if cut or (head and path.stat().st_size > HEAD_PACKED):
+        with path.open("rb") as file:
+            first = _first_records(file.read(HEAD_PACKED).removeprefix(BOM_UTF8).decode(errors="ignore"))
+        if first:
+            return written(path, "array head", partial(_write, b"".join(_one_line(record.encode()) for record in first))), True
 
     def write(out: BinaryIO) -> None:
         try:
@@ -249,10 +271,29 @@ def array_lines(path: Path, where: str) -> Path:
                 got, hint = arrays_said(Path(where), "map(json.loads, open(FILE))")
             raise UserError("an array of JSON records", got, where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
         for record in records:
-            # Line breaks stand between values only: within text JSON writes them as \n.
-            out.write(bytes(record).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
+            out.write(_one_line(bytes(record)))
 
-    return written(path, "array", write)
+    return written(path, "array", write), False
+
+
+def _one_line(record: bytes) -> bytes:
+    """Line breaks stand between values only: within text JSON writes them as \\n."""
+    return record.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+
+
+def _first_records(text: str) -> list[str]:
+    """The records at the beginning of an array, as they are written; what is cut off or no JSON ends them."""
+    decoder, between = json.JSONDecoder(), re.compile(r"[\s,]*")
+    records: list[str] = []
+    at = text.find("[") + 1
+    while len(records) < HEAD_RECORDS:
+        begins = cast(re.Match[str], between.match(text, at)).end()
+        try:
+            _, at = decoder.raw_decode(text, begins)
+        except (ValueError, RecursionError):
+            break
+        records.append(text[begins:at])
+    return records
 
 
 def with_one_separator(path: Path, separator: str) -> Path:

@@ -260,12 +260,13 @@ def _open_text(place: Place, shown: Path, encoding: str | None, options: dict[st
         plain, cut = unpacked(place.path, container, place.member, head=head and encoding in (None, "utf-8"))
     refuse_other_formats(plain, str(shown))
     if encoding not in (None, "utf-8"):
-        plain, cut = beginning(plain) if head and not str(encoding).startswith("utf") else (plain, cut)
-        plain = transcoded(plain, str(encoding), str(shown))
+        plain, part = transcoded(plain, str(encoding), str(shown), head=head)
+        cut = cut or part
     refuse_no_text(plain, str(shown))
     start = first_bytes(plain)
     if start.startswith(b"["):
-        plain = array_lines(plain, str(shown))
+        plain, part = array_lines(plain, str(shown), head=head, cut=cut)
+        cut = cut or part
     said = (PYTHON_SAID,) if is_python(first_lines(plain, 1)[0]) else ()
     if said:
         plain, part = json_lines(plain, head)
