@@ -280,6 +280,7 @@ def test_an_evaluation_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         {
             "model": "m", "on": "d", "n": 1234, "metrics": {"HR@20": cell}, "caption": "agreement, not value",
             "by_score": {"q": {"HR@20": cell, "first_choice_as_behaviour": 0.5}}, "baselines": {"popularity": {"HR@20": cell}},
+            "by_type": {"reward": {"total": cell}},  # of a world
         }
     )  # fmt: skip
     lines = capsys.readouterr().out.splitlines()

@@ -238,7 +238,7 @@ def _number_of_decisions(result: dict[str, Any]) -> str:
     """With what all of them are: of one type, first choices or repeats."""
     parts = {f"of type {name}": entry for name, entry in result.get("by_type", {}).items()}
     parts |= {part.replace("_", " "): result[part] for part in ("first_choices", "repeats") if part in result}
-    return f"n = {number(result['n'])}" + "".join(f", all {clean(name)}" for name, of in parts.items() if of["n"] == result["n"])
+    return f"n = {number(result['n'])}" + "".join(f", all {clean(name)}" for name, of in parts.items() if of.get("n") == result["n"])
 
 
 def _is_part(entry: dict[str, Any], whole: int) -> bool:
