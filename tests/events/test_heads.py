@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qurate.cli.app import main
 from qurate.errors import UserError
 from qurate.events.readers import read_events
 
@@ -71,3 +72,19 @@ def test_a_large_array_of_no_records_is_refused_as_a_small_one_is(tmp_path: Path
     monkeypatch.setattr("qurate.events.containers.HEAD_PACKED", 2_000)
     with pytest.raises(UserError, match="an array of JSON records"):
         read_events(path, rows=10_000)
+
+
+def test_a_vector_in_numbered_columns_is_one_line_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vector = [f"user_affinity_{i}" for i in range(12)]
+    few = ["user_part_1", "user_part_2"]
+    path = tmp_path / "log.csv"
+    rows = [f"u{i % 7},i{i % 9},click,{1_717_200_000 + i}" + ",0.25" * (len(vector) + len(few)) for i in range(60)]
+    path.write_text("\n".join([",".join(["user_id", "item_id", "type", "timestamp", *vector, *few]), *rows]) + "\n")
+    assert main(["ingest", str(path), "--plan"]) == 0
+    lines = [line.split("->") for line in capsys.readouterr().out.splitlines() if "->" in line]
+    made = {name.strip(): role.strip() for name, role in lines}
+    assert made["user_affinity_0 to user_affinity_11 (12 columns)"] == "not read" and len(made) == 4 + 1 + 2
+    assert "could be user_id" in made["user_part_1"]
+    assert main(["ingest", str(path), "--plan", "--json"]) == 0
+    columns = {one["column"]: one for one in json.loads(capsys.readouterr().out)["plan"]["files"][0]["columns"]}
+    assert set(vector) < set(columns) and all(columns[name]["nearest"] is None for name in vector)

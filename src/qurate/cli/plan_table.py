@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,27 @@ def _text(plan: Mapping[str, Any]) -> list[str]:
 
 
 def _file(file: Mapping[str, Any]) -> list[str]:
+    from qurate.events.described import numbered, stem_of  # polars, which a command that prints no plan need not load
+
     form = [file["format"], *([file["container"]] if file["container"] else [])]
     form += [f"separator {SIGNS.get(file['separator'], file['separator'])}"] if file.get("separator") else []
     form += [] if "header" not in file else ["header" if file["header"] else "no header"]
     form += [file["encoding"]] if "encoding" in file else []
-    rows = []
-    for one in file["columns"]:
-        role = one["role"]
-        could = f"; could be {one['nearest']}: --map {one['nearest']}={one['column']}" if one["nearest"] else ""
-        rows.append([f"  {one['column']}", "->", (role + (" (assumed)" if one["assumed"] else "")) if role else f"not read{could}"])
+    rows: list[list[str]] = []
+    vectors = numbered([one["column"] for one in file["columns"]])
+    groups = groupby(file["columns"], lambda one: (stem_of(one["column"]) if one["column"] in vectors else one["column"], _made_of(one)))
+    for (_, made), group in groups:
+        first, *rest = [one["column"] for one in group]
+        name = f"{first} to {rest[-1]} ({len(rest) + 1} columns)" if rest else first
+        rows.append([f"  {name}", "->", made])
     return [", ".join(form), *_columns(rows), f"  what happened: {file['type_from']}"]
+
+
+def _made_of(one: Mapping[str, Any]) -> str:
+    """The role of a column, or that it is not read."""
+    if one["role"]:
+        return f"{one['role']} (assumed)" if one["assumed"] else str(one["role"])
+    return "not read" + (f"; could be {one['nearest']}: --map {one['nearest']}={one['column']}" if one["nearest"] else "")
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[str]:

@@ -1,5 +1,8 @@
 """What was made of each column of a file, for the plan: its role, or that it is not read, with the nearest role."""
 
+import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -13,6 +16,8 @@ from qurate.events.schema import CANDIDATE
 from qurate.events.sources import Table
 
 SAMPLE_ROWS = 1_000
+MANY_NUMBERED = 8
+"""So many columns whose names differ by a number alone are the numbers of one vector, and none of them is an id or a time."""
 
 
 def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -> dict[str, Any]:
@@ -27,9 +32,11 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
         [],
         [] if roles is None else _lists_beside_shown(table, roles, [name for name in table.columns if name not in by_column]),
     )
+    of_vectors = numbered(table.columns)
     for column in [*table.columns, *(source for source in by_column if source not in table.columns)]:
         role = by_column.get(column)
-        nearest = None if role is not None else f"{CANDIDATE}{column}" if column in lists else nearest_role(column)
+        nearest = None if role is not None or column in of_vectors else nearest_role(column)
+        nearest = f"{CANDIDATE}{column}" if role is None and column in lists else nearest
         columns.append({"column": column, "role": role, "nearest": nearest, "assumed": column in assumed})
     given = asked.type_of(table)
     by_name = roles is not None and roles.type_from.startswith("the name of the file")
@@ -41,6 +48,18 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
         "map": {name: source for name, source in named.items() if name in contract_names(named) and _can_be_mapped(source, table)},
         "type": roles.type_from.rpartition(": ")[2] if by_name and roles is not None else given,
     }
+
+
+def stem_of(column: str) -> str | None:
+    """The name without the number at its end, None where there is none."""
+    found = re.fullmatch(r"(.*?\D)\d+", column)
+    return found[1] if found else None
+
+
+def numbered(columns: Iterable[str]) -> set[str]:
+    """Columns that are one of `MANY_NUMBERED` or more with the same stem."""
+    sizes = Counter(map(stem_of, columns))
+    return {column for column in columns if stem_of(column) is not None and sizes[stem_of(column)] >= MANY_NUMBERED}
 
 
 def _lists_beside_shown(table: Table, roles: Roles, unread: list[str]) -> list[str]:
