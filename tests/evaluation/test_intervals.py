@@ -116,6 +116,13 @@ def test_a_metric_without_targets_has_no_interval() -> None:
     assert percentile(math.nan, draws[:, 0]).to_dict() == {"mean": None, "ci": [None, None]}
 
 
+def test_one_user_drawn_again_and_again_gives_no_interval() -> None:
+    """Where a metric has targets of one user alone, others may be anything; a metric of two users beside it has its draws."""
+    draws = user_bootstrap(np.array([[[3.0, 0, 0]], [[3.0, 1, 0]]]), np.array([[4.0, 0, 0], [4.0, 2, 0]]), 300, 0)
+    assert np.isnan(draws[:, 0]).all() and np.isfinite(draws[:, 1]).sum() > 200
+    assert math.isnan(percentile(0.75, draws[:, 0]).lo) and percentile(0.75, draws[:, 0]).mean == 0.75
+
+
 def test_users_and_seeds_are_resampled_independently() -> None:
     """Two users at 0 and 1 and two seeds at 0 and 1: the variances add, Var = (1/4)/2 for the users, wider^2 (1/4)/2 for the seeds."""
     sums = np.array([[[0.0, 1.0], [1.0, 2.0]]])

@@ -38,7 +38,9 @@ def test_intervals_are_over_users_and_what_has_none_says_so() -> None:
     user, chosen = np.array([0, 0, 1]), np.array([0, 4, 2, 1, 1.0])
     figures = list_figures([LISTS], user, chosen, np.zeros((5, 0), np.float32), k=3, n_open=8, draws=200, seed=0)
     assert set(figures) == {"novelty@3", "coverage@3", "gini@3"}
-    assert figures["novelty@3"]["mean"] == 2 and figures["novelty@3"]["ci"] == [2, 2]  # both lists are of user 0, and have 2 bits
+    assert figures["novelty@3"] == {"mean": 2, "ci": [None, None]}  # both lists are of user 0, and have 2 bits
+    two = list_figures([LISTS], np.array([0, 1, 1]), chosen, np.zeros((5, 0), np.float32), k=3, n_open=8, draws=200, seed=0)
+    assert two["novelty@3"] == {"mean": 2, "ci": [2, 2]}
     assert figures["coverage@3"] == {"mean": 0.5, "ci": [None, None]} and figures["gini@3"]["ci"] == [None, None]
 
 

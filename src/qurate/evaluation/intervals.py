@@ -116,7 +116,8 @@ def user_bootstrap(sums: Floats, counts: Floats, draws: int = 1_000, seed: int =
 
     Args:
         sums: float64 [M, S, U], a metric's total for each user under each seed.
-        counts: float64 [M, U], targets of each user; a metric without any target has NaN draws.
+        counts: float64 [M, U], targets of each user; a metric with targets of fewer than two users has NaN draws: drawing one user
+            again and again says nothing of others.
         draws: number of bootstrap draws B.
         seed: of the resampling.
 
@@ -126,7 +127,7 @@ def user_bootstrap(sums: Floats, counts: Floats, draws: int = 1_000, seed: int =
     m, s, u = sums.shape
     wider = math.sqrt(s / (s - 1)) * t_quantile(0.975, s - 1) / NormalDist().inv_cdf(0.975) if s > 1 else 0.0
     flat, out = sums.reshape(m * s, u).T.copy(), np.empty((draws, m))
-    totals = counts.T.copy()
+    totals = np.where((counts > 0).sum(axis=1) > 1, counts.T, 0)
     users_rng, seeds_rng = (np.random.default_rng([seed, part]) for part in (0, 1))
     rows = max(1, min(draws, _CHUNK_BYTES // (8 * max(u, 1))))
     for start in range(0, draws, rows):
