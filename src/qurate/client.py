@@ -56,7 +56,7 @@ class Client:
     """
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 10.0, retries: int = 4) -> None:
-        parts = urlsplit(url)
+        parts = urlsplit(url if isinstance(url, str) else "")
         try:
             self._place = (parts.hostname, parts.port)
         except ValueError:

@@ -70,6 +70,7 @@ def evaluate(
         got = "both" if data is not None else "neither"
         raise UserError("a dataset or --env", got, where="evaluate", hint="give one of them", code=Code.BAD_EVALUATE)
     seeds, customers = whole_number(seeds, "--seeds", 1, Code.BAD_EVALUATE), whole_number(customers, "--customers", 1, Code.BAD_CUSTOMERS)
+    visits = None if visits is None else whole_number(visits, "--visits", 1, Code.BAD_EVALUATE)
     loaded = model if isinstance(model, Model) else load(model)
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
