@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 import pytest
 import server_process
 
@@ -69,6 +70,7 @@ def test_large_batches_are_divided(running: tuple[str, Path]) -> None:
     with Client(running[0]) as client:
         answer = client.send(events)
         assert (answer.accepted, [one.index for one in answer.rejected]) == (2_299, [2_299])
+        assert answer.rejected[0].path == "$.events[2299].type" and "at $.events[2299].type" in answer.rejected[0].message
         assert client.send([]).accepted == 0
 
 
@@ -124,6 +126,21 @@ def test_what_the_service_refuses_is_the_callers_mistake(running: tuple[str, Pat
         with pytest.raises(UserError, match="status 404"):
             Client(running[0] + "/elsewhere").recommend("u")
         assert client.recommend("u", 1).items  # the connection is fine again
+
+
+@pytest.mark.parametrize("events", [{"user_id": "u", "type": "click"}, None, 3, [3], "events"])
+def test_events_that_are_no_list_are_the_callers_mistake(events: Any) -> None:
+    with pytest.raises(UserError, match=r"a list of events, got .*, at send; write"):
+        Client("http://127.0.0.1:1").send(events)
+
+
+def test_one_id_is_no_list_and_numpy_s_numbers_are_numbers(running: tuple[str, Path]) -> None:
+    with Client(running[0]) as client:
+        with pytest.raises(UserError, match="a list of item ids, got 'i1', at exclude; write exclude=\\['i1'\\]"):
+            client.recommend("u", 1, exclude="i1")
+        everything: Any = None
+        assert len(client.recommend("u", np.int64(2), candidates=np.array(["i1", "i2", "i3"]), exclude=everything).items) == 2  # type: ignore[arg-type]
+        assert client.send([{"user_id": "u", "type": "click", "item_id": "i1", "value": np.float32(1)}]).accepted == 1
 
 
 def test_events_sent_again_after_a_fault_count_once(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_an_error_takes_its_code_by_keyword_only() -> None:
         ("a dataset or --env", "a dataset or env"),
         ("--set lr", "lr"),
         ("say --encoding gbk", 'say encoding="gbk"'),
+        ("say --device cpu, or leave the option out", 'say device="cpu", or leave the option out'),
         ("leave --encoding out: the file is UTF-8", "leave encoding out: the file is UTF-8"),
         ("say --map log.csv:user_id=who --map item_id=sku", 'say map={"log.csv:user_id": "who", "item_id": "sku"}'),
         ("say --type views.csv=view, please", 'say type={"views.csv": "view"}, please'),

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ import msgspec
 
 from qurate.decision import Decision
 from qurate.errors import Code, MachineError, UserError
-from qurate.serving.messages import MAX_BATCH, EventsAnswer
+from qurate.serving.messages import MAX_BATCH, EventsAnswer, Rejection
 
 Answer = TypeVar("Answer")
 
@@ -56,7 +56,7 @@ class Client:
     """
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 10.0, retries: int = 4) -> None:
-        parts = urlsplit(url)
+        parts = urlsplit(url if isinstance(url, str) else "")
         try:
             self._place = (parts.hostname, parts.port)
         except ValueError:
@@ -111,13 +111,15 @@ class Client:
             explain: also what each item is worth now and later.
 
         Raises:
-            UserError: the service refused the request.
+            UserError: the service refused the request, or ids are no list.
             MachineError: no answer came. Nothing is sent again: the decision may be in the log.
         """
+        if isinstance(exclude, str | bytes):  # letters would be the ids
+            raise UserError("a list of item ids", repr(exclude), where="exclude", hint=f"write exclude=[{exclude!r}]", code=Code.BAD_IDS)
         asked = {"user_id": user_id, "session_id": session_id, "candidates": candidates, "context": context,
                  "candidate_features": candidate_features}  # fmt: skip
         body: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        body |= {"k": k, "exclude": list(exclude), "explain": explain}
+        body |= {"k": k, "exclude": list(exclude or ()), "explain": explain}
         return self._decoded(self._once("POST", "/v1/recommend", body), Decision)
 
     def send(self, events: Sequence[Mapping[str, Any]]) -> EventsAnswer:
@@ -135,16 +137,20 @@ class Client:
             How many were new, how many the service had already, and which it rejected (`index` counts in `events`).
 
         Raises:
-            UserError: the service refused the whole batch.
+            UserError: the service refused the whole batch, or the events are no list of mappings.
             MachineError: no answer after all retries. Send the same events, ids included, again.
         """
-        ready = [_complete(event) for event in events]
+        given: Any = list(events) if isinstance(events, Iterable) and not isinstance(events, str | bytes | Mapping) else None
+        if given is None or not all(isinstance(event, Mapping) for event in given):
+            hint = 'write [{"user_id": "u1", "type": "click", "item_id": "i4"}]'
+            raise UserError("a list of events", f"{events!r:.60}", where="send", hint=hint, code=Code.BAD_ARGUMENT)
+        ready = [_complete(event) for event in given]
         accepted, duplicates, rejected = 0, 0, []
         for first in range(0, len(ready), MAX_BATCH):
             body = {"events": ready[first : first + MAX_BATCH]}
             answer = self._decoded(self._repeated("POST", "/v1/events", body), EventsAnswer)
             accepted, duplicates = accepted + answer.accepted, duplicates + answer.duplicates
-            rejected += [msgspec.structs.replace(one, index=one.index + first) for one in answer.rejected]
+            rejected += [_placed(one, one.index + first) for one in answer.rejected]
         return EventsAnswer(accepted, duplicates, rejected)
 
     def ready(self) -> bool:
@@ -234,16 +240,19 @@ class Client:
 def _encoded(body: Any) -> bytes:
     """JSON; numbers that JSON does not have are refused rather than sent as null."""
     try:
-        return json.dumps(body, allow_nan=False, default=_time).encode()
+        return json.dumps(body, allow_nan=False, default=_plain).encode()
     except (TypeError, ValueError) as error:
         raise UserError(
             "values that JSON has", str(error), where="request", hint="no NaN, no infinity, no objects", code=Code.INVALID_JSON
         ) from None
 
 
-def _time(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """A time as text; a number or an array of numpy as Python's own."""
     if isinstance(value, datetime):
         return value.isoformat()
+    if hasattr(value, "tolist") and hasattr(value, "dtype"):
+        return value.tolist()
     raise TypeError(f"a {type(value).__name__}")
 
 
@@ -264,6 +273,13 @@ def _refusal(status: int, data: bytes, where: str) -> UserError | MachineError:
     if 400 <= status < 500 and status != 429:
         return UserError("a request that the service takes", f"status {status} ({detail})", where=where, code=code)
     return MachineError("a working service", f"status {status} ({detail})", where=where, hint="send it again later", code=code)
+
+
+def _placed(rejection: Rejection, index: int) -> Rejection:
+    """A rejection as of all events that were sent, not of its batch alone."""
+    own, place = f"$.events[{rejection.index}]", f"$.events[{index}]"
+    path, message = rejection.path.replace(own, place, 1), rejection.message.replace(own, place, 1)
+    return msgspec.structs.replace(rejection, index=index, path=path, message=message)
 
 
 def _complete(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ arguments in their place (`in_arguments`); the command line prints `error.typed`
 """
 
 import json
+import operator
 import re
 import shlex
 from collections.abc import Iterable
@@ -183,7 +184,7 @@ ARGUMENTS = {
     **{name: name.replace("-", "_") for name in (
         "map", "type", "items", "users", "decisions", "layout", "max-bad", "value", "header", "columns", "encoding", "time-form", "order",
         "episode", "churn-after", "rewards", "env", "algorithm", "seed", "steps", "budget", "resume", "seeds", "customers", "visits",
-        "exclude", "candidates", "threads",
+        "exclude", "candidates", "threads", "device",
     )},
     "sep": "separator", "from": "start", "no-histories": "histories=False", "keep-diverged": "keep_diverged=True",
     "keep-duplicates": "keep_duplicates=True", "force": "force=True",
@@ -193,7 +194,7 @@ _ONE_MAP = r"--map [^\s,;=]+=(?:'[^']*'|[^\s,;]+)"
 _MAPS = re.compile(rf"{_ONE_MAP}(?: {_ONE_MAP})*")
 _SETTING = re.compile(r"--set ([a-z]\w*)")
 _VALUE = re.compile(
-    r"\b(say|give|or|with|as) --(encoding|sep|time-form|type|order|value|columns) (?!with\b|for\b|or\b|and\b|out\b)"
+    r"\b(say|give|or|with|as) --(encoding|sep|time-form|type|order|value|columns|device) (?!with\b|for\b|or\b|and\b|out\b)"
     r"(\"[^\"]*\"|'[^']*'|[^\s;)]*[^\s;),:])"
 )
 _OPTION = re.compile(r"(?<![\w-])--(" + "|".join(sorted(ARGUMENTS, key=len, reverse=True)) + r"|set)\b(?!-)")
@@ -292,15 +293,19 @@ def whole_number(value: Any, name: str, low: int, code: Code, high: int = 2**63 
     Raises:
         UserError: it is no whole number from `low` to `high`.
     """
-    if not hasattr(value, "__index__") or isinstance(value, bool) or not low <= value <= high:
-        limits = f"from {low} to {high:,}" if isinstance(value, int) and value > high else f"of at least {low}"
-        raise UserError(f"a whole number {limits}", repr(value), where=name, code=code)
-    return int(value)
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        limits = f"from {low} to {high:,}" if number is not None and number > high else f"of at least {low}"
+        raise UserError(f"a whole number {limits}", f"{value!r:.60}", where=name, code=code)
+    return number
 
 
 def nearest(name: str, known: Iterable[str], named: int = NAMED) -> str:
-    """A hint that names the nearest known name, or the first so many of them when none is near."""
-    names = sorted(known)
+    """A hint that names the nearest known name, or the first so many of them when none is near; `name` may be anything that was given."""
+    name, names = str(name), sorted(known)
     close = get_close_matches(name, names[:COMPARED], n=1, cutoff=0.5)
     if not close:  # perhaps in capitals
         small = {one.lower(): one for one in names[:COMPARED]}

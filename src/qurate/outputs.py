@@ -96,7 +96,7 @@ def _place(path: str | Path) -> Path:
 
 
 def _refuse(what: str, got: str, path: Path) -> None:
-    hint = "choose another name, or add --force (in Python force=True) to replace it"
+    hint = "choose another name, or add --force to replace it"
     raise UserError(f"a new path or a {what} that qurate wrote", got, where=str(path), hint=hint, code=Code.WOULD_OVERWRITE)
 
 

@@ -5,6 +5,7 @@ another algorithm is an error that names that algorithm (`algorithms/table.py` s
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -298,8 +299,26 @@ def replace(settings: Settings, **leaves: Any) -> Settings:
 
 LARGEST_INT, LARGEST_FLOAT = 2**53, 3.4e38
 """Numbers of settings enter float64 and float32 arithmetic."""
+ELSEWHERE = {
+    "learning_rate": "lr", "step_size": "lr", "discount": "gamma", "discount_factor": "gamma", "minibatch_size": "batch_size",
+    "n_steps": "n_step", "multi_step": "n_step", "tau": "target_tau", "polyak": "target_tau", "target_update": "target_period",
+    "target_update_interval": "target_period", "buffer_size": "replay_capacity", "memory_size": "replay_capacity",
+    "replay_size": "replay_capacity", "hidden_size": "hidden", "hidden_dim": "hidden", "embedding_size": "embedding_dim",
+    "history_length": "window", "sequence_length": "window", "double_q": "double", "prioritized": "prioritised",
+    "prioritized_replay": "prioritised", "exploration_initial_eps": "epsilon_start", "exploration_final_eps": "epsilon_end",
+    "epsilon_final": "epsilon_end", "epsilon_decay": "epsilon_steps", "learning_starts": "warm_up", "num_quantiles": "quantiles",
+    "num_atoms": "atoms", "regularization": "regularisation", "neighbors": "neighbours", "n_factors": "factors",
+}  # fmt: skip
+"""Names that settings have in papers and other libraries."""
 FEW = 8
 """So many settings are named in a hint."""
+
+
+def _nearest_setting(name: str, known: Collection[str]) -> str:
+    """The setting that is nearest to what was written, or nearest to a name that it has elsewhere."""
+    elsewhere = {other: own for other, own in ELSEWHERE.items() if own in known}
+    close = get_close_matches(name.lower().replace("-", "_"), [*elsewhere, *known], n=1, cutoff=0.7)
+    return f"did you mean {elsewhere.get(close[0], close[0])}?" if close else nearest(name, known)
 
 
 def _hint_of_other(name: str, known: Collection[str], algorithm: str) -> str:
@@ -323,13 +342,14 @@ def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: s
     known, out = set(allowed), {}
     for name, value in values.items():
         if name not in OWNER:
-            raise UserError("a known setting", name, where="--set", hint=nearest(name, known), code=Code.UNKNOWN_SETTING)
+            raise UserError("a known setting", name, where="--set", hint=_nearest_setting(name, known), code=Code.UNKNOWN_SETTING)
         if name not in known:
             hint = _hint_of_other(name, known, algorithm)
             raise UserError(f"a setting of {algorithm}", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
         part, unit = OWNER[name], describe(name)["unit"]
         try:
-            out[name] = getattr(msgspec.convert({name: value}, part, strict=False), name)
+            own = value.item() if getattr(value, "shape", None) == () else value  # numpy's numbers
+            out[name] = getattr(msgspec.convert({name: own}, part, strict=False), name)
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at")[0]
             raise UserError(f"{name}: {expected}", repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING) from None

@@ -38,9 +38,7 @@ def test_the_better_mean_of_the_best_two_is_chosen_and_nothing_is_trained_twice(
     monkeypatch.setattr(equal_tuning, "one_other", one_other)
     monkeypatch.setattr(equal_tuning, "digest", lambda: "code")
     for _ in range(2):
-        assert (
-            str(search("bcq", 4, tmp_path / "lines.jsonl", tmp_path)) == tried[2]
-        )  # 4 + 4 against 5 + 1
+        assert str(search("bcq", 4, tmp_path / "lines.jsonl", tmp_path)) == tried[2]  # 4 + 4 against 5 + 1
     assert sorted(calls) == [(100, 0), (100, 1), (100, 2), (100, 3), (101, 1), (101, 2)]
 
 

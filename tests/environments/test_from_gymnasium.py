@@ -217,7 +217,10 @@ def test_bad_actions_are_refused(actions: np.ndarray, text: str) -> None:
         ("mask", np.ones(3, np.int8), "action_mask of shape [4], got shape [3]"),
         ("mask", np.zeros(4, np.int8), "at least one legal action, got none in lane 0"),
         ("mask", [1, 0], "action_mask of shape [4], got shape [2]"),
+        ("mask", np.array([-np.inf, 0, 0, 0]), "0 or 1 in action_mask, got -inf"),  # added to scores it would say the contrary
+        ("mask", np.array([1, 0.5, 0, 0]), "0 or 1 in action_mask, got 0.5"),
         ("raise", ZeroDivisionError("by zero"), "an environment that runs, got ZeroDivisionError: by zero"),
+        ("raise", SystemExit(3), "an environment that runs, got SystemExit: 3"),
     ],
 )
 def test_what_goes_wrong_is_one_line_that_names_the_step(part: str, value: Any, text: str) -> None:

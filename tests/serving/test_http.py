@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -208,6 +210,30 @@ def test_the_description_has_every_route_and_its_references_resolve(client: Clie
     assert schemas["RecommendRequest"]["additionalProperties"] is False
     assert schemas["RecommendRequest"]["properties"]["k"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
     assert schemas["Event"]["required"] == ["event_id", "type", "user_id", "timestamp"]
+
+
+def test_the_description_names_the_media_type_of_every_answer(client: Client) -> None:
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            answers = [client.request(method, path, content=body) for body in (b"{}", b"[")] if method == "post" else [client.get(path)]
+            for answer in answers:
+                assert answer.headers["content-type"].split(";")[0] in operation["responses"][str(answer.status_code)]["content"]
+
+
+def test_who_hears_that_the_service_is_ready_may_connect_and_stop_it_at_once(tmp_path: Path) -> None:
+    """A signal that comes right after the address is printed must not end the process on the spot."""
+    heard: list[str] = []
+
+    def ready(url: str) -> None:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[-1])), timeout=5):
+            heard.append(url)
+        for one in (signal.SIGTERM, signal.SIGHUP):
+            assert getattr(signal.getsignal(one), "__name__", "") == "handle_exit"  # else the next line would end the tests
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run(lambda: Service(KnownModel(items=5), partial(SqliteStore, tmp_path / "data"), seed=0), "127.0.0.1", 0, ready)
+    assert len(heard) == 1 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,15 @@ def test_features_in_the_request_make_a_customer_known(tmp_path: Path) -> None:
     assert [answer.degraded for answer in asked(knows, tmp_path / "b", 0.0, requests)] == [None, *["unknown_user"] * 3]
 
 
+def test_a_model_of_a_simulated_world_answers_whatever_the_request_says_of_the_customer(tmp_path: Path) -> None:
+    """Its features of customers have no names, so the context is kept in the log and not read."""
+    model = train(env="shop,n_items=8", steps=8)
+    assert model.user_dim > 0 and not model.user_spec
+    requests = [RecommendRequest(user_id="u", k=2, context={"segment": "a"}), RecommendRequest(user_id="v", k=2)]
+    answers = asked(model, tmp_path, 0.0, requests)
+    assert [(answer.policy, answer.degraded) for answer in answers] == [("dqn/greedy", "unknown_user")] * 2
+
+
 def user_model(spec: dict[str, Any]) -> Model:
     from dataclasses import replace
 

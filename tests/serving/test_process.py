@@ -22,6 +22,7 @@ import server_process
 
 from forked import Forked
 from qurate.serving.api.server import run
+from qurate.serving.metrics import Metrics
 
 
 class Running:
@@ -247,6 +248,8 @@ def test_the_process_survives_malformed_bytes(serve: Callable[..., Running]) -> 
 
 def test_what_was_frozen_for_the_service_is_collected_again_after_it() -> None:
     class Closes:
+        metrics = Metrics()
+
         def close(self) -> None:
             assert gc.get_freeze_count() == before
 

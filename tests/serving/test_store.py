@@ -158,6 +158,27 @@ def test_a_directory_in_use_is_refused_with_path_and_process(opened: Opened, tmp
         Opened(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["items.parquet", "model-rewards.json", "lock", "dataset.json", "manifest.json"])
+def test_a_directory_with_files_of_others_is_refused_untouched(name: str, tmp_path: Path) -> None:
+    """`--data` of a dataset or a model by mistake: the service would write over items.parquet, or into a folder that is replaced whole."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        UserError, match=f"a new directory, or one of qurate serve, got one that holds {name} and no events.sqlite"
+    ) as error:
+        SqliteStore(tmp_path, lambda commit: None)
+    assert error.value.code == "would_overwrite"
+    assert [one.name for one in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_directory_with_other_files_or_of_a_service_that_ended_early_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("an old log")
+    (tmp_path / "lock").write_text("4711")
+    SqliteStore(tmp_path, lambda commit: None).close()
+    (tmp_path / "items.parquet").write_text("of the service")
+    SqliteStore(tmp_path, lambda commit: None).close()
+    assert (tmp_path / "events.csv").read_text() == "an old log"
+
+
 def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "events.sqlite").write_bytes(b"not a database, but long enough to be taken for one" * 50)
     with pytest.raises(UserError, match=r"events\.sqlite written by qurate"):

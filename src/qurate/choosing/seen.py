@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qurate.arguments import check_words
 from qurate.choosing.merchandising import contains
 from qurate.errors import Code, UserError
 from qurate.mdp.dataset import parse_duration
@@ -71,8 +72,9 @@ def parse_exclude(parts: Sequence[str], types: Sequence[str]) -> tuple[list[str]
         parts: as typed. types: event types that the model knows; a word that is neither is an item id.
 
     Raises:
-        UserError: a time that cannot be read, or `none` beside another rule.
+        UserError: no list of words, a time that cannot be read, or `none` beside another rule.
     """
+    check_words(parts, "--exclude", 'exclude=["seen"]')
     ids, within, rules = [], dict[str, float](), []
     for part in parts:
         word, colon, time = part.partition(":")

@@ -3,6 +3,7 @@
 Heavy modules (torch, polars) are imported inside the commands, so that `qurate --help` answers at once.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -332,4 +333,12 @@ def serve(
         hint = nearest(others[0].partition(":")[0], ["seen", "purchased", "none", *loaded.vocabulary.types])
         expected = "seen, purchased, none or event types of the model, perhaps within a time (purchase:30d)"
         raise UserError(expected, others[0], where="--exclude", hint=hint, code=Code.BAD_OPTIONS)
-    run(loaded, data, host, port, terminal.seed, exploring, rule if given else None)
+
+    def told(url: str, excluded: str, note: str) -> None:
+        terminal.note(note)
+        print(f"serving {loaded.version} at {url}", file=sys.stderr, flush=True)  # also with --quiet: nobody else knows the port
+        if terminal.json:
+            of_data = {"data": str(data), "explore": exploring, "exclude": excluded}
+            terminal.result({"url": url, "model_version": loaded.version, **of_data}, lambda: None)
+
+    run(loaded, data, host, port, terminal.seed, exploring, rule if given else None, told)

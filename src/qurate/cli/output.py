@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -95,16 +95,20 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Generator[Progress, None, None]:
-        """Bars on a terminal; one line per finished stage elsewhere; nothing with `--quiet`."""
-        if self.quiet:
-            yield lambda stage, done, total, detail="": None
-        elif sys.stderr.isatty():
-            with _bars() as bars:
-                yield bars
-        else:
-            lines = _Lines(sys.stderr)
-            yield lines
-            lines.close()
+        """Bars on a terminal; one line per finished stage elsewhere; nothing with `--quiet`.
+
+        What code of others prints meanwhile (a user's environment, pygame's greeting) goes to stderr: stdout has the result only.
+        """
+        with redirect_stdout(sys.stderr):
+            if self.quiet:
+                yield lambda stage, done, total, detail="": None
+            elif sys.stderr.isatty():
+                with _bars() as bars:
+                    yield bars
+            else:
+                lines = _Lines(sys.stderr)
+                yield lines
+                lines.close()
 
 
 class _Lines:

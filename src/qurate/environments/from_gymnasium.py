@@ -23,6 +23,9 @@ from qurate.types import Actions, DenseState, EventRows, Feedback, FloatArray, I
 MAX_REWARD = 1e15
 """Rewards of this size or more are refused: float32 cannot hold the square of their sums."""
 
+FAILS = (Exception, SystemExit)
+"""What code of a user may raise: who calls `sys.exit` there must not end a training without a word."""
+
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 MakeVector = Callable[[int], VectorEnv[Any, Any, Any]]
 
@@ -167,7 +170,7 @@ class GymnasiumEngine:
             return function(*args, **kwargs)
         except QurateError:
             raise
-        except Exception as error:
+        except FAILS as error:
             hint = "gymnasium.utils.env_checker.check_env says more"
             got = f"{type(error).__name__}: {error}"
             raise UserError("an environment that runs", got, where=self._where(), hint=hint, code=Code.BAD_ENV) from error
@@ -214,8 +217,16 @@ class GymnasiumEngine:
         if rows.shape[1:] != (self.n_items,):
             got = f"shape {list(rows.shape[1:])}"
             raise UserError(f"{MASK} of shape [{self.n_items}]", got, where=self._where(), code=Code.BAD_ENV)
-        mask[present] = rows != 0
+        mask[present] = self._checked_mask(rows)
         return mask
+
+    def _checked_mask(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which actions are legal. A mask that is added to scores (0 and -inf) has the other meaning, and is refused."""
+        wrong = ~((rows == 0) | (rows == 1))
+        if wrong.any():
+            raise UserError(f"0 or 1 in {MASK}", str(rows[wrong].flat[0]), where=self._where(), hint="1 = legal", code=Code.BAD_ENV)
+        legal: NDArray[np.bool_] = rows != 0
+        return legal
 
     def _last(
         self, state: DenseState, mask: NDArray[np.int8], infos: dict[str, Any], over: NDArray[np.bool_]
@@ -229,7 +240,7 @@ class GymnasiumEngine:
             whole[lanes] = part
         final_mask = mask.copy()
         if self._layout.has_mask:
-            final_mask[lanes] = batched[MASK] != 0
+            final_mask[lanes] = self._checked_mask(batched[MASK])
         else:
             final_mask[lanes] = self._legal(None, infos.get("final_info", {}))[lanes]
         return final, final_mask
@@ -274,7 +285,7 @@ def task_engine(make_one: MakeEnv, name: str, autoreset_mode: AutoresetMode = Au
     """The engine of the environments that a function makes, one for each lane; arguments and errors as for `make_task`."""
 
     def vector(n: int) -> VectorEnv[Any, Any, Any]:
-        envs = [_checked(make_one(), name) for _ in range(n)]
+        envs = [checked_env(make_one(), name) for _ in range(n)]
         if len({id(env) for env in envs}) < n:
             raise UserError("a new environment from each call", "the same one twice", where=name, code=Code.BAD_ENV)
         return SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=autoreset_mode)  # type: ignore[misc]
@@ -282,7 +293,12 @@ def task_engine(make_one: MakeEnv, name: str, autoreset_mode: AutoresetMode = Au
     return GymnasiumEngine(vector, name)
 
 
-def _checked(env: Any, name: str) -> gymnasium.Env[Any, Any]:
+def checked_env(env: Any, name: str) -> gymnasium.Env[Any, Any]:
+    """What a factory returned.
+
+    Raises:
+        UserError: it is no environment.
+    """
     if not isinstance(env, gymnasium.Env):
         raise UserError("a factory that returns a gymnasium.Env", type(env).__name__, where=name, code=Code.BAD_ENV)
     return env
@@ -301,7 +317,7 @@ def task_factory(name: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except FAILS as error:
         code = Code.UNKNOWN_ENVIRONMENT if isinstance(error, ModuleNotFoundError) else Code.BAD_ENV
         got = f"{type(error).__name__}: {error}"
         raise UserError(f"the module {module_name}", got, where="--env", hint="is it on PYTHONPATH?", code=code) from error

@@ -1,5 +1,6 @@
 """A task that is played one decision at a time, with a picture of each moment."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.environments.atari import atari_vectors, is_atari
-from qurate.environments.from_gymnasium import GymnasiumEngine, make_task, registered, task_engine, task_factory
+from qurate.environments.from_gymnasium import FAILS, GymnasiumEngine, checked_env, make_task, registered, task_engine, task_factory
 from qurate.errors import Code, UserError
 from qurate.types import DenseState, Feedback, Observation
 
@@ -46,7 +47,7 @@ class PicturedTask:
             UserError: the task draws something else.
         """
         drawn = _drawn(self._picture, self.engine.name)
-        if not isinstance(drawn, np.ndarray) or drawn.dtype != np.uint8 or drawn.shape[2:] != (3,):
+        if not isinstance(drawn, np.ndarray) or drawn.dtype != np.uint8 or drawn.shape[2:] != (3,) or not drawn.size:
             got = f"{drawn.dtype} {list(drawn.shape)}" if isinstance(drawn, np.ndarray) else type(drawn).__name__
             raise UserError("pictures uint8 [H, W, 3] from render", got, where=self.engine.name, code=Code.BAD_ENV)
         return drawn
@@ -84,14 +85,16 @@ def pictured_task(name: str) -> PicturedTask:
     make = task_factory(name)
     if make is None:
         registered(name)
-    env = _made(lambda: make(render_mode="rgb_array") if make is not None else gymnasium.make(name, render_mode="rgb_array"), name)
+    made = _made(lambda: make(render_mode="rgb_array") if make is not None else gymnasium.make(name, render_mode="rgb_array"), name)
+    env = checked_env(made, name)
     if env.render_mode != "rgb_array":
         hint = 'its render_mode must be "rgb_array"; a factory takes it as an argument'
         raise UserError(
             "a task that draws pictures", f"render_mode {env.render_mode!r}", where=f"--env {name}", hint=hint, code=Code.BAD_ENV
         )
-    rate = float(env.metadata.get("render_fps") or USUAL_RATE)
-    return PicturedTask(task_engine(lambda: env, name), env.render, rate)
+    declared: Any = env.metadata.get("render_fps")
+    known = isinstance(declared, int | float) and 0 < declared < math.inf
+    return PicturedTask(task_engine(lambda: env, name), env.render, float(declared) if known else USUAL_RATE)
 
 
 def _drawn(picture: Callable[[], Any], name: str) -> Any:
@@ -101,7 +104,7 @@ def _drawn(picture: Callable[[], Any], name: str) -> Any:
     except gymnasium.error.DependencyNotInstalled as error:
         hint = str(error).replace("\n", " ")
         raise UserError("the library that draws its pictures", "none", where=f"--env {name}", hint=hint, code=Code.MISSING_EXTRA) from error
-    except Exception as error:
+    except FAILS as error:
         got = f"{type(error).__name__}: {error}"
         raise UserError("an environment that draws pictures", got, where=f"--env {name}", code=Code.BAD_ENV) from error
 
@@ -111,6 +114,6 @@ def _made(make: Callable[[], Any], name: str) -> Any:
         return make()
     except UserError:
         raise
-    except Exception as error:
+    except FAILS as error:
         got, hint = f"{type(error).__name__}: {error}", 'it is made with render_mode="rgb_array"'
         raise UserError("a task that draws pictures", got, where=f"--env {name}", hint=hint, code=Code.BAD_ENV) from error

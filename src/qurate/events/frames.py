@@ -90,7 +90,7 @@ def frames_of(path: Any, *, time_form: str | None, order: str | None) -> tuple[l
         path: a frame, a path, or several of them.
         time_form, order: as for `open_tables`.
     """
-    if not is_frame(path) and (isinstance(path, str | Path) or not isinstance(path, Iterable)):
+    if not is_frame(path) and (isinstance(path, str | bytes | Path) or not isinstance(path, Iterable)):
         return [], path
     parts = [path] if is_frame(path) else list(path)
     frames, rest = [one for one in parts if is_frame(one)], [one for one in parts if not is_frame(one)]

@@ -46,14 +46,24 @@ def find_files(path: Paths) -> list[Path]:
     return [place.path for place in find_places(path)[0]]
 
 
+def check_paths(path: object) -> None:
+    """Nothing where it is a path or several.
+
+    Raises:
+        UserError: it is neither.
+    """
+    several = isinstance(path, Iterable) and not isinstance(path, bytes)
+    if not isinstance(path, str | Path) and not (several and all(isinstance(one, str | Path) for one in path)):  # type: ignore[attr-defined]
+        raise UserError("a path or several", f"{path!r:.60}", where="path", hint="name the log", code=Code.BAD_PATH)
+
+
 def find_places(path: Paths) -> tuple[list[Place], list[str]]:
     """The tables that a path, a list of paths or a directory with its subfolders stands for, and notes on what is not read.
 
     Raises:
         UserError: nothing there, an empty file, a directory without logs, an unknown extension.
     """
-    if not isinstance(path, str | Path | Iterable):
-        raise UserError("a path or several", repr(path), where="path", hint="name the log", code=Code.BAD_PATH)
+    check_paths(path)
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
     found: list[Place] = []
     notes: list[str] = []

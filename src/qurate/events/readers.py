@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from qurate.errors import Code, UserError
+from qurate.arguments import check_flag, check_kind, check_mapping, check_words
+from qurate.errors import Code, UserError, whole_number
 from qurate.events.assemble import assemble
 from qurate.events.described import described
 from qurate.events.fields import Layout, conform_decisions
@@ -21,7 +22,7 @@ from qurate.events.joined import join_logs
 from qurate.events.layout_rows import Reading, read_rows
 from qurate.events.layouts import DECISIONS, OWN
 from qurate.events.lines import read_by_line
-from qurate.events.places import Paths, find_places, holds_files
+from qurate.events.places import Paths, check_paths, find_places, holds_files
 from qurate.events.roles import Asked, Roles, sample_of
 from qurate.events.schema import OF_DECISIONS, EventLog
 from qurate.events.service_log import read_store
@@ -75,15 +76,16 @@ def read_events(
     >>> qurate.read_events(log.rename({"user_id": "customer"}), map={"user_id": "customer"}).rows
     240
     """
+    forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding, "order": order}
+    forms["time_form"] = time_form
+    rows = _check_given(map, type, rows, max_bad, forms | {"layout": layout, "value": value, "keep_duplicates": keep_duplicates})
     framed, path = frames_of(path, time_form=time_form, order=order)
+    check_paths(() if path is None and framed else path)
     path, served = _service_in(path, decisions)
     if served is not None and not path and not framed:
         return served
-    _check_share(max_bad)
-    forms: dict[str, Any] = {"separator": separator, "header": header, "columns": columns, "encoding": encoding}
     asked = Asked(map or {}, {"": type} if isinstance(type, str) else dict(type or {}), value)
-    forms |= {"time_form": time_form, "order": order, "head": rows is not None, "named": asked.files()}
-    tables, unread = open_tables(path, **forms) if path or not framed else ([], [])
+    tables, unread = open_tables(path, **forms, head=rows is not None, named=asked.files()) if path or not framed else ([], [])
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and holds_files(Path(path)))
@@ -105,8 +107,30 @@ def _assembled(groups: list[tuple[Layout, list[Table]]], ignored: list[Path], re
     return _with_files(log, groups, reading.roles, reading.asked)
 
 
+def _check_given(
+    map: object, type: object, rows: int | None, max_bad: object, others: Mapping[str, object]
+) -> int | None:  # fmt: skip
+    """`rows` as an int of Python's own; the arguments of `read_events` by their kinds.
+
+    Raises:
+        UserError: one of another kind.
+    """
+    check_mapping(map, "map", 'map={"user_id": "customer"}')
+    if not isinstance(type, str):
+        check_mapping(type, "type", 'type={"views.csv": "view"}')
+    for name, given in others.items():
+        if name == "columns":
+            check_words(given, name, 'columns=["user_id", "item_id"]')
+        elif name in ("header", "keep_duplicates"):
+            check_flag(given, name)
+        else:
+            check_kind(given, str, name, "text")
+    _check_share(max_bad)
+    return None if rows is None else whole_number(rows, "rows", 1, Code.BAD_ARGUMENT)
+
+
 def _check_share(max_bad: object) -> None:
-    if not isinstance(max_bad, int | float) or not 0.0 <= max_bad <= 1.0:
+    if not isinstance(max_bad, int | float) or isinstance(max_bad, bool) or not 0.0 <= max_bad <= 1.0:
         raise UserError("a share from 0 to 1", repr(max_bad), where="max_bad", hint="1% is 0.01", code=Code.BAD_OPTION)
 
 

@@ -1,6 +1,6 @@
 """`compare`: policies by name or model directory meet the same customers of a simulated world."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model
     Raises:
         UserError: see `compare`.
     """
-    if isinstance(policies, str | Path | Model) or not policies:
+    if isinstance(policies, str | Path | Model) or not isinstance(policies, Iterable) or not policies:
         hint = f"known: {', '.join(NAMED)}, or a model directory"
         raise UserError("a list of at least one policy", repr(policies), where="compare", hint=hint, code=Code.BAD_COMPARE)
     out: dict[str, Model | Policy | None] = {}

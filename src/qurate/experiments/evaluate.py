@@ -1,5 +1,6 @@
 """`evaluate`: a model beside the baselines, on a dataset or in a simulated world."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from qurate.baselines.registry import fit_scorer, random_policy
 from qurate.choosing.seen import parse_exclude
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest, whole_number
-from qurate.evaluation.compare import Contender
+from qurate.evaluation.compare import Contender, Runs
 from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
 from qurate.events.frames import Frame
@@ -25,6 +26,8 @@ from qurate.models.task_ranker import TaskRanker
 from qurate.settings import LearningSettings
 from qurate.training.clocked import with_clocks
 from qurate.types import FloatArray, Observation, Scorer
+
+log = logging.getLogger("qurate.experiments")
 
 TASK_EPISODES = 50
 """Most episodes per seed in a Gymnasium task, whose copies run one by one."""
@@ -68,6 +71,7 @@ def evaluate(
         got = "both" if data is not None else "neither"
         raise UserError("a dataset or --env", got, where="evaluate", hint="give one of them", code=Code.BAD_EVALUATE)
     seeds, customers = whole_number(seeds, "--seeds", 1, Code.BAD_EVALUATE), whole_number(customers, "--customers", 1, Code.BAD_CUSTOMERS)
+    visits = None if visits is None else whole_number(visits, "--visits", 1, Code.BAD_EVALUATE)
     loaded = model if isinstance(model, Model) else load(model)
     name = loaded.algorithm if isinstance(model, Model) else str(model)
     if env is not None:
@@ -170,8 +174,19 @@ def _in_task(model: Model, name: str, env: Environment, seeds: int, episodes: in
         Contender("model", lambda seed: task_policy(model, env, "model"), "candidate"),
         Contender("random", lambda seed: random_policy(), "baseline"),
     ]
-    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress, engine.max_steps or TASK_DECISIONS)
+    limit = engine.max_steps or TASK_DECISIONS
+    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress, limit)
+    _note_left(where, runs, limit if engine.max_steps is None else None)
     return Report(evaluate_world(where, runs, "model") | {"model": name}, f"{name} in {where}", runs=runs)
+
+
+def _note_left(where: str, runs: Sequence[Runs], limit: int | None) -> None:
+    """Says that episodes were cut where the task itself would have gone on."""
+    lengths = [rollout.length for run in runs for rollout in run.rollouts]
+    cut = sum(int((length == limit).sum()) for length in lengths)
+    if limit is not None and cut:
+        played = f"{cut:,} of {sum(map(len, lengths)):,} episodes"
+        log.warning(f"note: {played} of {where} lasted {limit:,} decisions, the most that are played where a task declares no limit")
 
 
 def ranking_baselines(dataset: Dataset) -> dict[str, Scorer]:

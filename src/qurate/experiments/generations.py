@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qurate.baselines.registry import FITTED, fit_scorer
-from qurate.errors import Code, UserError, nearest
+from qurate.errors import Code, UserError, nearest, whole_number
 from qurate.evaluation.contest import contest
 from qurate.evaluation.ranking import Ranked, draw_visits, rank_all, ranking_targets
 from qurate.evaluation.report import Report
@@ -89,7 +89,7 @@ def evaluate_many(
         common &= numbers > 0
     common[0] = False
     rows = ranking_targets(dataset)
-    rows = rows if visits is None else draw_visits(dataset, rows, visits, 0)
+    rows = rows if visits is None else draw_visits(dataset, rows, whole_number(visits, "--visits", 1, Code.BAD_EVALUATE), 0)
     inside = rows[common[dataset.transitions.action[rows]]]
     if not inside.size:
         got, hint = f"none among the {int(common.sum())} items that all know", "give models of the same shop"

@@ -1,5 +1,6 @@
 """`play`: whole episodes of a task, as a GIF."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from qurate.models.task_ranker import TaskRanker
 from qurate.outputs import check_files, written
 from qurate.types import Policy
 
+log = logging.getLogger("qurate.experiments")
+
 MOST_PICTURES = 10_000
-"""Decisions of an episode that are drawn; later ones are played but not drawn, so that the file and the memory stay small."""
+"""Decisions that are drawn; later ones are played but not drawn, so that the file and the memory stay small."""
+MOST_DECISIONS = 10_000
+"""Decisions after which an episode is left where the task declares no limit: it may never end."""
 COLOURS = 64
 
 
@@ -77,6 +82,9 @@ def _episode(task: PicturedTask, policy: Policy, seed: int, image: Any, images: 
         feedback = task.step(policy.act(observation, rng)[0])
         score, decisions, observation = score + float(feedback.reward[0]), decisions + 1, feedback.obs
         if feedback.terminated[0] or feedback.truncated[0]:
+            return score, decisions
+        if task.engine.max_steps is None and decisions == MOST_DECISIONS:
+            log.warning("note: %s declares no limit: an episode was left after %s decisions", task.engine.name, f"{decisions:,}")
             return score, decisions
 
 

@@ -21,5 +21,5 @@ def device_of(name: str, worth_it: bool = False) -> torch.device:
         raise UserError("auto, cpu or cuda", repr(name), where="--device", hint=nearest(name, DEVICES), code=Code.UNKNOWN_DEVICE)
     if name == "cuda" and not torch.cuda.is_available():
         built = "torch sees no GPU" if torch.version.cuda else "this torch is built for the CPU"
-        raise UserError("a CUDA GPU", built, where="--device cuda", hint="use --device cpu, or leave the option out", code=Code.NO_DEVICE)
+        raise UserError("a CUDA GPU", built, where="--device cuda", hint="say --device cpu, or leave the option out", code=Code.NO_DEVICE)
     return torch.device("cuda" if name == "cuda" or (name == "auto" and worth_it and torch.cuda.is_available()) else "cpu")

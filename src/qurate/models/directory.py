@@ -67,6 +67,8 @@ def write_model(model: PartsT, path: str | Path, force: bool = False, page: str 
         MachineError: the disk is full or not writable; what was at `path` is still there.
     """
     require_posix()
+    if not isinstance(path, str | os.PathLike):
+        raise UserError("the path of a directory", f"{path!r:.60}", where="save", code=Code.BAD_PATH)
     target = Path(path).absolute()
     _recover(target)
     check_directory(target, MODEL, force)

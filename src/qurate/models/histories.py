@@ -1,9 +1,9 @@
 """Where histories come from: the users of a training log, kept in the model, and the events of a request."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from io import BytesIO
 from typing import Any
@@ -96,13 +96,16 @@ def encode_context(user_spec: Spec, context: dict[str, Any]) -> FloatArray:
     """A customer's features by name, as a model sees them, float32 [1, U]; features that are not given count as missing.
 
     Raises:
-        UserError: a feature the model does not know (the nearest known one is named).
+        UserError: a feature the model does not know (the nearest known one is named), or a value that is none.
     """
     known = [column["name"] for column in user_spec.get("columns", [])]
-    for name in context:
+    for name, value in context.items():
+        if not isinstance(value, str | bool | int | float | np.number | np.bool_ | date | list | tuple | None):
+            hint = "text, a number, true or false, or a list of texts"
+            raise UserError("a value of a feature", f"{value!r:.60}", where=f"context, {name}", hint=hint, code=Code.BAD_FEATURES)
         if name not in known:
             hint = nearest(name, known) if known else "it was trained without features of customers"
-            raise UserError("a feature the model was trained with", name, where="context", hint=hint, code=Code.UNKNOWN_FEATURE)
+            raise UserError("a feature the model was trained with", str(name), where="context", hint=hint, code=Code.UNKNOWN_FEATURE)
     return feature_matrix(pl.DataFrame([context], strict=False), user_spec)[0]
 
 
@@ -112,6 +115,8 @@ def parse_history(vocabulary: Vocabulary, events: Sequence[dict[str, Any]]) -> H
     Raises:
         UserError: an unknown event type (the nearest known one is named), a bad time or value, or times that run backwards.
     """
+    if not isinstance(events, Iterable):
+        raise UserError("a list of events", f"{events!r:.60}", where="history", code=Code.BAD_HISTORY)
     items, types, times, values = [], [], [], []
     for number, event in enumerate(events):
         where = f"history[{number}]"

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from msgspec import UNSET
 
+from qurate.arguments import check_flag, check_kind, checked_seed
 from qurate.choosing.seen import NOTHING_EXCLUDED, SeenRule, parse_exclude
 from qurate.decision import Decision, HistoryRows
 from qurate.errors import Code, UserError, nearest
@@ -169,8 +170,8 @@ def recommend(
     """See `Model.recommend`."""
     _check_k(k)
     require_catalogue(model, "recommend")
-    if seed < 0:
-        raise UserError("a seed of 0 or more", str(seed), where="seed", code=Code.BAD_SEED)
+    seed = checked_seed(seed)
+    check_flag(explain, "explain")
     if explain and model.settings.of_the_sum:
         got, hint = f"{model.algorithm}, which learns their weighted sum", "leave explain out, or train dqn"
         raise UserError("an algorithm with a value for each reward component", got, where="explain", hint=hint, code=Code.BAD_OPTIONS)
@@ -192,6 +193,7 @@ def recommend(
     if history is not None:
         known, rows = True, parse_history(model.vocabulary, history)
         log_end = int(rows.times[-1]) if len(rows.times) else log_end
+    check_kind(context, Mapping, "context", "features of the customer by name")
     if context:
         features, known = encode_context(model.user_spec, context), True
     clock = clock_for(model, rows, log_end)

@@ -79,7 +79,8 @@ class ServedModel:
         """Answers requests for nobody, so that the first customer does not wait for tables and buffers."""
         types = self.model.vocabulary.types[:1]
         one = UserWindow((None,) * len(types), types, (1,) * len(types), (0.0,) * len(types))
-        self.decide([DecisionRequest("", window, 2, 1) for window in (UserWindow(), one)], np.random.default_rng(0))
+        k = self.model.slate_size or 1
+        self.decide([DecisionRequest("", window, 2, k) for window in (UserWindow(), one)], np.random.default_rng(0))
 
     def user_history(self, user_id: str) -> UserWindow | None:
         """See `Deployment.user_history`."""
@@ -168,7 +169,8 @@ class ServedModel:
         if not self.model.user_dim:
             return None
         user = None if self._past is None else self._past.index.get(user_id)
-        if context is not None and any(column["name"] in context for column in self.model.user_spec["columns"]):
+        columns = self.model.user_spec.get("columns", [])  # a model of a simulated world has no names for them
+        if context is not None and any(column["name"] in context for column in columns):
             known = {} if user is None or self._past is None else self._past.users.row(user, named=True)
             features, _ = feature_matrix(pl.DataFrame([known | context], strict=False), self.model.user_spec)
             return features

@@ -19,6 +19,7 @@ from qurate.algorithms.table import (
     find_algorithm,
     setting_names,
 )
+from qurate.arguments import check_flag, check_kind, checked_seed
 from qurate.baselines.registry import FITTED, fitted_settings
 from qurate.environments.given import Environment, is_recommender, name_of, task_of, world_of
 from qurate.errors import Code, UserError, nearest, whole_number
@@ -41,9 +42,6 @@ from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, StepCallback, refuse_divergence
 from qurate.training.warm_start import begun_with, check_world, online_settings
-
-SEEDS = 2**63
-"""Above all seeds: torch takes no larger ones."""
 
 log = logging.getLogger("qurate.training")
 
@@ -88,6 +86,7 @@ def train(
     >>> qurate.train(env="toy_chain", algorithm="q_learning", steps=64).environment
     'toy_chain'
     """
+    _check_kinds(algorithm, resume, start, histories, keep_diverged)
     limits, place = _check(data, env, resume, seed, steps, budget), device_of(device)
     seed = None if seed is None else int(seed)
     if resume is not None:
@@ -225,6 +224,14 @@ def _on_dataset(
     return with_histories(model, dataset, wanted if histories is None else histories)
 
 
+def _check_kinds(algorithm: object, resume: object, start: object, histories: object, keep_diverged: object) -> None:
+    check_kind(algorithm, str, "--algorithm", "the name of an algorithm")
+    check_kind(resume, str | Path, "--resume", "a model's directory")
+    check_kind(start, Model | str | Path, "--from", "a model or its directory")
+    check_flag(histories, "histories")
+    check_flag(keep_diverged, "keep_diverged")
+
+
 def _check(
     data: object, env: object, resume: str | Path | None, seed: int | None, steps: int | None, budget: float | str | None
 ) -> Limits:  # fmt: skip
@@ -232,13 +239,14 @@ def _check(
         got = "both" if data is not None else "neither"
         raise UserError("a dataset or --env", got, where="train", hint="give one of them", code=Code.BAD_TRAIN)
     steps = None if steps is None else whole_number(steps, "--steps", 1, Code.BAD_STEPS, high=10**30)
-    if seed is not None and not (hasattr(seed, "__index__") and 0 <= seed < SEEDS):
-        raise UserError("a seed of 0 or more, below 2**63", str(seed), where="--seed", code=Code.BAD_SEED)
+    if seed is not None:
+        checked_seed(seed)
     if isinstance(budget, str):
         budget = parse_duration(budget, "--budget") / 1e6
-    if budget is not None and not (isinstance(budget, int | float) and budget >= 0):
+    given: Any = budget.item() if getattr(budget, "shape", None) == () else budget  # type: ignore[union-attr]  # numpy's numbers
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0):
         raise UserError("seconds, or a duration such as 10m", repr(budget), where="--budget", code=Code.BAD_DURATION)
-    return Limits(steps=steps, budget=None if budget is None else float(budget))
+    return Limits(steps=steps, budget=None if given is None else float(given))
 
 
 def _settings(

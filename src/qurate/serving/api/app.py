@@ -1,6 +1,7 @@
 """The ASGI application: the table of routes behind metrics, origin and limits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,8 +16,8 @@ from qurate.serving.service import Service
 
 def make_app(service: Service) -> ASGIApp:
     """The application of a service."""
-    description = ApiRoute("GET", DESCRIPTION, describe(msgspec.json.encode(openapi(ROUTES))), "This document")
-    routes = [description if route.path == DESCRIPTION else route for route in ROUTES]
+    description = describe(msgspec.json.encode(openapi(ROUTES)))
+    routes = [replace(route, handler=description) if route.path == DESCRIPTION else route for route in ROUTES]
     return CountRequests(CheckOrigin(LimitRequests(Dispatch(service, routes))), service.metrics)
 
 

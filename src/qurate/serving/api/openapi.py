@@ -36,7 +36,7 @@ def openapi(routes: Sequence[ApiRoute]) -> dict[str, Any]:
 
 
 def _operation(route: ApiRoute) -> dict[str, Any]:
-    responses = {"200": _answer("Done", route.answer)}
+    responses = {"200": _answer("Done", route.answer, route.media)}
     responses |= {str(status): _answer(STATUS[status], message) for status, message in route.refusals.items()}
     operation: dict[str, Any] = {"summary": route.summary, "responses": responses}
     if route.request is not None:
@@ -44,9 +44,9 @@ def _operation(route: ApiRoute) -> dict[str, Any]:
     return operation
 
 
-def _answer(text: str, message: type[msgspec.Struct] | None) -> dict[str, Any]:
+def _answer(text: str, message: type[msgspec.Struct] | None, bare: str = "text/plain") -> dict[str, Any]:
     if message is None:
-        return {"description": text, "content": {"text/plain": {}}}
+        return {"description": text, "content": {bare: {}}}
     media = "application/problem+json" if message is Problem else "application/json"
     return {"description": text, "content": {media: {"schema": _reference(message)}}}
 

@@ -28,6 +28,7 @@ class ApiRoute:
         request, answer: message types of the body and of a 200 answer; None: none, or text.
         max_body: bytes; 0 = the route reads no body.
         refusals: other status -> message type of that answer.
+        media: of a 200 answer without a message type.
     """
 
     method: str
@@ -38,6 +39,7 @@ class ApiRoute:
     answer: type[msgspec.Struct] | None = None
     max_body: int = 0
     refusals: dict[int, type[msgspec.Struct]] = field(default_factory=dict)
+    media: str = "text/plain"
 
 
 async def recommend(service: Service, body: bytes) -> Response:
@@ -92,5 +94,5 @@ ROUTES = (
     ApiRoute("GET", "/livez", livez, "The process answers", answer=Live),
     ApiRoute("GET", "/readyz", readyz, "Traffic may come", answer=Ready, refusals={503: Ready}),
     ApiRoute("GET", "/metrics", metrics, "Prometheus metrics"),
-    ApiRoute("GET", DESCRIPTION, describe(b"{}"), "This document"),
+    ApiRoute("GET", DESCRIPTION, describe(b"{}"), "This document", media="application/json"),
 )  # fmt: skip

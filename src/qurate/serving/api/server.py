@@ -34,9 +34,9 @@ SWITCH_SECONDS = 0.0005
 
 def serve(
     model: "Model", directory: Path, host: str = "127.0.0.1", port: int = 8000, seed: int | None = None, epsilon: float = EPSILON,
-    exclude: "SeenRule | None" = None,
+    exclude: "SeenRule | None" = None, tell: Callable[[str, str, str], None] | None = None,
 ) -> None:  # fmt: skip
-    """`qurate serve`: serves a model until SIGTERM; the address, and what is not shown again, are printed to stderr.
+    """`qurate serve`: serves a model until SIGTERM.
 
     Args:
         model: as loaded.
@@ -46,6 +46,8 @@ def serve(
         seed: of the exploration; None draws one from the system.
         epsilon: share of the answers drawn at random, so that the next model can learn from the log.
         exclude: which of a customer's own items are not shown again, None = the model's default.
+        tell: called once requests are accepted, with the address, the rule of `exclude`, and a note on it; None prints address and note
+            to stderr.
 
     Raises:
         UserError, MachineError, KeyboardInterrupt: see `run`.
@@ -66,7 +68,11 @@ def serve(
 
     why = f" ({model.answering.exclude_reason})" if exclude is None and model.answering.exclude_reason else ""
     note = f"note: not shown again: {served.exclude.text}{why}; --exclude seen|purchased|none says otherwise"
-    run(opened, host, port, lambda url: print(f"{note}\nserving {model.version} at {url}", file=sys.stderr, flush=True))
+
+    def printed(url: str, rule: str, note: str) -> None:
+        print(f"{note}\nserving {model.version} at {url}", file=sys.stderr, flush=True)
+
+    run(opened, host, port, lambda url: (tell or printed)(url, served.exclude.text, note))
 
 
 def run(make_service: Callable[[], Service], host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -76,7 +82,7 @@ def run(make_service: Callable[[], Service], host: str, port: int, ready: Callab
         make_service: opened once the port is ours, closed on return.
         host: a loopback address.
         port: 0 takes a free one.
-        ready: called with the address before requests are accepted.
+        ready: called with the address once requests are accepted and a signal stops the service in good order.
 
     Raises:
         UserError: the host is not a loopback address, or the data directory holds something else.
@@ -92,8 +98,8 @@ def run(make_service: Callable[[], Service], host: str, port: int, ready: Callab
             gc.collect()
             gc.freeze()  # what is there now stays: to look through all of it (a model, torch) would hold up everybody for 0.1 s
             address, bound = listener.getsockname()[:2]
-            ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
-            server = Server(service)
+            url = f"http://{f'[{address}]' if ':' in address else address}:{bound}"
+            server = Server(service, lambda: ready(url))
             server.run(sockets=[listener])
         finally:
             gc.unfreeze()
@@ -106,9 +112,14 @@ def run(make_service: Callable[[], Service], host: str, port: int, ready: Callab
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our application and protocol. SIGTERM, SIGINT and SIGHUP (the terminal is closed) stop it; it then returns."""
+    """uvicorn with our application and protocol. SIGTERM, SIGINT and SIGHUP (the terminal is closed) stop it; it then returns.
 
-    def __init__(self, service: Service) -> None:
+    Args:
+        service: answers.
+        ready: called once requests are accepted.
+    """
+
+    def __init__(self, service: Service, ready: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             make_app(service),
             loop="uvloop",
@@ -123,8 +134,13 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         super().__init__(config)
-        self.service = service
+        self.service, self.ready = service, ready
         self.signals: list[int] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says that it is ready only now: who is told may send a signal at once, and before this one would end the process."""
+        await super().startup(sockets=sockets)
+        self.ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the first one stops after what has begun, a second one does not wait.

@@ -3,6 +3,7 @@
 DIR/events.sqlite (+ -wal, -shm), DIR/lock (held while the service runs, with its process id).
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,6 +12,7 @@ import apsw
 
 from qurate.errors import Code, MachineError, UserError
 from qurate.locks import owner_of, try_lock
+from qurate.outputs import CUSTOMERS, DATASET, MODEL
 
 SCHEMA_VERSION = 2
 SCHEMA = """
@@ -35,6 +37,9 @@ DECISION_COLUMNS = (
 SINCE_VERSION_1 = {"decisions": ", candidate_features"}
 """Columns that stores of version 1 (qurate 0.1) do not have, by table; they are added when the service opens one."""
 
+WRITTEN_BESIDE = ("items.parquet", "model-rewards.json")
+"""What a service writes beside its store (served.py)."""
+
 DISK_ERRORS = apsw.FullError | apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError | apsw.BusyError | apsw.CorruptError
 OUR_COLUMNS = {"events": EVENT_COLUMNS, "decisions": DECISION_COLUMNS}
 
@@ -50,11 +55,12 @@ def lock(directory: Path) -> TextIO:
     """The open lock file; the kernel releases it with the process, however that ends.
 
     Raises:
-        UserError: a file is there.
+        UserError: a file is there, or a directory with files of others in the places of ours.
         MachineError: the directory cannot be written, or is in use by another process (which is named).
     """
     if directory.exists() and not directory.is_dir():
         raise UserError("a directory", "a file", where=str(directory), hint="choose another --data", code=Code.BAD_PATH)
+    _check_free(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(directory / "lock", "a+")  # noqa: SIM115 - held as long as the store
@@ -77,6 +83,23 @@ def lock(directory: Path) -> TextIO:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def _check_free(directory: Path) -> None:
+    """A directory without a store is not taken where it has files that a service would write over, or is a dataset or a model.
+
+    Raises:
+        UserError: it has one; nothing was changed.
+    """
+    if (directory / "events.sqlite").exists():  # whose it is, is seen when it is opened
+        return
+    found = [name for name in (*WRITTEN_BESIDE, DATASET, MODEL, CUSTOMERS) if (directory / name).exists()]
+    with contextlib.suppress(OSError):
+        if (directory / "lock").read_bytes()[:20].strip(b"0123456789"):  # a service's own lock has a process id in it, or nothing
+            found.append("lock")
+    if found:
+        got, hint = f"one that holds {found[0]} and no events.sqlite", "choose another --data; nothing was changed"
+        raise UserError("a new directory, or one of qurate serve", got, where=str(directory), hint=hint, code=Code.WOULD_OVERWRITE)
 
 
 def open_database(path: Path) -> apsw.Connection:

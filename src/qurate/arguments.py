@@ -1,0 +1,52 @@
+"""What a caller from Python gives, by its kind: a wrong one is one line that names the argument, as on the command line."""
+
+from collections.abc import Iterable, Mapping
+from types import UnionType
+from typing import Any
+
+from qurate.errors import Code, UserError, whole_number
+
+SEEDS = 2**63
+"""Above all seeds: torch takes no larger ones."""
+
+
+def check_kind(value: object, kinds: type | UnionType, name: str, expected: str) -> None:
+    """Nothing where `value` is of these kinds, or None, which stands for a default.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    if value is not None and not isinstance(value, kinds):
+        raise UserError(expected, f"{value!r:.60}", where=name, code=Code.BAD_ARGUMENT)
+
+
+def check_flag(value: object, name: str) -> None:
+    """The same for what is on or off: the text "no" would count as on."""
+    check_kind(value, bool, name, "True or False")
+
+
+def checked_seed(value: object) -> int:
+    """A seed as an int of Python's own; numpy's are taken too.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return whole_number(value, "--seed", 0, Code.BAD_SEED, high=SEEDS - 1)
+    except UserError:
+        raise UserError("a seed of 0 or more, below 2**63", f"{value!r:.60}", where="--seed", code=Code.BAD_SEED) from None
+
+
+def check_words(value: object, name: str, example: str) -> None:
+    """The same for several words: of one word alone each letter would be one of them."""
+    if value is None:
+        return
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable) or not all(isinstance(word, str) for word in value):
+        raise UserError("a list of words", f"{value!r:.60}", where=name, hint=f"write {example}", code=Code.BAD_ARGUMENT)
+
+
+def check_mapping(value: object, name: str, example: str) -> None:
+    """The same for a mapping of texts to texts."""
+    texts: Any = value
+    if value is not None and not (isinstance(value, Mapping) and all(isinstance(one, str) for pair in texts.items() for one in pair)):
+        raise UserError("a mapping of texts", f"{value!r:.60}", where=name, hint=f"write {example}", code=Code.BAD_ARGUMENT)
