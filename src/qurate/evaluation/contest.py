@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qurate.evaluation.evaluate import CAPTIONS, Measured, Targets, by_group, by_segment, by_type
+from qurate.evaluation.evaluate import Measured, Targets, by_group, by_segment, by_type, caption_of
 from qurate.evaluation.intervals import number, percentile
 from qurate.evaluation.ranking import Ranked, RankingData
 from qurate.types import IntArray
@@ -53,7 +53,7 @@ def contest(
         "by_type": by_type(measured[first], targets),
         "by_score": {},
         "baselines": {name: measured[name].total for name in others},
-        "caption": CAPTIONS[data.manifest["kind"]],
+        "caption": caption_of(data),
         **{"k": k, "users": targets.users, "seeds": 1},
         "missed": float(1.0 - found.mean()),
         **by_group(measured[first], targets),

@@ -17,6 +17,7 @@ from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_
 from qurate.evaluation.lists import chosen_in_training, list_figures, segments
 from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, observations, rank_all, ranking_targets
 from qurate.evaluation.returns import returns_of
+from qurate.events.sorted_rows import sorting_said
 from qurate.types import SESSION_GAP_US, FloatArray, IntArray, Scorer
 
 CAPTIONS = {
@@ -98,6 +99,12 @@ class Measured:
         return self.by_group[ALL]
 
 
+def caption_of(data: RankingData) -> str:
+    """What the figures may claim."""
+    by = data.manifest.get("sorted_by")
+    return CAPTIONS[data.manifest["kind"]] + ("" if by is None else f"; {sorting_said(by)}")
+
+
 def by_group(measured: Measured, targets: Targets) -> dict[str, Any]:
     """The figures of the targets that were open, of first choices and repeats, and of those within a visit, each with its number."""
     return {
@@ -158,7 +165,7 @@ def evaluate_ranking(
         "by_type": by_type(measured[main], targets),
         "by_score": {name: m.total | _agreement(own, name) for name, m in measured.items()},
         "baselines": {name: m.total for name, m in rivals.items()},
-        "caption": CAPTIONS[data.manifest["kind"]],
+        "caption": caption_of(data),
         "main": main,
         "missed": float(1.0 - found.mean()),
         **by_group(measured[main], targets),

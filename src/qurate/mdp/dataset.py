@@ -17,6 +17,7 @@ from qurate.events.places import Paths
 from qurate.events.readers import read_events
 from qurate.events.schema import EventLog
 from qurate.events.side_tables import Owner, read_features, side_frame
+from qurate.events.sorted_rows import sorted_by
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
@@ -314,6 +315,7 @@ def _sizes(transitions: Transitions) -> dict[str, int]:
 
 
 def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, ended: list[str]) -> dict[str, Any]:
+    by = sorted_by(log)
     odd = [f"{n_foreign} events name another user's decision and are credited as if they named none"] if n_foreign else []
     odd += [f"{n_elsewhere:,} events name a decision that did not show their item, and are not credited"] if n_elsewhere else []
     return {
@@ -321,6 +323,7 @@ def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, e
         "kind": log.kind,
         "layout": log.layout,
         "time_unit": log.time_unit,
+        **({} if by is None else {"sorted_by": by}),
         "source": [Path(name).name for name in log.source],
         "notes": [*log.notes, *encoded.notes, *odd, *ended],
     }

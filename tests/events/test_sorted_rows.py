@@ -1,0 +1,65 @@
+"""Rows without times that are sorted as tables are: said in the plan, kept in the dataset and said beside figures."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from qurate import build_dataset, evaluate, read_events, train
+from qurate.cli.app import main
+from qurate.events.sorted_rows import sorted_by
+
+USERS, EACH = 40, 12
+
+
+def rows_of(order: str) -> list[tuple[str, int, int]]:
+    draw = random.Random(0)
+    out = []
+    for u in range(USERS):
+        listens = [(draw.randrange(1, 400), draw.randrange(1, 90)) for _ in range(EACH)]
+        if order == "item":
+            listens.sort()
+        elif order == "falling value":
+            listens.sort(key=lambda one: -one[1])
+        out += [(f"u{u}", item, plays) for item, plays in listens]
+    return out
+
+
+def write(path: Path, order: str, times: bool = False) -> Path:
+    lines = [f"{user},{item},{plays}" + (f",{1_717_200_000 + i}" if times else "") for i, (user, item, plays) in enumerate(rows_of(order))]
+    head = "userID,artistID,weight" + (",timestamp" if times else "")
+    path.write_text("\n".join([head, *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("order", "said"), [("item", "item_id"), ("falling value", "value"), ("any", None)])
+def test_what_each_users_rows_are_sorted_by(order: str, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "user_artists.csv", order)
+    log = read_events(path)
+    assert log.time_unit == "order" and sorted_by(log) == said
+    assert main(["ingest", str(path), "--plan", "--rewards", "listen=1"]) == 0
+    assert (f"sorted by {said}" in capsys.readouterr().out) == (said is not None)
+    assert build_dataset(log, rewards={"listen": 1}).manifest.get("sorted_by") == said
+
+
+def test_numbers_are_sorted_as_numbers_and_text_as_text(tmp_path: Path) -> None:
+    """9 stands before 10; as text it would not."""
+    rows = [f"u{u},{9 - u % 2 + i}" for u in range(USERS) for i in range(8)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+    assert sorted_by(read_events(tmp_path / "log.csv", order="")) == "item_id"
+    named = [f"u{u},a{u % 3}{'bcdefghi'[i]}" for u in range(USERS) for i in range(8)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id", *named]) + "\n")
+    assert sorted_by(read_events(tmp_path / "log.csv", order="")) == "item_id"
+
+
+def test_times_are_an_order_and_few_rows_say_nothing(tmp_path: Path) -> None:
+    timed = write(tmp_path / "timed.csv", "item", times=True)
+    assert sorted_by(read_events(timed, map={"user_id": "userID", "item_id": "artistID"})) is None
+    (tmp_path / "few.csv").write_text("user_id,item_id\n" + "".join(f"u{u},{i}\n" for u in range(9) for i in range(20)))
+    assert sorted_by(read_events(tmp_path / "few.csv", order="")) is None
+
+
+def test_figures_say_that_they_measure_the_sorting(tmp_path: Path) -> None:
+    data = build_dataset(read_events(write(tmp_path / "user_artists.csv", "item")), rewards={"listen": 1})
+    result = evaluate(train(data, algorithm="popularity"), data).to_dict()
+    assert "sorted by item_id" in result["caption"]
