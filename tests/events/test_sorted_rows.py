@@ -7,7 +7,7 @@ import pytest
 
 from qurate import build_dataset, evaluate, read_events, train
 from qurate.cli.app import main
-from qurate.events.sorted_rows import sorted_by
+from qurate.events.sorted_rows import sorted_by, sorted_ties
 
 USERS, EACH = 40, 12
 
@@ -63,3 +63,19 @@ def test_figures_say_that_they_measure_the_sorting(tmp_path: Path) -> None:
     data = build_dataset(read_events(write(tmp_path / "user_artists.csv", "item")), rewards={"listen": 1})
     result = evaluate(train(data, algorithm="popularity"), data).to_dict()
     assert "sorted by item_id" in result["caption"]
+
+
+@pytest.mark.parametrize(("order", "share"), [("sorted", 0.5), ("any", None), ("each a second", None)])
+def test_events_of_one_time_that_are_sorted(order: str, share: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two events in each minute, six minutes: 6 of 11 pairs bear one time."""
+    draw, lines = random.Random(0), []
+    for u in range(60):
+        for minute in range(6):
+            items = draw.sample(range(5, 400), 2)
+            items = items if order == "any" else sorted(items)
+            lines += [f"u{u},{item},{1_717_200_000 + 60 * minute + (i if order == 'each a second' else 0)}" for i, item in enumerate(items)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
+    found = sorted_ties(read_events(tmp_path / "log.csv"))
+    assert found is None if share is None else found == pytest.approx(6 / 11)
+    assert main(["ingest", str(tmp_path / "log.csv"), "--plan"]) == 0
+    assert ("55% of the events bear the very time" in capsys.readouterr().out) == (share is not None)

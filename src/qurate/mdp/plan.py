@@ -11,7 +11,7 @@ import polars as pl
 from qurate.events.features import described_features, feature_matrix
 from qurate.events.matching import match_ids, match_notes
 from qurate.events.schema import EventLog
-from qurate.events.sorted_rows import sorted_by, sorting_said
+from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
 from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards, rewards_of_log, unrewarded
 from qurate.mdp.storage import Dataset
 
@@ -56,8 +56,8 @@ def plan_of(
         if given[name] is None
     ]
     notes += [note for one in ids for note in one.pop("notes")]
-    by = sorted_by(log)
-    notes += [] if by is None else [sorting_said(by)]
+    by, ties = sorted_by(log), sorted_ties(log)
+    notes += ([] if by is None else [sorting_said(by)]) + ([] if ties is None else [ties_said(ties)])
     return {
         "layout": log.layout,
         "kind": log.kind,
