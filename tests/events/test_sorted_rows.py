@@ -77,5 +77,9 @@ def test_events_of_one_time_that_are_sorted(order: str, share: float | None, tmp
     (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
     found = sorted_ties(read_events(tmp_path / "log.csv"))
     assert found is None if share is None else found == pytest.approx(6 / 11)
+    data = build_dataset(read_events(tmp_path / "log.csv"), rewards={"click": 1}, episode="user")
+    assert data.manifest.get("sorted_ties") == (None if share is None else 0.5455)
+    if share is not None:
+        assert "55% of the events" in evaluate(train(data, algorithm="popularity"), data).to_dict()["caption"]
     assert main(["ingest", str(tmp_path / "log.csv"), "--plan"]) == 0
     assert ("55% of the events bear the very time" in capsys.readouterr().out) == (share is not None)

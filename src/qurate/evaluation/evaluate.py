@@ -17,7 +17,7 @@ from qurate.evaluation.intervals import Interval, percentile, student_t, sum_by_
 from qurate.evaluation.lists import chosen_in_training, list_figures, segments
 from qurate.evaluation.ranking import Ranked, RankingData, draw_visits, gains, had_before, observations, rank_all, ranking_targets
 from qurate.evaluation.returns import returns_of
-from qurate.events.sorted_rows import sorting_said
+from qurate.events.sorted_rows import sorting_said, ties_said
 from qurate.types import SESSION_GAP_US, FloatArray, IntArray, Scorer
 
 CAPTIONS = {
@@ -101,8 +101,9 @@ class Measured:
 
 def caption_of(data: RankingData) -> str:
     """What the figures may claim."""
-    by = data.manifest.get("sorted_by")
-    return CAPTIONS[data.manifest["kind"]] + ("" if by is None else f"; {sorting_said(by)}")
+    by, ties = (data.manifest.get(name) for name in ("sorted_by", "sorted_ties"))
+    said = [*([] if by is None else [sorting_said(by)]), *([] if ties is None else [ties_said(ties)])]
+    return "; ".join([CAPTIONS[data.manifest["kind"]], *said])
 
 
 def by_group(measured: Measured, targets: Targets) -> dict[str, Any]:

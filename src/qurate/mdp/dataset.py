@@ -17,7 +17,7 @@ from qurate.events.places import Paths
 from qurate.events.readers import read_events
 from qurate.events.schema import EventLog
 from qurate.events.side_tables import Owner, read_features, side_frame
-from qurate.events.sorted_rows import sorted_by
+from qurate.events.sorted_rows import sorted_by, sorted_ties
 from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
@@ -315,7 +315,7 @@ def _sizes(transitions: Transitions) -> dict[str, int]:
 
 
 def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, ended: list[str]) -> dict[str, Any]:
-    by = sorted_by(log)
+    by, ties = sorted_by(log), sorted_ties(log)
     odd = [f"{n_foreign} events name another user's decision and are credited as if they named none"] if n_foreign else []
     odd += [f"{n_elsewhere:,} events name a decision that did not show their item, and are not credited"] if n_elsewhere else []
     return {
@@ -324,6 +324,7 @@ def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, e
         "layout": log.layout,
         "time_unit": log.time_unit,
         **({} if by is None else {"sorted_by": by}),
+        **({} if ties is None else {"sorted_ties": round(ties, 4)}),
         "source": [Path(name).name for name in log.source],
         "notes": [*log.notes, *encoded.notes, *odd, *ended],
     }
