@@ -39,6 +39,18 @@ def test_an_absent_gpu_is_told_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_commands_that_compute_on_the_cpu_do_not_take_cuda_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("simulate", "toy_chain", "-o", str(tmp_path / "log.csv"), "--users", "3", "--steps", "2", "--device", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = run(capsys, *command)
+    assert code == 2 and out == "" and "expected a CUDA GPU" in one_error(err) and list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    code, out, err = run(capsys, *command)
+    assert code == 0 and "note: --device is for train; simulate computes on the CPU" in err and (tmp_path / "log.csv").is_file()
+
+
 def assert_near(one: Model, two: Model) -> None:
     for key, value in one.ranker.module.state_dict().items():  # type: ignore[union-attr]
         other = two.ranker.module.state_dict()[key]  # type: ignore[union-attr]

@@ -90,6 +90,12 @@ def options(
         os.environ[name] = str(threads)
     library_notes(quiet)
     ctx.obj = Terminal(json, quiet, seed, threads, device)
+    if device == "cuda":
+        from qurate.learning.device import device_of  # torch
+
+        device_of(device)
+        if ctx.invoked_subcommand != "train":
+            ctx.obj.note(f"note: --device is for train; {ctx.invoked_subcommand} computes on the CPU")
 
 
 @app.command(epilog=EPILOG)
