@@ -36,7 +36,7 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
     for column in [*table.columns, *(source for source in by_column if source not in table.columns)]:
         role = by_column.get(column)
         nearest = None if role is not None or column in of_vectors else nearest_role(column)
-        nearest = f"{CANDIDATE}{column}" if role is None and column in lists else nearest
+        nearest = f"{CANDIDATE}{column}" if column in lists and nearest != "propensity" else nearest
         columns.append({"column": column, "role": role, "nearest": nearest, "assumed": column in assumed})
     given = asked.type_of(table)
     by_name = roles is not None and roles.type_from.startswith("the name of the file")

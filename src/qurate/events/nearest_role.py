@@ -40,7 +40,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("session_id", ("session", "visit", "sessionid", "visitid")),
     ("decision_id", ("request", "impressionid", "ranking", "decision", "requestid", "recommendationid")),
     ("shown", ("shown", "impressions", "impression", "slate", "items", "candidates", "list", "recommendations", "inview")),
-    ("propensity", ("propensity", "pscore", "prob", "probability")),
+    ("propensity", ("propensity", "pscore", "prob", "probability", "propensities", "pscores", "probs", "probabilities")),
     (
         "user_id",
         (

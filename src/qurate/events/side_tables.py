@@ -20,6 +20,7 @@ from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
 
+OWNERS: dict[str, Owner] = {"items": "item_id", "users": "user_id"}
 ID_NAMES: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "item_id:token", "ITEM_ID", "movieId", "video_id", "article_id", "itemid", "product_id", "news_id", "aid"),
     "user_id": ("user_id", "user_id:token", "USER_ID", "userId", "visitorid", "userID"),
@@ -38,7 +39,7 @@ class SideTable:
 
     frame: pl.LazyFrame
     notes: tuple[str, ...]
-    found: dict[str, Any]  # see `Table.found`
+    found: dict[str, Any]  # see `described_table`
 
 
 def read_features(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None, *, encoding: str | None = None) -> pl.LazyFrame:
@@ -70,7 +71,22 @@ def read_side_table(path: str | Path, owner: Owner, names: Mapping[str, str] | N
     if encoding is not None and table.guess is not None:
         table = open_table(files[0], encoding=encoding)
     table = _renamed(table, names or {}, owner)
-    return SideTable(_checked(table, owner), tuple(f"{table.path.name}: {note}" for note in table.notes), table.found())
+    notes = tuple(f"{table.path.name}: {note}" for note in table.notes)
+    return SideTable(_checked(table, owner), notes, described_table(table, owner, names))
+
+
+def described_table(table: Table, owner: Owner, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """For the plan: {"table": "items" or "users", "file", "format", ..., "columns": [{"column", "role"}]} of what is no feature.
+
+    Args:
+        table: with columns under our names. owner: whose it is.
+        names: as for `read_side_table`: column of ours -> the table's own.
+    """
+    id_column = first(table.columns, *ID_NAMES[owner]) or owner
+    times = {column: name for name, spelt in AVAILABILITY_NAMES.items() if (column := first(table.columns, *spelt)) is not None}
+    roles = {id_column: owner, **(times if owner == "item_id" else {})}
+    columns = [{"column": (names or {}).get(column, column), "role": role} for column, role in roles.items()]
+    return {"table": next(name for name, one in OWNERS.items() if one == owner), **table.found(), "columns": columns}
 
 
 def side_frame(given: Frame, owner: Owner, name: str) -> pl.LazyFrame:
@@ -244,12 +260,11 @@ def _feature(column: str, dtype: pl.DataType) -> pl.Expr:
 
 def features_beside(path: Path, **names: str) -> dict[str, pl.LazyFrame]:
     """`items="movies", users="users"`: those files beside the log that exist and have the right id."""
-    owners: dict[str, Owner] = {"items": "item_id", "users": "user_id"}
     out = {}
     for key, name in names.items():
         table = beside(path, name)
-        if table is not None and has_id(table.columns, owners[key]):
-            out[key] = _checked(table, owners[key])
+        if table is not None and has_id(table.columns, OWNERS[key]):
+            out[key] = _checked(table, OWNERS[key])
     return out
 
 

@@ -12,6 +12,7 @@ from qurate.events.features import described_features, feature_matrix
 from qurate.events.matching import match_ids, match_notes
 from qurate.events.schema import EventLog
 from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
+from qurate.events.time_forms import OPTIONS
 from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards, rewards_of_log, unrewarded
 from qurate.mdp.storage import Dataset
 
@@ -29,7 +30,7 @@ def plan_of(
     sampled: int | None = None,
     churn: bool = False,
 ) -> dict[str, Any]:
-    """{"layout", "kind", "time_unit", "rows", "sampled", "files", "types", "ids", "features", "notes"} of a log.
+    """{"layout", "kind", "time_unit", "time_form", "rows", "sampled", "files", "tables", "types", "ids", "features", "notes"} of a log.
 
     Args:
         log: read whole, or so many rows of each file.
@@ -49,6 +50,7 @@ def plan_of(
     tables = {"items": log.items if items is None else items.lazy(), "users": log.users if users is None else users.lazy()}
     ids = [_common(log, name, table) for name, table in tables.items() if table is not None]
     features = {one["table"]: _features(tables[one["table"]], one["matched"] < one["ids"]) for one in ids}
+    ids += _answered(log)
     given = {"items": items, "users": users}
     kept += [
         f"{file}, which stands beside the log, is read as the table of {name}; --{name} FILE says another"
@@ -62,10 +64,12 @@ def plan_of(
         "layout": log.layout,
         "kind": log.kind,
         "time_unit": log.time_unit,
+        "time_form": log.time_form or None,
         "rows": log.rows,
         "bad_rows": log.bad_rows,
         "sampled": sampled,
         "files": [{name: value for name, value in file.items() if name not in ("map", "type")} for file in log.files],
+        "tables": [{name: value for name, value in one.items() if name not in ("map", "type", "layout", "type_from")} for one in log.tables],
         "types": types,
         "ids": ids,
         "features": features,
@@ -142,6 +146,18 @@ def _common(log: EventLog, name: str, table: pl.LazyFrame) -> dict[str, Any]:
     }
 
 
+def _answered(log: EventLog) -> list[dict[str, Any]]:
+    """How many decision ids of the events stand in a decisions table; nothing where a part of either was read."""
+    if log.decisions is None or not log.whole or all(one["table"] != "decisions" for one in log.tables):
+        return []
+    answers, decided = (
+        table.select("decision_id").drop_nulls().unique().collect(engine="streaming")["decision_id"] for table in (log.events, log.decisions)
+    )
+    match = match_ids(answers.sort(), decided.sort())
+    common = {"ids": match.ids, "rows": match.rows, "matched": match.matched, "would_match": match.ways}
+    return [{"table": "decisions", **common, "notes": match_notes(match, "decisions", "the table of decisions")}]
+
+
 def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: Path | None) -> str:
     """The command that reads the log in the same way, with every assumption said.
 
@@ -172,6 +188,10 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
     if "--sep" not in said and len(separators) == 1:
         sign = str(separators.pop())
         said["--sep"] = {"\t": "tab", " ": "blank"}.get(sign, sign)
+    if log.layout == "qurate" and log.time_unit == "text" and log.time_form in OPTIONS and said.keys().isdisjoint(("--time-form", "--order")):
+        said["--time-form"] = log.time_form
+    if log.layout == "qurate" and log.files and not any(file.get("header", True) for file in log.files) and "--columns" not in said:
+        said.setdefault("--header", "no")
     words = ["qurate", "ingest", *map(str, paths), "-o", str(output or "DATASET")]
     for option, value in sorted(said.items()):
         for one in value if isinstance(value, list) else [value]:
