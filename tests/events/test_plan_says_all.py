@@ -39,7 +39,9 @@ def test_every_column_of_a_side_table_is_named(log: list[str], capsys: pytest.Ca
         "decisions", "asked.csv", ";", True, "utf-8",
     )  # fmt: skip
     roles = {one["column"]: one["role"] for one in asked["columns"]}
-    assert roles == {"rec": "decision_id", "cust": "user_id", "at": "timestamp", "slate": "shown"} | dict.fromkeys(("probs", "algo", "pool"))
+    assert roles == {"rec": "decision_id", "cust": "user_id", "at": "timestamp", "slate": "shown"} | dict.fromkeys(
+        ("probs", "algo", "pool")
+    )
     assert {one["column"]: one["nearest"] for one in asked["columns"]}["probs"] == "propensity"
     assert (goods["table"], goods["separator"]) == ("items", ";")
     assert goods["columns"] == [{"column": "sku", "role": "item_id"}, {"column": "end_timestamp", "role": "available_until"}]

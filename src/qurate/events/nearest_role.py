@@ -94,6 +94,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reward",
             "stars",
             "plays",
+            *("seconds", "watched", "ratio", "points", "grade", "percent", "progress"),
             "label",
         ),
     ),

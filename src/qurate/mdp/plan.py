@@ -69,7 +69,9 @@ def plan_of(
         "bad_rows": log.bad_rows,
         "sampled": sampled,
         "files": [{name: value for name, value in file.items() if name not in ("map", "type")} for file in log.files],
-        "tables": [{name: value for name, value in one.items() if name not in ("map", "type", "layout", "type_from")} for one in log.tables],
+        "tables": [
+            {name: value for name, value in one.items() if name not in ("map", "type", "layout", "type_from")} for one in log.tables
+        ],
         "types": types,
         "ids": ids,
         "features": features,
@@ -151,7 +153,8 @@ def _answered(log: EventLog) -> list[dict[str, Any]]:
     if log.decisions is None or not log.whole or all(one["table"] != "decisions" for one in log.tables):
         return []
     answers, decided = (
-        table.select("decision_id").drop_nulls().unique().collect(engine="streaming")["decision_id"] for table in (log.events, log.decisions)
+        table.select("decision_id").drop_nulls().unique().collect(engine="streaming")["decision_id"]
+        for table in (log.events, log.decisions)
     )
     match = match_ids(answers.sort(), decided.sort())
     common = {"ids": match.ids, "rows": match.rows, "matched": match.matched, "would_match": match.ways}
@@ -188,7 +191,12 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
     if "--sep" not in said and len(separators) == 1:
         sign = str(separators.pop())
         said["--sep"] = {"\t": "tab", " ": "blank"}.get(sign, sign)
-    if log.layout == "qurate" and log.time_unit == "text" and log.time_form in OPTIONS and said.keys().isdisjoint(("--time-form", "--order")):
+    if (
+        log.layout == "qurate"
+        and log.time_unit == "text"
+        and log.time_form in OPTIONS
+        and said.keys().isdisjoint(("--time-form", "--order"))
+    ):
         said["--time-form"] = log.time_form
     if log.layout == "qurate" and log.files and not any(file.get("header", True) for file in log.files) and "--columns" not in said:
         said.setdefault("--header", "no")
