@@ -159,3 +159,26 @@ def test_a_struct_is_no_id(tmp_path: Path) -> None:
     pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
     assert "name the field inside: --map user_id=user.id" in refused(tmp_path / "log.parquet").typed
     assert read_events(tmp_path / "log.parquet", map={"user_id": "user.id"}).events.collect()["user_id"].n_unique() == 6
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_lists_within_lists_are_refused_by_their_way(form: str, tmp_path: Path) -> None:
+    """Universal Analytics in BigQuery: hits of a visit, and products of each hit."""
+    rows = [
+        {
+            "fullVisitorId": f"v{i % 3}",
+            "visitStartTime": T0 + 900 * i,
+            "hits": [{"page": f"x{i}", "product": [{"productSKU": f"p{i % 4}"}]}] * 2,
+        }
+        for i in range(12)
+    ]
+    path = tmp_path / f"log.{form}"
+    if form == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    given = {"user_id": "fullVisitorId", "timestamp": "visitStartTime", "item_id": "hits.product.productSKU"}
+    error = refused(path, map=given)
+    assert error.got == "lists within the lists of hits, at hits.product" and "write a row for each object of hits.product" in error.hint
+    pages = read_events(path, map={**given, "item_id": "hits.page"}).events.collect()
+    assert pages["item_id"].to_list() == [f"x{i // 2}" for i in range(24)]

@@ -154,7 +154,7 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
     Raises:
         UserError: objects where an id is asked for: their JSON text would be the id.
     """
-    for name in ("user_id", "session_id", "decision_id", "item_id", "timestamp"):
+    for name in ("user_id", "session_id", "decision_id", "item_id", "timestamp", "type"):
         column = roles.source.get(name, "")
         if column not in sample.columns or name in roles.exprs or name in roles.explode:
             continue
@@ -170,7 +170,7 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
                 first = re.match(OBJECT, objects[0])
                 inside, got = first[1] if first else "id", f"objects such as {objects[0][:60]}"
         if got:
-            expected = "times" if name == "timestamp" else f"ids in {name}"
+            expected = {"timestamp": "times", "type": "names of what happened"}.get(name, f"ids in {name}")
             hint = f"name the field inside: --map {name}={column}.{inside}"
             raise UserError(expected, got, where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
 
