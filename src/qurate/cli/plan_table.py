@@ -20,8 +20,8 @@ def print_plan(plan: Mapping[str, Any], stderr: bool = False) -> None:
 def _text(plan: Mapping[str, Any]) -> list[str]:
     rows = f"the first {plan['sampled']:,} rows of each file" if plan["sampled"] else f"{plan['rows']:,} rows"
     bad = f", {plan['bad_rows']:,} of them bad" if plan["bad_rows"] else ""
-    form = f", {plan['time_form']}" if plan["time_unit"] == "text" and plan["time_form"] else ""
-    out = [f"plan: layout {plan['layout']}, kind {plan['kind']}, time {plan['time_unit']}{form} (from {rows}{bad})"]
+    written = f", {plan['time_form']}" if plan["time_unit"] == "text" and plan["time_form"] else ""
+    out = [f"plan: layout {plan['layout']}, kind {plan['kind']}, time {plan['time_unit']}{written} (from {rows}{bad})"]
     described: dict[str, list[str]] = {}
     for file in plan["files"]:  # files that are read alike are said once
         described.setdefault("\n".join(_file(file)), []).append(Path(file["file"]).name)
@@ -29,8 +29,8 @@ def _text(plan: Mapping[str, Any]) -> list[str]:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
         out += [f"{shown}: {line}" if i == 0 else line for i, line in enumerate(text.split("\n"))]
     for one in plan["tables"]:
-        text = _file(one, f"{Path(one['file']).name}:")
-        out += [f"table of {one['table']}, {Path(one['file']).name}: {text[0]}", *text[1:]]
+        form, *columns = _file(one, f"{Path(one['file']).name}:")
+        out += [f"table of {one['table']}, {Path(one['file']).name}: {form}", *columns]
     rewards = [[one["type"], one["rows"], one["weight"], "value" if one["per_value"] else "event", one["reward"]] for one in plan["types"]]
     out += _columns([["type", "rows", "weight", "per", "reward"], *rewards])
     for one in plan["ids"]:
@@ -54,7 +54,9 @@ def _file(file: Mapping[str, Any], prefix: str = "") -> list[str]:
     form += [file["encoding"]] if "encoding" in file else []
     rows: list[list[str]] = []
     vectors = numbered([one["column"] for one in file["columns"]])
-    groups = groupby(file["columns"], lambda one: (stem_of(one["column"]) if one["column"] in vectors else one["column"], _made_of(one, prefix)))
+    groups = groupby(
+        file["columns"], lambda one: (stem_of(one["column"]) if one["column"] in vectors else one["column"], _made_of(one, prefix))
+    )
     for (_, made), group in groups:
         first, *rest = [one["column"] for one in group]
         name = f"{first} to {rest[-1]} ({len(rest) + 1} columns)" if rest else first

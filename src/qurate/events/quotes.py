@@ -1,4 +1,4 @@
-"""What some programs write around a value: single quotes in text tables and in what Python prints, objects of MongoDB's and DynamoDB's JSON."""
+"""What some programs write around a value: single quotes in text tables and in Python's objects, objects of MongoDB and DynamoDB."""
 
 import ast
 import re
