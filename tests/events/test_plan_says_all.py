@@ -70,6 +70,16 @@ def test_a_table_beside_the_log_is_named_with_its_form(log: list[str], capsys: p
     assert [one["file"] for one in given] == ["asked.csv", "goods.csv"]
 
 
+def test_the_title_is_called_the_title(log: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("goods.csv").write_text(
+        "sku,headline,label,price\n" + "".join(f"{one},Shoe {one},x{place % 2},{place}\n" for place, one in enumerate("abcd"))
+    )
+    became = {one["column"]: one["became"] for one in plan_of(capsys, *log)["features"]["items"]}
+    assert became == {"headline": "the title", "label": "onehot", "price": "numeric"}
+    became = {one["column"]: one["became"] for one in plan_of(capsys, *log, "--title-column", "label")["features"]["items"]}
+    assert became == {"headline": "not a feature", "label": "onehot, and the title", "price": "numeric"}
+
+
 FORMS = [
     ("D/M/Y", lambda i: f"{10 + i}/06/2024 10:00"),
     ("M/D/Y", lambda i: f"6/{10 + i}/2024 3:05 PM"),

@@ -13,6 +13,7 @@ from qurate.events.matching import match_ids, match_notes
 from qurate.events.schema import EventLog
 from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
 from qurate.events.time_forms import OPTIONS
+from qurate.events.titles import with_title
 from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards, rewards_of_log, unrewarded
 from qurate.mdp.storage import Dataset
 
@@ -29,6 +30,7 @@ def plan_of(
     users: pl.DataFrame | None = None,
     sampled: int | None = None,
     churn: bool = False,
+    title: str | None = None,
 ) -> dict[str, Any]:
     """{"layout", "kind", "time_unit", "time_form", "rows", "sampled", "files", "tables", "types", "ids", "features", "notes"} of a log.
 
@@ -39,6 +41,7 @@ def plan_of(
         users: the table of users, default the log's own.
         sampled: how many rows of each file were read; None: all.
         churn: whether `churn_after` is given.
+        title: the column of the items that is their title; None: by its name.
     """
     if rewards is None and log.rewards is not None:
         rewards = rewards_of_log(log.rewards, log.events.select(pl.col("type").unique()).collect()["type"].to_list(), log.kind, churn)
@@ -50,6 +53,8 @@ def plan_of(
     tables = {"items": log.items if items is None else items.lazy(), "users": log.users if users is None else users.lazy()}
     ids = [_common(log, name, table) for name, table in tables.items() if table is not None]
     features = {one["table"]: _features(tables[one["table"]], one["matched"] < one["ids"]) for one in ids}
+    if "items" in features:
+        features["items"] = with_title(features["items"], title)
     ids += _answered(log)
     given = {"items": items, "users": users}
     kept += [

@@ -122,7 +122,13 @@ def plan(request: Request) -> dict[str, Any]:
     log = request.read_log(rows)
     items, users, given = request.tables()
     made = plan_of(
-        log, request.build.get("rewards"), items, users, None if log.whole else rows, request.build.get("churn_after") is not None
+        log,
+        request.build.get("rewards"),
+        items,
+        users,
+        sampled=None if log.whole else rows,
+        churn=request.build.get("churn_after") is not None,
+        title=request.build.get("title_column"),
     )
     made["notes"] += [note for one in given for note in one.notes]
     named = {one.found["table"] for one in given}
