@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qurate.errors import UserError
 from qurate.events.readers import read_events
 from test_cli import run
 
@@ -115,3 +116,38 @@ def test_a_file_without_a_header_says_so_in_its_command(
     assert "--header no" in plan["command"] and plan["types"][0]["rows"] == 12
     again = plan_of(capsys, *shlex.split(plan["command"])[2:])
     assert again == plan
+
+
+def test_files_of_one_name_are_told_apart_in_the_plan_and_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, n in (("view", 12), ("buy", 6)):
+        (tmp_path / "log" / folder).mkdir(parents=True)
+        rows = "".join(f"u{i % 3},i{i % 4},{T0 + i}\n" for i in range(n))
+        Path("log", folder, "a.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    plan = plan_of(capsys, "log")
+    assert {one["type"]: one["rows"] for one in plan["types"]} == {"view": 12, "purchase": 6}
+    assert "view/a.csv is read as events of type view, by its name; --type view/a.csv=TYPE says otherwise" in plan["notes"]
+    assert plan["command"].endswith("--type buy/a.csv=purchase --type view/a.csv=view")
+    again = plan_of(capsys, *shlex.split(plan["command"])[2:])
+    assert (again["types"], again["command"]) == (plan["types"], plan["command"])
+    out = run(capsys, "ingest", "log", "--plan")[1]
+    assert "\nview/a.csv: text" in out and "\nbuy/a.csv: text" in out
+
+
+def test_a_column_that_gives_the_order_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log.csv").write_text("user_id,item_id,rank\n" + "".join(f"u{i % 3},i{i % 4},{50 - i}\n" for i in range(12)))
+    (file,) = plan_of(capsys, "log.csv", "--order", "rank")["files"]
+    assert {one["column"]: one["role"] for one in file["columns"]}["rank"] == "the order"
+
+
+def test_the_hint_for_segment_names_the_item_that_is_there(tmp_path: Path) -> None:
+    rows = [
+        {"event": "Product Viewed", "anonymousId": f"a{i}", "originalTimestamp": T0 + i, "properties": {"price": 1, "sku": "p"}}
+        for i in range(9)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r'"item_id": "properties\.sku"'):
+        read_events(tmp_path / "log.jsonl")

@@ -23,8 +23,10 @@ def _text(plan: Mapping[str, Any]) -> list[str]:
     written = f", {plan['time_form']}" if plan["time_unit"] == "text" and plan["time_form"] else ""
     out = [f"plan: layout {plan['layout']}, kind {plan['kind']}, time {plan['time_unit']}{written} (from {rows}{bad})"]
     described: dict[str, list[str]] = {}
-    for file in plan["files"]:  # files that are read alike are said once
-        described.setdefault("\n".join(_file(file)), []).append(Path(file["file"]).name)
+    from qurate.events.places import short_names
+
+    for file, called in zip(plan["files"], short_names([file["file"] for file in plan["files"]])):  # what is read alike is said once
+        described.setdefault("\n".join(_file(file)), []).append(called)
     for text, names in described.items():
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
         out += [f"{shown}: {line}" if i == 0 else line for i, line in enumerate(text.split("\n"))]

@@ -28,6 +28,8 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
     """
     named = {} if roles is None else roles.source
     by_column = _own_roles(table, roles) if roles is not None else _layout_roles(layout, table)
+    if table.order:
+        by_column.setdefault(table.order, "the order")
     assumed = set() if roles is None else {named[name] for name in roles.assumed}
     columns, lists = (
         [],

@@ -10,6 +10,7 @@ import polars as pl
 
 from qurate.events.features import described_features, feature_matrix
 from qurate.events.matching import match_ids, match_notes
+from qurate.events.places import short_names
 from qurate.events.schema import EventLog
 from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
 from qurate.events.time_forms import OPTIONS
@@ -180,13 +181,14 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
     maps: list[str] = []
     types: list[str] = []
     same = all(file["map"] == log.files[0]["map"] for file in log.files)
-    for file in log.files[:1] if same else log.files:
-        prefix = f"{Path(file['file']).name}:" if several and not same else ""
+    short = short_names([file["file"] for file in log.files])
+    for file, called in list(zip(log.files, short))[: 1 if same else None]:
+        prefix = f"{called}:" if several and not same else ""
         maps += [f"{prefix}{name}={column}" for name, column in file["map"].items() if name != column]
-    for file in log.files:
+    for file, called in zip(log.files, short):
         if file["type"]:
-            types.append(f"{Path(file['file']).name}={file['type']}" if several else file["type"])
-    names = {Path(file["file"]).name for file in log.files}
+            types.append(f"{called}={file['type']}" if several else file["type"])
+    names = {name for file, called in zip(log.files, short) for name in (called, file["file"], Path(file["file"]).name)}
     side = [one for one in said.get("--map") or () if ":" in one.partition("=")[0] and one.partition(":")[0] not in names]
     said["--map"] = [*maps, *side]  # what is said about other tables stays as it was typed
     said["--type"] = types or said.get("--type")
