@@ -30,6 +30,8 @@ AVAILABILITY_NAMES: dict[str, tuple[str, ...]] = {
     "available_until": ("available_until", "end_timestamp"),
 }
 """When an item may be shown, from (inclusive) until (exclusive), and how tables spell it."""
+GENRES, BARRED = "genres", r"^[^\[{|]+\|"
+"""A column of words between bars; under this name, but in other notations, it is a feature like any other."""
 SAMPLE_ROWS = 10_000
 
 
@@ -132,7 +134,9 @@ def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
     if len(times) == 2:
         _refuse_reversed(table, key, dict(times.values()))
     picked = [key.alias(owner), *(moment.alias(named) for named, moment in times.values())]
-    picked += [_feature(column, dtype) for column, dtype in columns.items() if column != name and column not in times]
+    barred = columns.get(GENRES) == pl.String and _first(table, pl.col(GENRES), pl.col(GENRES).str.contains(BARRED)) is not None
+    rest = [column for column in columns if column != name and column not in times]
+    picked += [_genres() if column == GENRES and barred else _feature(column) for column in rest]
     return table.frame.filter(key.is_not_null()).select(picked)
 
 
@@ -243,8 +247,13 @@ def _first(table: Table, value: pl.Expr, where: pl.Expr) -> Any:
     return found.item() if found.height else None
 
 
-def _feature(column: str, dtype: pl.DataType) -> pl.Expr:
-    """A feature under its plain name: RecBole's `name:type` headers say how to read it, `genres` is a list."""
+def _genres() -> pl.Expr:
+    """MovieLens' genres, of which those of one film may be `(no genres listed)`."""
+    return pl.col(GENRES).str.split("|").list.filter(pl.element() != "(no genres listed)")
+
+
+def _feature(column: str) -> pl.Expr:
+    """A feature under its plain name: RecBole's `name:type` headers say how to read it."""
     name, _, kind = column.partition(":")
     if kind == "float":
         return number(column).alias(name)
@@ -253,8 +262,6 @@ def _feature(column: str, dtype: pl.DataType) -> pl.Expr:
         return (listed if kind == "token_seq" else listed.cast(pl.List(pl.Float32), strict=False)).alias(name)
     if kind == "token":
         return pl.col(column).alias(name)
-    if column == "genres" and dtype == pl.String:
-        return pl.col(column).str.split("|").list.filter(pl.element() != "(no genres listed)")
     return pl.col(column)
 
 
