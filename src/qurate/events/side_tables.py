@@ -9,9 +9,11 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError, nearest
+from qurate.events.doubts import OBJECT
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.frames import Frame, table_of
 from qurate.events.lines import raw_lines
+from qurate.events.paths import lookup, value_at
 from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
 from qurate.events.schema import TIME
@@ -103,10 +105,15 @@ def side_frame(given: Frame, owner: Owner, name: str) -> pl.LazyFrame:
 
 
 def _renamed(table: Table, names: Mapping[str, str], owner: Owner) -> Table:
-    """The table with columns under the names that the user says: the id, or any feature."""
+    """The table with columns under the names that the user says: the id, or any feature, also what stands at a path."""
     for target, source in names.items():
+        where = f"--map {target}={source}, {table.path}"
+        if source not in table.columns and source.partition(".")[0] in table.columns:
+            lookup(source, table.columns, table.frame.head(SAMPLE_ROWS).collect(), where)
+            found = table.frame.with_columns(value_at(source, table.columns).alias(source))
+            table = replace(table, frame=found, columns={**table.columns, source: found.collect_schema()[source]})
         if source not in table.columns:
-            where, hint = f"--map {target}={source}, {table.path}", nearest(source, table.columns)
+            hint = nearest(source, table.columns)
             raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
     if not names:
         return table
@@ -151,6 +158,9 @@ def _id_column(table: Table, owner: Owner) -> str:
         raise UserError(
             "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint=f"say --encoding {table.guess}", code=Code.BAD_ENCODING
         )
+    if table.columns[name] == pl.String and (inside := _first(table, pl.col(name), pl.col(name).str.contains(OBJECT))):
+        got, hint = f"objects such as {inside[:60]}", f"name the field inside: --map {table.path.name}:{owner}=COLUMN.KEY"
+        raise UserError(f"ids in {owner}", got, where=f"{table.path}, column {name}", hint=hint, code=Code.BAD_MAP)
     return name
 
 
