@@ -56,6 +56,8 @@ def check_paths(path: object) -> None:
     several = isinstance(path, Iterable) and not isinstance(path, bytes)
     if not isinstance(path, str | Path) and not (several and all(isinstance(one, str | Path) for one in path)):  # type: ignore[attr-defined]
         raise UserError("a path or several", f"{path!r:.60}", where="path", hint="name the log", code=Code.BAD_PATH)
+
+
 def short_names(paths: Sequence[str | Path]) -> list[str]:
     """The name of each file, with so many of its folders before it that no two are the same; `--type` and `--map` take it.
 
