@@ -299,8 +299,6 @@ class _Finder:
             text = pl.col(source["item_id"]).cast(pl.String).str.strip_chars()
             self.roles.broken.append((text.is_null() | text.is_in(MISSING), "missing item_id"))
 
-    # value and type
-
     def value(self, expression: str | None) -> None:
         """`--value`, or the column that is mapped, or money written as text."""
         source = self.roles.source
@@ -363,7 +361,8 @@ class _Finder:
 
     def _says_one(self, column: str) -> bool:
         """Whether a column that nobody named as the type says one thing of all rows that is no type of the contract, such as `track`."""
-        said = self.sample[column].drop_nulls().unique() if column == "type" and column not in self.mapped else pl.Series([])
+        own = column == "type" and column not in self.mapped and not self.columns[column].is_nested()
+        said = self.sample[column].drop_nulls().unique() if own else pl.Series([])
         return len(said) == 1 and said[0] not in STANDARD_TYPES
 
     def _names_types(self, column: str) -> bool:
