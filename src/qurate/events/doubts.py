@@ -161,7 +161,9 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
         dtype, inside, got = sample[column].dtype, "", ""
         if name == "type" and isinstance(dtype, pl.List | pl.Array):
             hint = "write a row for each of them, or say one type for all rows with --type"
-            raise UserError("one name of what happened in each row", "lists", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
+            raise UserError(
+                "one name of what happened in each row", "lists", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP
+            )
         if isinstance(dtype, pl.Struct):
             fields = [field.name for field in dtype.fields]
             inside = next((field for field in fields if key_of(field) in ("id", key_of(name))), fields[0])
