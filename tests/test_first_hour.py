@@ -102,7 +102,7 @@ def hour(shop: Shop, tmp_path: Path, n: int, *training: str) -> float:
         "user_id": "user_id", "item_id": "item_id", "event_type": "type", "timestamp": "timestamp",
     }  # fmt: skip
     made = {one["column"]: (one["became"], one["dimensions"]) for one in plan["features"]["items"]}
-    assert made == {"category": ("onehot", 5), "price": ("numeric", 2), "title": ("not a feature", 0)}
+    assert made == {"category": ("onehot", 5), "price": ("numeric", 2), "title": ("the title", 0)}
     checked, _ = shop.run("validate", *tables)
     assert checked["ok"] and all(one["ok"] for one in checked["checks"])
     summary, _ = shop.run("ingest", *tables, "-o", "dataset")

@@ -89,6 +89,9 @@ FAULTS: list[Fault] = [
     ("objects as ids", {"log.jsonl": "".join(json.dumps({"user_id": {"id": f"u{i % 5}"}, "item_id": f"i{i % 7}",
      "timestamp": T0 + i}) + "\n"
      for i in range(60))}, "log.jsonl", "--map user_id=user_id.id"),
+    ("types in lists", {"log.jsonl": "".join(json.dumps({"user_id": f"u{i % 5}", "item_id": f"i{i % 7}", "type": ["view", "click"],
+     "timestamp": T0 + i}) + "\n"
+     for i in range(60))}, "log.jsonl", "one name of what happened in each row"),
     ("an open quote in every row", log([f'{row},"x' for row in ROWS], HEADER[:-1] + ",title\n"), LOG, "unbalanced quotes"),
     ("a quote that stays open", some(f'u1,"i1,click,{T0}'), LOG, "unbalanced quotes (first in line 21)"),
     ("more fields than the header", some(f"u1,i1,click,{T0},x,y"), LOG, "more fields than the header"),

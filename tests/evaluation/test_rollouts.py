@@ -1,12 +1,15 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 
 from qurate.baselines.registry import random_policy
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.shop_references import true_myopic
 from qurate.errors import UserError
+from qurate.evaluation.compare import Contender, collect, play, summarise
+from qurate.evaluation.report import Report
 from qurate.evaluation.rollouts import PURPOSES, customers_seed, first_allowed, items_at, positions_of, rollout, take_customers
 from qurate.evaluation.static_list import StaticCycle, StaticSlate
 
@@ -83,6 +86,17 @@ def test_a_masked_action_is_refused_and_an_empty_mask_is_said(tiny_world, always
     mask[0] = 0
     with pytest.raises(UserError, match="no allowed candidate at all"):
         rollout(world, always(1), seed=0, customers=2)
+
+
+def test_what_traced_customers_were_shown_has_its_category_and_price(always) -> None:
+    engine = make_engine("shop", n_items=40)
+    rows = [Contender("alone", lambda seed: always(3), "candidate")]
+    runs = collect(rows, play(rows, lambda seed: engine, [0], customers=3, trace=1))
+    step = runs[0].rollouts[0].trace[0]
+    row = engine.world.items_table().row(by_predicate=pl.col("item_id") == step.items[0], named=True)
+    about = f"{row['category']}, {row['price']:,.2f}"
+    assert step.about == (about,) and row["price"] > 0
+    assert f"<bdi>{step.items[0]}</bdi> ({about})" in Report(summarise("shop", [0], runs), runs=runs).html()
 
 
 def test_trace_follows_the_first_customers(tiny_world, always) -> None:

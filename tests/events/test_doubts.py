@@ -161,3 +161,51 @@ def test_thousands_in_letters_are_no_numbers_and_currencies_are_named(tmp_path: 
     assert "value is read as currency text, decimal point; EUR, USD count alike" in notes_of(log("two.csv", ["USD 12", "EUR 10", "5"]))
     one = read_events(log("one.csv", ["USD 12", "10 USD"]))
     assert one.events.collect()["value"].sum() == 220 and "alike" not in "".join(one.notes)
+
+
+def test_words_of_events_in_a_column_that_is_not_read_are_named(tmp_path: Path) -> None:
+    rows = [f"u{i % 3},i{i % 4},{'viewed' if i % 3 else 'bought'},{'phone' if i % 2 else 'desktop'},{T + i}" for i in range(20)]
+    log = read_events(csv(tmp_path / "log.csv", "user_id,item_id,verb,device,timestamp", rows))
+    assert "every row counts as click, whatever verb says, such as 'bought': say --map type=verb" in log.notes
+    assert {one["column"]: one["nearest"] for one in log.files[0]["columns"] if one["role"] is None} == {"verb": "type", "device": None}
+    read = read_events(tmp_path / "log.csv", map={"type": "verb"})
+    assert "verb" not in " ".join(read.notes) and dict(read.events.collect().group_by("type").len().rows()) == {"viewed": 13, "bought": 7}
+
+
+def test_a_bandit_whose_table_names_its_users_keeps_them(tmp_path: Path) -> None:
+    for name in ("customer_id", "userId", "session_id"):
+        rows = [f"{T + i},c{i % 3},a{i % 4},{i % 2},0.25" for i in range(20)]
+        log = read_events(csv(tmp_path / "log.csv", f"timestamp,{name},action,reward,pscore", rows))
+        assert log.events.collect()["user_id"].unique().sort().to_list() == ["c0", "c1", "c2"], name
+        assert "every row is one of its own" not in " ".join(log.notes)
+    csv(tmp_path / "log.csv", "timestamp,device,action,reward,pscore", rows)
+    assert "no column names a user: every row is one of its own" in notes_of(tmp_path / "log.csv")
+
+
+def test_words_between_semicolons_or_commas_are_baskets_where_the_name_says_so(tmp_path: Path) -> None:
+    texts = ["milk;bread", "bread;beer;milk", "beer;milk", "bread"]
+    rows = [f'u{i % 3},"{texts[i % 4]}",{T + 900 * i}' for i in range(20)]
+    odd = notes_of(csv(tmp_path / "odd.csv", "user_id,item_id,timestamp", rows))
+    assert "item_id such as 'milk;bread' may be several items: each text is read as one id" in odd
+    for sign in (";", ", "):
+        log = read_events(
+            csv(tmp_path / "log.csv", "user_id,products,timestamp", [row.replace(";", sign) for row in rows]), map={"item_id": "products"}
+        )
+        assert log.events.collect()["item_id"].unique().sort().to_list() == ["beer", "bread", "milk"]
+    titles = [f'u{i % 3},"Shirt {"abcd"[i % 4]}, red",{T + i}' for i in range(20)]
+    assert "several items" not in notes_of(csv(tmp_path / "titles.csv", "user_id,item_id,timestamp", titles))
+
+
+@pytest.mark.parametrize("name", ["游客", "匿名用户", "00000000-0000-0000-0000-000000000000"])
+def test_guests_under_other_names_are_nobody(name: str, tmp_path: Path) -> None:
+    rows = [f"{name if i % 3 == 0 else f'u{i % 9}'},i{i % 4},s{i // 5},{T + i}" for i in range(60)]
+    path = csv(tmp_path / "log.csv", "user_id,item_id,session_id,timestamp", rows)
+    assert f"user {name!r} of 20 in 60 rows is no user: the session stands in" in notes_of(path)
+    assert name not in read_events(path).events.collect()["user_id"].to_list()
+
+
+def test_a_year_of_two_digits_is_asked_for_and_not_taken_for_the_year_1(tmp_path: Path) -> None:
+    path = csv(tmp_path / "log.csv", "user_id,item_id,timestamp", [f"u{i % 3},i{i % 4},0{i % 9 + 1}-0{i % 5 + 1}-05" for i in range(20)])
+    with pytest.raises(UserError, match=r"got '01-01-05', where no value above 12 tells day from month"):
+        read_events(path)
+    assert read_events(path, time_form="D/M/Y").events.collect()["timestamp"].dt.year().unique().to_list() == [2005]

@@ -36,6 +36,30 @@ def test_amounts_are_numbers(form: str) -> None:
     assert described_features(spec) == [{"column": "price", "became": "number (amount)", "dimensions": 1}]
 
 
+@pytest.mark.parametrize("form", ["{} €", "€ {}", "{} EUR", "{}元", "￥{}"])
+def test_amounts_with_a_decimal_comma_are_numbers(form: str) -> None:
+    prices = {"1.000,00": 1000.0, "2.007,5": 2007.5, "14,25": 14.25, "90": 90.0}
+    table = pl.DataFrame({"item_id": list("abcd"), "price": [form.format(price) for price in prices]})
+    matrix, spec = feature_matrix(table)
+    assert np.allclose(matrix, feature_matrix(pl.DataFrame({"item_id": list("abcd"), "price": list(prices.values())}))[0])
+    assert described_features(spec) == [{"column": "price", "became": "number (amount)", "dimensions": 1}]
+
+
+def test_lists_of_two_numbers_are_no_amounts() -> None:
+    table = pl.DataFrame({"item_id": list("abcd"), "groups": ["1,2", "3,4", "1,4", "3,2"]})
+    assert described_features(feature_matrix(table)[1]) == [{"column": "groups", "became": "multihot", "dimensions": 4}]
+
+
+@pytest.mark.parametrize("form", ["{y}/{m}/{d}", "{d}.{m}.{y}", "{y}.{m:02}.{d:02}"])
+def test_days_in_other_forms_are_the_same_ages(form: str) -> None:
+    days = [(2024, 1, 31), (2024, 2, 1), (2023, 12, 5), (2024, 2, 29)]
+    table = pl.DataFrame({"item_id": list("abcd"), "released": [f"{y}-{m:02}-{d:02}" for y, m, d in days]})
+    wanted, _ = feature_matrix(table)
+    matrix, spec = feature_matrix(table.with_columns(released=pl.Series([form.format(y=y, m=m, d=d) for y, m, d in days])))
+    assert np.array_equal(matrix, wanted) and wanted.shape == (4, 1)
+    assert described_features(spec) == [{"column": "released", "became": "number (days)", "dimensions": 1}]
+
+
 def test_days_are_ages_and_titles_are_named_as_left_out() -> None:
     days = ["2020-01-01", "2020-01-02 12:00", "2020-01-03T00:00:00Z", None]
     table = pl.DataFrame({"item_id": list("abcd"), "released": days, "title": ["One, two", "Three, four", "Five", "Six"]})

@@ -11,6 +11,7 @@ from test_public_logs import hinted
 
 from qurate.errors import UserError
 from qurate.events.readers import read_events
+from qurate.events.side_tables import read_features
 
 N = 60
 Row = dict[str, Any]
@@ -159,3 +160,44 @@ def test_a_struct_is_no_id(tmp_path: Path) -> None:
     pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
     assert "name the field inside: --map user_id=user.id" in refused(tmp_path / "log.parquet").typed
     assert read_events(tmp_path / "log.parquet", map={"user_id": "user.id"}).events.collect()["user_id"].n_unique() == 6
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_lists_within_lists_are_refused_by_their_way(form: str, tmp_path: Path) -> None:
+    """Universal Analytics in BigQuery: hits of a visit, and products of each hit."""
+    rows = [
+        {
+            "fullVisitorId": f"v{i % 3}",
+            "visitStartTime": T0 + 900 * i,
+            "hits": [{"page": f"x{i}", "product": [{"productSKU": f"p{i % 4}"}]}] * 2,
+        }
+        for i in range(12)
+    ]
+    path = tmp_path / f"log.{form}"
+    if form == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    given = {"user_id": "fullVisitorId", "timestamp": "visitStartTime", "item_id": "hits.product.productSKU"}
+    error = refused(path, map=given)
+    assert error.got == "lists within the lists of hits, at hits.product" and "write a row for each object of hits.product" in error.hint
+    pages = read_events(path, map={**given, "item_id": "hits.page"}).events.collect()
+    assert pages["item_id"].to_list() == [f"x{i // 2}" for i in range(24)]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_table_of_items_is_mapped_by_paths_too(form: str, tmp_path: Path) -> None:
+    rows = [{"ref": {"sku": f"p{i}"}, "meta": {"price": i, "brand": f"b{i % 2}"}} for i in range(9)]
+    path = tmp_path / f"goods.{form}"
+    if form == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    table = read_features(path, "item_id", {"item_id": "ref.sku", "price": "meta.price"}).collect()
+    assert table["item_id"].to_list() == [f"p{i}" for i in range(9)]
+    assert table["price"].cast(pl.Float64).to_list() == list(range(9))
+    with pytest.raises(UserError, match=r"a path into a column, got ref.skv, .*; did you mean ref.sku\?"):
+        read_features(path, "item_id", {"item_id": "ref.skv"})
+    if form == "jsonl":
+        with pytest.raises(UserError, match="ids in item_id, got objects such as"):  # the text of an object is no id
+            read_features(path, "item_id", {"item_id": "ref"})

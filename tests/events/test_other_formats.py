@@ -1,5 +1,6 @@
 """Files that are no text tables, JSON Lines or Parquet: each is named as what it is, with what helps; and JSON written in other ways."""
 
+import ast
 import gzip
 import json
 import re
@@ -63,6 +64,14 @@ def test_a_table_whose_log_says_which_files_count_is_no_folder_of_files(inside: 
     (tmp_path / inside).parent.mkdir()
     write(tmp_path / inside, '{"add": {}}\n')
     assert what in refused(tmp_path).got
+    quoted = tmp_path / 'it\'s "a" table'
+    (quoted / Path(inside).parent).mkdir(parents=True)
+    write(quoted / inside, '{"add": {}}\n')
+    write(quoted / "part-0.csv", CSV)
+    words = shlex.split(refused(quoted).hint.partition(": ")[2])  # a command that a shell reads as three words
+    assert words[:2] == ["python", "-c"] and len(words) == 3
+    (table,) = (node.value for node in ast.walk(ast.parse(words[2])) if isinstance(node, ast.Constant) and "it's" in str(node.value))
+    assert table == str(quoted)
 
 
 def test_files_of_a_header_only_are_said_and_left_out(tmp_path: Path) -> None:

@@ -52,6 +52,32 @@ def test_objects_of_mongodb_are_read_as_their_value(tmp_path: Path, form: Any, p
     assert any("MongoDB" in note for note in log.notes) and not any("list" in note for note in log.notes)
 
 
+@pytest.mark.parametrize("path", [False, True])
+def test_objects_of_dynamodb_are_read_as_their_value(tmp_path: Path, path: Any) -> None:
+    rows = [
+        {"user_id": {"S": f'a"{{{n % 3}}}'}, "item_id": {"N": str(n % 4)}, "type": {"S": "view"}, "timestamp": {"N": str(T0 + n)},
+         "tags": {"L": [{"S": "x"}]}}
+        for n in range(9)
+    ]  # fmt: skip
+    file = write(tmp_path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    log = read_events(file, map={"user_id": "user_id.S", "timestamp": "timestamp.N"} if path else None)
+    events = log.events.collect()
+    assert events["user_id"].to_list() == [f'a"{{{n % 3}}}' for n in range(9)] and events["type"].unique().to_list() == ["view"]
+    assert events["item_id"].to_list() == [str(n % 4) for n in range(9)]
+    assert events["timestamp"].cast(pl.Int64).to_list() == [(T0 + n) * 1_000_000 for n in range(9)]
+    assert "log.jsonl: user_id, item_id, type, timestamp: DynamoDB's objects such as S and N are read as the value in them" in log.notes
+
+
+def test_an_export_of_dynamodb_leads_to_the_values_step_by_step(tmp_path: Path) -> None:
+    rows = [{"Item": {"who": {"S": f"a{n % 3}"}, "sku": {"S": f"b{n}"}, "what": {"S": "view"}, "at": {"N": str(T0 + n)}}} for n in range(9)]
+    file = write(tmp_path / "log.json", "".join(json.dumps(row) + "\n" for row in rows))
+    found = {"user_id": "Item.who.S", "item_id": "Item.sku.S", "timestamp": "Item.at.N"}
+    with pytest.raises(UserError, match=r'names of what happened, got objects such as .*"view"') as caught:
+        read_events(file, map={**found, "type": "Item.what"})
+    assert caught.value.hint == "name the field inside: --map type=Item.what.S"
+    assert read_events(file, map={**found, "type": "Item.what.S"}).events.collect()["type"].to_list() == ["view"] * 9
+
+
 def test_offsets_that_differ_are_said_and_each_is_read_by_its_own(tmp_path: Path) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     texts = [(start + timedelta(hours=8 * (n % 2))).strftime("%Y-%m-%dT%H:%M:%S") + ("Z", "+08:00")[n % 2] for n in range(8)]

@@ -29,6 +29,8 @@ def digest(dataset: Dataset) -> str:
         for field in fields(part):
             value = getattr(part, field.name)
             hashed.update(field.name.encode() + (b"none" if value is None else np.ascontiguousarray(value).tobytes()))
+    for matrix in (dataset.item_features, dataset.user_features):
+        hashed.update(repr(matrix.shape).encode() + matrix.tobytes())
     return hashed.hexdigest()
 
 

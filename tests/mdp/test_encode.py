@@ -21,7 +21,8 @@ def test_of_a_repeated_event_the_first_row_of_the_source_counts():
 
 def test_the_same_id_with_another_item_or_type_is_another_event():
     rows = [event("u", "a", 0, event_id="1"), event("u", "b", 1, event_id="1"), event("u", "a", 2, "cart", event_id="1")]
-    assert len(encode(make_log(rows), None, None).events.user) == 3
+    encoded = encode(make_log(rows), None, None)
+    assert len(encoded.events.user) == 3 and encoded.notes == []
 
 
 def test_the_rarest_types_become_one_and_standard_and_rewarded_ones_never():

@@ -82,11 +82,11 @@ def test_the_plan_says_what_each_feature_column_becomes_and_which_table_was_foun
     plan = json.loads(out)["plan"]
     made = {one["column"]: (one["became"], one["dimensions"]) for one in plan["features"]["items"]}
     # i7 of the log has no row in the table, so that every column has missing values
-    assert made == {"类别": ("onehot", 3), "price": ("numeric", 2), "title": ("not a feature", 0)}
+    assert made == {"类别": ("onehot", 3), "price": ("numeric", 2), "title": ("the title", 0)}
     assert Dataset.read(tmp_path / "d").item_features.shape[1] == 5
     assert "note: items.csv, which stands beside the log, is read as the table of items; --items FILE says another" in err
     shown = [line for line in err.splitlines() if line.startswith("  ") and "->" in line][-3:]
-    assert [line.split("->")[1].strip() for line in shown] == ["onehot, 3", "numeric, 2", "not a feature"]
+    assert [line.split("->")[1].strip() for line in shown] == ["onehot, 3", "numeric, 2", "the title"]
     assert len({cell_len(line.split("->")[0]) for line in shown}) == 1
     (tmp_path / "other.csv").write_text((tmp_path / "items.csv").read_text())
     assert cli.main(["ingest", str(tmp_path / "log.csv"), "--items", str(tmp_path / "other.csv"), "--plan"]) == 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mdp_logs import event, make_log
 
+from qurate.errors import UserError
 from qurate.experiments.model_page import model_page
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -127,6 +128,14 @@ def test_too_few_held_out_decisions_are_said_and_nothing_is_fitted() -> None:
     assert 0 < int((data.transitions.split == VALID).sum()) < 10
     model = train(data, steps=5, **SMALL)
     assert ranker(model).calibration is None and "no calibration" in model.metrics["calibration"]["note"]
+
+
+def test_a_run_that_diverged_is_refused_as_such_and_not_calibrated(dataset: Dataset) -> None:
+    """Where some updates were finite the weights are so large that the fit of the calibration overflows."""
+    with pytest.raises(UserError, match=r"converges, got \d+ of 60 updates skipped .* with lr=1e\+06"):
+        train(dataset, steps=60, lr=1e6, **SMALL)
+    kept = train(dataset, steps=60, lr=1e6, keep_diverged=True, **SMALL)
+    assert "too large, or not finite" in kept.metrics["calibration"]["note"] and ranker(kept).calibration is None
 
 
 def test_without_a_validation_split_some_users_do_not_train(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,19 @@ def print_plan(plan: Mapping[str, Any], stderr: bool = False) -> None:
 def _text(plan: Mapping[str, Any]) -> list[str]:
     rows = f"the first {plan['sampled']:,} rows of each file" if plan["sampled"] else f"{plan['rows']:,} rows"
     bad = f", {plan['bad_rows']:,} of them bad" if plan["bad_rows"] else ""
-    out = [f"plan: layout {plan['layout']}, kind {plan['kind']}, time {plan['time_unit']} (from {rows}{bad})"]
+    written = f", {plan['time_form']}" if plan["time_unit"] == "text" and plan["time_form"] else ""
+    out = [f"plan: layout {plan['layout']}, kind {plan['kind']}, time {plan['time_unit']}{written} (from {rows}{bad})"]
     described: dict[str, list[str]] = {}
-    for file in plan["files"]:  # files that are read alike are said once
-        described.setdefault("\n".join(_file(file)), []).append(Path(file["file"]).name)
+    from qurate.events.places import short_names
+
+    for file, called in zip(plan["files"], short_names([file["file"] for file in plan["files"]])):  # what is read alike is said once
+        described.setdefault("\n".join(_file(file)), []).append(called)
     for text, names in described.items():
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
         out += [f"{shown}: {line}" if i == 0 else line for i, line in enumerate(text.split("\n"))]
+    for one in plan["tables"]:
+        form, *columns = _file(one, f"{Path(one['file']).name}:")
+        out += [f"table of {one['table']}, {Path(one['file']).name}: {form}", *columns]
     rewards = [[one["type"], one["rows"], one["weight"], "value" if one["per_value"] else "event", one["reward"]] for one in plan["types"]]
     out += _columns([["type", "rows", "weight", "per", "reward"], *rewards])
     for one in plan["ids"]:
@@ -40,7 +46,8 @@ def _text(plan: Mapping[str, Any]) -> list[str]:
     return out + ([f"command: {plan['command']}"] if "command" in plan else [])
 
 
-def _file(file: Mapping[str, Any]) -> list[str]:
+def _file(file: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Its form, its columns, and what happened; `prefix` stands before the columns that `--map` could name."""
     from qurate.events.described import numbered, stem_of  # polars, which a command that prints no plan need not load
 
     form = [file["format"], *([file["container"]] if file["container"] else [])]
@@ -49,19 +56,21 @@ def _file(file: Mapping[str, Any]) -> list[str]:
     form += [file["encoding"]] if "encoding" in file else []
     rows: list[list[str]] = []
     vectors = numbered([one["column"] for one in file["columns"]])
-    groups = groupby(file["columns"], lambda one: (stem_of(one["column"]) if one["column"] in vectors else one["column"], _made_of(one)))
+    groups = groupby(
+        file["columns"], lambda one: (stem_of(one["column"]) if one["column"] in vectors else one["column"], _made_of(one, prefix))
+    )
     for (_, made), group in groups:
         first, *rest = [one["column"] for one in group]
         name = f"{first} to {rest[-1]} ({len(rest) + 1} columns)" if rest else first
         rows.append([f"  {name}", "->", made])
-    return [", ".join(form), *_columns(rows), f"  what happened: {file['type_from']}"]
+    return [", ".join(form), *_columns(rows), *([f"  what happened: {file['type_from']}"] if "type_from" in file else [])]
 
 
-def _made_of(one: Mapping[str, Any]) -> str:
+def _made_of(one: Mapping[str, Any], prefix: str) -> str:
     """The role of a column, or that it is not read."""
     if one["role"]:
-        return f"{one['role']} (assumed)" if one["assumed"] else str(one["role"])
-    return "not read" + (f"; could be {one['nearest']}: --map {one['nearest']}={one['column']}" if one["nearest"] else "")
+        return f"{one['role']} (assumed)" if one.get("assumed") else str(one["role"])
+    return "not read" + (f"; could be {one['nearest']}: --map {prefix}{one['nearest']}={one['column']}" if one["nearest"] else "")
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[str]:

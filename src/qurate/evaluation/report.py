@@ -262,10 +262,16 @@ def _journey(customer: int, traced: Sequence[TracedStep]) -> str:
             visit = m.visit
             chips.append(f'<span class="visit">visit {visit}</span>')
         did = f" <b>{escape(', '.join(map(clean, m.events)))}</b>" if m.events else ""
-        chips.append(f'<span class="chip{" hit" if m.events else ""}">{", ".join(map(name_cell, m.items))}{did}</span>')
+        chips.append(f'<span class="chip{" hit" if m.events else ""}">{_with_about(m)}{did}</span>')
     more = f'<span class="visit">and {len(traced) - len(shown)} more</span>' if len(traced) > len(shown) else ""
     words = f"Customer {customer + 1}: {figure(total)} in {len(traced)} decisions, {visits} visit{'s' if visits != 1 else ''}"
     return f'<p class="caption">{words}</p><p class="journey">{"".join(chips)}{more}</p>'
+
+
+def _with_about(step: TracedStep) -> str:
+    """The items shown, each with its category and price where they are known."""
+    about = step.about or ("",) * len(step.items)
+    return ", ".join(name_cell(item) + (f" ({escape(clean(said))})" if said else "") for item, said in zip(step.items, about))
 
 
 def _evaluate_page(report: Report) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qurate.choosing.slate_sampling import is_shared
 from qurate.errors import Code, UserError
+from qurate.events.titles import CATEGORIES, PRICES, first_of, text_of
 from qurate.replay.writers import step_discount
 from qurate.types import DEFAULT_TAU_S, Actions, Engine, Feedback, Observation, Policy, take_rows
 
@@ -44,6 +45,7 @@ class TracedStep(NamedTuple):
     events: tuple[str, ...]  # "type" of everything that followed, besides being shown
     reward: float
     left: bool
+    about: tuple[str, ...] = ()  # category and price of each item, "" where the world's table has neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,19 @@ def rollout(
         step_reward.append(float(fb.reward[active].sum(dtype=np.float64)))
         active = active[~(fb.terminated[active] | fb.truncated[active])]
         observation = fb.obs
+    said = _about_items(engine) if traced else {}
+    traced = [step._replace(about=tuple(said.get(item, "") for item in step.items)) for step in traced]
     return tally.result(present, step_reward, list(engine.component_names), traced)
+
+
+def _about_items(engine: Engine) -> dict[str, str]:
+    """Category and price of the items, by id, where the world has a table of them; nothing elsewhere."""
+    make = getattr(getattr(engine, "world", None), "items_table", None)
+    if make is None:
+        return {}
+    table = make()
+    columns = [column for column in (first_of(table.columns, names) for names in (CATEGORIES, PRICES)) if column is not None]
+    return {row["item_id"]: ", ".join(text_of(row[column]) for column in columns) for row in table.iter_rows(named=True)} if columns else {}
 
 
 def _new_tally(engine: Engine, n: int) -> _Tally:

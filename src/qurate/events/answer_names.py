@@ -23,6 +23,12 @@ ABOUT = frozenset(
 RESPONSES = [[word] for word in ("response", "responses", "feedback", "answer", "answers", "outcome", "outcomes", "target", "taken")]
 """Last words in the name of a list of 0 and 1 beside a list of items: without one it may be a feature of the items."""
 MENTIONS = ("click", "purchas", "bought", "booking", "convers", "install", "recommend", "thumb", "like", "点击", "购买")
+HAPPENED = (
+    *("view", "click", "cart", "purchas", "bought", "buy", "order", "watch", "play", "like", "share", "wish", "visit", "search"),
+    *("浏览", "瀏覽", "点击", "點擊", "购买", "購買", "加购", "收藏", "下单", "下單"),
+)
+"""Parts of the words of event types."""
+MAX_WORDS = 20
 QUANTITIES = ("quantity", "qty", "units", "amount", "menge", "数量", "數量")
 
 
@@ -73,6 +79,19 @@ def may_say(unread: list[str], sample: pl.DataFrame) -> list[str]:
     """Columns that nothing reads and that may say what happened: by a word in their name, or because they hold 0 and 1."""
     flat = [column for column in unread if column in sample.columns and not sample[column].dtype.is_nested()]
     return [column for column in flat if any(word in key_of(column) for word in MENTIONS) or _zero_one(sample[column])]
+
+
+def types_in(unread: list[str], sample: pl.DataFrame) -> list[str]:
+    """Columns that nothing reads and that hold few words, most of which are those of event types."""
+    found = []
+    for column in unread:
+        if column not in sample.columns or sample[column].dtype != pl.String:
+            continue
+        words = sample[column].str.strip_chars().str.to_lowercase().drop_nulls().unique()
+        said = words.str.contains_any(list(HAPPENED)).sum()
+        if 1 < len(words) <= MAX_WORDS and 2 * said > len(words):
+            found.append(column)
+    return found
 
 
 def _zero_one(values: pl.Series) -> bool:

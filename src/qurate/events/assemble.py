@@ -7,6 +7,7 @@ import polars as pl
 from qurate.events.fields import Layout, conform_decisions, conform_events
 from qurate.events.layout_rows import CheckedRows
 from qurate.events.schema import EventLog, Kind
+from qurate.events.side_tables import OWNERS, described_table
 from qurate.events.sources import beside
 
 
@@ -14,15 +15,18 @@ def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[st
     kinds: list[Kind] = [part.tables.kind for part in read]
     decisions = [conform_decisions(part.tables.decisions) for part in read if part.tables.decisions is not None]
     beside_log = {key: _of_the_log(table, read) for key, table in layout.companions(path).items()}
+    tables = {key: table for key in beside_log if (table := beside(path, key)) is not None}
     return EventLog(
         events=pl.concat([conform_events(part.tables.events) for part in read]),
         decisions=pl.concat(decisions, how="diagonal") if decisions else None,
         items=beside_log.get("items", _features(read, "item_id", "item.")),
         users=beside_log.get("users", _features(read, "user_id", "user.")),
-        beside={key: table.path.name for key in beside_log if (table := beside(path, key)) is not None},
+        beside={key: table.path.name for key, table in tables.items()},
+        tables=[described_table(table, OWNERS[key]) for key, table in tables.items()],
         layout=layout.name,
         kind="logged" if "logged" in kinds else "exposure" if "exposure" in kinds else "organic",
         time_unit=read[0].unit,
+        time_form=", ".join(dict.fromkeys(form for part in read for form in part.form.split(", "))),
         rejects=pl.concat([part.rejects for part in read]),
         notes=list(dict.fromkeys(notes)),
         rows=sum(part.total for part in read),

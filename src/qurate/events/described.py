@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from qurate.errors import UserError
+from qurate.events.answer_names import types_in
 from qurate.events.fields import EMIT_VALUE, EMITS, Layout, unchanged
 from qurate.events.listed import number_list
 from qurate.events.nearest_role import nearest_role
@@ -27,16 +28,21 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
     """
     named = {} if roles is None else roles.source
     by_column = _own_roles(table, roles) if roles is not None else _layout_roles(layout, table)
+    if table.order:
+        by_column.setdefault(table.order, "the order")
     assumed = set() if roles is None else {named[name] for name in roles.assumed}
     columns, lists = (
         [],
         [] if roles is None else _lists_beside_shown(table, roles, [name for name in table.columns if name not in by_column]),
     )
     of_vectors = numbered(table.columns)
+    unread = [name for name in table.columns if name not in by_column]
+    types = types_in(unread, sample_of(table, SAMPLE_ROWS)) if roles is not None and roles.says_nothing else []
     for column in [*table.columns, *(source for source in by_column if source not in table.columns)]:
         role = by_column.get(column)
         nearest = None if role is not None or column in of_vectors else nearest_role(column)
-        nearest = f"{CANDIDATE}{column}" if role is None and column in lists else nearest
+        nearest = "type" if column in types else nearest
+        nearest = f"{CANDIDATE}{column}" if column in lists and nearest != "propensity" else nearest
         columns.append({"column": column, "role": role, "nearest": nearest, "assumed": column in assumed})
     given = asked.type_of(table)
     by_name = roles is not None and roles.type_from.startswith("the name of the file")

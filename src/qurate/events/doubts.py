@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from qurate.errors import Code, UserError
-from qurate.events.answer_names import may_say, returns_said
+from qurate.events.answer_names import may_say, returns_said, types_in
 from qurate.events.fields import MISSING, key_of
 from qurate.events.listed import ANSWER_KEYS, TYPE_KEYS, Listed
 from qurate.events.paths import paths_in
@@ -27,6 +27,8 @@ LIST_KEYS = (
     *("basket", "cart", "sequence", "itemsequence", "history", "purchases", "clicks"),
 )
 FEW = 0.01
+REPEATED = 1.5
+"""Parts of lists of words come again so often on average."""
 EXAMPLES = 3
 SHOWN_WORDS = ("shown", "impression", "slate", "recommend", "inview", "candidate", "ranking", "exposure")
 
@@ -51,13 +53,19 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
     column = roles.source.get("item_id", "")
     if column in sample.columns and not roles.explode and "item_id" not in roles.exprs:
         several = ids_in_one(sample[column])
+        several = several if len(several) > FEW * sample.height else words_in_one(sample[column])
         if len(several) > FEW * sample.height:
             notes.append(
-                f"{column} such as {several[0]!r} may be several items: each text is read as one id; --map shown={column} reads lists"
+                f"{column} such as {several[0]!r} may be several items: each text is read as one id; "
+                f"a column named items is read as baskets, --map shown={column} as lists that were shown"
             )
     notes += _no_items(roles, sample)
     if roles.says_nothing:
         notes += returns_said(unread, sample)
+        notes += [
+            f"every row counts as click, whatever {column} says, such as {sample[column].drop_nulls()[0]!r}: say --map type={column}"
+            for column in types_in(unread, sample)
+        ]
         said = [column for column in may_say(unread, sample) if key_of(column) not in (*ANSWER_KEYS, *TYPE_KEYS)]
         if said:
             names = ", ".join(said[:EXAMPLES]) + (", ..." if len(said) > EXAMPLES else "")
@@ -122,9 +130,23 @@ def ids_in_one(values: pl.Series) -> pl.Series:
     return known.filter(known.str.contains(SEVERAL))
 
 
+def words_in_one(values: pl.Series) -> pl.Series:
+    """Texts that most rows separate by semicolons, or by commas where their parts come again and differ in number."""
+    if values.dtype != pl.String:
+        return values.clear()
+    texts = values.drop_nulls().str.strip_chars().unique(maintain_order=True)
+    for sign in (";", ","):
+        several = texts.filter(texts.str.contains(rf"[^{sign}\s]\s*{sign}\s*[^{sign}\s]"))
+        sizes, parts = several.str.count_matches(sign, literal=True), several.str.split(sign).explode().str.strip_chars()
+        lists = sign == ";" or (sizes.n_unique() > 1 and len(parts) >= REPEATED * parts.n_unique())
+        if 2 * len(several) > len(texts) and lists:
+            return values.filter(values.str.strip_chars().is_in(several.implode()))
+    return values.clear()
+
+
 def are_lists(column: str, values: pl.Series) -> bool:
     """Whether a column's name says that it holds several items, and some of its texts do."""
-    return key_of(column) in LIST_KEYS and len(ids_in_one(values)) > 0
+    return key_of(column) in LIST_KEYS and (len(ids_in_one(values)) > 0 or len(words_in_one(values)) > 0)
 
 
 def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
@@ -132,11 +154,16 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
     Raises:
         UserError: objects where an id is asked for: their JSON text would be the id.
     """
-    for name in ("user_id", "session_id", "decision_id", "item_id", "timestamp"):
+    for name in ("user_id", "session_id", "decision_id", "item_id", "timestamp", "type"):
         column = roles.source.get(name, "")
         if column not in sample.columns or name in roles.exprs or name in roles.explode:
             continue
         dtype, inside, got = sample[column].dtype, "", ""
+        if name == "type" and isinstance(dtype, pl.List | pl.Array):
+            hint = "write a row for each of them, or say one type for all rows with --type"
+            raise UserError(
+                "one name of what happened in each row", "lists", where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP
+            )
         if isinstance(dtype, pl.Struct):
             fields = [field.name for field in dtype.fields]
             inside = next((field for field in fields if key_of(field) in ("id", key_of(name))), fields[0])
@@ -148,7 +175,7 @@ def refuse_objects(roles: Roles, sample: pl.DataFrame, where: str) -> None:
                 first = re.match(OBJECT, objects[0])
                 inside, got = first[1] if first else "id", f"objects such as {objects[0][:60]}"
         if got:
-            expected = "times" if name == "timestamp" else f"ids in {name}"
+            expected = {"timestamp": "times", "type": "names of what happened"}.get(name, f"ids in {name}")
             hint = f"name the field inside: --map {name}={column}.{inside}"
             raise UserError(expected, got, where=f"{where}, column {column}", hint=hint, code=Code.BAD_MAP)
 

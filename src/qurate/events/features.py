@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import Code, UserError
-from qurate.events.feature_text import form_of, lists_in, numbers_in
+from qurate.events.feature_text import NUMBERS, form_of, lists_in, numbers_in
 
 MAX_VALUES = 64
 """One-hot and multi-hot columns keep this many values, the most frequent ones."""
@@ -69,7 +69,8 @@ def described_features(spec: Spec) -> list[dict[str, Any]]:
     """What each column became: [{"column", "became", "dimensions"}]; columns left out have "not a feature" and 0."""
     out = []
     for column in spec["columns"]:
-        kind = {"money": "number (amount)", "date": "number (days)"}.get(column.get("form", ""), column["kind"])
+        form = column.get("form") or ""
+        kind = f"number ({'amount' if form.startswith('money') else 'days'})" if form in NUMBERS else column["kind"]
         out.append({"column": column["name"], "became": kind, "dimensions": len(feature_names({"columns": [column]}))})
     return out + [{"column": name, "became": "not a feature", "dimensions": 0} for name in spec["dropped"]]
 
@@ -98,7 +99,7 @@ def _fit_column(values: pl.Series) -> Spec | None:
     if dtype == pl.Struct or dtype == pl.Binary or dtype == pl.Object:
         return None
     form = form_of(_texts(values)) if dtype == pl.String else None
-    if form in ("money", "date") and (spec := fit_numbers(_numbers(numbers_in(_texts(values), form)), name)) is not None:
+    if form in NUMBERS and (spec := fit_numbers(_numbers(numbers_in(_texts(values), form)), name)) is not None:
         return {**spec, "form": form}
     multi = form in ("list", "comma") or _is_multi(values)
     counts = (

@@ -9,11 +9,11 @@ from qurate.events.sources import Table
 from qurate.events.times import Times, by_order, read_time
 
 
-def ordered(tables: list[Table], column: str) -> tuple[pl.Expr, str, list[str]]:
-    """Times of a log that has an order only: the expression, the unit, and what is to be said."""
+def ordered(tables: list[Table], column: str) -> tuple[pl.Expr, str, str, list[str]]:
+    """Times of a log that has an order only: the expression, the unit, no form, and what is to be said."""
     by = tables[0].order
     said = f"no real times: rows stand one second apart, by {by or 'the order of the file'}"
-    return by_order(pl.col(column) if by else None), "order", [said]
+    return by_order(pl.col(column) if by else None), "order", "", [said]
 
 
 def times_of_files(
@@ -22,8 +22,8 @@ def times_of_files(
     files: dict[int, tuple[Table, pl.LazyFrame, pl.Series]],
     whole: pl.LazyFrame,
     named: dict[Path, str],
-) -> tuple[pl.Expr, str, list[str]]:
-    """The expression of the time of all rows, the unit of the first file, and what is to be said.
+) -> tuple[pl.Expr, str, str, list[str]]:
+    """The expression of the time of all rows, the unit of the first file, the forms of all of them, and what is to be said.
 
     Args:
         column: the column of the time, of type `dtype` where all files stand together.
@@ -42,8 +42,8 @@ def times_of_files(
     forms = {times.form for times in found.values()}
     said = [f"{files[number][0].path.name}: times are read as {times.form}" for number, times in found.items() if len(forms) > 1]
     said += [f"{files[number][0].path.name}: {times.assumed}" for number, times in found.items() if times.assumed]
-    first = next(iter(found.values()))
+    first, form = next(iter(found.values())), ", ".join(dict.fromkeys(times.form for times in found.values()))
     if len(forms) == 1:
-        return first.moment, first.unit, said
+        return first.moment, first.unit, form, said
     file = pl.col("row") // FILE_ROWS
-    return pl.coalesce([pl.when(file == number).then(times.moment) for number, times in found.items()]), first.unit, said
+    return pl.coalesce([pl.when(file == number).then(times.moment) for number, times in found.items()]), first.unit, form, said

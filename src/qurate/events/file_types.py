@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from qurate.events.places import short_names
 from qurate.events.roles import Asked, Roles
 from qurate.events.schema import STANDARD_TYPES
 
@@ -57,10 +58,10 @@ def name_by_file(files: dict[Path, Roles], asked: Asked) -> None:
     silent = {path: roles for path, roles in files.items() if roles.says_nothing}
     said = {path: type_in(path.stem) or type_in(path.parent.name) for path in silent}
     if len(silent) > 1 and len(set(said.values()) - {None}) > 1 and None not in said.values():
-        for path, roles in silent.items():
+        for (path, roles), called in zip(silent.items(), short_names(list(silent))):
             roles.exprs["type"] = pl.lit(said[path])
             roles.type_from = f"the name of the file: {said[path]}"
-            roles.notes.append(f"{path.name} is read as events of type {said[path]}, by its name; --type {path.name}=TYPE says otherwise")
+            roles.notes.append(f"{called} is read as events of type {said[path]}, by its name; --type {called}=TYPE says otherwise")
         return
     for path, roles in silent.items():
         offer = f"; its name says {said[path]}: --type {said[path]}" if said[path] else ""

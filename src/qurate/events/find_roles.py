@@ -24,8 +24,9 @@ from qurate.events.listed import (
     vector_of,
 )
 from qurate.events.mapped import check_map, joined_values, parts_of
+from qurate.events.nearest_role import USUAL
 from qurate.events.ratings import RATING_KEYS, is_rating, unrated_said
-from qurate.events.role_rows import joined_by_id, nobody
+from qurate.events.role_rows import each_row_a_user, joined_by_id, nobody
 from qurate.events.roles import EVERY_ROW, REWARD, TAKEN, Asked, Roles, contract_names
 from qurate.events.schema import STANDARD_TYPES
 from qurate.events.sources import Table
@@ -107,8 +108,6 @@ class _Finder:
     def values(self, name: str) -> pl.Series:
         """Some values of one of the contract's columns."""
         return self.sample[self.roles.source[name]]
-
-    # lists
 
     def lists(self, where: str) -> None:
         """Baskets, and one row per user: `item_id` (and times, values) that hold lists become one row an event."""
@@ -286,10 +285,11 @@ class _Finder:
         self._assume("item_id", action[0])
         self._answer_columns(None)
         if "user_id" not in self.roles.source and "session_id" not in self.roles.source:
-            self.roles.exprs["user_id"] = pl.format("u{}", "row")
-            self.roles.source["user_id"] = "(each row a user of its own)"
-            self.roles.users = False
-            self.roles.notes.append("no column names a user: every row is one of its own")
+            named = [(name, column) for name in ("user_id", "session_id") for column in self.free(USUAL[name])]
+            if named:
+                self._assume(*named[0])
+            else:
+                each_row_a_user(self.roles)
 
     def items_missing(self) -> None:
         """Where nothing says what happened, a row that names no item is a click on nothing."""
@@ -298,8 +298,6 @@ class _Finder:
         if self.roles.says_nothing and not nested and "item_id" not in self.roles.explode:
             text = pl.col(source["item_id"]).cast(pl.String).str.strip_chars()
             self.roles.broken.append((text.is_null() | text.is_in(MISSING), "missing item_id"))
-
-    # value and type
 
     def value(self, expression: str | None) -> None:
         """`--value`, or the column that is mapped, or money written as text."""
@@ -363,7 +361,8 @@ class _Finder:
 
     def _says_one(self, column: str) -> bool:
         """Whether a column that nobody named as the type says one thing of all rows that is no type of the contract, such as `track`."""
-        said = self.sample[column].drop_nulls().unique() if column == "type" and column not in self.mapped else pl.Series([])
+        own = column == "type" and column not in self.mapped and not self.columns[column].is_nested()
+        said = self.sample[column].drop_nulls().unique() if own else pl.Series([])
         return len(said) == 1 and said[0] not in STANDARD_TYPES
 
     def _names_types(self, column: str) -> bool:

@@ -1,6 +1,8 @@
 """Files of other formats than are read: what they are, and how a log is had from them, for the hint of an error."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 from qurate.errors import Code, UserError
@@ -84,7 +86,7 @@ def refuse_table_formats(folder: Path) -> None:
             continue
         table = found.parent.parent if reader == "scan_iceberg" else found.parent
         collected = ".collect()" if reader.startswith("scan") else ""
-        code = f'import polars as pl; pl.{reader}("{table}"){collected}.write_parquet("log.parquet")'
-        hint = "write what the table holds now as Parquet" + (f": python -c '{code}'" if reader else " with what wrote it")
+        code = f'import polars as pl; pl.{reader}({json.dumps(str(table), ensure_ascii=False)}){collected}.write_parquet("log.parquet")'
+        hint = "write what the table holds now as Parquet" + (f": python -c {shlex.quote(code)}" if reader else " with what wrote it")
         got = f"a table of {name}, of whose files only some count"
         raise UserError("a folder of plain files", got, where=str(table), hint=hint, code=Code.UNREADABLE_FILE)

@@ -22,7 +22,7 @@ from qurate.events.roles import DIGEST, SAMPLE_ROWS, Asked, Roles
 from qurate.events.schema import FILE_ROWS
 from qurate.events.set_aside import MAX_REJECTS, digest_of, doubles_of, rejects_of, whole_days_of
 from qurate.events.sources import BROKEN, Table, unreadable
-from qurate.events.times import by_order, read_time
+from qurate.events.times import Times, by_order, read_time
 
 MADE = "_made_"
 """Before the names of the columns that a layout makes."""
@@ -39,6 +39,7 @@ class CheckedRows:
     tables: LogTables
     rows: pl.LazyFrame
     unit: str
+    form: str  # of the times, as people write it: see `Times.form`
     total: int
     rejects: pl.DataFrame
     notes: list[str]
@@ -79,12 +80,13 @@ def _frame(layout: Layout, tables: list[Table], start: int, reading: Reading) ->
     return layout.spread(pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0])
 
 
-def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Reading, other_times: pl.Expr | None = None) -> CheckedRows:
+def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Reading, other: Times | None = None) -> CheckedRows:
     frame = _frame(layout, tables, start, reading)
     columns = dict(frame.collect_schema())
     where = str(tables[0].path)
-    moment, unit, about_time = _time_of(layout, frame, columns, tables, start, reading)
-    moment = moment if other_times is None else pl.coalesce(moment, other_times)
+    moment, unit, form, about_time = _time_of(layout, frame, columns, tables, start, reading)
+    if other is not None:
+        moment, form = pl.coalesce(moment, other.moment), f"{form}, {other.form}"
     for name in layout.numbers:
         flat(columns, name)
     fields = _with_asked(layout.fields(columns), columns, reading.asked, tables) if layout is not OWN_LAYOUT else layout.fields(columns)
@@ -106,10 +108,10 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
     if seen.height == 0:
         raise _no_rows(where)
     form_given = any(table.time_form for table in tables)
-    if other_times is None and unit == "text" and not form_given and (seen["_problem"] == Reason.UNREADABLE_TIME.of()).any():
-        other_times = _other_times(layout, frame, columns, moment)
-        if other_times is not None:
-            return _check_rows(layout, tables, start, reading, other_times)
+    if other is None and unit == "text" and not form_given and (seen["_problem"] == Reason.UNREADABLE_TIME.of()).any():
+        other = _other_times(layout, frame, columns, moment)
+        if other is not None:
+            return _check_rows(layout, tables, start, reading, other)
     days = layout is OWN_LAYOUT and unit in ("text", "datetime") and whole_days_of(frame, moment)
     doubles = doubles_of(seen, layout, days or reading.keep_duplicates)
     clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", DIGEST, strict=False)
@@ -130,16 +132,16 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
     notes += ["the file was read line by line, because the fast parser could not read it"] if any(table.by_line for table in tables) else []
     if unit == "order" and not about_time:
         notes.append("the log has no time: rows stand one second apart in the order of the file")
-    return CheckedRows(layout.expand(clean), clean, unit, seen.height, rejects, notes)
+    return CheckedRows(layout.expand(clean), clean, unit, form, seen.height, rejects, notes)
 
 
 def _time_of(
     layout: Layout, frame: pl.LazyFrame, columns: Columns, tables: list[Table], start: int, reading: Reading
-) -> tuple[pl.Expr, str, list[str]]:
-    """The expression of the time, its unit, and what is to be said about it."""
+) -> tuple[pl.Expr, str, str, list[str]]:
+    """The expression of the time, its unit, its form, and what is to be said about it."""
     name = next((one for one in layout.time if one in columns), None)
     if name is None:
-        return by_order(None), "order", []
+        return by_order(None), "order", "", []
     if tables[0].order is not None:
         return ordered(tables, name)
     files, empty = {}, []
@@ -158,8 +160,8 @@ def _time_of(
     if not files:
         raise _no_rows(str((empty or tables)[0].path))
     named = {path: roles.source[name] for path, roles in reading.roles.items() if name in roles.source}
-    moment, unit, said = times_of_files(name, columns[name], files, frame, named)
-    return moment, unit, [*said, *(f"{table.path.name} has a header and no rows" for table in empty)]
+    moment, unit, form, said = times_of_files(name, columns[name], files, frame, named)
+    return moment, unit, form, [*said, *(f"{table.path.name} has a header and no rows" for table in empty)]
 
 
 def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
@@ -175,7 +177,7 @@ def _refuse_broken(frame: pl.LazyFrame, where: str) -> None:
         )
 
 
-def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: pl.Expr) -> pl.Expr | None:
+def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: pl.Expr) -> Times | None:
     """How to read times whose format first occurs after the sample; None where they fit no format."""
     name = next(one for one in layout.time if one in columns)
     late = frame.filter(pl.col(name).is_not_null() & moment.is_null()).select(name).head(MAX_REJECTS).collect(engine="streaming")
@@ -183,7 +185,7 @@ def _other_times(layout: Layout, frame: pl.LazyFrame, columns: Columns, moment: 
         other = read_time(name, columns[name], late.to_series(), "", frames=[frame])
     except UserError:
         return None
-    return other.moment if other.unit == "text" else None
+    return other if other.unit == "text" else None
 
 
 def _no_rows(where: str) -> UserError:

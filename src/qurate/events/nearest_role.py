@@ -11,6 +11,7 @@ from qurate.events.doubts import is_shown
 from qurate.events.fields import Columns, key_of
 from qurate.events.listed import ANSWER_KEYS, ID_KEYS, STRUCTURED, is_list
 from qurate.events.nearest_value import guesses_by_ids, guesses_by_values
+from qurate.events.paths import paths_in
 from qurate.events.roles import Roles, contract_names
 
 WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -40,7 +41,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("session_id", ("session", "visit", "sessionid", "visitid")),
     ("decision_id", ("request", "impressionid", "ranking", "decision", "requestid", "recommendationid")),
     ("shown", ("shown", "impressions", "impression", "slate", "items", "candidates", "list", "recommendations", "inview")),
-    ("propensity", ("propensity", "pscore", "prob", "probability")),
+    ("propensity", ("propensity", "pscore", "prob", "probability", "propensities", "pscores", "probs", "probabilities")),
     (
         "user_id",
         (
@@ -94,6 +95,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reward",
             "stars",
             "plays",
+            *("seconds", "watched", "ratio", "points", "grade", "percent", "progress"),
             "label",
         ),
     ),
@@ -258,9 +260,16 @@ def guesses(columns: Columns, roles: Roles, sample: pl.DataFrame | None = None) 
             needed, {*out.values(), *taken}, sample, {"user_id": dict(WORDS)["user_id"], "item_id": dict(WORDS)["item_id"]}
         )
     if set(SEGMENT) <= set(columns):
-        out |= {"type": "event", "item_id": "properties.product_id", "session_id": "anonymousId"}
+        out |= {"type": "event", "item_id": _segment_item(sample), "session_id": "anonymousId"}
     pseudonym = next((name for name in columns if key_of(name) == PSEUDONYM), None)
     return out if pseudonym is None else {**out, "user_id": pseudonym}
+
+
+def _segment_item(sample: pl.DataFrame | None) -> str:
+    """Where the item stands in the properties, by the first usual name that is there."""
+    known = {key_of(path): path for path in reversed(paths_in(sample.select("properties")))} if sample is not None else {}
+    usual = (known.get(key_of(f"properties.{name}")) for name in ("productid", *USUAL["item_id"]))
+    return next((path for path in usual if path), "properties.product_id")
 
 
 def _holds_objects(column: str, sample: pl.DataFrame | None) -> bool:

@@ -10,6 +10,7 @@ import polars as pl
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns
+from qurate.events.quotes import SCALARS
 
 ENTRY = ("key", "value")
 SOME, DEEP = 20, 2
@@ -32,10 +33,30 @@ def lookup(path: str, columns: Columns, sample: pl.DataFrame, where: str) -> Non
         tail = [one for one in inside if one.rpartition(".")[2] == path]
         hint = f"did you mean {tail[0]}?" if tail else nearest(path, [*columns, *inside])
         raise UserError("a column of the log", path, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
-    if not sample.height or sample.select(value_at(path, columns).is_not_null().any()).item():
+    if not sample.height:
+        return
+    found = sample.select(value_at(path, columns)).to_series()
+    if isinstance(found.dtype, pl.List) and not len(found.explode().drop_nulls()) and (inner := _list_above(path, columns, sample)):
+        got, hint = (
+            f"lists within the lists of {name}, at {inner}",
+            f"write a row for each object of {inner}, with what it needs of the others",
+        )
+        raise UserError("a list of objects, or one object", got, where=where, hint=hint, code=Code.BAD_MAP)
+    if found.is_not_null().any():
         return
     keys = [f"{name}.{key}" for key in _keys(sample[name])]
     raise UserError("a path into a column", path, where=where, hint=nearest(path, keys), code=Code.UNKNOWN_COLUMN)
+
+
+def _list_above(path: str, columns: Columns, sample: pl.DataFrame) -> str:
+    """The way to a list within a list of objects, on the way to something; "" where there is none."""
+    parts = path.split(".")
+    for end in range(2, len(parts)):
+        inner = ".".join(parts[:end])
+        values = sample.select(value_at(inner, columns)).to_series().explode().drop_nulls()
+        if isinstance(values.dtype, pl.List) or (values.dtype == pl.String and values.str.starts_with("[").any()):
+            return inner
+    return ""
 
 
 def value_at(path: str, columns: Columns) -> pl.Expr:
@@ -60,8 +81,9 @@ def value_at(path: str, columns: Columns) -> pl.Expr:
         inside = [listed.str.json_path_match(f"{of_key}.{kind}") for kind in keys[1:2] or KINDS]
         scalar = listed.str.json_path_match(of_key)
         value = pl.coalesce(value, *inside, *([] if keys[1:] else [pl.when(~scalar.str.starts_with("{")).then(scalar)]))
-    # MongoDB's objects were read as the value in them already.
-    return pl.coalesce(value, pl.when(~raw.str.starts_with("{")).then(raw)) if all(key.startswith("$") for key in keys) else value
+    # MongoDB's and DynamoDB's objects were read as the value in them already.
+    read = all(key.startswith("$") for key in keys) or keys[0] in SCALARS
+    return pl.coalesce(value, pl.when(~raw.str.starts_with("{")).then(raw)) if read else value
 
 
 def _value(entry: pl.Expr, dtype: pl.DataType, kinds: list[str]) -> pl.Expr:

@@ -1,6 +1,7 @@
 """Which files a path stands for: a file, a folder with its subfolders, the members of a zip archive."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,23 @@ def check_paths(path: object) -> None:
     several = isinstance(path, Iterable) and not isinstance(path, bytes)
     if not isinstance(path, str | Path) and not (several and all(isinstance(one, str | Path) for one in path)):  # type: ignore[attr-defined]
         raise UserError("a path or several", f"{path!r:.60}", where="path", hint="name the log", code=Code.BAD_PATH)
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """The name of each file, with so many of its folders before it that no two are the same; `--type` and `--map` take it.
+
+    >>> short_names(["log/view/a.csv", "log/buy/a.csv", "log/b.csv"])
+    ['view/a.csv', 'buy/a.csv', 'b.csv']
+    """
+    parts = [Path(path).parts for path in paths]
+    shown = [1] * len(parts)
+    for _ in range(max(map(len, parts), default=0)):
+        names = ["/".join(one[-n:]) for one, n in zip(parts, shown)]
+        often = Counter(names)
+        if max(often.values(), default=1) == 1:
+            break
+        shown = [min(n + (often[name] > 1), len(one)) for name, n, one in zip(names, shown, parts)]
+    return ["/".join(one[-n:]) for one, n in zip(parts, shown)]
 
 
 def find_places(path: Paths) -> tuple[list[Place], list[str]]:

@@ -1,4 +1,4 @@
-"""What some programs write around a value: single quotes in text tables and in what Python prints, objects of MongoDB's JSON."""
+"""What some programs write around a value: single quotes in text tables and in Python's objects, objects of MongoDB and DynamoDB."""
 
 import ast
 import re
@@ -21,6 +21,9 @@ MOSTLY = 0.8
 HEAD_PYTHON = 1 << 20
 PYTHON_SAID = "the lines are objects as Python prints them, not JSON; they are read as such"
 WRAPPED = re.compile(r"\$(date|oid|numberLong|numberInt|numberDouble|numberDecimal)")
+TYPED = ("S", "N", "BOOL", "B", "NULL", "L", "M", "SS", "NS", "BS")
+"""DynamoDB's types, as the one key of an object around each value."""
+SCALARS = TYPED[:3]
 VALUE = r'^\s*\{\s*"\$\w+"\s*:\s*(?:\{\s*"\$numberLong"\s*:\s*)?"?([^"{}]*?)"?\s*\}[\s}]*$'
 
 
@@ -83,9 +86,25 @@ def json_lines(path: Path, head: bool) -> tuple[Path, bool]:
 
 
 def wrapped_columns(sample: dict[str, list[Any]]) -> list[str]:
-    """Columns whose values in a sample of records are all objects of MongoDB's extended JSON, such as `{"$date": ...}`."""
+    """Columns whose values in a sample of records are all objects of MongoDB's extended JSON, such as `{"$date": ...}`; or, where
+    every column has DynamoDB's objects, those of its text, numbers and truth values: `{"S": ...}`."""
     known = {name: [value for value in values if value is not None] for name, values in sample.items()}
+    if known and all(values and all(_has_type(value, TYPED) for value in values) for values in known.values()):
+        return [name for name, values in known.items() if all(_has_type(value, SCALARS) for value in values)]
     return [name for name, values in known.items() if values and all(map(_is_wrapped, values))]
+
+
+def wrapped_said(columns: list[str], sample: dict[str, list[Any]]) -> tuple[str, ...]:
+    """A note on those columns; none where there are none."""
+    if not columns:
+        return ()
+    typed = any(_has_type(value, TYPED) for value in sample[columns[0]])
+    objects = "DynamoDB's objects such as S and N" if typed else "MongoDB's objects such as $oid and $date"
+    return (f"{', '.join(columns)}: {objects} are read as the value in them",)
+
+
+def _has_type(value: Any, types: tuple[str, ...]) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in types
 
 
 def _is_wrapped(value: Any) -> bool:
@@ -94,4 +113,7 @@ def _is_wrapped(value: Any) -> bool:
 
 def unwrapped(column: str) -> pl.Expr:
     """The value in the object of each row."""
-    return pl.col(column).str.replace(VALUE, "${1}").str.strip_chars()
+    text = pl.col(column)
+    typed = pl.when(text.str.contains(rf'^\s*\{{\s*"(?:{"|".join(SCALARS)})"')).then(text)  # null elsewhere: not parsed as JSON
+    inside = [typed.str.json_path_match(f"$.{key}") for key in SCALARS]
+    return pl.coalesce(*inside, text.str.replace(VALUE, "${1}")).str.strip_chars()

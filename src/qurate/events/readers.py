@@ -224,4 +224,5 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | Frame | N
         source=[*log.source, str(table.path)],
         whole=log.whole and not table.cut,
         decision_rows=read.total,
+        tables=[*log.tables, {"table": "decisions", **described(DECISIONS, table, roles, Asked(own))}],
     )

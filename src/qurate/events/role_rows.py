@@ -21,12 +21,22 @@ NOBODY = (
     "-1",
     "0.0",
     "-1.0",
+    "00000000-0000-0000-0000-000000000000",
+    *("游客", "遊客", "访客", "訪客", "匿名", "匿名用户", "匿名用戶", "未登录", "未登入", "未知", "ゲスト", "gast", "invitado"),
 )
 FEATURE_ROWS = ("item", "user")
 """Metarank's rows that describe an item or a user."""
 NOBODY_NUMBERS = ("0", "-1", "0.0", "-1.0")
 NOBODY_SHARE, NOBODY_TIMES = 0.05, 3
 """A sentinel stands for more than so many of the rows; a number also for so many times those of the next user."""
+
+
+def each_row_a_user(roles: Roles) -> None:
+    """Of a table of a bandit that names no user."""
+    roles.exprs["user_id"] = pl.format("u{}", "row")
+    roles.source["user_id"] = "(each row a user of its own)"
+    roles.users = False
+    roles.notes.append("no column names a user: every row is one of its own")
 
 
 def nobody(roles: Roles, sample: pl.DataFrame) -> None:

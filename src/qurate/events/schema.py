@@ -119,6 +119,8 @@ class EventLog:
     rewards: dict[str, Any] | None = None  # of the model that the service answers with; None: not known
     whole: bool = True  # False: some file has more rows than were read
     decision_rows: int = 0  # of `rows`, those of a decisions table of its own
+    time_form: str = ""  # as people write it: ISO 8601, M/D/Y, ...; of several, all of them
+    tables: list[dict[str, Any]] = field(default_factory=list)  # side tables that were read: "table", and what `files` say of a file
 
     def __repr__(self) -> str:
         tables = [name for name in ("decisions", "items", "users") if getattr(self, name) is not None]

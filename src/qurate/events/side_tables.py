@@ -9,9 +9,11 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from qurate.errors import Code, UserError, nearest
+from qurate.events.doubts import OBJECT
 from qurate.events.fields import Columns, first, ident, number
 from qurate.events.frames import Frame, table_of
 from qurate.events.lines import raw_lines
+from qurate.events.paths import lookup, value_at
 from qurate.events.places import find_places
 from qurate.events.problems import REPLACEMENT
 from qurate.events.schema import TIME
@@ -20,6 +22,7 @@ from qurate.events.times import parse_time
 
 Owner = Literal["item_id", "user_id"]
 
+OWNERS: dict[str, Owner] = {"items": "item_id", "users": "user_id"}
 ID_NAMES: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "item_id:token", "ITEM_ID", "movieId", "video_id", "article_id", "itemid", "product_id", "news_id", "aid"),
     "user_id": ("user_id", "user_id:token", "USER_ID", "userId", "visitorid", "userID"),
@@ -29,6 +32,8 @@ AVAILABILITY_NAMES: dict[str, tuple[str, ...]] = {
     "available_until": ("available_until", "end_timestamp"),
 }
 """When an item may be shown, from (inclusive) until (exclusive), and how tables spell it."""
+GENRES, BARRED = "genres", r"^[^\[{|]+\|"
+"""A column of words between bars; under this name, but in other notations, it is a feature like any other."""
 SAMPLE_ROWS = 10_000
 
 
@@ -38,7 +43,7 @@ class SideTable:
 
     frame: pl.LazyFrame
     notes: tuple[str, ...]
-    found: dict[str, Any]  # see `Table.found`
+    found: dict[str, Any]  # see `described_table`
 
 
 def read_features(path: str | Path, owner: Owner, names: Mapping[str, str] | None = None, *, encoding: str | None = None) -> pl.LazyFrame:
@@ -70,7 +75,22 @@ def read_side_table(path: str | Path, owner: Owner, names: Mapping[str, str] | N
     if encoding is not None and table.guess is not None:
         table = open_table(files[0], encoding=encoding)
     table = _renamed(table, names or {}, owner)
-    return SideTable(_checked(table, owner), tuple(f"{table.path.name}: {note}" for note in table.notes), table.found())
+    notes = tuple(f"{table.path.name}: {note}" for note in table.notes)
+    return SideTable(_checked(table, owner), notes, described_table(table, owner, names))
+
+
+def described_table(table: Table, owner: Owner, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """For the plan: {"table": "items" or "users", "file", "format", ..., "columns": [{"column", "role"}]} of what is no feature.
+
+    Args:
+        table: with columns under our names. owner: whose it is.
+        names: as for `read_side_table`: column of ours -> the table's own.
+    """
+    id_column = first(table.columns, *ID_NAMES[owner]) or owner
+    times = {column: name for name, spelt in AVAILABILITY_NAMES.items() if (column := first(table.columns, *spelt)) is not None}
+    roles = {id_column: owner, **(times if owner == "item_id" else {})}
+    columns = [{"column": (names or {}).get(column, column), "role": role} for column, role in roles.items()]
+    return {"table": next(name for name, one in OWNERS.items() if one == owner), **table.found(), "columns": columns}
 
 
 def side_frame(given: Frame, owner: Owner, name: str) -> pl.LazyFrame:
@@ -85,10 +105,15 @@ def side_frame(given: Frame, owner: Owner, name: str) -> pl.LazyFrame:
 
 
 def _renamed(table: Table, names: Mapping[str, str], owner: Owner) -> Table:
-    """The table with columns under the names that the user says: the id, or any feature."""
+    """The table with columns under the names that the user says: the id, or any feature, also what stands at a path."""
     for target, source in names.items():
+        where = f"--map {target}={source}, {table.path}"
+        if source not in table.columns and source.partition(".")[0] in table.columns:
+            lookup(source, table.columns, table.frame.head(SAMPLE_ROWS).collect(), where)
+            found = table.frame.with_columns(value_at(source, table.columns).alias(source))
+            table = replace(table, frame=found, columns={**table.columns, source: found.collect_schema()[source]})
         if source not in table.columns:
-            where, hint = f"--map {target}={source}, {table.path}", nearest(source, table.columns)
+            hint = nearest(source, table.columns)
             raise UserError("a column of the table", source, where=where, hint=hint, code=Code.UNKNOWN_COLUMN)
     if not names:
         return table
@@ -116,7 +141,9 @@ def features_of(table: Table, owner: Owner) -> pl.LazyFrame:
     if len(times) == 2:
         _refuse_reversed(table, key, dict(times.values()))
     picked = [key.alias(owner), *(moment.alias(named) for named, moment in times.values())]
-    picked += [_feature(column, dtype) for column, dtype in columns.items() if column != name and column not in times]
+    barred = columns.get(GENRES) == pl.String and _first(table, pl.col(GENRES), pl.col(GENRES).str.contains(BARRED)) is not None
+    rest = [column for column in columns if column != name and column not in times]
+    picked += [_genres() if column == GENRES and barred else _feature(column) for column in rest]
     return table.frame.filter(key.is_not_null()).select(picked)
 
 
@@ -131,6 +158,9 @@ def _id_column(table: Table, owner: Owner) -> str:
         raise UserError(
             "ids in UTF-8", repr(broken), where=f"{table.path}, column {name}", hint=f"say --encoding {table.guess}", code=Code.BAD_ENCODING
         )
+    if table.columns[name] == pl.String and (inside := _first(table, pl.col(name), pl.col(name).str.contains(OBJECT))):
+        got, hint = f"objects such as {inside[:60]}", f"name the field inside: --map {table.path.name}:{owner}=COLUMN.KEY"
+        raise UserError(f"ids in {owner}", got, where=f"{table.path}, column {name}", hint=hint, code=Code.BAD_MAP)
     return name
 
 
@@ -227,8 +257,13 @@ def _first(table: Table, value: pl.Expr, where: pl.Expr) -> Any:
     return found.item() if found.height else None
 
 
-def _feature(column: str, dtype: pl.DataType) -> pl.Expr:
-    """A feature under its plain name: RecBole's `name:type` headers say how to read it, `genres` is a list."""
+def _genres() -> pl.Expr:
+    """MovieLens' genres, of which those of one film may be `(no genres listed)`."""
+    return pl.col(GENRES).str.split("|").list.filter(pl.element() != "(no genres listed)")
+
+
+def _feature(column: str) -> pl.Expr:
+    """A feature under its plain name: RecBole's `name:type` headers say how to read it."""
     name, _, kind = column.partition(":")
     if kind == "float":
         return number(column).alias(name)
@@ -237,19 +272,16 @@ def _feature(column: str, dtype: pl.DataType) -> pl.Expr:
         return (listed if kind == "token_seq" else listed.cast(pl.List(pl.Float32), strict=False)).alias(name)
     if kind == "token":
         return pl.col(column).alias(name)
-    if column == "genres" and dtype == pl.String:
-        return pl.col(column).str.split("|").list.filter(pl.element() != "(no genres listed)")
     return pl.col(column)
 
 
 def features_beside(path: Path, **names: str) -> dict[str, pl.LazyFrame]:
     """`items="movies", users="users"`: those files beside the log that exist and have the right id."""
-    owners: dict[str, Owner] = {"items": "item_id", "users": "user_id"}
     out = {}
     for key, name in names.items():
         table = beside(path, name)
-        if table is not None and has_id(table.columns, owners[key]):
-            out[key] = _checked(table, owners[key])
+        if table is not None and has_id(table.columns, OWNERS[key]):
+            out[key] = _checked(table, OWNERS[key])
     return out
 
 

@@ -45,6 +45,7 @@ from qurate.events.quotes import (
     with_double_quotes,
     with_doubled_quotes,
     wrapped_columns,
+    wrapped_said,
 )
 from qurate.events.text_form import TextForm, known_separator, look
 from qurate.events.text_samples import HEAD_LINES, SAMPLE_LINES, first_bytes, first_lines, of_many, spread_lines
@@ -363,8 +364,7 @@ def _open_json(path: Path, plain: Path) -> Table:
     wrapped = wrapped_columns(sample)
     tidied = tuple(unwrapped(name) if name in wrapped else text for name, text in zip(_texts(schema), _stripped(schema)))
     frame = frame.with_columns(pl.col("row").cast(pl.UInt64), *tidied)
-    notes = (f"{', '.join(wrapped)}: MongoDB's objects such as $oid and $date are read as the value in them",) if wrapped else ()
-    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied, notes=notes)
+    return Table(path, frame, schema, plain=plain, kind="json", tidied=tidied, notes=wrapped_said(wrapped, sample))
 
 
 def decode(line: str | bytes) -> dict[str, Any] | None:

@@ -179,7 +179,8 @@ def _text(raw: pl.Expr, known: pl.Series, where: str, form: str | None, columns:
     if form is not None and "%" in form:
         return Times(_pattern(raw, known, form, where), "text", form)
     values, value = known.alias("value").to_frame(), pl.col("value")
-    matching = [f for f in FORMATS if values.select(_parse(value, f).is_not_null().any()).item()]
+    whole_years = values.filter(value.str.contains(r"^\s*\d{4}"))  # the parser takes 01-02-05 for a day of the year 1
+    matching = [f for f in FORMATS if whole_years.select(_parse(value, f).is_not_null().any()).item()]
     rest = (values.filter(pl.coalesce([_parse(value, f) for f in matching]).is_null()) if matching else values).to_series()
     families, assumed = families_of(rest, form, columns, where) if len(rest) else ([], "")
     if not matching and not families:

@@ -1,6 +1,6 @@
 """Which column of a table of items is its title, and the titles by id: an id alone says nothing to people."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -24,6 +24,17 @@ def title_column(items: pl.DataFrame, spec: Mapping[str, Any]) -> str | None:
     """The title among the columns of items: the one that `ingest --title-column` said (`spec["title"]`), else by its name."""
     said = spec.get("title")
     return str(said) if said in items.columns else first_of(items.columns, TITLES)
+
+
+def with_title(described: Sequence[Mapping[str, Any]], title: str | None) -> list[dict[str, Any]]:
+    """What `described_features` says of a table of items, with the title called so.
+
+    Args:
+        described: of every column. title: the column that the user said; None: found by its name.
+    """
+    column = title or first_of((one["column"] for one in described), TITLES)
+    of_title = [f"{one['became']}, and the title" if one["dimensions"] else "the title" for one in described]
+    return [{**one, "became": said} if one["column"] == column else dict(one) for one, said in zip(described, of_title)]
 
 
 def titles(items: pl.DataFrame, spec: Mapping[str, Any]) -> dict[str, str]:

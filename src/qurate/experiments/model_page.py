@@ -6,6 +6,7 @@ from qurate.errors import MachineError, UserError
 from qurate.evaluation.intervals import Interval
 from qurate.evaluation.page import clean, escape, figure, name_cell, picture, span, table, whole_page
 from qurate.events.features import Spec, described_features
+from qurate.events.titles import with_title
 from qurate.experiments.evaluate import evaluate
 from qurate.experiments.five_users import five_users
 from qurate.mdp.storage import Dataset
@@ -100,10 +101,9 @@ def _rewards(model: Model, dataset: Dataset) -> str:
 
 def _features(model: Model) -> str:
     def part(what: str, spec: Spec) -> list[list[str]]:
-        return [
-            [name_cell(one["column"]), what, escape(one["became"]), f"{one['dimensions']:,}"]
-            for one in (described_features(spec) if spec else [])
-        ]
+        described = described_features(spec) if spec else []
+        described = with_title(described, spec.get("title")) if what == "items" else described
+        return [[name_cell(one["column"]), what, escape(one["became"]), f"{one['dimensions']:,}"] for one in described]
 
     rows = [*part("items", model.answering.item_spec), *part("users", model.answering.user_spec)]
     if not rows:

@@ -217,7 +217,8 @@ def _collect_events(
         # A repeated delivery has the same id, user, type and item; comparing all four makes a collision of hashes harmless.
         again = pl.struct("event", "user", "type", "item").is_first_distinct() | pl.col("event").is_null()
         kept = frame.sort("row", maintain_order=True).filter(again)
-        notes.append(f"{frame.height - kept.height} repeated event ids dropped")
+        if kept.height < frame.height:  # elsewhere only ids that are missing were alike
+            notes.append(f"{frame.height - kept.height} repeated event ids dropped")
         frame = kept
     return frame.drop("event"), notes
 

@@ -10,8 +10,11 @@ import polars as pl
 
 from qurate.events.features import described_features, feature_matrix
 from qurate.events.matching import match_ids, match_notes
+from qurate.events.places import short_names
 from qurate.events.schema import EventLog
 from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
+from qurate.events.time_forms import OPTIONS
+from qurate.events.titles import with_title
 from qurate.mdp.rewards import DEFAULT_REWARDS, DERIVED, parse_rewards, rewards_of_log, unrewarded
 from qurate.mdp.storage import Dataset
 
@@ -28,8 +31,9 @@ def plan_of(
     users: pl.DataFrame | None = None,
     sampled: int | None = None,
     churn: bool = False,
+    title: str | None = None,
 ) -> dict[str, Any]:
-    """{"layout", "kind", "time_unit", "rows", "sampled", "files", "types", "ids", "features", "notes"} of a log.
+    """{"layout", "kind", "time_unit", "time_form", "rows", "sampled", "files", "tables", "types", "ids", "features", "notes"} of a log.
 
     Args:
         log: read whole, or so many rows of each file.
@@ -38,6 +42,7 @@ def plan_of(
         users: the table of users, default the log's own.
         sampled: how many rows of each file were read; None: all.
         churn: whether `churn_after` is given.
+        title: the column of the items that is their title; None: by its name.
     """
     if rewards is None and log.rewards is not None:
         rewards = rewards_of_log(log.rewards, log.events.select(pl.col("type").unique()).collect()["type"].to_list(), log.kind, churn)
@@ -49,6 +54,9 @@ def plan_of(
     tables = {"items": log.items if items is None else items.lazy(), "users": log.users if users is None else users.lazy()}
     ids = [_common(log, name, table) for name, table in tables.items() if table is not None]
     features = {one["table"]: _features(tables[one["table"]], one["matched"] < one["ids"]) for one in ids}
+    if "items" in features:
+        features["items"] = with_title(features["items"], title)
+    ids += _answered(log)
     given = {"items": items, "users": users}
     kept += [
         f"{file}, which stands beside the log, is read as the table of {name}; --{name} FILE says another"
@@ -62,10 +70,14 @@ def plan_of(
         "layout": log.layout,
         "kind": log.kind,
         "time_unit": log.time_unit,
+        "time_form": log.time_form or None,
         "rows": log.rows,
         "bad_rows": log.bad_rows,
         "sampled": sampled,
         "files": [{name: value for name, value in file.items() if name not in ("map", "type")} for file in log.files],
+        "tables": [
+            {name: value for name, value in one.items() if name not in ("map", "type", "layout", "type_from")} for one in log.tables
+        ],
         "types": types,
         "ids": ids,
         "features": features,
@@ -142,6 +154,19 @@ def _common(log: EventLog, name: str, table: pl.LazyFrame) -> dict[str, Any]:
     }
 
 
+def _answered(log: EventLog) -> list[dict[str, Any]]:
+    """How many decision ids of the events stand in a decisions table; nothing where a part of either was read."""
+    if log.decisions is None or not log.whole or all(one["table"] != "decisions" for one in log.tables):
+        return []
+    answers, decided = (
+        table.select("decision_id").drop_nulls().unique().collect(engine="streaming")["decision_id"]
+        for table in (log.events, log.decisions)
+    )
+    match = match_ids(answers.sort(), decided.sort())
+    common = {"ids": match.ids, "rows": match.rows, "matched": match.matched, "would_match": match.ways}
+    return [{"table": "decisions", **common, "notes": match_notes(match, "decisions", "the table of decisions")}]
+
+
 def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: Path | None) -> str:
     """The command that reads the log in the same way, with every assumption said.
 
@@ -156,13 +181,14 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
     maps: list[str] = []
     types: list[str] = []
     same = all(file["map"] == log.files[0]["map"] for file in log.files)
-    for file in log.files[:1] if same else log.files:
-        prefix = f"{Path(file['file']).name}:" if several and not same else ""
+    short = short_names([file["file"] for file in log.files])
+    for file, called in list(zip(log.files, short))[: 1 if same else None]:
+        prefix = f"{called}:" if several and not same else ""
         maps += [f"{prefix}{name}={column}" for name, column in file["map"].items() if name != column]
-    for file in log.files:
+    for file, called in zip(log.files, short):
         if file["type"]:
-            types.append(f"{Path(file['file']).name}={file['type']}" if several else file["type"])
-    names = {Path(file["file"]).name for file in log.files}
+            types.append(f"{called}={file['type']}" if several else file["type"])
+    names = {name for file, called in zip(log.files, short) for name in (called, file["file"], Path(file["file"]).name)}
     side = [one for one in said.get("--map") or () if ":" in one.partition("=")[0] and one.partition(":")[0] not in names]
     said["--map"] = [*maps, *side]  # what is said about other tables stays as it was typed
     said["--type"] = types or said.get("--type")
@@ -172,6 +198,15 @@ def command(log: EventLog, paths: list[Path], given: Mapping[str, Any], output: 
     if "--sep" not in said and len(separators) == 1:
         sign = str(separators.pop())
         said["--sep"] = {"\t": "tab", " ": "blank"}.get(sign, sign)
+    if (
+        log.layout == "qurate"
+        and log.time_unit == "text"
+        and log.time_form in OPTIONS
+        and said.keys().isdisjoint(("--time-form", "--order"))
+    ):
+        said["--time-form"] = log.time_form
+    if log.layout == "qurate" and log.files and not any(file.get("header", True) for file in log.files) and "--columns" not in said:
+        said.setdefault("--header", "no")
     words = ["qurate", "ingest", *map(str, paths), "-o", str(output or "DATASET")]
     for option, value in sorted(said.items()):
         for one in value if isinstance(value, list) else [value]:

@@ -85,11 +85,11 @@ class Request:
         names = {key.rpartition(":")[2]: column for key, column in self.map.items() if _is_of(key, path)}
         return read_side_table(path, owner, names, encoding=self.read.get("encoding"))
 
-    def tables(self) -> tuple[pl.DataFrame | None, pl.DataFrame | None, list[str]]:
-        """The tables of items and of users that were named, and what was assumed in reading them."""
+    def tables(self) -> tuple[pl.DataFrame | None, pl.DataFrame | None, list[SideTable]]:
+        """The tables of items and of users that were named, and how they were read."""
         found = [self.table("item_id"), self.table("user_id")]
         items, users = (None if one is None else one.frame.collect() for one in found)
-        return items, users, [note for one in found if one is not None for note in one.notes]
+        return items, users, [one for one in found if one is not None]
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,19 @@ def plan(request: Request) -> dict[str, Any]:
         parse_duration(request.build["churn_after"], "--churn-after")
     rows = SAMPLE if len(request.log) == 1 and not request.log[0].is_dir() else SAMPLE_EACH
     log = request.read_log(rows)
-    items, users, said = request.tables()
+    items, users, given = request.tables()
     made = plan_of(
-        log, request.build.get("rewards"), items, users, None if log.whole else rows, request.build.get("churn_after") is not None
+        log,
+        request.build.get("rewards"),
+        items,
+        users,
+        sampled=None if log.whole else rows,
+        churn=request.build.get("churn_after") is not None,
+        title=request.build.get("title_column"),
     )
-    made["notes"] += said
+    made["notes"] += [note for one in given for note in one.notes]
+    named = {one.found["table"] for one in given}
+    made["tables"] = [*(one for one in made["tables"] if one["table"] not in named), *(one.found for one in given)]
     if not log.whole:
         try:
             refuse_if_bad(log, request.max_bad)
@@ -144,7 +152,8 @@ def check(request: Request, say: Callable[[str], None] = lambda stage: None, ord
     Raises:
         UserError: the files cannot be read as a log.
     """
-    items, users, said = request.tables()
+    items, users, given = request.tables()
+    said = [note for one in given for note in one.notes]
     say("reading")
     log = request.read_log()
     say("checking")

@@ -27,6 +27,8 @@ SHARE, FEWEST_USERS = 0.03, 1_000
 """Without a validation split this share of the training users is held out, where there are so many of them."""
 LIKELIEST, DRAWN = 100, 400
 """Items of each decision that count one by one: the likeliest by head and by visits; the others are drawn uniformly, with weights."""
+LARGEST_LOGIT = 1e6
+"""Of a model that has not diverged; with larger ones the line search of the fit overflows."""
 CHECKED = 5
 """Every fifth decision is kept apart."""
 BINS = 15
@@ -92,6 +94,8 @@ def calibrate(
     if len(choices.length) < FEWEST:
         note = f"no calibration: {len(choices.length)} held-out decisions with an item known from training, at least {FEWEST} are needed"
         return ranker, {"decisions": len(choices.length), "note": note}
+    if not float(choices.logit.abs().max()) < LARGEST_LOGIT:
+        return ranker, {"decisions": len(choices.length), "note": "no calibration: the logits of the model are too large, or not finite"}
     kept_apart = torch.arange(len(choices.length)) % CHECKED == 0
     check, before = choices.rows(kept_apart), ChoiceCalibration.none()
     tried = fit(choices.rows(~kept_apart))
