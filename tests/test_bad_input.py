@@ -184,7 +184,9 @@ def can_be_used(capsys: Capture, dataset: Path, user: str) -> None:
 
 
 def test_one_user(tmp_path: Path, capsys: Capture) -> None:
-    can_be_used(capsys, ingested(capsys, write(tmp_path / "log.csv", rows(200, users=1))), "u0")
+    dataset = ingested(capsys, write(tmp_path / "log.csv", rows(200, users=1)))
+    can_be_used(capsys, dataset, "u0")
+    assert "Later choices of one user alone cannot tell" in (dataset.with_name("model") / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from qurate.evaluation.intervals import paired_t, percentile, student_t, sum_by_user, t_quantile, user_bootstrap
+from qurate.evaluation.intervals import Interval, paired_t, percentile, student_t, sum_by_user, t_quantile, user_bootstrap
 
 PUBLISHED = [
     (0.975, 1, 12.7062),
@@ -121,6 +121,12 @@ def test_one_user_drawn_again_and_again_gives_no_interval() -> None:
     draws = user_bootstrap(np.array([[[3.0, 0, 0]], [[3.0, 1, 0]]]), np.array([[4.0, 0, 0], [4.0, 2, 0]]), 300, 0)
     assert np.isnan(draws[:, 0]).all() and np.isfinite(draws[:, 1]).sum() > 200
     assert math.isnan(percentile(0.75, draws[:, 0]).lo) and percentile(0.75, draws[:, 0]).mean == 0.75
+
+
+def test_an_interval_comes_back_from_json() -> None:
+    whole, none = Interval(1.5, 1.0, 2.0), Interval(1.5, math.nan, math.nan)
+    assert Interval.from_dict(whole.to_dict()) == whole
+    assert Interval.from_dict(none.to_dict())[0] == 1.5 and all(map(math.isnan, Interval.from_dict(none.to_dict())[1:]))
 
 
 def test_users_and_seeds_are_resampled_independently() -> None:

@@ -4,9 +4,9 @@ Fewer than two seeds give no interval over seeds: the limits are then NaN here a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,11 @@ class Interval(NamedTuple):
     def to_dict(self) -> dict[str, float | list[float | None] | None]:
         """`{"mean", "ci": [lo, hi]}` of the contract."""
         return {"mean": number(self.mean), "ci": self.ci()}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`: null becomes NaN."""
+        return cls(*(math.nan if value is None else float(value) for value in (entry["mean"], *entry["ci"])))
 
 
 def number(value: float) -> float | None:

@@ -72,11 +72,6 @@ class Report:
         save_page(self.html(), path, force)
 
 
-def _interval(entry: Mapping[str, Any]) -> Interval:
-    lo, hi = (math.nan if end is None else float(end) for end in entry["ci"])
-    return Interval(math.nan if entry["mean"] is None else float(entry["mean"]), lo, hi)
-
-
 SCORE_WORDS = {
     "q": "by the reward expected from now on",
     "q_in_support": "the same, first among the items that the log often has in such a situation",
@@ -99,7 +94,7 @@ def _compare_page(report: Report) -> str:
     best, policies = r["best_baseline"], r["policies"]
     value = {p["name"]: p["mean"] for p in policies}
     colours = {ROLE_WORDS[role]: token for role, token in charts.ROLE_COLOURS.items()}
-    bars = [charts.Bar(clean(p["name"]), _interval(p), ROLE_WORDS[p["role"]]) for p in policies]
+    bars = [charts.Bar(clean(p["name"]), Interval.from_dict(p), ROLE_WORDS[p["role"]]) for p in policies]
     parts = [
         f'<p class="lead {escape(r["verdict"]).replace(" ", "-")}">{escape(r["sentence"])}</p>',
         f"<p>{_compare_words(r)}</p>",
@@ -281,8 +276,8 @@ def _evaluate_page(report: Report) -> str:
     headline = f"NDCG@{r['k']}" if "k" in r else "return"
     scores = {f"{r['model']}: {name}": entry for name, entry in r["by_score"].items()} or {r["model"]: r["metrics"]}
     colours = {"model": charts.SERIES[0], "baseline": charts.SERIES[4]}
-    bars = [charts.Bar(clean(name), _interval(e[headline]), "model") for name, e in scores.items()]
-    bars += [charts.Bar(clean(name), _interval(e[headline]), "baseline") for name, e in r["baselines"].items()]
+    bars = [charts.Bar(clean(name), Interval.from_dict(e[headline]), "model") for name, e in scores.items()]
+    bars += [charts.Bar(clean(name), Interval.from_dict(e[headline]), "baseline") for name, e in r["baselines"].items()]
     metrics, digits = list(r["metrics"]), 4 if "k" in r else 2
     rows = [[name_cell(n), *(_metric_cell(e.get(m), digits) for m in metrics)] for n, e in {**scores, **r["baselines"]}.items()]
     parts = [

@@ -167,9 +167,7 @@ def _verdict(model: Model, dataset: Dataset, name: str) -> tuple[str, str]:
     lift = result["lift"]
     metric = lift["metric"] if lift else f"NDCG@{result['k']}"
     rows = {name: result["metrics"][metric], **{one: entry[metric] for one, entry in result["baselines"].items()}}
-    bars = [
-        charts.Bar(clean(one), Interval(entry["mean"], *entry["ci"]), "model" if one == name else "baseline") for one, entry in rows.items()
-    ]
+    bars = [charts.Bar(clean(one), Interval.from_dict(entry), "model" if one == name else "baseline") for one, entry in rows.items()]
     shown = charts.dots(bars, metric, {"model": charts.SERIES[0], "baseline": charts.SERIES[4]}, digits=4)
     words, kind = _lift_words(lift, metric)
     seen = f"{result['n']:,} later choices of {result['users']:,} users that training did not see; {result['caption']}"
@@ -178,8 +176,10 @@ def _verdict(model: Model, dataset: Dataset, name: str) -> tuple[str, str]:
 
 
 def _lift_words(lift: dict[str, Any] | None, metric: str) -> tuple[str, str]:
-    if not lift or lift["mean"] is None or lift["ci"][0] is None:
+    if not lift or lift["mean"] is None:
         return "There is no baseline to compare it with.", ""
+    if lift["ci"][0] is None:
+        return f"Later choices of one user alone cannot tell whether it ranks them better than {name_cell(lift['over'])} does.", ""
     over, by = name_cell(lift["over"]), f"{figure(lift['mean'], 4, True)} {metric}, 95 % interval {span(lift['ci'], 4, True)}"
     if lift["ci"][0] > 0:
         return f"It ranks what users chose later better than the best baseline, {over}: {by}.", "better"
