@@ -74,6 +74,13 @@ def test_a_large_array_of_no_records_is_refused_as_a_small_one_is(tmp_path: Path
         read_events(path, rows=10_000)
 
 
+def test_a_comma_before_the_last_bracket_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(ARRAYS["a record a line"].replace("\n]", ",\n]"))
+    with pytest.raises(UserError, match="trailing comma.* leave out the comma before the last bracket"):
+        read_events(path)
+
+
 def test_a_vector_in_numbered_columns_is_one_line_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vector = [f"user_affinity_{i}" for i in range(12)]
     few = ["user_part_1", "user_part_2"]

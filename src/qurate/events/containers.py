@@ -267,7 +267,9 @@ def array_lines(path: Path, where: str, *, head: bool = False, cut: bool = False
             records = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=list[msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             got, hint = str(error)[:120], "write an array of records, or one record a line"
-            if "trailing" in got:  # after the first of several arrays
+            if "trailing comma" in got:
+                hint = "leave out the comma before the last bracket"
+            elif "trailing" in got:  # after the first of several arrays
                 got, hint = arrays_said(Path(where), "map(json.loads, open(FILE))")
             raise UserError("an array of JSON records", got, where=where, hint=hint, code=Code.UNREADABLE_FILE) from None
         for record in records:
