@@ -77,7 +77,7 @@ def test_a_large_array_of_no_records_is_refused_as_a_small_one_is(tmp_path: Path
 def test_a_comma_before_the_last_bracket_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text(ARRAYS["a record a line"].replace("\n]", ",\n]"))
-    with pytest.raises(UserError, match="trailing comma.* leave out the comma before the last bracket"):
+    with pytest.raises(UserError, match=r"trailing comma.* leave out the comma before the last bracket"):
         read_events(path)
 
 
