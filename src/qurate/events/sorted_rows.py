@@ -4,7 +4,7 @@ import polars as pl
 
 from qurate.events.schema import EventLog
 
-SAMPLE_ROWS = 100_000
+SAMPLE_ROWS = 20_000
 FEWEST_PAIRS = 200
 FEWEST_TIES = 0.05
 NEARLY_ALL = 0.98
