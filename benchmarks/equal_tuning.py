@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from from_logs import digest, interval, one_other, read, seeds_of
+from from_logs import OTHERS, digest, interval, one_other, read, seeds_of
 
 from qurate.algorithms.table import setting_names
 from qurate.evaluation.intervals import paired_t, student_t
@@ -27,11 +27,7 @@ from qurate.experiments.search_space import NETWORK, Range, rounded
 
 FIRST: dict[str, tuple[str, dict[str, str]]] = {
     "dqn": ("dqn", {"form": "linear_later"}),
-    "dqn now_later": ("dqn", {"form": "now_later"}),
-    "dqn single": ("dqn", {"form": "single"}),
-    "bcq": ("bcq", {"support_threshold": "0.1"}),
-    "cql": ("cql", {"cql_alpha": "0.1"}),
-    "iql": ("iql", {"expectile": "0.9"}),
+    **{row: OTHERS[row] for row in ("dqn now_later", "dqn single", "bcq", "cql", "iql")},  # the draws of a row depend on its place
 }
 """Rows: the algorithm, and the settings that its first trial has besides those of all."""
 # fmt: off
@@ -57,8 +53,8 @@ def drawn(row: str, trial: int) -> dict[str, str]:
         return first
     rng = np.random.default_rng([list(FIRST).index(row), trial])
     given = {"form": first["form"]} if "form" in first else {}
-    if algorithm in FORMS and algorithm == row:
-        given = {"form": str(rng.choice(FORMS[algorithm]))}
+    if row in FORMS:
+        given = {"form": str(rng.choice(FORMS[row]))}
     known = setting_names(algorithm)
     for name, of in (COMMON | OWN.get(row, {})).items():
         at = rng.uniform()

@@ -21,7 +21,11 @@ def check_kind(value: object, kinds: type | UnionType, name: str, expected: str)
 
 
 def check_flag(value: object, name: str) -> None:
-    """The same for what is on or off: the text "no" would count as on."""
+    """Nothing where `value` is True, False or None: the text "no" would count as on.
+
+    Raises:
+        UserError: it is of another kind.
+    """
     check_kind(value, bool, name, "True or False")
 
 
@@ -38,7 +42,11 @@ def checked_seed(value: object) -> int:
 
 
 def check_words(value: object, name: str, example: str) -> None:
-    """The same for several words: of one word alone each letter would be one of them."""
+    """Nothing where `value` is several texts, or None; of one text alone each letter would be one of them.
+
+    Raises:
+        UserError: it is anything else; `example` shows how to write it.
+    """
     if value is None:
         return
     if isinstance(value, str | bytes) or not isinstance(value, Iterable) or not all(isinstance(word, str) for word in value):
@@ -46,7 +54,11 @@ def check_words(value: object, name: str, example: str) -> None:
 
 
 def check_mapping(value: object, name: str, example: str) -> None:
-    """The same for a mapping of texts to texts."""
+    """Nothing where `value` is a mapping of texts to texts, or None.
+
+    Raises:
+        UserError: it is anything else; `example` shows how to write it.
+    """
     texts: Any = value
     if value is not None and not (isinstance(value, Mapping) and all(isinstance(one, str) for pair in texts.items() for one in pair)):
         raise UserError("a mapping of texts", f"{value!r:.60}", where=name, hint=f"write {example}", code=Code.BAD_ARGUMENT)

@@ -23,7 +23,7 @@ ABOUT = frozenset(
 RESPONSES = [[word] for word in ("response", "responses", "feedback", "answer", "answers", "outcome", "outcomes", "target", "taken")]
 """Last words in the name of a list of 0 and 1 beside a list of items: without one it may be a feature of the items."""
 MENTIONS = ("click", "purchas", "bought", "booking", "convers", "install", "recommend", "thumb", "like", "点击", "购买")
-HAPPENED = (
+EVENT_WORDS = (
     *("view", "click", "cart", "purchas", "bought", "buy", "order", "watch", "play", "like", "share", "wish", "visit", "search"),
     *("浏览", "瀏覽", "点击", "點擊", "购买", "購買", "加购", "收藏", "下单", "下單"),
 )
@@ -88,7 +88,7 @@ def types_in(unread: list[str], sample: pl.DataFrame) -> list[str]:
         if column not in sample.columns or sample[column].dtype != pl.String:
             continue
         words = sample[column].str.strip_chars().str.to_lowercase().drop_nulls().unique()
-        said = words.str.contains_any(list(HAPPENED)).sum()
+        said = words.str.contains_any(list(EVENT_WORDS)).sum()
         if 1 < len(words) <= MAX_WORDS and 2 * said > len(words):
             found.append(column)
     return found

@@ -12,7 +12,8 @@ NEARLY_ALL = 0.98
 
 
 def sorted_by(log: EventLog) -> str | None:
-    """`item_id` or `value` where the rows of each user are sorted by it, None where they are not or the log has times."""
+    """`item_id` or `value` where the rows of each user, of the first `SAMPLE_ROWS`, are sorted by it; None where they are not or the
+    log has times."""
     if log.time_unit != "order":
         return None
     rows = log.events.select("user_id", "item_id", "value").head(SAMPLE_ROWS).collect(engine="streaming")
@@ -21,8 +22,10 @@ def sorted_by(log: EventLog) -> str | None:
 
 
 def sorted_ties(log: EventLog) -> float | None:
-    """The share of events at the very time of their user's event before, where such events are sorted by item; None where they are
-    not, or are less than `FEWEST_TIES`."""
+    """The share, from 0 to 1, of events at the very time of their user's event before, where such events are sorted by item.
+
+    None where they are not, or are less than `FEWEST_TIES`. It is that of the log's first `SAMPLE_ROWS` rows.
+    """
     if log.time_unit == "order":
         return None
     rows = log.events.select("user_id", "item_id", "timestamp", "row").head(SAMPLE_ROWS).collect(engine="streaming")
