@@ -8,6 +8,7 @@ import pytest
 
 from qurate.cli.app import main
 from qurate.errors import UserError
+from qurate.events.containers import transcoded
 from qurate.events.readers import read_events
 
 N = 500
@@ -64,6 +65,16 @@ def test_the_first_lines_of_a_large_table_in_another_encoding(encoding: str, tmp
         assert not planned.whole and 20 <= planned.rows < 100 and planned.bad_rows == 0
         assert set(planned.events.select("item_id").collect()["item_id"].to_list()) == {f"书{i}" for i in range(9)}
     assert read_events(path, encoding=encoding).rows == N
+
+
+def test_no_more_than_the_head_is_written_as_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n" + "u1,i1\n" * N, encoding="utf-16")
+    monkeypatch.setattr("qurate.events.containers.HEAD_PACKED", 1_000)
+    head, cut = transcoded(path, "utf-16", "log.csv", head=True)
+    assert cut and head.stat().st_size <= 500
+    whole, cut = transcoded(path, "utf-16", "log.csv")
+    assert not cut and whole.stat().st_size == 16 + 6 * N
 
 
 def test_a_large_array_of_no_records_is_refused_as_a_small_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,12 @@ def test_numbers_are_sorted_as_numbers_and_text_as_text(tmp_path: Path) -> None:
     assert sorted_by(read_events(tmp_path / "log.csv", order="")) == "item_id"
 
 
+def test_rows_that_name_the_same_item_again_go_neither_way(tmp_path: Path) -> None:
+    rows = [f"u{u},{u % 2 + i // 3}" for u in range(USERS) for i in range(30)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+    assert sorted_by(read_events(tmp_path / "log.csv", order="", keep_duplicates=True)) == "item_id"
+
+
 def test_times_are_an_order_and_few_rows_say_nothing(tmp_path: Path) -> None:
     timed = write(tmp_path / "timed.csv", "item", times=True)
     assert sorted_by(read_events(timed, map={"user_id": "userID", "item_id": "artistID"})) is None
