@@ -66,7 +66,8 @@ def credit(
         good = found[rows] & known[rows]
         reward[:, column] = np.bincount(target[rows[good]], amount[good], total)
         part = shared[rows]
-        reward[:, column] += _share(decisions, states, events.decision[rows[part]], amount[part])
+        if part.any():
+            reward[:, column] += _share(decisions, states, events.decision[rows[part]], amount[part])
         credited = float(amount[good].sum() + amount[part].sum())
         report[name] = {"total": float(amount.sum()), "credited": credited, "uncredited": float(amount[~(good | part)].sum())}
     answered = target[found & known]

@@ -22,7 +22,7 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.availability import Catalogue, declared_times, order_catalogue, without_ended
 from qurate.mdp.credit import CREDIT_WINDOW_US, credit
 from qurate.mdp.decisions import DecisionTable, extract_decisions, repeat_states
-from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, Encoded, encode
+from qurate.mdp.encode import NO_SPLIT, SPLIT_NAMES, UNKNOWN_SPLIT, Encoded, encode
 from qurate.mdp.episodes import Links, link
 from qurate.mdp.rewards import DERIVED, Reward, parse_rewards, resolve_rewards, rewards_of_log, unrewarded, weights_of
 from qurate.mdp.splits import Split, split_by_column, split_by_time
@@ -85,8 +85,8 @@ def build_dataset(
     items = _declared(log.items if items is None else _checked(items, "item_id", "items"), "item_id", "items")
     users = _declared(log.users if users is None else _checked(users, "user_id", "users"), "user_id", "users")
     _refuse_unknown_title(title_column, items)
-    _refuse_unknown_splits(log)
     encoded = encode(log, items, users, () if rewards is None else parse_rewards(rewards))
+    _refuse_unknown_splits(log, encoded)
     decisions = extract_decisions(encoded, log.kind, session_gap_us)
     _refuse_untrainable(decisions, encoded, log)
     components = _components(rewards, log, encoded, churn_us is not None)
@@ -234,11 +234,11 @@ def _declared(table: str | Path | Frame | None, key: Owner, where: str) -> pl.Da
     return frame.filter(pl.col(key).is_not_null()).unique(key, maintain_order=True)  # rows of one id are equal: others were refused
 
 
-def _refuse_unknown_splits(log: EventLog) -> None:
+def _refuse_unknown_splits(log: EventLog, encoded: Encoded) -> None:
     """A held-out row under another name (`val`, `Test`) would train."""
     known = list(SPLIT_NAMES.values())
-    for table in (log.events, log.decisions):
-        if table is None or "split" not in table.collect_schema():
+    for table, columns in ((log.events, encoded.events), (log.decisions, encoded.decisions)):
+        if table is None or columns is None or not np.any(columns.split == UNKNOWN_SPLIT):
             continue
         named = table.select(pl.col("split").drop_nulls().unique()).collect(engine="streaming")["split"]
         for name in sorted(set(named) - set(known)):

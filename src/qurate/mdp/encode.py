@@ -16,15 +16,16 @@ from qurate.errors import Code, UserError
 from qurate.events.schema import CANDIDATE, OTHER, STANDARD_TYPES, EventLog
 from qurate.types import HISTORY, TEST, TRAIN, VALID, FloatArray, IntArray
 
-NO_SPLIT = 255
-"""The row names no split."""
+NO_SPLIT, UNKNOWN_SPLIT = 255, 254
+"""The row names no split, or one of another name."""
 
 MAX_TYPES = 254
 """Types are numbered from 1 in one byte, and `shown` may come to those of the log."""
 
 WITHOUT_CANDIDATES = "nothing is known of what else was available; a column candidates says what there was"
 SPLIT_NAMES = {TRAIN: "train", VALID: "valid", TEST: "test", HISTORY: "history"}
-SPLIT = pl.col("split").cast(pl.Enum([SPLIT_NAMES[code] for code in range(4)]), strict=False).to_physical().fill_null(NO_SPLIT)
+_SPLIT_CODE = pl.col("split").cast(pl.Enum([SPLIT_NAMES[code] for code in range(4)]), strict=False).to_physical()
+SPLIT = pl.when(pl.col("split").is_null()).then(pl.lit(NO_SPLIT, pl.UInt8)).otherwise(_SPLIT_CODE.fill_null(UNKNOWN_SPLIT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     Raises:
         UserError: the log is empty.
     """
-    user_ids, item_ids, session_ids, decision_ids = everything = [pl.Categories.random() for _ in range(4)]
+    user_ids, item_ids, session_ids, decision_ids, type_ids = everything = [pl.Categories.random() for _ in range(5)]
     # polars forgets categories as soon as no series has them; these empty ones keep them until the codes are resolved.
     alive = [pl.Series([], dtype=pl.Categorical(categories)) for categories in everything]
     for table, column, categories in ((items, "item_id", item_ids), (users, "user_id", user_ids)):
@@ -138,7 +139,7 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     decisions, lost = None, 0
     if log.decisions is not None:
         decisions, lost = _collect_decisions(log.decisions, user_ids, item_ids, session_ids, decision_ids)
-    frame, notes = _collect_events(log.events, user_ids, item_ids, session_ids, decision_ids, decisions is not None)
+    frame, notes = _collect_events(log.events, user_ids, item_ids, session_ids, decision_ids, type_ids, decisions is not None)
     notes += [f"{lost} decisions that repeat an id, show nothing or have no user left out"] if lost else []
     if frame.height == 0 and (decisions is None or decisions.height == 0):
         raise UserError(
@@ -146,9 +147,8 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
         )
     user_names, user_rank = _ranks(user_ids)
     item_names, item_rank = _ranks(item_ids)
-    kinds, folded = _fold_rare(frame["type"].cast(pl.String), {*rewarded, *STANDARD_TYPES})
+    type_names, type_code, folded = _coded_types(frame["type"].to_numpy(), type_ids, {*rewarded, *STANDARD_TYPES})
     notes += [f"{folded} rare event types stand as one, {OTHER}: at most {MAX_TYPES} are told apart"] if folded else []
-    type_names = sorted(kinds.unique().to_list())
     row_of_decision = np.full(_size(decision_ids), -1, np.int32)
     alive.clear()
     coded = None
@@ -156,12 +156,11 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
         row_of_decision[_numbers(decisions["decision"])] = np.arange(decisions.height, dtype=np.int32)
         coded, unread = _decision_columns(decisions, user_rank, item_rank, lists=log.kind == "exposure")
         notes += unread
-    type_code = kinds.cast(pl.Enum(type_names)).to_physical().cast(pl.UInt8) + 1
     named = frame["decision"].fill_null(-1).cast(pl.Int64).to_numpy() if decisions is not None else None
     events = EventColumns(
         user=user_rank[_numbers(frame["user"])],
         item=_lookup(frame["item"], item_rank + 1, 0),
-        type=type_code.to_numpy(),
+        type=type_code,
         time=frame["time"].to_numpy(),
         value=frame["value"].to_numpy(),
         session=frame["session"].cast(pl.Int32).fill_null(-1).to_numpy(),
@@ -174,16 +173,27 @@ def encode(log: EventLog, items: pl.DataFrame | None, users: pl.DataFrame | None
     return Encoded(events, coded, user_names, item_names, type_names, notes)
 
 
-def _fold_rare(types: pl.Series, kept: Collection[str]) -> tuple[pl.Series, int]:
-    """The types with the rarest as OTHER where there are more than MAX_TYPES, and how many became it.
+def _coded_types(codes: NDArray[np.uint32], categories: pl.Categories, kept: Collection[str]) -> tuple[list[str], NDArray[np.uint8], int]:
+    """The names in text order, the number 1..M of each event's type, and how many of the rarest became OTHER.
 
-    A service stores whatever types its clients send, so their number must never make its log unreadable.
+    A service stores whatever types its clients send, so their number must never make its log unreadable: at most
+    MAX_TYPES are told apart, those of `kept` first.
     """
-    counts = types.value_counts(name="n").with_columns(pl.col("type").is_in(list(kept)).alias("first"))
-    if counts.height <= MAX_TYPES:
-        return types, 0
-    rare = counts.sort("first", "n", "type", descending=[True, True, False])["type"][MAX_TYPES - 1 :]
-    return types.replace(rare.to_list(), OTHER), len(rare)
+    known, rank = _ranks(categories)
+    n = np.zeros(len(known), np.int64)
+    np.add.at(n, rank, np.bincount(codes, minlength=len(rank)))
+    present = [place for place in range(len(known)) if n[place]]
+    rare: list[int] = []
+    if len(present) > MAX_TYPES:
+        present.sort(key=lambda place: (known[place] not in kept, -int(n[place]), known[place]))
+        present, rare = present[: MAX_TYPES - 1], present[MAX_TYPES - 1 :]
+    names = sorted({*(known[place] for place in present), *([OTHER] if rare else [])})
+    number = np.zeros(len(known), np.uint8)
+    for place in present:
+        number[place] = names.index(known[place]) + 1
+    if rare:
+        number[rare] = names.index(OTHER) + 1
+    return names, number[rank][codes], len(rare)
 
 
 def _collect_events(
@@ -192,6 +202,7 @@ def _collect_events(
     item_ids: pl.Categories,
     session_ids: pl.Categories,
     decision_ids: pl.Categories,
+    type_ids: pl.Categories,
     with_decisions: bool,
 ) -> tuple[pl.DataFrame, list[str]]:
     """The events with codes for ids, and what was left out."""
@@ -200,7 +211,7 @@ def _collect_events(
         "item": _code(pl.col("item_id"), item_ids),
         "session": _code(pl.col("session_id"), session_ids),
         "decision": _code(pl.col("decision_id"), decision_ids) if with_decisions else pl.lit(None, pl.UInt32),
-        "type": pl.col("type").cast(pl.Categorical),
+        "type": _code(pl.col("type"), type_ids),
         "time": pl.col("timestamp").cast(pl.Int64),
         "value": pl.col("value").cast(pl.Float32).fill_nan(0).fill_null(0),
         "split": SPLIT,

@@ -67,8 +67,12 @@ def _known(following: NDArray[np.int32], decisions: DecisionTable, horizon: IntA
 
 def _next_in(group: NDArray[np.int32]) -> NDArray[np.int32]:
     """The next decision of the same group, -1 where none."""
-    order = np.argsort(group, kind="stable").astype(np.int32)
     following = np.full(len(group), -1, np.int32)
+    if np.all(group[1:] >= group[:-1]):  # groups that stand in order need no sorting
+        same = np.flatnonzero(group[1:] == group[:-1])
+        following[same] = same + 1
+        return following
+    order = np.argsort(group, kind="stable").astype(np.int32)
     same = group[order[1:]] == group[order[:-1]]
     following[order[:-1][same]] = order[1:][same]
     return following
