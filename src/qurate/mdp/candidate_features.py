@@ -163,5 +163,5 @@ def _of_columns(values: FloatArray, listed: NDArray[np.bool_], out: list[FloatAr
     off = filled - filled.sum(2, keepdims=True) / size
     spread = np.sqrt(np.where(usable, off**2, 0).sum(2, keepdims=True) / size)
     in_list = off / np.maximum(spread, 1e-3)
-    for both in zip(filled, in_list, usable):
-        out += [np.where(both[2], part, np.float32("nan")).astype(np.float32) for part in both[:2]]
+    both = np.stack([filled, in_list], axis=1, dtype=np.float32, casting="same_kind")  # [G, 2, B, K]
+    out += list(np.where(usable[:, None], both, np.float32("nan")).reshape(-1, *values.shape[1:]))

@@ -212,12 +212,20 @@ class Clocks:
 class Counters:
     """Counts of keys, one event at a time: the online form of `Replayed`.
 
+    Args:
+        n_keys: keys are below it, and the rows of many are found in an array; 0: keys are any numbers.
+
     Attributes:
         row: which row of the arrays is whose.
     """
 
-    def __init__(self, keys: IntArray | Sequence[int] = (), counts: Counts | None = None, time: IntArray | None = None) -> None:
+    def __init__(
+        self, keys: IntArray | Sequence[int] = (), counts: Counts | None = None, time: IntArray | None = None, n_keys: int = 0
+    ) -> None:
         self.row = dict(zip(np.asarray(keys, np.int64).tolist(), range(len(keys))))
+        self._row_of = np.full(n_keys, -1, np.int64)
+        if n_keys:
+            self._row_of[np.asarray(keys, np.int64)] = np.arange(len(keys))
         self.counts = np.zeros((0, len(SECONDS))) if counts is None else counts
         self.time = np.zeros(0, np.int64) if time is None else time
 
@@ -226,6 +234,8 @@ class Counters:
         row = self.row.get(key)
         if row is None:
             row = self.row[key] = len(self.row)
+            if len(self._row_of):
+                self._row_of[key] = row
             if row == len(self.counts):
                 more = max(row, 16)
                 self.counts = np.concatenate([self.counts, np.zeros((more, len(SECONDS)))])
@@ -243,7 +253,8 @@ class Counters:
 
     def at(self, key: IntArray, clock: IntArray) -> Counts:
         """Counts [M, H] of keys [M] at clocks [M]; a clock before a key's last event reads as that moment."""
-        row = np.fromiter(map(self.row.get, key.tolist(), repeat(-1)), np.int64, len(key))
+        of_key = self._row_of
+        row = of_key[key] if len(of_key) else np.fromiter(map(self.row.get, key.tolist(), repeat(-1)), np.int64, len(key))
         out, found = np.zeros((len(key), len(SECONDS))), row >= 0
         out[found] = decay(self.counts[row[found]], np.maximum(seconds_between(clock[found], self.time[row[found]]), 0))
         return out

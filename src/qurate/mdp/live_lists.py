@@ -62,9 +62,14 @@ class LiveLists:
         minute = np.array([first, lists.grid[-1] if len(lists.grid) else first], np.int64)
         moves = (clocks.pairs[moves[0]], *moves[1:])
         return cls(
-            Counters(*items), Counters(*moves), first_seen=clocks.first_seen.copy(), partners=partners, top=top.copy(), minute=minute,
+            Counters(*items, n_keys=n),
+            Counters(*moves),
+            first_seen=clocks.first_seen.copy(),
+            partners=partners,
+            top=top.copy(),
+            minute=minute,
             late_us=clocks.late_us,
-        )  # fmt: skip
+        )
 
     @property
     def newest(self) -> int:
@@ -139,6 +144,8 @@ class LiveLists:
         given = [np.array(arrays[name]) for name in ARRAYS]
         if len(given[6]) != n_items + 1 or given[7].shape != (n_items + 1, PARTNERS) or given[1].shape != (len(given[0]), len(SECONDS)):
             raise ValueError("counters of another catalogue")
+        if given[0].min(initial=0) < 0 or given[0].max(initial=0) > n_items:
+            raise ValueError("counters of another catalogue")
         first_seen, partners, top, minute, late = given[6:]
-        a, b = Counters(*given[:3]), Counters(*given[3:6])
+        a, b = Counters(*given[:3], n_keys=n_items + 1), Counters(*given[3:6])
         return cls(a, b, first_seen=first_seen, partners=partners, top=top, minute=minute, late_us=int(late[0]))

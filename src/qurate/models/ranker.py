@@ -4,7 +4,7 @@ A new kind of ranker (a dense network for Gymnasium tasks) is a class here with 
 `load_ranker`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -165,6 +165,12 @@ class NetworkRanker:
         with torch.no_grad():
             return self.network.bind()
 
+    @cached_property
+    def _value_and_choice(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        layers = cast(CatalogueNetwork, self.module).candidate
+        assert layers is not None
+        return layers.value_and_choice()
+
     def action_values(self, state: State) -> ActionValues:
         """Values of the catalogue for B states."""
         with torch.no_grad():
@@ -251,14 +257,10 @@ class NetworkRanker:
         features = self.candidate_features(observation)
         if features is None:
             return None
-        layers = cast(CatalogueNetwork, self.module).candidate
-        assert layers is not None
         listed = np.flatnonzero(observation.actions.candidates)  # not the padding
         rows = torch.from_numpy(features.reshape(-1, features.shape[2])[listed])
-        parts = [layers.of_value_and_choice(part) for part in torch.split(rows, CACHED_ROWS)]
         added = np.zeros((2, features.shape[0] * features.shape[1]), np.float32)
-        for head, of_head in zip(added, zip(*parts)):
-            head[listed] = torch.cat(of_head).numpy()
+        added[:, listed] = torch.cat([self._value_and_choice(part) for part in torch.split(rows, CACHED_ROWS)]).T.numpy()
         q, behaviour = added.reshape(2, *features.shape[:2])
         return q, behaviour
 

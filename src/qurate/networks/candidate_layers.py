@@ -1,6 +1,7 @@
 """What features of a candidate in this decision add to its value (mdp/candidate_features.py)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,30 @@ class CandidateLayers(nn.Module):
         """What is added to the logits of the behaviour head, float32 [...] from [..., F]; 0 without one."""
         return self._choice(self._standardised(features))
 
-    def of_value_and_choice(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to Q and to the logits of the behaviour head, float32 [...] each, from [..., F]."""
-        x = self._standardised(features)
-        return torch.cat([kind(x) for kind in self.kinds], dim=-1).sum(-1), self._choice(x)
+    @torch.no_grad()
+    def value_and_choice(self) -> Callable[[Tensor], Tensor]:
+        """Features [M, F] -> what is added to Q and to the logits of the behaviour head, float32 [M, 2], by the weights of now.
+
+        All kinds share the product of the first layer, and the heads of a kind, which are only added, are one.
+        """
+        stacks = [cast(nn.Sequential, kind) for kind in (*self.kinds, *([] if self.choice is None else [self.choice]))]
+        firsts, seconds, lasts = ([cast(nn.Linear, stack[place]) for stack in stacks] for place in (0, 2, 4))
+        first, first_bias = torch.cat([one.weight for one in firsts]), torch.cat([one.bias for one in firsts])
+        choice = [int(place >= len(self.kinds)) for place in range(len(stacks))]
+        last = first.new_zeros(len(stacks), 2, lasts[0].in_features)
+        bias = first.new_zeros(2)
+        for place, one in enumerate(lasts):
+            last[place, choice[place]] = one.weight.sum(0)
+            bias[choice[place]] += one.bias.sum()
+
+        def added(features: Tensor) -> Tensor:
+            x = nn.functional.linear(self._standardised(features), first, first_bias).relu_()
+            out = bias.expand(len(x), 2)
+            for part, second, head in zip(torch.chunk(x, len(seconds), dim=1), seconds, last):
+                out = torch.addmm(out, second(part).relu_(), head.T)
+            return out
+
+        return added
 
     def _choice(self, x: Tensor) -> Tensor:
         return x.new_zeros(x.shape[:-1]) if self.choice is None else self.choice(x)[..., 0]
