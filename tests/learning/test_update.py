@@ -65,10 +65,12 @@ def adam(gradients: list[list[float]], lr: float = 0.01) -> np.ndarray:
 
 def test_long_gradients_are_cut_to_a_norm_of_10_and_short_ones_are_not() -> None:
     one = learner()
-    for reward in ((30.0, 40.0), (3.0, 4.0), (-6.0, 8.0)):
+    for reward in ((30.0, 40.0), (3.0, 4.0), (-6.0, 8.0), (9.0, 12.0)):
         one.update(batch(reward))
-    assert weights_of(one.module) == pytest.approx(adam([[6, 8], [3, 4], [-6, 8]]), rel=1e-4)
-    assert not np.allclose(adam([[6, 8], [3, 4], [-6, 8]]), adam([[30, 40], [3, 4], [-6, 8]]), rtol=1e-2), "the test would see it"
+    cut = [[6, 8], [3, 4], [-6, 8], [6, 8]]
+    assert weights_of(one.module) == pytest.approx(adam(cut), rel=1e-4)
+    for other in ([[30, 40], *cut[1:]], [*cut[:3], [9, 12]]):
+        assert not np.allclose(adam(cut), adam(other), rtol=1e-2), "the test would see it"
 
 
 def test_importance_weights_multiply_the_rows_of_every_term() -> None:

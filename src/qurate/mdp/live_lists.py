@@ -62,7 +62,7 @@ class LiveLists:
         minute = np.array([first, lists.grid[-1] if len(lists.grid) else first], np.int64)
         moves = (clocks.pairs[moves[0]], *moves[1:])
         return cls(
-            Counters(*items, n_keys=n),
+            Counters(*items, n),
             Counters(*moves),
             first_seen=clocks.first_seen.copy(),
             partners=partners,
@@ -147,5 +147,5 @@ class LiveLists:
         if given[0].min(initial=0) < 0 or given[0].max(initial=0) > n_items:
             raise ValueError("counters of another catalogue")
         first_seen, partners, top, minute, late = given[6:]
-        a, b = Counters(*given[:3], n_keys=n_items + 1), Counters(*given[3:6])
+        a, b = Counters(given[0], given[1], given[2], n_items + 1), Counters(given[3], given[4], given[5])
         return cls(a, b, first_seen=first_seen, partners=partners, top=top, minute=minute, late_us=int(late[0]))

@@ -70,6 +70,9 @@ def masked_q(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
         listed = open_actions.candidates
         outside = torch.ones_like(closed).scatter_(1, listed, False)
         closed = torch.where((listed > 0).any(1, keepdim=True), outside, closed)
+    if open_actions.mask is not None:
+        closed |= ~open_actions.mask
+    closed[:, 0] = True
     return q.masked_fill(closed, MASKED_VALUE)
 
 

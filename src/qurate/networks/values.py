@@ -39,16 +39,22 @@ class ActionValues(Protocol):
         ...
 
 
-def to_tensors(arrays: Any, device: torch.device | str = "cpu") -> Any:
+CPU = torch.device("cpu")
+
+
+def to_tensors(arrays: Any, device: torch.device | str = CPU) -> Any:
     """The same (nested) named tuple with tensors on `device` in place of arrays; None stays None.
 
     Only read-only arrays are copied.
     """
+    if arrays is None:
+        return None
+    if isinstance(arrays, np.ndarray):
+        tensor = torch.from_numpy(arrays if arrays.flags.writeable else arrays.copy())
+        return tensor if device == CPU else tensor.to(device)
     if isinstance(arrays, tuple):
-        return type(arrays)(*(to_tensors(part, device) for part in arrays))
-    if arrays is None or isinstance(arrays, Tensor):
-        return arrays if arrays is None else arrays.to(device)
-    return torch.from_numpy(np.require(arrays, requirements="W")).to(device)
+        return type(arrays)(*[to_tensors(part, device) for part in arrays])
+    return arrays.to(device)
 
 
 StateTensors = Any
