@@ -55,9 +55,6 @@ def best_of(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
 
 def masked_q(q: Tensor, open_actions: OpenActions[Tensor]) -> Tensor:
     """q [B, N + 1] with MASKED_VALUE for what is not open, and for column 0."""
-    q = torch.cat([torch.full_like(q[:, :1], MASKED_VALUE), q[:, 1:]], dim=1)
-    if open_actions.mask is not None:
-        q = q.masked_fill(~open_actions.mask, MASKED_VALUE)
     closed = torch.zeros_like(q, dtype=torch.bool)
     if open_actions.clock is not None and open_actions.since is not None:
         clock = open_actions.clock[:, None]
