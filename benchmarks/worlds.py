@@ -2,13 +2,16 @@
 
     python benchmarks/worlds.py WORLD [--seeds 0 1 2 3 4] [--learner dqn] [--steps 20000] [--name NAME]
     python benchmarks/worlds.py WORLD --again myopic [--seeds 0 1 2 3 4]
+    python benchmarks/worlds.py WORLD --planner [--seeds 0 1 2 3 4]
     python benchmarks/worlds.py --table
 
 Each seed is a training of the learner with its default settings, a training of the myopic learner of as many decisions, baselines
 fitted to that seed's random log, and the same 2,000 customers for all of them. Its lines go into docs/worlds.csv as soon as they are
 measured, with a digest of the worlds' code; a seed that stands there is not measured again, but for the learner and the policies named
 after `--again`, whose lines are replaced: where a learner changed and the world did not. Bandits alone after `--again` are measured
-without the learner, which they do not depend on. All forms write the table between the
+without the learner, which they do not depend on. `--planner` adds the policy that tries the first choices of `far_sighted` on copies of
+the customers (environments/planner.py), which takes a minute or two of a seed: it meets the first 500 of the same customers, and its line
+is the mean of `far_sighted` over all of them plus the paired difference on the 500. All forms write the table between the
 marks of docs/scenarios/NAME.md. WORLD is what `--env` takes, such as `live` or `live,strength=0.5`.
 """
 
@@ -26,6 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small produ
 from digest import code_digest
 
 from qurate.environments.given import world_of
+from qurate.environments.planner import planner
+from qurate.environments.registry import references
 from qurate.evaluation.compare import Contender, summarise
 from qurate.evaluation.intervals import Interval, paired_t, student_t
 from qurate.experiments.bandits import BANDITS, bandit_in
@@ -41,7 +46,7 @@ FIELDS = ("page", "world", "worlds_code", "learner", "steps", "seed", "policy", 
 BASELINES = ("random", "static", "popularity", "item_knn", "linucb", "thompson", "myopic")
 BEGIN, END = "<!-- worlds -->", "<!-- end worlds -->"
 LABELS = {"true_myopic": "true-myopic (reference)", "far_sighted": "far-sighted (reference)", "planner": "planner (reference)"}
-CUSTOMERS = 2_000
+CUSTOMERS, PLANNED = 2_000, 500
 Line = Mapping[str, str]
 Means = dict[str, dict[int, float]]
 """Policy, seed."""
@@ -78,6 +83,20 @@ def measure_bandits(
     found = summarise(world, [seed], play_all(rows, engine, [seed], customers, None))["policies"]
     print(f"{world}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
     return lines_of(found, world, page, learner, steps, seed)
+
+
+def measure_planner(lines: Sequence[Line], seed: int) -> list[dict[str, str]]:
+    """The line of the planner of one seed, from those of the world, learner and steps, which it does not depend on."""
+    [known] = [line for line in lines if int(line["seed"]) == seed and line["policy"] == "far_sighted"]
+    began, engine = time.monotonic(), world_of(known["world"], Settings().network.window)
+    base = references(known["world"])["far_sighted"]
+    makers = {"far_sighted": lambda seed: base(engine), "planner": lambda seed: planner(base, engine)}
+    rows = [Contender(name, make, "reference") for name, make in makers.items()]
+    far, planned = summarise(known["world"], [seed], play_all(rows, engine, [seed], PLANNED, None))["policies"]
+    gain = {name: planned[name] - far[name] for name in ("mean", "decisions")}
+    print(f"{known['world']}, seed {seed}: planner {gain['mean']:+.3f} to far_sighted, {time.monotonic() - began:.0f} s", flush=True)
+    row = {"name": "planner", "role": "reference", **{name: float(known[name]) + gain[name] for name in gain}}
+    return lines_of([row], known["world"], known["page"], known["learner"], int(known["steps"]), seed)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -176,6 +195,7 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
     parser.add_argument("--name", help="page under docs/scenarios, the world's name by default")
     parser.add_argument("--again", nargs="+", default=[], help="policies that are measured again, beside the learner")
+    parser.add_argument("--planner", action="store_true", help="add the planner to seeds that are measured")
     parser.add_argument("--csv", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="only write the tables")
     args = parser.parse_args()
@@ -187,7 +207,11 @@ def main() -> None:
         own = {"world": args.world, "learner": args.learner, "steps": str(args.steps)}
         done = {int(line["seed"]) for line in read(args.csv) if own.items() <= line.items()}
         for seed in args.seeds:
-            if seed in done and args.again:
+            if args.planner:
+                measured_lines = [line for line in read(args.csv) if own.items() <= line.items() and int(line["seed"]) == seed]
+                if not any(line["policy"] == "planner" for line in measured_lines):
+                    append(args.csv, measure_planner(measured_lines, seed))
+            elif seed in done and args.again:
                 measured = measure_bandits if set(args.again) <= set(BANDITS) else measure
                 new = measured(args.world, page, args.learner, args.steps, seed, args.customers, args.again)
                 new = [line for line in new if line["policy"] in (args.learner, *args.again)]

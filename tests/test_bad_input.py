@@ -250,6 +250,7 @@ def test_a_constant_bellman_solution_is_refused_with_its_value(tmp_path: Path, c
         (["train", "--env", "toy_chain", "-o", "NEW", "--set", "aux_weight=nan"], "'nan'"),
         (["simulate", "shop", "-o", "NEW.csv", "--policy", "populrity"], "did you mean popularity?"),
         (["simulate", "shop", "-o", "NEW.csv", "--trace", "-1"], "--trace"),
+        (["simulate", "shp", "-o", "NEW.csv"], "got shp, at the scenario; did you mean shop?"),
         (["simulate", "toy_chain", "-o", "NEW.csv", "--slate", "3"], "slate_size"),
     ],
 )

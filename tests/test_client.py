@@ -143,6 +143,24 @@ def test_one_id_is_no_list_and_numpy_s_numbers_are_numbers(running: tuple[str, P
         assert client.send([{"user_id": "u", "type": "click", "item_id": "i1", "value": np.float32(1)}]).accepted == 1
 
 
+def test_batches_have_so_many_events_and_bytes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.client.MAX_SENT", 1_000)
+    events: list[dict[str, Any]] = [{"n": "x" * size} for size in (700, 200, 200, 5_000, 3)]
+    parts = list(qurate.client._batches(events))
+    assert [(first, len(batch)) for first, batch in parts] == [(0, 2), (2, 1), (3, 1), (4, 1)]
+    assert [event for _, batch in parts for event in batch] == events
+    assert [(first, len(batch)) for first, batch in qurate.client._batches([{}] * 1_001)] == [
+        (0, 250),
+        (250, 250),
+        (500, 250),
+        (750, 250),
+        (1000, 1),
+    ]
+    monkeypatch.undo()
+    assert [(first, len(batch)) for first, batch in qurate.client._batches([{}] * 1_001)] == [(0, 1_000), (1_000, 1)]
+    assert list(qurate.client._batches([])) == []
+
+
 def test_events_sent_again_after_a_fault_count_once(tmp_path: Path) -> None:
     """The service dies and comes back while a batch is on its way; nothing is lost, nothing counts twice."""
     process, url = begin(tmp_path)

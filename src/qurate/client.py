@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +22,8 @@ from qurate.serving.messages import MAX_BATCH, EventsAnswer, Rejection
 
 Answer = TypeVar("Answer")
 
+MAX_SENT = 4 << 20
+"""Bytes of a batch; the service refuses more than 5 MiB."""
 IDLE_SECONDS = 15.0
 """A connection that rested longer is opened anew: the service closes idle ones after 30 s."""
 
@@ -127,7 +129,7 @@ class Client:
 
         An event without `event_id` gets one, and one without `timestamp` the present time, before it is first sent, so
         that a repeated batch counts once. Faults of the connection and refusals for now (429, 502, 503, 504) are tried
-        again with growing pauses. More than 1,000 events go in several batches.
+        again with growing pauses. More than 1,000 events, or 4 MB of them, go in several batches.
 
         Args:
             events: `{"user_id", "type", "item_id"?, "decision_id"?, "value"?, "session_id"?, "props"?, "timestamp"?, "event_id"?}`;
@@ -146,9 +148,8 @@ class Client:
             raise UserError("a list of events", f"{events!r:.60}", where="send", hint=hint, code=Code.BAD_ARGUMENT)
         ready = [_complete(event) for event in given]
         accepted, duplicates, rejected = 0, 0, []
-        for first in range(0, len(ready), MAX_BATCH):
-            body = {"events": ready[first : first + MAX_BATCH]}
-            answer = self._decoded(self._repeated("POST", "/v1/events", body), EventsAnswer)
+        for first, batch in _batches(ready):
+            answer = self._decoded(self._repeated("POST", "/v1/events", {"events": batch}), EventsAnswer)
             accepted, duplicates = accepted + answer.accepted, duplicates + answer.duplicates
             rejected += [_placed(one, one.index + first) for one in answer.rejected]
         return EventsAnswer(accepted, duplicates, rejected)
@@ -235,6 +236,19 @@ class Client:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             hint = "is this the address of `qurate serve`, of the same version?"
             raise MachineError(f"a {shape.__name__} in JSON", str(error), where=self.url, hint=hint, code=Code.BAD_ANSWER) from None
+
+
+def _batches(events: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Sequence[dict[str, Any]]]]:
+    """Parts that the service takes, each with the place of its first event."""
+    start = size = 0
+    for place, event in enumerate(events):
+        more = len(_encoded(event)) + 2
+        if place > start and (place - start == MAX_BATCH or size + more > MAX_SENT):
+            yield start, events[start:place]
+            start, size = place, 0
+        size += more
+    if start < len(events):
+        yield start, events[start:]
 
 
 def _encoded(body: Any) -> bytes:

@@ -45,7 +45,12 @@ def simulate_log(
 
 
 def _world_and_policy(scenario: str, policy: str, seed: int, slate: int) -> tuple[BatchedEngine, Policy]:
-    engine = make_engine(scenario, slate_size=slate)
+    try:
+        engine = make_engine(scenario, slate_size=slate)
+    except UserError as error:
+        if error.where != "--env":
+            raise
+        raise UserError(error.expected, error.got, where="the scenario", hint=error.hint, code=error.code) from None
     if policy == "random":
         return engine, random_policy(engine.slate_size)
     if policy == "popularity":
