@@ -50,9 +50,15 @@ def derive_context(history_types: NDArray[np.integer], history_gaps: FloatArray)
     rows = outside[:, ::-1].argmax(axis=1)  # after the newest of these; 0 also where there is none
     at = np.arange(length - 1, n * length, length) - rows
     ends = outside.reshape(-1).take(at)  # False where the whole window is of the visit
-    context = np.empty((n, len(CONTEXT_NAMES)), np.float32)
-    context[:, 0] = np.where(ends, rows, np.array(length))
-    context[:, 1] = history_gaps.reshape(-1).take(at) * ends / _HOUR_SECONDS  # 0 on padding
+    return visit_context(np.where(ends, rows, np.array(length)), history_gaps.reshape(-1).take(at) * ends)  # a gap of 0 on padding
+
+
+def visit_context(rows: IntArray, pause: FloatArray) -> FloatArray:
+    """Context of B windows, float32 [B, 2], where it is known how many `rows` [B] of the window are of the present visit, and how many
+    seconds [B] passed between the row before them and their first one, 0 where the window has no such row."""
+    context = np.empty((len(rows), len(CONTEXT_NAMES)), np.float32)
+    context[:, 0] = rows
+    np.divide(pause, _HOUR_SECONDS, context[:, 1])
     np.log1p(context, context)
     return context
 
