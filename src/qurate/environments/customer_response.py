@@ -80,7 +80,7 @@ class Response:
         self.n_events, self.dim = len(self.amount), self.vectors.shape[1]
         self.parents = self.chain - np.eye(self.n_events)
         self.parents_of = [[int(parent) for parent in row.nonzero()[0]] for row in self.parents]
-        self._has_pairs, self._is_told = [bool(row.any()) for row in self.pair], bool(self.told.any())
+        self.has_pairs, self._is_told = bool(self.pair.any()), bool(self.told.any())
         self.order = [int(event) for event in arrays["order"]]  # in which events are decided: parents come first
         self.n_types = (len(self.scale) - 1) // VIEWS
         self._kinds = np.arange(1, self.n_types + 1)[:, None]
@@ -167,9 +167,11 @@ class Response:
     def chance(self, event: int, scaled: Wide, happened: Wide) -> Wide:
         """Probability of an event [...] whose parents happened, given `scaled` logits [..., R] and what happened of the events before it,
         [..., R] of 0 and 1."""
-        minus = -scaled[..., event]
-        if self._has_pairs[event]:
-            minus -= happened @ self.pair[event]
+        return self.chances(scaled[..., event] + happened @ self.pair[event])
+
+    def chances(self, scaled: Wide) -> Wide:
+        """The same of all events at once, where no event depends on others but its parents (`has_pairs`)."""
+        minus = -scaled
         np.exp(minus, minus)
         minus += _ONE
         return np.reciprocal(minus, minus)

@@ -8,10 +8,11 @@ whose `heads` say the same of whole histories, but for the rounding of the sums.
 import numpy as np
 
 from qurate.environments.customer_response import VIEWS, VISIT_WEIGHT, Response, Seen, Sums, Wide, worth
-from qurate.mdp.states import SESSION_GAP_SECONDS, gap_seconds, visit_context
+from qurate.environments.visits import Visits
+from qurate.mdp.states import gap_seconds
 from qurate.types import FloatArray, IntArray
 
-ARRAYS = ("items", "types", "values", "gaps", "rows", "since", "visit", "pause", "by_type", "by_value", "other")
+ARRAYS = ("items", "types", "values", "gaps", "rows", "newest", "since", "visit", "pause", "by_type", "by_value", "other")
 """Names of the attributes that change."""
 BLOCK = 256
 """Customers whose responses are computed at once: what they need stays in the processor's cache."""
@@ -31,8 +32,9 @@ class RunningResponse:
         items, types, values, gaps: [n, L] the last rows, number i of a customer at place i % L; 0 where there is none yet. A gap is that to
             the next row, or to the decision.
         rows, visit: [n] rows in all and of the present visit.
+        newest: [n] flat place of the newest row.
         since: [n] microseconds from the newest row to the decision.
-        pause: [n] seconds between the last visit and the present one, 0 = this is the first.
+        pause: [n] as in `Visits`.
         by_type, by_value, other: `customer_response.Sums`.
     """
 
@@ -41,8 +43,9 @@ class RunningResponse:
         width, kinds = response.dim + 1, response.n_types
         self.items, self.types = np.zeros((n, window), np.int32), np.zeros((n, window), np.int64)
         self.values, self.gaps = np.zeros((n, window), np.float32), np.zeros((n, window), np.float32)
-        self.rows, self.since, self.visit = (np.zeros(n, np.int64) for _ in range(3))
-        self.pause = np.zeros(n, np.float32)
+        self.rows, self.since, self.visits = np.zeros(n, np.int64), np.zeros(n, np.int64), Visits(n, window)
+        self.newest = np.arange(n) * window
+        self.visit, self.pause = self.visits.rows, self.visits.pause
         self.by_type, self.by_value = np.zeros((n, kinds, VIEWS, width)), np.zeros((n, width))
         self.other = np.zeros((n, response.n_other))
         self.other[:, -1] = 1
@@ -86,6 +89,7 @@ class RunningResponse:
         """New customers in `lanes` [m], without a history; `user` [m, U] as the network sees them."""
         for name in ARRAYS:
             getattr(self, name)[lanes] = 0
+        self.newest[lanes] = self._first_row[lanes]
         self.other[lanes, : user.shape[1]] = user
         self.other[lanes, -1] = 1
 
@@ -114,10 +118,11 @@ class RunningResponse:
         self._items[at], self._types[at], self._gaps[at] = items, kind, 0
         if lanes is None:
             self.rows += _ONE
-            self.visit += _ONE
-            self.since[:] = 0
+            self.newest[:] = at
+            self.since.fill(0)
         else:
-            self.rows[lanes], self.visit[lanes], self.since[lanes] = rows + _ONE, visit + _ONE, 0
+            self.rows[lanes], self.newest[lanes], self.since[lanes] = rows + _ONE, at, 0
+        self.visits.row(lanes)
 
     def _append_value(self, lanes: IntArray | None, at: IntArray, items: IntArray, gone_items: IntArray, values: FloatArray | None) -> None:
         """The same of the sum by value; `at` [m] flat places of the rows in their rings."""
@@ -133,11 +138,11 @@ class RunningResponse:
         self.since += microseconds
         gap = gap_seconds(self.since)
         gap *= self.rows > _NONE
-        self._gaps[self._first_row + (self.rows - _ONE) % self._length] = gap
-        paused = (gap >= SESSION_GAP_SECONDS).nonzero()[0]
+        self._gaps[self.newest] = gap
+        paused = self.visits.gap(None, gap)
         if paused.size:
-            self.visit[paused], self.pause[paused], self.by_type[paused, :, -1] = 0, gap[paused], 0
-        self.other[:, -3:-1] = visit_context(np.minimum(self.visit, self._length), self.pause * (self.visit < self._length))
+            self.by_type[paused, :, -1] = 0
+        self.other[:, -3:-1] = self.visits.context()
 
     def answers(self, items: IntArray) -> tuple[Wide, Wide]:
         """Logits (before Platt's scaling) and sizes of `items` [n, K] shown now, each [n, K, R]; sizes that no amount depends on are 0."""
