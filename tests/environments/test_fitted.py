@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.hand_customers import EVENTS, LOGITS, hand_customers
 
+from qurate.environments import running_response
 from qurate.environments.customer_response import Response
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.fitted_customers import Customers, read_customers, write_customers
@@ -232,8 +233,9 @@ def actions_of(rng: np.random.Generator, n: int, slate_size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("slate_size", [1, 3])
-def test_what_is_kept_up_row_by_row_is_what_whole_histories_say(slate_size: int) -> None:
-    """Types, decays, visits that pauses end, values, rows that leave the window, repeats, new customers."""
+def test_what_is_kept_up_row_by_row_is_what_whole_histories_say(slate_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types, decays, visits that pauses end, values, rows that leave the window, repeats, new customers; in blocks of customers."""
+    monkeypatch.setattr(running_response, "BLOCK", 128)
     usual, rng = moody().arrays, np.random.default_rng(2)
     changed = {name: usual[name] for name in ("centred", "scale", "narrow", "match", "repeat", "layer1", "layer1_bias", "layer2", "value")}
     changed |= {"direction": usual["direction"], "spread": np.array([0.0, 0.5, 1]), "pause": np.array([600.0, 1_900, 7_200])}

@@ -14,7 +14,7 @@ from qurate.types import FloatArray, IntArray
 
 ARRAYS = ("items", "types", "values", "gaps", "rows", "newest", "since", "visit", "pause", "by_type", "by_value", "other")
 """Names of the attributes that change."""
-BLOCK = 256
+BLOCK = 1_024
 """Customers whose responses are computed at once: what they need stays in the processor's cache."""
 _ONE, _NONE = np.array(1), np.array(0)  # without a dimension, see rng.py
 
