@@ -216,7 +216,8 @@ class Live:
         groups = [Group(SHOWN, None, items, 0)]
         viewers = clicked.nonzero()[0]
         if viewers.size:
-            groups += self._watch(viewers, Meeting(*(x.take(viewers, -1) for x in met)), stream.take(viewers), components)
+            inside, keys = (met, stream) if viewers.size == self.n else (Meeting(*(x.take(viewers, -1) for x in met)), stream.take(viewers))
+            groups += self._watch(viewers, inside, keys, components)
             seconds = components[:, 0]
             dwell += (seconds * _MICROSECONDS).astype(np.int64)
             engaged: FloatArray = np.divide(seconds, seconds + self._p.half_s)
@@ -271,12 +272,13 @@ class Live:
         likes, comments, gives = luck < inside.chances
         components[viewers, 0], components[viewers, 1], components[viewers, 2] = seconds, likes, gives
         watched = (seconds * _MICROSECONDS).astype(np.int64)
-        groups = [Group(CLICK, viewers, met.items, SECOND)]
+        after = watched + _SECOND_US
+        groups = [Group(CLICK, viewers, met.items, _SECOND_US)]
         for kind, does, quarters in ((COMMENT, comments, 1), (LIKE, likes, 2), (GIFT, gives, 3)):
             who = does.nonzero()[0]
             if who.size:
                 groups.append(Group(kind, viewers[who], met.items[who], SECOND + watched[who] * quarters // 4))
-        return [*groups, Group(WATCH, viewers, met.items, SECOND + watched, seconds)]
+        return [*groups, Group(WATCH, viewers, met.items, after, seconds)]
 
     def _leave(self, leavers: IntArray, stream: Keys, dwell: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         """The visit of `leavers` ends; they return after a pause or never."""
