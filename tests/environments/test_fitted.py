@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tests.hand_customers import EVENTS, LOGITS, hand_customers
 
+from qurate.environments import running_response
 from qurate.environments.customer_response import Response
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.fitted_customers import read_customers, write_customers
+from qurate.environments.fitted_customers import Customers, read_customers, write_customers
 from qurate.environments.registry import make_engine, make_env, references
 from qurate.environments.scenarios.fitted import FittedCustomers, quantile
 from qurate.environments.scenarios.fitted_references import expected_rewards
@@ -142,6 +143,15 @@ def test_the_counts_of_the_visit_and_in_all_reach_the_models() -> None:
     assert ends[5:].any(axis=0).all() and not (ends[1:] & ends[:-1]).any(), "the count begins anew after a return"
 
 
+def test_the_count_of_all_decisions_goes_on_after_a_return() -> None:
+    leave = np.zeros(12)
+    leave[0], leave[10] = -100, 120 / np.log1p(5)  # certain from the fifth decision on
+    engine = engine_of(leave=leave, **{"return": np.full(12, 50.0) * (np.arange(12) == 0)})
+    engine.reset(0, 50)
+    ends = np.stack([engine.step(np.zeros(50, np.int64)).pause > 0 for _ in range(8)])
+    assert not ends[:3].any() and ends[4:].all()
+
+
 def test_a_log_of_sessions_has_no_returns() -> None:
     engine = engine_of(returns=False)
     engine.reset(0, 2_000)
@@ -194,7 +204,7 @@ def test_feedback_is_the_same_at_batch_1_7_and_1024(slate_size: int) -> None:
             assert np.array_equal(one[i], other[i]), i
 
 
-def moody() -> object:
+def moody() -> Customers:
     """Customers whose response depends on the history by every path: encoder, likeness and repeats."""
     rng = np.random.default_rng(1)
     usual = hand_customers().arrays
@@ -202,16 +212,47 @@ def moody() -> object:
     return hand_customers(**{name: 0.3 * rng.normal(size=usual[name].shape) for name in names})
 
 
-def test_the_history_is_what_a_policy_observes() -> None:
-    engine = BatchedEngine(FittedCustomers(moody()), window=5, max_steps=20)
+@pytest.mark.parametrize("slate_size", [1, 2])
+def test_the_history_is_what_a_policy_observes(slate_size: int) -> None:
+    """Where nothing of a slate was chosen, the pause since the last row goes on."""
+    engine = BatchedEngine(FittedCustomers(moody()), window=5, max_steps=20, slate_size=slate_size)
     engine.reset(0, 50)
     rng = np.random.default_rng(0)
     for _ in range(60):
-        engine.step(rng.integers(0, 4, 50))
+        engine.step(actions_of(rng, 50, slate_size))
         world, state = engine.world, engine.observation.state
         assert isinstance(world, FittedCustomers)
-        assert np.array_equal(state.history_items, world.items) and np.array_equal(state.history_types, world.types)
-        assert np.allclose(state.history_gaps, world.gaps) and np.allclose(state.history_values, world.values)
+        seen = world.seen()
+        assert np.array_equal(state.history_items, seen.items) and np.array_equal(state.history_types, seen.types)
+        assert np.allclose(state.history_gaps, seen.gaps) and np.allclose(state.history_values, seen.values)
+
+
+def actions_of(rng: np.random.Generator, n: int, slate_size: int) -> np.ndarray:
+    several = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)[:, :slate_size]
+    return several if slate_size > 1 else several[:, 0]
+
+
+@pytest.mark.parametrize("slate_size", [1, 3])
+def test_what_is_kept_up_row_by_row_is_what_whole_histories_say(slate_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types, decays, visits that pauses end, values, rows that leave the window, repeats, new customers; in blocks of customers."""
+    monkeypatch.setattr(running_response, "BLOCK", 128)
+    usual, rng = moody().arrays, np.random.default_rng(2)
+    changed = {name: usual[name] for name in ("centred", "scale", "narrow", "match", "repeat", "layer1", "layer1_bias", "layer2", "value")}
+    changed |= {"direction": usual["direction"], "spread": np.array([0.0, 0.5, 1]), "pause": np.array([600.0, 1_900, 7_200])}
+    engine = BatchedEngine(FittedCustomers(hand_customers(**changed)), max_steps=40, slate_size=slate_size)
+    engine.reset(0, 300)
+    world = engine.world
+    assert isinstance(world, FittedCustomers)
+    for step in range(45):
+        engine.step(actions_of(rng, 300, slate_size))
+        if step % 4 == 0:
+            shown = rng.integers(1, 5, (300, 3))
+            logits, sizes = world.past.answers(shown)
+            whole_logits, whole_sizes = world.response.raw(world.response.heads(world.seen()), shown)
+            assert np.allclose(logits, whole_logits, atol=1e-12) and np.allclose(sizes[..., 1:], whole_sizes[..., 1:], atol=1e-12)
+            assert not sizes[..., 0].any(), "no amount depends on it"
+    assert np.ptp(whole_logits, axis=0).min() > 0.1
+    assert (world.past.visit > 5).any() and (world.past.visit < 3).any() and world.past.pause.any()
 
 
 def test_customers_have_the_features_of_people_of_the_log() -> None:

@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 
 from qurate.environments.fitted_customers import Arrays
 from qurate.mdp.states import derive_context
-from qurate.types import SESSION_GAP_US, FloatArray, take_rows
+from qurate.types import SESSION_GAP_US, FloatArray
 
 Wide = NDArray[np.float64]
 
 SESSION_GAP_S = SESSION_GAP_US / 1e6
 VISIT_WEIGHT, REPEAT_LR_SCALE = 0.2, 10.0
 """As in `networks/encoders.py` and `networks/catalogue_network.py`."""
-BLOCK = 256
-"""Customers whose sums are computed at once: what they need stays in the processor's cache."""
+VIEWS = 3
+"""Weights with which the rows of a type are summed: two decays, and those of the present visit alike."""
+_ONE = np.array(1.0)  # without a dimension, see rng.py
 
 
 class Seen(NamedTuple):
@@ -41,6 +42,14 @@ class Seen(NamedTuple):
     gaps: FloatArray  # [B, L] seconds to the next row, the last to the decision
     values: FloatArray  # [B, L]
     user: FloatArray  # [B, U] as the network sees them
+
+
+class Sums(NamedTuple):
+    """What the first layer looks at. A sum of item vectors has d + 1 numbers: d scaled ones and the sum of the weights."""
+
+    by_type: Wide  # [B, T, VIEWS, d + 1]
+    by_value: Wide | None  # [B, d + 1]; None where no row has a value
+    other: Wide  # [B, U + 3] user features, context, 1
 
 
 class Heads(NamedTuple):
@@ -63,52 +72,60 @@ class Response:
     def __init__(self, arrays: Arrays) -> None:
         wide = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
         self.vectors, self.centred, self.bias = wide["vectors"], wide["centred"], wide["bias"]
-        self.scale, self.narrow, self.match = wide["scale"], wide["narrow"], wide["match"]
+        self.scale, self.match = wide["scale"], wide["match"]
         self.repeat = wide["repeat"] * REPEAT_LR_SCALE
-        self.layers = [(wide[f"layer{i}"], wide[f"layer{i}_bias"]) for i in (1, 2)]
-        self.value, self.direction = ((wide[name], wide[f"{name}_bias"]) for name in ("value", "direction"))
         self.decay = -np.exp(wide["log_rates"])
         self.chain, self.pair, self.told = wide["chain"], wide["pair"], wide["told"]
         self.amount, self.spread, self.slope, self.shift = (wide[name] for name in ("amount", "spread", "slope", "shift"))
         self.n_events, self.dim = len(self.amount), self.vectors.shape[1]
         self.parents = self.chain - np.eye(self.n_events)
-        self._has_parents, self._is_told = ([bool(row.any()) for row in rows] for rows in (self.parents, self.told))
+        self.parents_of = [[int(parent) for parent in row.nonzero()[0]] for row in self.parents]
+        self.has_pairs, self._is_told = bool(self.pair.any()), bool(self.told.any())
         self.order = [int(event) for event in arrays["order"]]  # in which events are decided: parents come first
-        self.n_types = (len(self.scale) - 1) // 3
+        self.n_types = (len(self.scale) - 1) // VIEWS
         self._kinds = np.arange(1, self.n_types + 1)[:, None]
-        groups, (first, _) = len(self.scale), self.layers[0]
-        by_group = first[:, : groups * len(self.narrow)].reshape(len(first), groups, -1)
-        of_sums = (by_group @ self.narrow).reshape(len(first), -1)  # narrow and the first layer are one product
-        self._of_sums, self._of_rest, self._second, self._of_value, self._of_direction = (
-            np.ascontiguousarray(x.T)
-            for x in (of_sums, first[:, groups * len(self.narrow) :], self.layers[1][0], self.value[0], self.direction[0])
-        )
+        self._by_type, self._by_value, self._of_other = _first_layer(wide, self.n_types)
+        self.n_other = len(self._of_other)
+        self._second, self._second_bias = np.ascontiguousarray(wide["layer2"].T), wide["layer2_bias"]
+        self._value, self._direction = (np.column_stack([wide[name], wide[f"{name}_bias"]]) for name in ("value", "direction"))
+        self._all_heads = self.last_layer(np.arange(len(self._value)))
+
+    def last_layer(self, heads: NDArray[np.int64]) -> tuple[Wide, Wide]:
+        """What makes values and directions of `heads` [H]: weights of the second layer, [hidden, H (1 + d)], and of `Sums.other`."""
+        hidden = len(self._second)
+        of_hidden, of_other = self._direction[:, :hidden], self._direction[:, hidden:]
+        direction = (x.reshape(-1, self.dim, x.shape[1])[heads].reshape(-1, x.shape[1]) for x in (of_hidden, of_other))
+        value = self._value[heads]
+        bias = np.zeros((len(heads), of_other.shape[1]))
+        bias[:, -1] = value[:, -1]
+        return tuple(np.vstack(x).T.copy() for x in zip((value[:, :-1], bias), direction))  # type: ignore[return-value]
+
+    def outputs(self, sums: Sums, last: tuple[Wide, Wide] | None = None) -> tuple[Wide, Wide]:
+        """Values [B, H] and directions [B, H, d], without likeness and repeats; `last` of `last_layer`, None = of all heads."""
+        batch, (of_hidden, of_other) = len(sums.other), self._all_heads if last is None else last
+        x = sums.by_type.reshape(batch, -1) @ self._by_type
+        x += sums.other @ self._of_other
+        if sums.by_value is not None:
+            x += sums.by_value @ self._by_value
+        x = np.maximum(x, 0, out=x) @ self._second
+        x += self._second_bias
+        out = np.maximum(x, 0, out=x) @ of_hidden
+        out += sums.other @ of_other
+        heads = of_hidden.shape[1] // (1 + self.dim)
+        return out[:, :heads], out[:, heads:].reshape(batch, heads, self.dim)
 
     def heads(self, seen: Seen) -> Heads:
-        """What the histories say, for any item."""
-        batch, length = seen.types.shape
+        """What whole histories say, for any item."""
         weights = self._weights(seen)
-        sums = np.matmul(weights, self.vectors.take(seen.items, 0))  # [B, G, d]
-        sums *= self.scale
-        counts = (weights.reshape(-1, length) @ np.ones(length)).reshape(batch, -1)
-        other = np.concatenate([seen.user, derive_context(seen.types, seen.gaps)], axis=1)
-        x = sums.reshape(batch, -1) @ self._of_sums
-        x += np.concatenate([counts, other], axis=1) @ self._of_rest
-        x += self.layers[0][1]
-        x = np.maximum(x, 0, out=x) @ self._second
-        x += self.layers[1][1]
-        np.maximum(x, 0, out=x)
-        value = x @ self._of_value + self.value[1]
-        direction = np.concatenate([x, other], axis=1) @ self._of_direction + self.direction[1]
-        return Heads(value, direction.reshape(batch, -1, self.dim) + self.match @ sums, self.repeat @ weights, seen.items)
-
-    def answers(self, seen: Seen, items: NDArray[np.int64]) -> tuple[Wide, Wide]:
-        """`raw` of items [B, K], each [B, K, R], for any number of customers, some after the others."""
-        if len(items) <= BLOCK:
-            return self.raw(self.heads(seen), items)
-        blocks = [slice(first, first + BLOCK) for first in range(0, len(items), BLOCK)]
-        logits, sizes = zip(*(self.raw(self.heads(take_rows(seen, rows)), items[rows]) for rows in blocks))
-        return np.concatenate(logits), np.concatenate(sizes)
+        batch, groups, _ = weights.shape
+        sums = np.empty((batch, groups, self.dim + 1))
+        np.matmul(weights, self.vectors.take(seen.items, 0), out=sums[:, :, :-1])
+        sums[:, :, :-1] *= self.scale
+        weights.sum(2, out=sums[:, :, -1])
+        by_type = sums[:, :-1].reshape(batch, VIEWS, -1, self.dim + 1).swapaxes(1, 2)
+        other = np.concatenate([seen.user, derive_context(seen.types, seen.gaps), np.ones((batch, 1))], axis=1)
+        value, direction = self.outputs(Sums(by_type, sums[:, -1], other))
+        return Heads(value, direction + self.match @ sums[:, :, :-1], self.repeat @ weights, seen.items)
 
     def _weights(self, seen: Seen) -> Wide:
         """Weights of the L rows in G sums, [B, G, L]: by type with two decays and within the visit, and by value."""
@@ -122,8 +139,7 @@ class Response:
         np.multiply(of_type, decay[0], out=weights[:, :kinds])
         np.multiply(of_type, decay[1], out=weights[:, kinds : 2 * kinds])
         np.multiply(of_type, visit[:, None], out=weights[:, 2 * kinds : -1])
-        scaled = np.sign(seen.values) * np.log1p(np.abs(seen.values, dtype=np.float64)) * (seen.types > 0)
-        np.divide(scaled, length, out=weights[:, -1])
+        np.multiply(worth(seen.values) / length, seen.types > 0, out=weights[:, -1])
         return weights
 
     def raw(self, heads: Heads, items: NDArray[np.int64]) -> tuple[Wide, Wide]:
@@ -140,17 +156,25 @@ class Response:
         np.add.at(out, (rows, heads.history), heads.repeat.transpose(0, 2, 1))
         return out[:, 1:, : self.n_events], out[:, 1:, self.n_events :]
 
-    def chance(self, event: int, logits: Wide, happened: Wide, alone: Wide | None = None) -> Wide:
-        """Probability of an event [...] given logits [..., R] and what happened of the events before it, [..., R] of 0 and 1.
+    def scaled(self, logits: Wide) -> Wide:
+        """Logits of events [..., R] by Platt's scaling, before what happened of the events before them is known."""
+        scaled = self.slope * logits
+        scaled += self.shift
+        if self._is_told:
+            scaled -= self.alone(logits) @ self.told.T
+        return scaled
 
-        Args:
-            alone: `alone(logits)`, where it is known.
-        """
-        logit = self.slope[event] * logits[..., event] + self.shift[event] + happened @ self.pair[event]
-        if self._is_told[event]:
-            logit = logit - (self.alone(logits) if alone is None else alone) @ self.told[event]
-        out: Wide = 1 / (1 + np.exp(-logit))
-        return out * ((1 - happened) @ self.parents[event] == 0) if self._has_parents[event] else out
+    def chance(self, event: int, scaled: Wide, happened: Wide) -> Wide:
+        """Probability of an event [...] whose parents happened, given `scaled` logits [..., R] and what happened of the events before it,
+        [..., R] of 0 and 1."""
+        return self.chances(scaled[..., event] + happened @ self.pair[event])
+
+    def chances(self, scaled: Wide) -> Wide:
+        """The same of all events at once, where no event depends on others but its parents (`has_pairs`)."""
+        minus = -scaled
+        np.exp(minus, minus)
+        minus += _ONE
+        return np.reciprocal(minus, minus)
 
     def alone(self, logits: Wide) -> Wide:
         """The network's own probability of each event and of all before it, [..., R], before any scaling."""
@@ -159,12 +183,13 @@ class Response:
 
     def marginals(self, logits: Wide) -> Wide:
         """Probability of each event whatever else happens, [..., R]: a sum over what the events before it may be."""
-        total = np.zeros_like(logits)
+        total, scaled = np.zeros_like(logits), self.scaled(logits)
         outcomes = [(np.zeros(self.n_events), np.ones(logits.shape[:-1]))]
         for event in self.order:
             grown = []
             for happened, mass in outcomes:
-                chance = self.chance(event, logits, np.broadcast_to(happened, logits.shape))
+                may = bool(happened[self.parents_of[event]].all())
+                chance = self.chance(event, scaled, np.broadcast_to(happened, logits.shape)) * may
                 total[..., event] += mass * chance
                 if self._matters(event):
                     grown.append((happened + np.eye(self.n_events)[event], mass * chance))
@@ -184,3 +209,19 @@ class Response:
     def expected(self, logits: Wide, sizes: Wide) -> Wide:
         """Expected amount by event, [..., R]."""
         return self.marginals(logits) * self.amounts(sizes)
+
+
+def worth(values: FloatArray) -> Wide:
+    """How much rows with `values` count in the sum by value: the logarithm of 1 + the value, negative for negative ones."""
+    out: Wide = np.sign(values) * np.log1p(np.abs(values, dtype=np.float64))
+    return out
+
+
+def _first_layer(wide: Arrays, n_types: int) -> tuple[Wide, Wide, Wide]:
+    """The first layer's weights of `Sums`: [T VIEWS (d + 1), hidden], [d + 1, hidden] and [U + 3, hidden]; narrowing is part of them."""
+    first, narrow, groups = wide["layer1"], wide["narrow"], len(wide["scale"])
+    counts, rest = groups * len(narrow), groups * (len(narrow) + 1)
+    by_group = first[:, :counts].reshape(len(first), groups, -1) @ narrow
+    of_sums = np.concatenate([by_group, first[:, counts:rest, None]], axis=2).transpose(1, 2, 0)  # [G, d + 1, hidden]
+    by_type = of_sums[:-1].reshape(VIEWS, n_types, *of_sums.shape[1:]).swapaxes(0, 1).reshape(-1, len(first))
+    return by_type.copy(), of_sums[-1].copy(), np.column_stack([first[:, rest:], wide["layer1_bias"]]).T.copy()

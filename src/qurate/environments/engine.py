@@ -5,34 +5,30 @@ history rings, observations, the step limit and the change of customers. Lane b 
 where an episode ends, the next customer takes the lane in the same step (autoreset mode SAME_STEP).
 """
 
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from qurate.environments import histories
 from qurate.environments.arrivals import ARRIVALS_S, first_visits
 from qurate.environments.candidate_values import CandidateValues
+from qurate.environments.histories import Histories
 from qurate.environments.history_rows import Group, event_rows
 from qurate.environments.open_lists import open_lists
-from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, customer_keys, mix, uniform_items
+from qurate.environments.rng import GOLDEN, STEP_STRIDE, Keys, StepDraws, customer_keys, mix, uniform_items
 from qurate.errors import Code, UserError
 from qurate.mdp.rewards import weighted_sum
-from qurate.mdp.states import derive_context, gap_seconds
-from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedback, FloatArray, IntArray, Observation, State
+from qurate.types import ALWAYS, NEVER, Actions, Availability, EventRows, Feedback, FloatArray, IntArray, Observation
 
-ScalarT = TypeVar("ScalarT", bound=np.generic)
-
-COMPACT_EVERY = 12
-"""Steps between two moves of the histories to the front of their rings."""
 WHOLE = (int, np.integer)
 
 _CANDIDATES = np.array((int(GOLDEN) * 14) % 2**64, np.uint64)  # purpose 14 of every step
-_ONE, _BITS, _TYPE = (np.array(number) for number in (1, 8, 255))  # arrays without a dimension, see rng.py
+_ONE = np.array(1)  # without a dimension, see rng.py
 
-STATE = ("seed", "n", "customer", "steps", "clock", "_stream", "_user", "_codes", "_gaps", "_values", "_end", "_last", "_until_compact")
-"""Names of the engine's changing attributes."""
+STATE = ("seed", "n", "customer", "steps", "clock", "_stream", "_user")
+"""Names of the engine's changing attributes, beside histories and the world's."""
 
 
 class Outcome(NamedTuple):
@@ -136,8 +132,8 @@ class BatchedEngine:
         largest = self.n_candidates or self.n_items
         _require(1 <= slate_size <= largest, f"slate_size from 1 to {largest}", slate_size, "slate_size")
         self._limit = np.array(largest, np.uint64)
-        self._window, self._most_steps = np.array(window), np.array(max_steps)
-        self._of_type = [np.array(kind) for kind in range(len(self.type_names) + 1)]
+        self._most_steps = np.array(max_steps)
+        self._draws = StepDraws(lambda keys: (uniform_items(mix(keys + _CANDIDATES)[:, None], largest, self.n_items).T,))
         self._arrivals = int(getattr(world, "arrivals_s", ARRIVALS_S))
         drawn = self._always_open or self.n_candidates is None
         self._open_lists = None if drawn else open_lists(self.availability, largest)
@@ -175,20 +171,10 @@ class BatchedEngine:
         self.clock = np.zeros(n, np.int64)
         self._stream = np.zeros(n, np.uint64)
         self._user = np.zeros((n, len(self.user_feature_names)), np.float32)
-        self._no_value = np.zeros((n, self.window), np.float32)
-        self._no_value.flags.writeable = False
         self._everyone = np.broadcast_to(np.arange(1, self.n_items + 1, dtype=np.int64), (n, self.n_items))
         self._all_open = np.broadcast_to(np.ones(1, np.int8), (n, self.n_candidates or self.n_items))
-        self._capacity = self.window + self.rows_per_step * COMPACT_EVERY
-        self._codes = np.zeros(n * self._capacity, np.int64)  # item << 8 | type: one gather serves both
-        self._gaps = np.zeros(n * self._capacity, np.float32)
-        self._values = np.zeros(len(self._gaps) if self.world.has_values else 0, np.float32)
-        self._code_runs, self._gap_runs = _runs(self._codes, self.window), _runs(self._gaps, self.window)
-        self._value_runs = _runs(self._values, self.window) if self.world.has_values else None
-        self._base = self.lanes * self._capacity + self.window
-        self._end = self._base.copy()  # flat position after each lane's newest row
-        self._last = np.zeros(n, np.int64)  # time of each lane's newest row
-        self._until_compact = COMPACT_EVERY
+        options = {"has_values": self.world.has_values, "padded": self.slate_size > 1}  # a single item leaves a row each time
+        self.histories = Histories(n, self.window, self.rows_per_step, len(self.type_names), **options)
         self.world.allocate(n)
         self._enter(self.lanes)
         self.observation = self._observe()
@@ -231,6 +217,7 @@ class BatchedEngine:
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that changes, as named arrays; `restore` on an engine of the same arguments continues bit for bit."""
         own = {name: np.array(getattr(self, name)) for name in STATE}
+        own |= {f"_{name}": np.array(getattr(self.histories, name)) for name in histories.ARRAYS}
         return own | {f"world.{name}": np.array(getattr(self.world, name)) for name in self.world.state_names}
 
     def restore(self, state: dict[str, NDArray[np.generic]]) -> Observation:
@@ -239,9 +226,9 @@ class BatchedEngine:
             self.reset_lanes(state["seed"].astype(np.uint64))
         else:
             self.reset(int(state["seed"]), int(state["n"]))
-        self._until_compact = int(state["_until_compact"])
-        for name in set(STATE) - {"seed", "n", "_until_compact"}:
+        for name in set(STATE) - {"seed", "n"}:
             getattr(self, name)[...] = state[name]
+        self.histories.restore({name: state[f"_{name}"] for name in histories.ARRAYS})
         for name in self.world.state_names:
             getattr(self.world, name)[...] = state[f"world.{name}"]
         self.observation = self._observe()
@@ -256,7 +243,7 @@ class BatchedEngine:
             _require(False, f"actions from 0 to {int(self._limit) - 1}", [int(actions.min()), int(actions.max())], "step")
         if self.slate_size > 1:
             ordered = np.sort(actions, axis=1) if self.slate_size > 2 else actions
-            _require(bool((ordered[:, 1:] != ordered[:, :-1]).all()), "distinct positions within a slate", "a repeated one", "step")
+            _require(not np.count_nonzero(ordered[:, 1:] == ordered[:, :-1]), "distinct positions within a slate", "a repeated one", "step")
         candidates, mask = self.observation.actions[:2]
         if self._always_open and self.n_candidates is None:
             return np.asarray(actions + _ONE)
@@ -273,67 +260,21 @@ class BatchedEngine:
         self.steps[lanes] = 0
         self.clock[lanes] = first_visits(keys, self._arrivals)
         self._user[lanes] = self.world.enter(lanes, keys)
-        self._codes.reshape(self.n, -1)[lanes, : self.window] = 0
-        self._gaps.reshape(self.n, -1)[lanes, : self.window] = 0
-        if self.world.has_values:
-            self._values.reshape(self.n, -1)[lanes, : self.window] = 0
-        self._end[lanes] = self._base[lanes]
+        self.histories.enter(lanes)
 
     def _append(self, groups: list[Group], clock: IntArray) -> EventRows:
         """Writes the step's rows into the rings and returns them, per lane in order of time; `clock`: the next decision."""
         times = [self._time(group) for group in groups]
         if self.observe:
-            if self._until_compact == 0:
-                self._compact()
-            self._until_compact -= 1
-            for place, (group, time) in enumerate(zip(groups, times)):
-                self._append_group(group, time, first=place == 0)
-            self._set_gaps(self._end - _ONE, clock - self._last)
+            self.histories.append(groups, times, clock)
         return event_rows(groups, times, self.lanes, self.world.has_values)
 
     def _time(self, group: Group) -> IntArray:
-        clock = self.clock if group.lanes is None else self.clock[group.lanes]
+        clock = self.clock if group.lanes is None else self.clock.take(group.lanes)
         return clock if isinstance(group.after, int) and group.after == 0 else clock + group.after
 
-    def _append_group(self, group: Group, time: IntArray, *, first: bool) -> None:
-        code = (group.items << _BITS) + self._of_type[group.type]
-        if group.lanes is None:
-            end, last = self._end, self._last
-            self._last, self._end = time.copy(), end + _ONE  # copies: later groups write into them
-        else:
-            end, last = self._end[group.lanes], self._last[group.lanes]
-            self._last[group.lanes], self._end[group.lanes] = time, end + _ONE
-        if not (first and isinstance(group.after, int) and group.after == 0):  # at the clock, the last observation's gap is right
-            self._set_gaps(end - _ONE, time - last)
-        self._codes[end] = code
-        if self.world.has_values:
-            self._values[end] = 0 if group.value is None else group.value
-
-    def _set_gaps(self, at: IntArray, gap: IntArray) -> None:
-        """Gap (microseconds) from the rows at flat positions `at` to what follows; padding keeps 0."""
-        seconds = gap_seconds(gap)
-        if self.slate_size > 1:  # a single item leaves a row each time, so there is no padding at the end
-            seconds *= self._codes[at] != 0
-        self._gaps[at] = seconds
-
-    def _compact(self) -> None:
-        """Moves every lane's window to the front of its ring."""
-        start = self._end - self.window
-        codes, gaps = self._code_runs[start], self._gap_runs[start]
-        self._codes.reshape(self.n, -1)[:, : self.window] = codes
-        self._gaps.reshape(self.n, -1)[:, : self.window] = gaps
-        if self._value_runs is not None:
-            self._values.reshape(self.n, -1)[:, : self.window] = self._value_runs[start]
-        self._end = self._base.copy()
-        self._until_compact = COMPACT_EVERY
-
     def _observe(self, waiting: NDArray[np.bool_] | None = None) -> Observation:
-        start = self._end - self._window
-        codes, gaps = self._code_runs[start], self._gap_runs[start]
-        items, types = codes >> _BITS, codes & _TYPE
-        values = self._no_value if self._value_runs is None else self._value_runs[start]
-        state = State(items, types, gaps, values, self._user, derive_context(types, gaps))
-        return Observation(state, self._open_actions(waiting))
+        return Observation(self.histories.state(self._user), self._open_actions(waiting))
 
     def _open_actions(self, waiting: NDArray[np.bool_] | None) -> Actions:
         """What each customer may be shown at their clock; `waiting` [B]: who must have something to choose from, None = all."""
@@ -358,9 +299,9 @@ class BatchedEngine:
 
         With replacement: each of the K is uniform over the catalogue, in no order.
         """
-        own = mix(self._stream + _CANDIDATES)[:, None]
         if self.world.with_replacement:
-            return uniform_items(own, k, self.n_items)
+            return self._draws(self._stream)[0].T
+        own = mix(self._stream + _CANDIDATES)[:, None]
         own = own + np.arange(self.n_items, dtype=np.uint64) * GOLDEN
         order = mix(own)
         clock = self.clock[:, None]
@@ -372,11 +313,6 @@ class BatchedEngine:
         chosen[~self.availability.is_open(chosen, clock)] = self.n_items + 1
         chosen.sort(axis=1)
         return np.where(chosen > self.n_items, 0, chosen)
-
-
-def _runs(flat: NDArray[ScalarT], window: int) -> NDArray[ScalarT]:
-    """View [len - window + 1, window] of all runs of `window` neighbours; indexing rows copies whole runs."""
-    return as_strided(flat, (len(flat) - window + 1, window), (flat.itemsize, flat.itemsize), writeable=False)
 
 
 def _require(ok: bool, expected: str, got: object, where: str) -> None:

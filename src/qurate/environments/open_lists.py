@@ -23,7 +23,7 @@ class OpenLists(NamedTuple):
     def at(self, clock: IntArray) -> tuple[IntArray, NDArray[np.int8]]:
         """The K candidates of each of `clock` [B], and their mask."""
         row = self.moments.searchsorted(clock, "right")
-        return self.items[row], self.mask[row]
+        return self.items.take(row, 0), self.mask.take(row, 0)
 
 
 def open_lists(availability: Availability, k: int) -> OpenLists | None:

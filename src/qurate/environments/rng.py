@@ -7,6 +7,9 @@ The hash is the output function of SplitMix64 (Steele, Lea, Flood: Fast splittab
 OOPSLA 2014, with Stafford's constants), applied to key + counter * golden ratio. All arithmetic is uint64 modulo 2^64.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,26 +67,29 @@ def uniforms(keys: Keys, offsets: Keys) -> FloatArray:
     return unit
 
 
-class StepUniforms:
-    """`uniforms` of `count` purposes from `first` on, [count, B], called once a step with the keys of that step.
+class StepDraws:
+    """What follows from the luck of a step alone, called once a step with the keys of that step.
 
-    One customer alone gets those of the next steps at once: so few numbers take as long as one. They are the same numbers.
+    One customer alone gets the draws of the next steps at once: so few numbers take as long as one. They are the same numbers.
+
+    Args:
+        draw: keys [m] -> arrays [..., m].
     """
 
-    def __init__(self, first: int, count: int) -> None:
-        self._offsets = purposes(first, count)
-        self._ahead: dict[int, FloatArray] = {}
+    def __init__(self, draw: Callable[[Keys], tuple[NDArray[Any], ...]]) -> None:
+        self._draw = draw
+        self._ahead: dict[int, tuple[NDArray[Any], ...]] = {}
 
-    def __call__(self, keys: Keys) -> FloatArray:
+    def __call__(self, keys: Keys) -> tuple[NDArray[Any], ...]:
         if len(keys) > 1:
-            return uniforms(keys, self._offsets)
+            return self._draw(keys)
         known = self._ahead.get(keys.item())
-        if known is not None:
-            return known
-        ahead = keys + _AHEAD
-        several = uniforms(ahead, self._offsets)
-        self._ahead = {key: several[:, i : i + 1] for i, key in enumerate(ahead.tolist())}
-        return several[:, :1]
+        if known is None:
+            ahead = keys + _AHEAD
+            several = self._draw(ahead)
+            self._ahead = {key: tuple(x[..., i : i + 1] for x in several) for i, key in enumerate(ahead.tolist())}
+            known = self._ahead[keys.item()]
+        return known
 
 
 def normals(keys: Keys, offsets: Keys) -> FloatArray:

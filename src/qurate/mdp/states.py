@@ -44,17 +44,30 @@ def derive_context(history_types: NDArray[np.integer], history_gaps: FloatArray)
         log1p of the rows of the present visit (counted back from the clock to the last gap of 30 minutes or more), and
         log1p of the hours of that gap, 0 where the window has none.
     """
+    rows, pause = visit_of(history_types, history_gaps)
+    context = np.empty((len(rows), len(CONTEXT_NAMES)), np.float32)
+    context[:, 0] = rows
+    context[:, 1] = pause / _HOUR_SECONDS
+    np.log1p(context, context)
+    return context
+
+
+def visit_of(history_types: NDArray[np.integer], history_gaps: FloatArray) -> tuple[IntArray, FloatArray]:
+    """How many rows of each of B windows are of the present visit [B], and the seconds [B] of the gap before them, 0 where the window has
+    none; arguments as in `derive_context`."""
     n, length = history_gaps.shape
     outside = history_gaps >= SESSION_GAP_SECONDS  # of the visit: the last row before a pause, and padding, which stands on the left
     outside |= history_types == _NONE
     rows = outside[:, ::-1].argmax(axis=1)  # after the newest of these; 0 also where there is none
     at = np.arange(length - 1, n * length, length) - rows
     ends = outside.reshape(-1).take(at)  # False where the whole window is of the visit
-    context = np.empty((n, len(CONTEXT_NAMES)), np.float32)
-    context[:, 0] = np.where(ends, rows, np.array(length))
-    context[:, 1] = history_gaps.reshape(-1).take(at) * ends / _HOUR_SECONDS  # 0 on padding
-    np.log1p(context, context)
-    return context
+    return np.where(ends, rows, np.array(length)), history_gaps.reshape(-1).take(at) * ends  # a gap is 0 on padding
+
+
+def log_hours(seconds: FloatArray) -> FloatArray:
+    """log1p of hours, float32 of the shape of `seconds`."""
+    hours: FloatArray = np.log1p(seconds / _HOUR_SECONDS)
+    return hours
 
 
 def gather_state(

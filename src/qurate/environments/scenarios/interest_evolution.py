@@ -17,14 +17,14 @@ from qurate.environments.choice_form import ChoiceForm
 from qurate.environments.customers import as_arrays
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, StepUniforms, normals, purposes, uniforms
+from qurate.environments.rng import Keys, StepDraws, normals, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
 SHOWN, WATCH = 1, 2
 N_TOPICS, N_TRASHY = 20, 14
 MINUTE = 60_000_000
-_ONE, _CERTAIN, _MINUTE_US = np.array(1), np.array(1, np.float32), np.array(MINUTE, np.float32)  # without a dimension, see rng.py
+_CERTAIN, _HALF, _TWO, _MINUTE_US = (np.array(x, np.float32) for x in (1, 0.5, 2, MINUTE))  # without a dimension, see rng.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,10 @@ class InterestEvolution:
         self._gain = np.array(p.quality_minutes * strength, np.float32)
         self._nothing = np.array(p.no_click_mass - p.least_score, np.float32)
         self._p = as_arrays(p)
-        self._luck, self._noise = StepUniforms(0, 2), purposes(2, 1)
+        self._quality_of = np.concatenate([[0], self.quality]).astype(np.float32)  # of items 0..N
+        luck, noise = purposes(0, 2), purposes(2, 1)
+        spread = self._p.quality_spread
+        self._luck = StepDraws(lambda keys: (uniforms(keys, luck), spread * normals(keys, noise)[0]))
         self._first_draws = purposes(1 << 32, N_TOPICS)
 
     def items_table(self) -> pl.DataFrame:
@@ -111,19 +114,22 @@ class InterestEvolution:
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
         p, alone = self._p, items.ndim == 1
         slate = items[None] if alone else items.T  # [k, B]
-        luck, flip = self._luck(stream)
-        at = slate + self._before
-        upper = (self.interest.take(at) - p.least_score).cumsum(axis=0)  # proportional choice: watching nothing comes last
+        (luck, flip), noise = self._luck(stream)
+        upper = self.interest.take(slate + self._before)
+        upper -= p.least_score
+        np.add.accumulate(upper, 0, out=upper)  # proportional choice: watching nothing comes last
         goal = luck * (upper[-1] + self._nothing)
-        position = (goal >= upper).sum(axis=0)
-        watched = position < len(slate)
-        position[~watched] = -1
-        item = slate[position, self._lane]
+        position = np.add.reduce(goal >= upper, 0)
+        last = np.array(len(slate) - 1)
+        watched = position <= last
+        idle = ~watched
+        item = items if alone else items.take(np.minimum(position, last) + self._lane * len(slate))
+        position[idle] = -1
         minutes = np.minimum(self.budget, p.length) * watched
-        idle = p.no_click_minutes * ~watched
-        quality = self.quality.take(item - _ONE) + p.quality_spread * normals(stream, self._noise)[0]
+        idle = p.no_click_minutes * idle
+        quality = self._quality_of.take(item) + noise
         self.budget -= minutes * (_CERTAIN - self._gain * quality) + idle
-        self._evolve(at[position, self._lane], flip, watched)
+        self._evolve(item + self._before, flip, watched)
         viewers = watched.nonzero()[0]
         groups = [Group(SHOWN, None, items, 0)] if alone else []
         if viewers.size:
@@ -136,5 +142,6 @@ class InterestEvolution:
         flat = self.interest.reshape(-1)
         x = flat.take(at)
         step = self._evolution * (_CERTAIN - np.abs(x)) * (_CERTAIN - x) * watched
-        np.negative(step, out=step, where=flip >= (_CERTAIN + x) / 2)
+        down = flip >= (_CERTAIN + x) * _HALF
+        step *= _CERTAIN - _TWO * down
         flat[at] = np.minimum(np.maximum(x + step, -_CERTAIN), _CERTAIN)

@@ -31,7 +31,7 @@ from qurate.environments.customers import (
 )
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, StepUniforms, gaussian, normals, purposes, uniforms
+from qurate.environments.rng import Keys, StepDraws, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.live_rooms import N_CATEGORIES, N_STREAMERS, RoomParameters, Rooms
 from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
@@ -160,7 +160,10 @@ class Live:
         self._places = np.stack([rooms.category, N_CATEGORIES + rooms.streamer])
         of_interest = ((-p.like_base, p.like_interest), (-p.comment_base, p.comment_interest), (-p.gift_base, p.gift_interest))
         self._minus_inside, self._inside_interest = np.array(of_interest, np.float32).T
-        self._luck, self._visit_luck, self._inside_luck = StepUniforms(0, 3), StepUniforms(3, 2), StepUniforms(5, 5)
+        luck, visit_luck, inside_luck, watch_noise = purposes(0, 3), purposes(3, 2), purposes(5, 5), self._p.watch_noise
+        self._draws = StepDraws(lambda keys: _drawn(uniforms(keys, luck)))
+        self._inside_draws = StepDraws(lambda keys: _drawn_inside(uniforms(keys, inside_luck), watch_noise))
+        self._visit_draws = StepDraws(lambda keys: (uniforms(keys, visit_luck),))
         self._latent_draws = purposes(1 << 32, N_CATEGORIES + 1)
         self._trait_draws = purposes((1 << 32) + 64, 5)
 
@@ -201,19 +204,20 @@ class Live:
         return self.rooms.heat_by_age(items, age)[:, :, None]
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        luck = self._luck(stream)
+        luck, seconds = self._draws(stream)
         met = self.meet(items, self.lanes)
-        chances = self.chances(met)
-        clicked = luck[0] < chances[0]
-        leavers = (luck[1] < chances[1]).nonzero()[0]
+        happens = luck < self.chances(met)
+        clicked = happens[0]
+        leavers = happens[1].nonzero()[0]
         components = np.zeros((self.n, 3), np.float32)
         learn: FloatArray | float = self._learn_shown
         tired: FloatArray | float = self._tire_shown
-        dwell = ((luck[2] * _EIGHT).astype(np.int64) + _THREE) * _SECOND_US
+        dwell = seconds.copy()
         groups = [Group(SHOWN, None, items, 0)]
         viewers = clicked.nonzero()[0]
         if viewers.size:
-            groups += self._watch(viewers, Meeting(*(x.take(viewers, -1) for x in met)), stream.take(viewers), components)
+            inside, keys = (met, stream) if viewers.size == self.n else (Meeting(*(x.take(viewers, -1) for x in met)), stream.take(viewers))
+            groups += self._watch(viewers, inside, keys, components)
             seconds = components[:, 0]
             dwell += (seconds * _MICROSECONDS).astype(np.int64)
             engaged: FloatArray = np.divide(seconds, seconds + self._p.half_s)
@@ -232,8 +236,9 @@ class Live:
         at = self._places.take(items, 1) + (self._first_place if own else lanes * N_PLACES)
         taste, loyalty = self._liked.take(at)
         interest = taste + self._p.loyalty_interest * loyalty
-        interest -= self._tired.take(at[0])
-        interest -= self._tired.take(at[1])
+        tired_category, tired_streamer = self._tired.take(at)
+        interest -= tired_category
+        interest -= tired_streamer
         clock, satisfaction = (self.clock, self.satisfaction) if own else (self.clock.take(lanes), self.satisfaction.take(lanes))
         return Meeting(items, lanes, at, loyalty, interest, self.rooms.heat_at(items, clock), satisfaction)
 
@@ -261,25 +266,37 @@ class Live:
 
     def _watch(self, viewers: IntArray, met: Meeting, stream: Keys, components: FloatArray) -> list[Group]:
         """What those who clicked do in the room: fills their `components` and returns the history rows, in order of time."""
-        luck = self._inside_luck(stream)
+        luck, log_noise = self._inside_draws(stream)
         inside = self.inside(met)
-        seconds = np.minimum(np.exp(inside.log_seconds + self._p.watch_noise * gaussian(luck[3:])), inside.left_s)
-        likes, comments, gives = luck[:3] < inside.chances
+        seconds = np.minimum(np.exp(inside.log_seconds + log_noise), inside.left_s)
+        likes, comments, gives = luck < inside.chances
         components[viewers, 0], components[viewers, 1], components[viewers, 2] = seconds, likes, gives
         watched = (seconds * _MICROSECONDS).astype(np.int64)
-        groups = [Group(CLICK, viewers, met.items, SECOND)]
+        after = watched + _SECOND_US
+        groups = [Group(CLICK, viewers, met.items, _SECOND_US)]
         for kind, does, quarters in ((COMMENT, comments, 1), (LIKE, likes, 2), (GIFT, gives, 3)):
             who = does.nonzero()[0]
             if who.size:
                 groups.append(Group(kind, viewers[who], met.items[who], SECOND + watched[who] * quarters // 4))
-        return [*groups, Group(WATCH, viewers, met.items, SECOND + watched, seconds)]
+        return [*groups, Group(WATCH, viewers, met.items, after, seconds)]
 
     def _leave(self, leavers: IntArray, stream: Keys, dwell: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         """The visit of `leavers` ends; they return after a pause or never."""
         p = self._p
         loyalty = self.loyalty[leavers].sum(axis=1)
         stays_away = -p.return_base - p.return_satisfaction * self.satisfaction[leavers] - p.return_loyalty * loyalty
-        returns, hours, away = comes_back(self._visit_luck(stream), stays_away, p.pause_least_h, p.pause_mean_h)
+        returns, hours, away = comes_back(self._visit_draws(stream)[0], stays_away, p.pause_least_h, p.pause_mean_h)
         rest(self._tired, leavers, hours, p.rest_hours)
         rest(self.loyalty, leavers, hours, p.forget_hours)
         return visit_ends(self.n, leavers, returns, away, dwell)
+
+
+def _drawn(luck: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Of uniform numbers [3, B]: those of a click and of leaving [2, B], and the microseconds [B] that a decision takes."""
+    seconds = (luck[2] * _EIGHT).astype(np.int64) + _THREE
+    return luck[:2], seconds * _SECOND_US
+
+
+def _drawn_inside(luck: FloatArray, watch_noise: float) -> tuple[FloatArray, FloatArray]:
+    """Of uniform numbers [5, B]: those of a like, a comment and a gift [3, B], and the noise [B] of the log of the seconds watched."""
+    return luck[:3], watch_noise * gaussian(luck[3:])

@@ -18,6 +18,8 @@ N_STREAMERS, N_CATEGORIES = 60, 12
 BIN_S = 600
 """Seconds for which a crowd stays the same."""
 
+_SECOND_US = np.array(SECOND)  # without a dimension, see rng.py
+
 
 @dataclass(frozen=True, slots=True)
 class RoomParameters:
@@ -87,7 +89,7 @@ class Rooms:
 
     def seconds_left(self, items: IntArray, clock: IntArray) -> IntArray:
         """Whole seconds until the room closes; shapes broadcast."""
-        left: IntArray = (self.availability.until.take(items) - clock) // SECOND
+        left: IntArray = (self.availability.until.take(items) - clock) // _SECOND_US
         return left
 
     def columns(self) -> dict[str, NDArray[np.str_] | NDArray[np.float64]]:

@@ -14,7 +14,7 @@ from qurate.environments.catalogue_features import catalogue_features
 from qurate.environments.customers import as_arrays
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, StepUniforms, box_muller, purposes, uniforms
+from qurate.environments.rng import Keys, StepDraws, box_muller, purposes, uniforms
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray
 
@@ -73,7 +73,9 @@ class LongTermSatisfaction:
         self.clickbait = self._levels.astype(np.float32)  # [N], of items 1..N
         self.item_features, self.feature_names = catalogue_features({"clickbait": self._levels})
         self.user_feature_names: list[str] = []
-        self._luck, self._first_draw = StepUniforms(0, 2), purposes(1 << 32, 1)
+        luck, innovation = purposes(0, 2), self._p.innovation_stddev
+        self._noise = StepDraws(lambda keys: _noise(box_muller(uniforms(keys, luck)), innovation))
+        self._first_draw = purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:
         """item_id and clickbait, 0 to 1."""
@@ -97,10 +99,10 @@ class LongTermSatisfaction:
         alone = items.ndim == 1
         item = items if alone else items[:, 0]  # a customer always takes the first document of a slate
         clickbait = self.clickbait.take(item - _ONE)
-        noise = box_muller(self._luck(stream))
+        noise, innovation = self._noise(stream)
         mean, deviation = self.log_engagement(self.exposure, clickbait)
-        engagement = np.exp(mean + deviation * noise[0])
-        self.exposure = self.next_exposure(self.exposure, clickbait) + self._p.innovation_stddev * noise[1]
+        engagement = np.exp(mean + deviation * noise)
+        self.exposure = self.next_exposure(self.exposure, clickbait) + innovation
         shown = [Group(SHOWN, None, item, 0)] if alone else []
         groups = [*shown, Group(WATCH, None, item, 0, engagement)]
         gone = steps + _ONE >= self._budget
@@ -117,3 +119,8 @@ class LongTermSatisfaction:
         """Net positive exposure after a document, without the noise; shapes broadcast."""
         after: FloatArray = self._p.memory_discount * exposure - self._push * (clickbait - self._p.neutral)
         return after
+
+
+def _noise(normal: FloatArray, innovation: float) -> tuple[FloatArray, FloatArray]:
+    """Of engagement, in standard deviations, and of the exposure, of two standard normal numbers [2, B]."""
+    return normal[0], innovation * normal[1]

@@ -23,6 +23,7 @@ from qurate.types import Availability, FloatArray, IntArray
 
 RATING, SHOWN = 1, 2
 MINUTE = 60_000_000
+_ONE = np.array(1)  # without a dimension, see rng.py
 
 
 class Matrix:
@@ -55,7 +56,7 @@ class Matrix:
         self.user_feature_names: list[str] = []
         columns = self._columns()
         self.item_features, self.feature_names = catalogue_features(columns) if columns else (np.zeros((n + 1, 0), np.float32), [])
-        self._flat, self._alike = matrix.ratings.reshape(-1), matrix.alike
+        self._flat, self._alike, self._n_items = matrix.ratings.reshape(-1), matrix.alike.reshape(-1), np.array(n)
         self._draw, self._first_draw = purposes(0, 1), purposes(1 << 32, 1)
 
     def items_table(self) -> pl.DataFrame:
@@ -82,17 +83,16 @@ class Matrix:
         return np.zeros((len(lanes), 0), np.float32)
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        rating = self._flat.take(self.who * len(self.item_ids) + items - 1)
-        too_much = self.alike(items[:, None])[:, 0] >= self.leave_similar
-        gone = too_much & (uniforms(stream, self._draw)[0] < self.strength) if too_much.any() else self._nobody
+        rating = self._flat.take(self.who * self._n_items + items - _ONE)
+        too_much = self.alike(items) >= self.leave_similar
+        gone = too_much & (uniforms(stream, self._draw)[0] < self.strength) if np.count_nonzero(too_much) else self._nobody
         self.recent[:, :-1] = self.recent[:, 1:]
         self.recent[:, -1] = items
         groups = [Group(SHOWN, None, items, 0), Group(RATING, None, items, 0, rating)]
         return Outcome(rating[:, None], self._chosen, groups, self._dwell, self._no_pause, gone)
 
     def alike(self, items: IntArray) -> IntArray:
-        """How many of the last items of each customer are like `items` [B, K]: int64 [B, K]."""
-        total = np.zeros(items.shape, np.int64)
-        for place in range(self.leave_window):
-            total += self._alike[items, self.recent[:, place, None]]
+        """How many of the last items of each customer are like `items` [B]: int64 [B]."""
+        pairs = (items * (self._n_items + _ONE))[:, None] + self.recent
+        total: IntArray = np.add.reduce(self._alike.take(pairs), 1, np.int64)
         return total

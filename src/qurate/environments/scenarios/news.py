@@ -31,7 +31,7 @@ from qurate.environments.customers import (
 )
 from qurate.environments.engine import Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, StepUniforms, gaussian, normals, purposes, uniforms
+from qurate.environments.rng import Keys, StepDraws, gaussian, normals, purposes, uniforms
 from qurate.environments.scenarios.news_articles import N_TOPICS, ArticleParameters, Articles
 from qurate.environments.timetable import SECOND, times
 from qurate.errors import Code, UserError
@@ -138,7 +138,8 @@ class News:
         self._minus_click = -p.click_base - articles.appeal
         self._log_seconds = p.read_base + p.read_quality * articles.quality
         self._places = np.stack([articles.topic, np.arange(n_items + 1) & (SLOTS - 1)])
-        self._luck = StepUniforms(0, 7)
+        luck, read_noise = purposes(0, 7), self._p.read_noise
+        self._draws = StepDraws(lambda keys: _drawn(uniforms(keys, luck), read_noise))
         self._latent_draws = purposes(1 << 32, N_TOPICS + 1)
         self._trait_draws = purposes((1 << 32) + 64, 3)
 
@@ -171,24 +172,24 @@ class News:
         return user
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        luck = self._luck(stream)
+        luck, seconds, log_noise = self._draws(stream)
         met = self.meet(items, self.lanes)
-        chances = self.chances(met)
-        clicked = luck[0] < chances[0]
-        leavers = (luck[1] < chances[1]).nonzero()[0]
+        happens = luck[:2] < self.chances(met)
+        clicked = happens[0]
+        leavers = happens[1].nonzero()[0]
         components = np.zeros((self.n, 2), np.float32)
         components[:, 0] = clicked
         learn, tired, known = self._changes_click * clicked + self._changes_shown
-        dwell = ((luck[2] * _EIGHT).astype(np.int64) + _THREE) * _SECOND_US
+        dwell = seconds.copy()
         groups = [Group(SHOWN, None, items, 0)]
         readers = clicked.nonzero()[0]
         if readers.size:
-            groups += self._read(readers, met, luck[5:, readers], components[:, 1], dwell)
+            groups += self._read(readers, met, log_noise[readers], components[:, 1], dwell)
         self.loyalty = met.loyalty + pull(met.loyalty, self.articles.quality.take(items), learn)
         tire(self.tired, met.at_topic, tired, self._p.kept)
         self.known.reshape(-1)[met.at_slot] = np.minimum(met.known + known, MOST_KNOWN)
         self.known_item.reshape(-1)[met.at_slot] = items
-        pause, gone = self._leave(leavers, luck[3:5, leavers], dwell) if leavers.size else self._all_stay
+        pause, gone = self._leave(leavers, luck[2:, leavers], dwell) if leavers.size else self._all_stay
         self.clock = self.clock + dwell
         return Outcome(components, clicked - _ONE, groups, dwell, pause, gone)
 
@@ -220,13 +221,13 @@ class News:
         seconds: FloatArray = self._log_seconds.take(met.items) + p.read_interest * met.interest + p.read_loyalty * met.loyalty
         return seconds
 
-    def _read(self, readers: IntArray, met: Meeting, luck: FloatArray, read: FloatArray, dwell: IntArray) -> list[Group]:
+    def _read(self, readers: IntArray, met: Meeting, log_noise: FloatArray, read: FloatArray, dwell: IntArray) -> list[Group]:
         """How long those who clicked read: fills `read` (seconds) and adds to `dwell`; returns the history rows, in order of time.
 
         Args:
-            luck: [2, m] uniform in [0, 1).
+            log_noise: [m] of the logarithm of the seconds.
         """
-        log_seconds = self.log_seconds(met)[readers] + self._p.read_noise * gaussian(luck)
+        log_seconds = self.log_seconds(met)[readers] + log_noise
         seconds = np.minimum(np.exp(log_seconds), self._p.longest_s)
         read[readers] = seconds
         after = (seconds * _MICROSECONDS).astype(np.int64)
@@ -241,3 +242,10 @@ class News:
         returns, hours, away = comes_back(luck, stays_away, p.pause_least_h, p.pause_mean_h)
         rest(self.tired, leavers, hours, p.rest_hours)
         return visit_ends(self.n, leavers, returns, away, dwell)
+
+
+def _drawn(luck: FloatArray, read_noise: float) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Of uniform numbers [7, B]: those of a click, of leaving and two of returning [4, B], the microseconds [B] that a decision takes, and
+    the noise [B] of the logarithm of the seconds read."""
+    seconds = (luck[2] * _EIGHT).astype(np.int64) + _THREE
+    return luck[[0, 1, 3, 4]], seconds * _SECOND_US, read_noise * gaussian(luck[5:])

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from qurate.environments.engine import BatchedEngine, Outcome
 from qurate.environments.history_rows import Group
-from qurate.environments.rng import Keys, purposes, uniforms
+from qurate.environments.rng import Keys, StepDraws, purposes, uniforms
 from qurate.environments.value_iteration import Array
 from qurate.errors import Code, UserError
 from qurate.types import Availability, FloatArray, IntArray, Policy
 
 SHOWN, WATCH = 1, 2
 SECOND = 1_000_000
+_ONE, _NONE = np.array(1), np.array(0)  # without a dimension, see rng.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,30 +143,35 @@ class ToyWorld:
         self.item_features = np.vstack([np.zeros(n), np.eye(n)]).astype(np.float32)
         self.feature_names = [f"item={name}" for name in mdp.items]
         self.user_feature_names: list[str] = []
-        self._draws = purposes(0, 2)
-        self._upper = mdp.transition.cumsum(axis=2)
+        luck = purposes(0, 2)
+        self._draws = StepDraws(lambda keys: (uniforms(keys, luck),))
+        self._upper = mdp.transition.cumsum(axis=2).reshape(-1, len(mdp.states))  # of a state and an item
+        self._chance, self._amount = mdp.chance.reshape(-1), mdp.amount.astype(np.float32).reshape(-1)
+        self._n_items, self._n_states, self._start = (np.array(x) for x in (n, len(mdp.states), mdp.start))
 
     def allocate(self, n: int) -> None:
         self.state = np.full(n, self.mdp.start, np.int64)
+        self._dwell, self._no_pause = np.full(n, 60 * SECOND), np.zeros(n, np.float32)
+        for constant in (self._dwell, self._no_pause):
+            constant.flags.writeable = False
 
     def enter(self, lanes: IntArray, keys: Keys) -> FloatArray:
         self.state[lanes] = self.mdp.start
         return np.zeros((len(lanes), 0), np.float32)
 
     def respond(self, items: IntArray, stream: Keys, steps: IntArray) -> Outcome:
-        luck, move = uniforms(stream, self._draws)
-        n, at = len(items), (self.state, items - 1)
-        rewarded = luck < self.mdp.chance[at]
-        amount = np.where(rewarded, self.mdp.amount[at], 0).astype(np.float32)
-        after = (move[:, None] >= self._upper[at]).sum(axis=1)
-        gone = after == len(self.mdp.states)
-        self.state = np.where(gone, self.mdp.start, after)
+        (luck, move), *_ = self._draws(stream)
+        at = self.state * self._n_items + items - _ONE
+        amount = self._amount.take(at) * (luck < self._chance.take(at))
+        after = np.add.reduce(move[:, None] >= self._upper.take(at, 0), 1)
+        gone = after == self._n_states
+        self.state = np.where(gone, self._start, after)
         groups = [Group(SHOWN, None, items, 0)]
-        watchers = np.flatnonzero(amount)
+        rewarded = amount > _NONE
+        watchers = rewarded.nonzero()[0]
         if watchers.size:
             groups.append(Group(WATCH, watchers, items[watchers], 10 * SECOND, amount[watchers]))
-        position = np.where(amount > 0, 0, -1)
-        return Outcome(amount[:, None], position, groups, np.full(n, 60 * SECOND), np.zeros(n, np.float32), gone)
+        return Outcome(amount[:, None], rewarded - _ONE, groups, self._dwell, self._no_pause, gone)
 
     def items_table(self) -> pl.DataFrame:
         """item_id only: a toy's items have no properties."""
