@@ -102,6 +102,7 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Words in the names of columns, the surest roles first."""
 CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("value", ("停留时间", "停留時間", "滞在時間", "視聴時間")),
     ("timestamp", ("时间", "時間", "日期", "日時", "日付")),
     ("session_id", ("会话", "會話")),
     ("user_id", ("用户", "用戶", "会员", "會員", "客户", "客戶", "顾客", "顧客", "买家", "買家", "ユーザー", "会員")),
@@ -135,8 +136,13 @@ HAPPENED = ("event", "action", "behavior", "behaviour", "interaction", "activity
 PSEUDONYM = "userpseudoid"
 FLAGS = ("start", "stop", "end", "is", "has", "new", "first", "last", "length", "duration")
 """With such a word beside it `session` names no session."""
-NO_IDS = ("count", "counts", "url", "link", "image")
-"""A name that ends in one of them is of something about users or items."""
+LASTING = (
+    *("watch", "watched", "watching", "play", "played", "playing", "dwell", "stay", "stayed", "read", "reading", "listen", "listening"),
+    *("spent", "elapsed", "active", "usage", "viewing", "on", "to"),
+)
+"""With such a word beside it `time` is how long something took: time_on_page, time_to_click."""
+NO_IDS = ("count", "counts", "url", "link", "image", "zone")
+"""A name that ends in one of them is of something about users, items or times."""
 SEGMENT = ("event", "properties", "anonymousId")
 """Columns of Segment's track calls, in which `type` says `track` and no more."""
 
@@ -206,12 +212,16 @@ def _by_words(column: str) -> str | None:
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)]
     if "timestamp" in words:
         return "timestamp"
+    if "time" in words and any(word in LASTING for word in words):
+        return "value"
+    if words[-1:] == ["id"] and len(words) > 2:  # shop_customer_id
+        words = words[:-1]
     for role in ("type", "value") if len(words) > 1 else ():
         if words[-1] in dict(WORDS)[role]:  # product_action, product_price
             return role if words[-1] != "type" or set(words) & {*HAPPENED} else None
     for role, known in WORDS if words else ():
         if words[0] in known or (words[-1] in known and (role != "timestamp" or len(words) <= 3)):
-            about = role.endswith("_id") or role == "shown"
+            about = role.endswith("_id") or role in ("shown", "timestamp")
             flag = role == "session_id" and any(word in FLAGS for word in words)
             return None if flag or (about and words[-1] in NO_IDS) else role
     return next((role for role, parts in CHINESE if any(part in column for part in parts)), None)

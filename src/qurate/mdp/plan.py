@@ -81,7 +81,7 @@ def plan_of(
         "types": types,
         "ids": ids,
         "features": features,
-        "notes": [*log.notes, *kept, *notes],
+        "notes": [*log.typed_notes, *kept, *notes],
     }
 
 
