@@ -64,6 +64,10 @@ def test_two_letters_side_by_side_in_latin_words_are_no_chinese(word: str, tmp_p
     assert guessed_encoding(write(tmp_path / "log.txt", f"{word}\n".encode("latin-1") * 9)) == "latin-1"
 
 
+def test_chinese_beside_long_latin_words(tmp_path: Path) -> None:
+    assert guessed_encoding(write(tmp_path / "log.txt", "SamsungGalaxy手机\n".encode("gbk") * 9)) == "gbk"
+
+
 def test_utf_32_is_no_utf_16(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", titled("utf-32", TITLES["gbk"]))
     assert refused(path).hint == "say --encoding utf-32"

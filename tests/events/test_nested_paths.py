@@ -210,6 +210,9 @@ def test_a_column_that_a_path_leads_into_is_not_read_as_what_its_name_says(insid
     assert all(f"--map {name}={way}" in hint for name, way in given.items())
     events = read_events(path, map=given).events.collect()
     assert events.height == N and events["user_id"].to_list() == [one["user_id"] for one in records] and events["value"].null_count() == N
+    shown = write(tmp_path / "shown.jsonl", path.read_text().replace('"value": {', '"shown": {').replace('"value": "{', '"shown": "{'))
+    log = read_events(shown, map={name: way.replace("value.", "shown.") for name, way in given.items()})
+    assert log.kind == "organic" and log.events.collect().select("user_id", "item_id").equals(events.select("user_id", "item_id"))
     amounts = read_events(path, map={**given, "value": "value.value"}).events.collect()["value"]
     assert amounts.to_list() == list(range(N))
 
