@@ -10,6 +10,8 @@ from event_files import T0, refused, write
 from qurate.errors import UserError
 from qurate.events.nearest_role import nearest_role
 from qurate.events.readers import read_events
+from qurate.mdp.dataset import build_dataset
+from qurate.mdp.plan import plausibility
 
 N = 60
 
@@ -107,6 +109,23 @@ def test_floats_of_32_bits_hold_no_times_and_few_ids() -> None:
 )  # fmt: skip
 def test_the_nearest_role_of_a_name(column: str, role: str | None) -> None:
     assert nearest_role(column) == role
+
+
+def test_a_country_of_visitors_is_no_user(tmp_path: Path) -> None:
+    """Searches for hotels: Expedia."""
+    header = "srch_id,date_time,site_id,visitor_location_country_id,prop_id,position,click_bool"
+    text = table(header, lambda i: f"{i // 5},2024-06-01 10:00:{i:02d},12,{i % 4},{i % 7 + 893},{i % 5 + 1},{int(i % 5 == 0)}")
+    assert "user_id=COL" in refused(write(tmp_path / "log.csv", text)).typed
+
+
+@pytest.mark.parametrize("users", [1, 3, 60])
+def test_one_user_with_a_large_share_of_the_events_is_said(users: int, tmp_path: Path) -> None:
+    """A site or a country may stand where the user should."""
+    name = {1: lambda i: "12", 3: lambda i: f"u{i % 3}", 60: lambda i: "x" if i % 4 == 0 else f"u{i % 60}"}[users]
+    rows = [{"user_id": name(i), "item_id": f"p{i % 7}", "timestamp": T0 + 60 * i} for i in range(400)]
+    notes = plausibility(build_dataset(read_events(pl.DataFrame(rows))))
+    said = {1: "user '12' has 400 of 400 events", 3: "", 60: "user 'x' has 100 of 400 events"}[users]
+    assert [note.partition(" (")[0] for note in notes] == ([said] if said else [])
 
 
 VIEWS = table("sessionId;userId;itemId;timeframe;eventdate", lambda i: f"{i % 6};NA;{81766 + i % 7};{i};2016-05-09")

@@ -22,6 +22,8 @@ USER_SHARE, ONCE_SHARE, MINUTE_US = 0.05, 0.9, 60_000_000
 FEATURE_ROWS = 10_000
 FEW, FEW_USERS = 200, 40
 """Of fewer events, users or items such shares say nothing: with 20 users each has 5 %."""
+MOST = 0.5
+"""Of few users one has no such share; a column of sites or of countries may stand where the user should."""
 
 
 def plan_of(
@@ -223,7 +225,7 @@ def plausibility(dataset: Dataset) -> list[str]:
         return []
     notes = []
     most = int(np.argmax(user_rows))
-    if len(user_rows) > FEW_USERS and user_rows[most] > USER_SHARE * n:
+    if user_rows[most] > (USER_SHARE if len(user_rows) > FEW_USERS else MOST) * n:
         share, name = user_rows[most] / n, dataset.users["user_id"][most]
         notes.append(f"user {name!r} has {user_rows[most]:,} of {n:,} events ({share:.1%}); if that is nobody, leave these rows out")
     if time.max() - time.min() < MINUTE_US:
