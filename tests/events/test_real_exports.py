@@ -128,6 +128,15 @@ def test_one_user_with_a_large_share_of_the_events_is_said(users: int, tmp_path:
     assert [note.partition(" (")[0] for note in notes] == ([said] if said else [])
 
 
+def test_answers_beside_a_type_that_never_changes_are_said(tmp_path: Path) -> None:
+    text = table("user_id,item_id,type,label,timestamp", lambda i: f"u{i % 6},p{i % 7},impression,{int(i % 4 == 0)},{T0 + i}")
+    notes = read_events(write(tmp_path / "log.csv", text)).notes
+    assert len(notes) == 1 and notes[0].startswith("label holds 0 and 1 and is not read, because type says what happened")
+    assert read_events(write(tmp_path / "two.csv", text.replace(",impression,1,", ",click,1,"))).notes == []
+    without = "".join(line.replace(",impression", "") + "\n" for line in text.replace(",type", "").splitlines())
+    assert read_events(write(tmp_path / "shown.csv", without)).events.collect()["type"].to_list() == ["click"] * 15
+
+
 VIEWS = table("sessionId;userId;itemId;timeframe;eventdate", lambda i: f"{i % 6};NA;{81766 + i % 7};{i};2016-05-09")
 BUYS = table("sessionId;userId;timeframe;eventdate;ordernumber;itemId", lambda i: f"{i % 6};NA;{i};2016-05-09;{i};{81766 + i % 7}")
 

@@ -7,7 +7,7 @@ import polars as pl
 from qurate.errors import Code, UserError
 from qurate.events.answer_names import may_say, returns_said, types_in
 from qurate.events.fields import MISSING, key_of
-from qurate.events.listed import ANSWER_KEYS, TYPE_KEYS, Listed
+from qurate.events.listed import ANSWER_KEYS, TRUTH, TYPE_KEYS, Listed
 from qurate.events.paths import paths_in
 from qurate.events.role_rows import NOBODY, NOBODY_NUMBERS
 from qurate.events.roles import Roles
@@ -61,6 +61,7 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
             )
     notes += _no_items(roles, sample)
     notes += _no_propensity(roles, sample)
+    notes += _unread_answers(roles, sample, unread)
     if roles.says_nothing:
         notes += returns_said(unread, sample)
         notes += [
@@ -117,6 +118,17 @@ def _only_without(roles: Roles, rows: pl.DataFrame, sample: pl.DataFrame) -> str
     counts = dict(sample[column].drop_nulls().value_counts(name="n").iter_rows())
     lost = [name for name, n in rows[column].drop_nulls().value_counts(name="n").sort(column).rows() if n == counts[name]]
     return f", among them all of {', '.join(lost[:EXAMPLES])}{', ...' if len(lost) > EXAMPLES else ''}" if lost else ""
+
+
+def _unread_answers(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
+    """0/1 columns beside a type that is the same in every row, as of rows that all were shown."""
+    column = roles.source.get("type", "")
+    if column not in sample.columns or sample[column].dtype.is_nested() or sample[column].n_unique() != 1:
+        return []
+    known = {name: sample[name].drop_nulls().cast(pl.String).str.to_lowercase() for name in unread if key_of(name) in ANSWER_KEYS}
+    said = [name for name, values in known.items() if values.n_unique() == 2 and values.is_in(list(TRUTH)).all()]
+    why = f"is not read, because {column} says what happened, and says {sample[column][0]} in every row"
+    return [f"{name} holds 0 and 1 and {why}: leave {column} out if every row was shown and a 1 is what came of it" for name in said]
 
 
 def _no_propensity(roles: Roles, sample: pl.DataFrame) -> list[str]:
