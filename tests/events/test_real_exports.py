@@ -137,6 +137,21 @@ def test_answers_beside_a_type_that_never_changes_are_said(tmp_path: Path) -> No
     assert read_events(write(tmp_path / "shown.csv", without)).events.collect()["type"].to_list() == ["click"] * 15
 
 
+@pytest.mark.parametrize(
+    ("write_id", "said"),
+    [
+        (lambda i: f"{i % 20:04d}" if i < 200 else str(i % 20), "items differ from another only in how they are written, such as '0'"),
+        (lambda i: f"SKU{i % 20}" if i < 200 else f"sku{i % 20}", "items differ from another only in how they are written, such as 'SKU0'"),
+        (lambda i: f"{i % 20:04d}", ""),
+    ],
+    ids=["leading zeros in one file", "capitals in one file", "alike"],
+)
+def test_ids_of_one_log_that_are_written_in_two_ways_are_said(write_id: Callable[[int], str], said: str) -> None:
+    rows = [{"user_id": f"u{i % 60}", "item_id": write_id(i), "timestamp": T0 + 60 * i} for i in range(400)]
+    notes = plausibility(build_dataset(read_events(pl.DataFrame(rows))))
+    assert len(notes) == bool(said) and all(said in note for note in notes)
+
+
 VIEWS = table("sessionId;userId;itemId;timeframe;eventdate", lambda i: f"{i % 6};NA;{81766 + i % 7};{i};2016-05-09")
 BUYS = table("sessionId;userId;timeframe;eventdate;ordernumber;itemId", lambda i: f"{i % 6};NA;{i};2016-05-09;{i};{81766 + i % 7}")
 
