@@ -16,7 +16,8 @@ def log(folder: Path, column: str, value: Callable[[int], object], header: str =
     return write(folder / "log.csv", header.format(column) + "\n" + rows)
 
 
-USUAL = ["yes/no", "Yes/No", "Y/N", "T/F", "true/FALSE", "1/0", "1.0/0.0", "on/off", "ja/nein", "sí/no", "sim/não", "是/否", "√/×", "✓/✗"]
+USUAL = ["yes/no", "Yes/No", "Y/N", "T/F", "true/FALSE", "1/0", "1.0/0.0", "on/off", "ja/nein", "sí/no", "sim/não", "是/否", "√/×", "✓/✗",
+         "wahr/falsch", "vrai/faux", "да/нет", "はい/いいえ", "예/아니오", "有/无"]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", USUAL)

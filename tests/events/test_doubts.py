@@ -166,7 +166,7 @@ def test_thousands_in_letters_are_no_numbers_and_currencies_are_named(tmp_path: 
 def test_words_of_events_in_a_column_that_is_not_read_are_named(tmp_path: Path) -> None:
     rows = [f"u{i % 3},i{i % 4},{'viewed' if i % 3 else 'bought'},{'phone' if i % 2 else 'desktop'},{T + i}" for i in range(20)]
     log = read_events(csv(tmp_path / "log.csv", "user_id,item_id,verb,device,timestamp", rows))
-    assert "every row counts as click, whatever verb says, such as 'bought': say --map type=verb" in log.notes
+    assert "every row counts as click, whatever verb says, such as 'bought': say --map type=verb" in log.typed_notes
     assert {one["column"]: one["nearest"] for one in log.files[0]["columns"] if one["role"] is None} == {"verb": "type", "device": None}
     read = read_events(tmp_path / "log.csv", map={"type": "verb"})
     assert "verb" not in " ".join(read.notes) and dict(read.events.collect().group_by("type").len().rows()) == {"viewed": 13, "bought": 7}

@@ -111,7 +111,7 @@ def test_bytes_that_are_not_utf_8_are_named_with_the_encoding_they_look_like(tmp
     assert f"say --encoding {name}" in refused(head).typed
     titled = "user_id,item_id,timestamp,title\n" + "".join(f"u{i % 3},i{i},{T0 + i},{letters}\n" for i in range(9))
     log = read_events(write(tmp_path / "log.csv", titled.encode(encoding)))
-    assert any(f"--encoding {name}" in note for note in log.notes)
+    assert any(f"--encoding {name}" in note for note in log.typed_notes)
     assert f"--encoding {name}" in refused(write(tmp_path / "ids.csv", text().replace("kund", letters).encode(encoding))).typed
 
 
@@ -219,7 +219,7 @@ def test_columns_by_place(tmp_path: Path) -> None:
 def test_what_the_user_says_about_the_header(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", text(names=("a", "b", "c", "d")))
     log = read_events(path, columns=NAMES)
-    assert as_rows(log) == PLAIN and any("--columns replaces" in note for note in log.notes)
+    assert as_rows(log) == PLAIN and any("columns replaces" in note for note in log.notes)
     assert "4 names, got 3" in str(refused(path, columns=NAMES[:3]))
     first = read_events(write(tmp_path / "text.csv", "u,i,click,9\n" * 1 + text(names=None)), columns=NAMES, header=False, max_bad=0.1)
     assert first.rows == 61

@@ -1,6 +1,9 @@
 """Paths into objects and into lists of keys and values, and the hints that name them; what stands at a path in every form of the file."""
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,27 +165,56 @@ def test_a_struct_is_no_id(tmp_path: Path) -> None:
     assert read_events(tmp_path / "log.parquet", map={"user_id": "user.id"}).events.collect()["user_id"].n_unique() == 6
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_lists_within_lists_are_refused_by_their_way(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["jsonl", "array", "parquet"])
+def test_lists_within_lists_become_rows_by_the_command_in_the_error(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Universal Analytics in BigQuery: hits of a visit, and products of each hit."""
+    monkeypatch.chdir(tmp_path)
+    bought = [{"productSKU": "p9"}, {"productSKU": "p8"}]
     rows = [
         {
             "fullVisitorId": f"v{i % 3}",
             "visitStartTime": T0 + 900 * i,
-            "hits": [{"page": f"x{i}", "product": [{"productSKU": f"p{i % 4}"}]}] * 2,
+            "hits": [{"page": f"x{i}", "action": "view", "product": [{"productSKU": f"p{i % 4}"}]},
+                     {"page": f"x{i}", "action": "purchase", "product": bought}],
         }
         for i in range(12)
-    ]
-    path = tmp_path / f"log.{form}"
+    ]  # fmt: skip
+    path = Path(f"log.{'json' if form == 'array' else form}")
     if form == "parquet":
         pl.DataFrame(rows).write_parquet(path)
     else:
-        write(path, "".join(json.dumps(row) + "\n" for row in rows))
-    given = {"user_id": "fullVisitorId", "timestamp": "visitStartTime", "item_id": "hits.product.productSKU"}
+        write(path, json.dumps(rows) if form == "array" else "".join(json.dumps(row) + "\n" for row in rows))
+    given = {"user_id": "fullVisitorId", "timestamp": "visitStartTime", "item_id": "hits.product.productSKU", "type": "hits.action"}
     error = refused(path, map=given)
     assert error.got == "lists within the lists of hits, at hits.product" and "write a row for each object of hits.product" in error.hint
-    pages = read_events(path, map={**given, "item_id": "hits.page"}).events.collect()
+    command = error.hint.partition(": python ")[2].partition(", and give ")[0]
+    subprocess.run([sys.executable, *shlex.split(command)], check=True)
+    events = read_events("log.rows.jsonl", map=given).events.collect()
+    expected = [[(f"v{i % 3}", f"p{i % 4}", "view"), (f"v{i % 3}", "p9", "purchase"), (f"v{i % 3}", "p8", "purchase")] for i in range(12)]
+    assert events.select("user_id", "item_id", "type").rows() == [one for three in expected for one in three]
+    pages = read_events(path, map={**{name: given[name] for name in ("user_id", "timestamp")}, "item_id": "hits.page"}).events.collect()
     assert pages["item_id"].to_list() == [f"x{i // 2}" for i in range(24)]
+
+
+@pytest.mark.parametrize("inside", ["object", "text"])
+def test_a_column_that_a_path_leads_into_is_not_read_as_what_its_name_says(inside: str, tmp_path: Path) -> None:
+    """Kafka's envelope: what happened stands in `value`, which is no amount."""
+    records = [{"user_id": f"u{i % 3}", "item_id": f"p{i % 4}", "event": "view", "value": i} for i in range(N)]
+    rows = [
+        {"offset": i, "timestamp": (T0 + i) * 1000, "value": one if inside == "object" else json.dumps(one)}
+        for i, one in enumerate(records)
+    ]
+    path = write(tmp_path / "topic.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    given = {"user_id": "value.user_id", "item_id": "value.item_id", "type": "value.event"}
+    hint = refused(path).typed
+    assert all(f"--map {name}={way}" in hint for name, way in given.items())
+    events = read_events(path, map=given).events.collect()
+    assert events.height == N and events["user_id"].to_list() == [one["user_id"] for one in records] and events["value"].null_count() == N
+    shown = write(tmp_path / "shown.jsonl", path.read_text().replace('"value": {', '"shown": {').replace('"value": "{', '"shown": "{'))
+    log = read_events(shown, map={name: way.replace("value.", "shown.") for name, way in given.items()})
+    assert log.kind == "organic" and log.events.collect().select("user_id", "item_id").equals(events.select("user_id", "item_id"))
+    amounts = read_events(path, map={**given, "value": "value.value"}).events.collect()["value"]
+    assert amounts.to_list() == list(range(N))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])

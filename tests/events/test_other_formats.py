@@ -117,6 +117,18 @@ def test_arrays_of_values_become_a_table_by_the_command_in_the_error(lines: bool
     assert read_events(tmp_path / "log.csv", columns=None if named else list(NAMES)).rows == N
 
 
+def test_records_two_keys_deep_are_written_by_the_command_in_the_error(tmp_path: Path) -> None:
+    """The answer of a search in Elasticsearch."""
+    error = refused(
+        write(tmp_path / "log.json", json.dumps({"took": 1, "hits": {"total": N, "hits": [{"_source": one} for one in OBJECTS]}}))
+    )
+    assert error.got == "one object that holds them in hits.hits"
+    subprocess.run([sys.executable, *shlex.split(str(error.hint).partition(": ")[2])[1:]], check=True)
+    given = {"user_id": "_source.user_id", "item_id": "_source.item_id", "timestamp": "_source.timestamp"}
+    log = read_events(tmp_path / "log.records.jsonl", map=given)
+    assert log.events.collect()["item_id"].to_list() == [row[1] for row in ROWS]
+
+
 def test_rows_by_their_index_are_written_by_the_command_in_the_error(tmp_path: Path) -> None:
     error = refused(write(tmp_path / "log.json", json.dumps({str(n): one for n, one in enumerate(OBJECTS)})))
     assert 'orient="index"' in error.got

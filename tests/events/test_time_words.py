@@ -28,6 +28,9 @@ FORMS = {
     "Chinese": lambda m: f"{m:%Y/%m/%d} {half(m, '上午', '下午')}{m:%I:%M:%S}",
     "Korean": lambda m: f"{m:%Y. %m. %d.} {half(m, '오전', '오후')} {m:%I:%M:%S}",
     "Japanese": lambda m: f"{m:%Y/%m/%d %H時%M分%S秒}",
+    "Korean signs": lambda m: f"{m.year}년 {m.month}월 {m.day}일 {m.hour}시 {m.minute}분 {m.second}초",
+    "Japanese from 0 to 11": lambda m: f"{m:%Y年%m月%d日} {half(m, '午前', '午後')}{m.hour % 12}:{m:%M:%S}",
+    "parts of a Chinese day": lambda m: f"{m:%Y-%m-%d} {dict(zip((9, 13, 17), ('上午', '中午', '晚上')))[m.hour]}{m:%I:%M:%S}",
     "small letters": lambda m: f"{m:%Y-%m-%dt%H:%M:%Sz}",
     "a colon before milliseconds": lambda m: f"{m:%Y-%m-%d %H:%M:%S}:000",
     "Apache": lambda m: f"{m:%d/%b/%Y:%H:%M:%S} +0000",
@@ -71,3 +74,23 @@ def test_a_moment_in_columns_of_numbers(seconds: bool, tmp_path: Path) -> None:
 )
 def test_what_is_missing_from_a_time_is_said(text: str, said: str, tmp_path: Path) -> None:
     assert said in refused(log(tmp_path, [text] * 5)).typed
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("minutes", 60), ("hours", 3_600), ("days", 86_400)])
+def test_minutes_hours_and_days_since_1970_are_named_and_read(unit: str, seconds: int, tmp_path: Path) -> None:
+    numbers = [int(moment.timestamp()) // seconds for moment in MOMENTS]
+    path = log(tmp_path, [str(number) for number in numbers])
+    assert f"say --time-form {unit} if they are {unit} since 1970, such as 2024-06-1" in refused(path).typed
+    times = read_events(path, time_form=unit).events.collect().sort("row")["timestamp"].dt.epoch("s")
+    assert times.to_list() == [number * seconds for number in numbers]
+
+
+def test_an_evening_s_twelve_is_not_guessed(tmp_path: Path) -> None:
+    texts = [f"2024-06-01 晚上{9 if n else 12}:05" for n in range(20)]
+    assert "1 of 20" in refused(log(tmp_path, texts)).got
+
+
+@pytest.mark.parametrize(("text", "hour"), [("午前0:05", 0), ("午後0:05", 12), ("上午12:05", 0), ("下午12:05", 12), ("中午12:05", 12)])
+def test_the_hour_that_begins_a_half_day(text: str, hour: int, tmp_path: Path) -> None:
+    times = read_events(log(tmp_path, [f"2024-06-{day:02d} {text}" for day in range(1, 20)])).events.collect()["timestamp"]
+    assert set(times.dt.hour()) == {hour} and set(times.dt.minute()) == {5}

@@ -69,6 +69,19 @@ def test_where_catalogues_differ_all_rank_what_all_know(made: Path, capsys: pyte
     assert [one["name"] for one in result["contenders"]] == names and result["verdict"] in ("use", "insufficient")
 
 
+@pytest.mark.parametrize("into", [False, True])
+def test_a_log_that_ends_before_the_held_out_time_is_no_other(into: bool, tmp_path: Path) -> None:
+    """Also where customers come back after a long time, whose last event before it lies in that log."""
+    rows = [event(f"u{user}", f"i{(user + step) % 6}", 1.7e9 + step * 90_000 + user, "click") for user in range(40) for step in range(20)]
+    whole = build_dataset(make_log(rows), episode="user")
+    cut = whole.manifest["splits"]["cuts_us"][1] / 1e6
+    assert np.any(whole.transitions.clock[whole.transitions.state[whole.transitions.split == 2]] / 1e6 < cut)
+    before = [row for row in rows if row["timestamp"] / 1e6 < cut + (200 if into else 0)]
+    old = train(build_dataset(make_log(before), episode="user"), algorithm="popularity")
+    notes = evaluate_many([old, "random"], whole).to_dict()["notes"]
+    assert any("goes on into the held-out time" in note for note in notes) == into
+
+
 def test_a_model_of_another_catalogue_is_asked_by_id(made: Path) -> None:
     """A dataset with the items in another order gets the same scores for the same items."""
     data, model = Dataset.read(made / "before"), load(made / "network")

@@ -28,7 +28,7 @@ def assemble(layout: Layout, path: Path, read: list[CheckedRows], notes: list[st
         time_unit=read[0].unit,
         time_form=", ".join(dict.fromkeys(form for part in read for form in part.form.split(", "))),
         rejects=pl.concat([part.rejects for part in read]),
-        notes=list(dict.fromkeys(notes)),
+        typed_notes=list(dict.fromkeys(notes)),
         rows=sum(part.total for part in read),
         has_users=layout.has_users,
         whole=whole,

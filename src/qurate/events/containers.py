@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder, lookup
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
@@ -23,18 +23,16 @@ from typing import IO, BinaryIO, cast
 import msgspec
 
 from qurate.errors import Code, UserError
+from qurate.events.encodings import HEAD_BYTES, guessed_encoding
 from qurate.events.json_documents import arrays_said
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 OTHER_CONTAINERS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 CHUNK = 1 << 20
-HEAD_BYTES = 65_536
 HEAD_PACKED = 32 << 20
 """A plan unpacks so many bytes."""
 HEAD_RECORDS = 20_000
 """And so many records of a JSON array."""
-SPREAD_PLACES = 32
-"""Bytes that are not UTF-8 are looked for in the head and at so many places of a file."""
 FIELD_SEPARATOR = "\x1f"
 """Stands for a separator of several characters in the written-out text: ASCII's own, which no text uses."""
 
@@ -138,21 +136,6 @@ def starts_with_mark(path: Path) -> bool:
         return file.read(len(BOM_UTF8)) == BOM_UTF8
 
 
-def known_encoding(encoding: str | None) -> str | None:
-    """Python's name of an encoding.
-
-    Raises:
-        UserError: Python knows none of that name.
-    """
-    if encoding is None:
-        return None
-    try:
-        return lookup(encoding).name
-    except LookupError:
-        hint = "such as latin-1, cp1252, utf-16, gbk, gb18030, big5"
-        raise UserError("a text encoding", encoding, where="--encoding", hint=hint, code=Code.BAD_ENCODING) from None
-
-
 def transcoded(path: Path, encoding: str, where: str, *, head: bool = False) -> tuple[Path, bool]:
     """The text as UTF-8; and whether it is only the beginning of it.
 
@@ -182,53 +165,6 @@ def transcoded(path: Path, encoding: str, where: str, *, head: bool = False) -> 
     return written(path, f"from {encoding}{' head' if cut else ''}", write), cut
 
 
-def _samples(path: Path) -> bytes:
-    """Whole lines of the head and of places spread over the file."""
-    size, pieces = path.stat().st_size, []
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        pieces.append(head if len(head) == size else head[: head.rfind(b"\n") + 1])
-        for place in range(1, SPREAD_PLACES) if size > HEAD_BYTES else ():
-            file.seek(size * place // SPREAD_PLACES)
-            file.readline()
-            pieces.append(file.readline() + file.readline())
-    return b"".join(pieces)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def guessed_encoding(path: Path) -> str | None:
-    """The encoding that the bytes look like, None where they are UTF-8: gbk, big5, gb18030, or latin-1 for single bytes.
-
-    Chinese text has its high bytes in pairs. Simplified text stays within the two levels of GB 2312; traditional text does not.
-    """
-    data = _samples(path).removeprefix(BOM_UTF8)
-    if _is_utf8(data):
-        return None
-    runs = re.findall(rb"[\x80-\xff]+", data)
-    single = sum(len(run) == 1 for run in runs)
-    if single > len(runs) / 2 and not _decodes(data, "big5"):
-        return "latin-1"
-    for encoding, name in (("gb2312", "gbk"), ("big5", "big5"), ("gbk", "gbk"), ("gb18030", "gb18030")):
-        if _decodes(data, encoding):
-            return name
-    return "latin-1"
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def refuse_no_text(path: Path, where: str) -> None:
     """Content that is no text in UTF-8, or has no line ends that are ours.
 
@@ -237,6 +173,8 @@ def refuse_no_text(path: Path, where: str) -> None:
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
+    if head.startswith((BOM_UTF32_LE, BOM_UTF32_BE)):
+        raise UserError("text in UTF-8", "UTF-32", where=where, hint="say --encoding utf-32", code=Code.BAD_ENCODING)
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head[1:4:2] == b"\0\0" or head[0:3:2] == b"\0\0":
         marked = head.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
         form = "utf-16" if marked else "utf-16-le" if head[1:4:2] == b"\0\0" else "utf-16-be"

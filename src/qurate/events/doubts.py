@@ -7,7 +7,7 @@ import polars as pl
 from qurate.errors import Code, UserError
 from qurate.events.answer_names import may_say, returns_said, types_in
 from qurate.events.fields import MISSING, key_of
-from qurate.events.listed import ANSWER_KEYS, TYPE_KEYS, Listed
+from qurate.events.listed import ANSWER_KEYS, TRUTH, TYPE_KEYS, Listed
 from qurate.events.paths import paths_in
 from qurate.events.role_rows import NOBODY, NOBODY_NUMBERS
 from qurate.events.roles import Roles
@@ -60,6 +60,8 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
                 f"a column named items is read as baskets, --map shown={column} as lists that were shown"
             )
     notes += _no_items(roles, sample)
+    notes += _no_propensity(roles, sample)
+    notes += _unread_answers(roles, sample, unread)
     if roles.says_nothing:
         notes += returns_said(unread, sample)
         notes += [
@@ -97,7 +99,8 @@ def _no_items(roles: Roles, sample: pl.DataFrame) -> list[str]:
         key = column.rpartition(".")[2]
         others = [path for path in paths_in(sample) if path != column and path.rpartition(".")[2] == key] if "." in column else []
         more = f"; {', '.join(others[:EXAMPLES])} may hold them: only one path is read" if others else ""
-        notes.append(f"{empty:,} of {len(values):,} rows name no item: they are events without one{more}")
+        lost = _only_without(roles, sample.filter(none), sample)
+        notes.append(f"{empty:,} of {len(values):,} rows name no item: they are events without one{lost}{more}")
     counts = texts.filter(texts.is_in([word for word in NOBODY if word not in (*MISSING, *NOBODY_NUMBERS)])).value_counts(name="n")
     notes += [
         f"item {name!r} of {n:,} in {len(texts):,} rows is no item: leave these rows out, or leave it empty"
@@ -105,6 +108,36 @@ def _no_items(roles: Roles, sample: pl.DataFrame) -> list[str]:
         if n > FEW * len(texts)
     ]
     return notes
+
+
+def _only_without(roles: Roles, rows: pl.DataFrame, sample: pl.DataFrame) -> str:
+    """The types whose rows all are among `rows`, which name no item: nothing that is shown can be credited with them."""
+    column = roles.source.get("type", "")
+    if column not in sample.columns or sample[column].dtype != pl.String:
+        return ""
+    counts = dict(sample[column].drop_nulls().value_counts(name="n").iter_rows())
+    lost = [name for name, n in rows[column].drop_nulls().value_counts(name="n").sort(column).rows() if n == counts[name]]
+    return f", among them all of {', '.join(lost[:EXAMPLES])}{', ...' if len(lost) > EXAMPLES else ''}" if lost else ""
+
+
+def _unread_answers(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
+    """0/1 columns beside a type that is the same in every row, as of rows that all were shown."""
+    column = roles.source.get("type", "")
+    if column not in sample.columns or sample[column].dtype.is_nested() or sample[column].n_unique() != 1:
+        return []
+    known = {name: sample[name].drop_nulls().cast(pl.String).str.to_lowercase() for name in unread if key_of(name) in ANSWER_KEYS}
+    said = [name for name, values in known.items() if values.n_unique() == 2 and values.is_in(list(TRUTH)).all()]
+    why = f"is not read, because {column} says what happened, and says {sample[column][0]} in every row"
+    return [f"{name} holds 0 and 1 and {why}: leave {column} out if every row was shown and a 1 is what came of it" for name in said]
+
+
+def _no_propensity(roles: Roles, sample: pl.DataFrame) -> list[str]:
+    """Rows that show something and have no probability, where others have one."""
+    shown = sample.filter(pl.col(roles.source["shown"]).is_not_null()) if roles.source.get("shown") in sample.columns else sample
+    if roles.source.get("propensity") not in sample.columns or not ("shown" in roles.source or roles.answers):
+        return []
+    empty = shown[roles.source["propensity"]].null_count()
+    return [f"{empty:,} of {shown.height:,} rows show something without a propensity"] if empty else []
 
 
 def _odd_ids(roles: Roles, sample: pl.DataFrame) -> list[str]:
@@ -117,8 +150,12 @@ def _odd_ids(roles: Roles, sample: pl.DataFrame) -> list[str]:
         values = sample[column].drop_nulls()
         if values.dtype == pl.String and len(odd := values.filter(values.str.contains(UNSEEN))):
             notes.append(f"ids such as {odd[0]!a} in {column} hold signs that are not seen: they differ from the same ids without them")
-        if values.dtype.is_float() and len(odd := values.filter(values.is_finite() & (values.abs() > 2**53))):
-            notes.append(f"ids such as {odd[0]:.0f} in {column} are floats, which hold 15 digits: several may have become one")
+        whole, digits = (2**24, 7) if values.dtype == pl.Float32 else (2**53, 15)
+        if values.dtype.is_float() and len(odd := values.filter(values.is_finite() & (values.abs() > whole))):
+            notes.append(f"ids such as {odd[0]:.0f} in {column} are floats, which hold {digits} digits: several may have become one")
+    column = roles.source.get("timestamp", "")
+    if column in sample.columns and sample[column].dtype == pl.Float32:
+        notes.append(f"{column} holds floats of 32 bits, which have 7 digits: times since 1970 in them are minutes apart, or more")
     return notes
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qurate.errors import Code, UserError
-from qurate.events.feature_text import NUMBERS, form_of, lists_in, numbers_in
+from qurate.events.feature_text import NUMBERS, SIGNS, form_of, lists_in, numbers_in
 
 MAX_VALUES = 64
 """One-hot and multi-hot columns keep this many values, the most frequent ones."""
@@ -70,7 +70,7 @@ def described_features(spec: Spec) -> list[dict[str, Any]]:
     out = []
     for column in spec["columns"]:
         form = column.get("form") or ""
-        kind = f"number ({'amount' if form.startswith('money') else 'days'})" if form in NUMBERS else column["kind"]
+        kind = f"number ({'amount' if form.startswith('money') else 'days'})" if form in NUMBERS and form != "number" else column["kind"]
         out.append({"column": column["name"], "became": kind, "dimensions": len(feature_names({"columns": [column]}))})
     return out + [{"column": name, "became": "not a feature", "dimensions": 0} for name in spec["dropped"]]
 
@@ -99,9 +99,10 @@ def _fit_column(values: pl.Series) -> Spec | None:
     if dtype == pl.Struct or dtype == pl.Binary or dtype == pl.Object:
         return None
     form = form_of(_texts(values)) if dtype == pl.String else None
+    form = None if form == "number" and IDENTIFIER.search(name) else form
     if form in NUMBERS and (spec := fit_numbers(_numbers(numbers_in(_texts(values), form)), name)) is not None:
         return {**spec, "form": form}
-    multi = form in ("list", "comma") or _is_multi(values)
+    multi = form == "list" or form in SIGNS or _is_multi(values)
     counts = (
         _lists(values, form).explode().drop_nulls().value_counts(sort=False)
         if multi

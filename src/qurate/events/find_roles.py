@@ -27,7 +27,7 @@ from qurate.events.mapped import check_map, joined_values, parts_of
 from qurate.events.nearest_role import USUAL
 from qurate.events.ratings import RATING_KEYS, is_rating, unrated_said
 from qurate.events.role_rows import each_row_a_user, joined_by_id, nobody
-from qurate.events.roles import EVERY_ROW, REWARD, TAKEN, Asked, Roles, contract_names
+from qurate.events.roles import ANSWER, EVERY_ROW, REWARD, TAKEN, Asked, Roles, contract_names
 from qurate.events.schema import STANDARD_TYPES
 from qurate.events.sources import Table
 
@@ -78,6 +78,7 @@ class _Finder:
         self.mapped = set(mapped.values())
         self.used: set[str] = set()
         sources = set(mapped.values())
+        roots = {part.partition(".")[0] for source in paths for part in source.split("+")}
         for name in contract_names([*mapped, *columns]):
             if name in mapped:
                 self._take(name, mapped[name])
@@ -86,9 +87,9 @@ class _Finder:
                     self.used.add(column)
                     if column != mapped[name]:
                         self.roles.parts[column] = f"{name} (of {mapped[name]})"
-            elif name in columns and name not in sources:
+            elif name in columns and name not in sources and name not in roots:
                 self._take(name, name)
-        self.roles.drop = [name for name in mapped if name in columns and name not in sources]
+        self.roles.drop = [name for name in (*mapped, *roots.difference(mapped)) if name in columns and name not in sources]
 
     def _take(self, name: str, column: str) -> None:
         self.roles.source[name] = column
@@ -248,7 +249,7 @@ class _Finder:
 
     def _answer(self, column: str, kind: str) -> None:
         """A 0/1 column: every row was shown, and a 1 is an event."""
-        name = f"_answer_{kind}"
+        name = f"{ANSWER}{kind}"
         if name in self.roles.exprs:
             return
         text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -266,7 +267,7 @@ class _Finder:
         return key_of(column) != REWARD and bool(known.is_in(list(SIGNS)).all() and known.is_in(["-1", "-1.0"]).any())
 
     def _reward(self, column: str) -> None:
-        self.roles.exprs["_answer_reward"] = pl.col(column).cast(pl.Float64, strict=False)
+        self.roles.exprs[f"{ANSWER}{REWARD}"] = pl.col(column).cast(pl.Float64, strict=False)
         self.roles.broken.append(
             (pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64, strict=False).is_null(), f"{column} is not a number")
         )
@@ -334,7 +335,7 @@ class _Finder:
                 if source["type"] == "type":
                     roles.drop.append("type")
                 self.used.discard(source.pop("type"))
-            if "shown" not in source and not any(name.startswith("_answer_") for name in roles.exprs):
+            if "shown" not in source and not roles.answers:
                 roles.exprs["type"] = pl.lit(given)
                 roles.type_from = f"--type: {given}"
             elif "shown" in source and not roles.taken and "item_id" in source:

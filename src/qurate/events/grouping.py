@@ -11,7 +11,7 @@ from qurate.events.file_types import name_by_file
 from qurate.events.find_roles import roles_of
 from qurate.events.json_documents import records_inside
 from qurate.events.layouts import OWN, OWN_LAYOUT, recognise, unknown_columns
-from qurate.events.nearest_role import nearest_role, usual_roles
+from qurate.events.nearest_role import guesses, nearest_role, usual_roles
 from qurate.events.roles import Asked, Roles, sample_of
 from qurate.events.sources import Table
 from qurate.events.text_form import suggested_names
@@ -56,7 +56,9 @@ def group_by_layout(
         if asked.map and name in (None, OWN):
             roles_of(tables[0], asked, sample_of(tables[0]))  # says which column is not there
         _refuse_unnamed(tables[0])
-        raise unknown_columns(tables[0].columns, str(tables[0].path), name, others=_others(tables, tables[0]))
+        table = _most_like_a_log(tables) if name in (None, OWN) else tables[0]
+        own = roles_of(table, asked, sample_of(table)) if name in (None, OWN) else None
+        raise unknown_columns(table.columns, str(table.path), name, own, _others(tables, table), sample_of(table, SAMPLE_LINES))
     main = next(iter(groups.values()))[0]
     kept = [group for group in groups.values() if group[0] is main or (group[0].name == main.name and main.merges)]
     ours = {id(layout) for layout, _ in kept}
@@ -69,6 +71,12 @@ def group_by_layout(
     own_files = {path: own for path, own in roles.items() if path not in ignored}
     name_by_file(own_files, asked)
     return kept, ignored, own_files
+
+
+def _most_like_a_log(tables: list[Table]) -> Table:
+    """The first of the tables in whose columns most roles of an event can be guessed."""
+    needed = {"user_id", "session_id", "item_id", "shown", "timestamp"}
+    return max(tables, key=lambda table: len(needed & {*guesses(table.columns, Roles({name: name for name in needed & {*table.columns}}))}))
 
 
 def _refuse_one_object(table: Table) -> None:

@@ -41,7 +41,7 @@ def join_logs(old: EventLog, served: EventLog) -> EventLog:
         items=_union(served.items, old.items, "item_id"),
         users=_union(served.users, old.users, "user_id"),
         kind=kind,
-        notes=list(dict.fromkeys([*old.notes, *served.notes, *notes])),
+        typed_notes=list(dict.fromkeys([*old.typed_notes, *served.typed_notes, *notes])),
         source=[*old.source, *served.source],
         rows=old.rows + served.rows,
         files=[*old.files, *served.files],

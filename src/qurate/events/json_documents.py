@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 
 from qurate.errors import Code, UserError
 
@@ -39,8 +40,9 @@ def records_inside(plain: Path, shown: Path, beside: frozenset[str] = frozenset(
             'a table as pandas writes it with orient="columns"',
             "dict(zip(d, row)) for row in zip(*(c.values() for c in d.values()))",
         )
-    elif (key := next((key for key, value in record.items() if _are_records(value)), None)) is not None:
-        said, records = f"one object that holds them in {key}", f"r for r in d[{json.dumps(key, ensure_ascii=False)}]"
+    elif (way := _way_to_records(record)) is not None:
+        inside = "".join(f"[{json.dumps(key, ensure_ascii=False)}]" for key in way)
+        said, records = f"one object that holds them in {'.'.join(way)}", f"r for r in d{inside}"
     else:
         return None
     made, _, each = records.partition(" for ")
@@ -57,6 +59,13 @@ def _rows_of(record: dict[str, Any]) -> list[str] | None:
     if all(key.isdigit() for key in record) != all(name.isdigit() for name in names):
         return [] if all(key.isdigit() for key in record) else names
     return [] if len(record) > len(names) else names
+
+
+def _way_to_records(record: dict[str, Any]) -> tuple[str, ...] | None:
+    """The key of a list of records, or the two keys that lead to one."""
+    ways: list[tuple[tuple[str, ...], Any]] = [((key,), value) for key, value in record.items()]
+    ways += [((key, inner), value) for key, inside in record.items() if isinstance(inside, dict) for inner, value in inside.items()]
+    return next((way for way, value in ways if _are_records(value)), None)
 
 
 def _are_records(value: Any) -> bool:
@@ -98,6 +107,27 @@ def arrays_said(shown: Path, rows: str) -> tuple[str, str]:
     return "arrays without names of columns", hint
 
 
+def lists_within_said(column: str, inner: str, shown: Path) -> str:
+    """How to write a row for each object of a list within a list of objects, with all that stands beside and above it.
+
+    Args:
+        column: holds the outer list. inner: the way from it to the list within. shown: the file as the user knows it.
+    """
+    said = f"write a row for each object of {column}.{inner}, with what it needs of the others"
+    steps, target = inner.split("."), shown.with_suffix(".rows.jsonl")
+    if shown.suffix not in (".json", ".jsonl", ".ndjson", ".parquet") or len(steps) > 1:
+        return said
+    source, made = json.dumps(str(shown), ensure_ascii=False), json.dumps(str(target), ensure_ascii=False)
+    rows = 't = open(SOURCE).read(); rows = json.loads(t) if t.lstrip()[:1] == "[" else map(json.loads, t.splitlines())'
+    if shown.suffix == ".parquet":
+        rows = "import polars as pl; rows = pl.read_parquet(SOURCE).to_dicts()"
+    outer, within = json.dumps(column, ensure_ascii=False), json.dumps(inner, ensure_ascii=False)
+    each = f"json.dumps({{**r, {outer}: {{**o, {within}: i}}}}, default=str) + chr(10)"
+    loops = f"for r in rows for o in r.get({outer}) or () for i in o.get({within}) or [None]"
+    code = f'import json; {rows.replace("SOURCE", source)}; open({made}, "w").writelines({each} {loops})'
+    return f"{said}: python -c {shlex.quote(code)}, and give {target} with the same options"
+
+
 def without_constants(text: str) -> dict[str, Any] | None:
     """A JSON object in which NaN is null, None for text that is none, or holds an infinite number."""
 
@@ -136,3 +166,15 @@ def refuse_keys_twice(lines: Sequence[str], where: str) -> None:
             json.loads(line, object_pairs_hook=checked)
         except (ValueError, RecursionError):
             continue
+
+
+def json_type(values: list[Any]) -> pl.DataType:
+    """Text for scalars and nested objects, lists of text, or lists of records of text."""
+    lists = [value for value in values if isinstance(value, list)]
+    if not lists or len(lists) < sum(value is not None for value in values) / 2:
+        return pl.String()
+    records = [entry for value in lists for entry in value if isinstance(entry, dict)]
+    if not records:
+        return pl.List(pl.String())
+    names = dict.fromkeys(name for entry in records for name in entry)
+    return pl.List(pl.Struct(dict.fromkeys(names, pl.String())))

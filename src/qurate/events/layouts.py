@@ -242,15 +242,17 @@ def unknown_columns(
         others: columns of the other tables of the log, by their paths.
         sample: some of the table's rows.
     """
-    if name is None and (hint := join_hint(where, columns, others or {})):
+    guess = {} if roles is None else guesses(columns, roles, sample)
+    known = {*guess, *roles.source} if roles is not None else set()
+    complete = {"item_id", "timestamp"} <= known and bool({"user_id", "session_id"} & known)
+    if name is None and not complete and (hint := join_hint(where, columns, others or {})):
         got = ", ".join(list(columns)[:20])
         return UserError("users, items and times in one table", got, where=where, hint=hint, code=Code.UNKNOWN_COLUMNS)
     options = [layout for layout in LAYOUTS if name in (None, layout.name)]
     best = max(options, key=lambda layout: 1 - len(layout.missing(columns)) / len(layout.needs))
     lacking = best.missing(columns)
     hint = f"nearest is {best.name}, which lacks {', '.join(lacking)}; or " if 2 * len(lacking) <= len(best.needs) else ""
-    guess = {} if roles is None else guesses(columns, roles, sample)
-    if roles is not None and {"item_id", "timestamp"} <= {*guess, *roles.source} and {"user_id", "session_id"} & {*guess, *roles.source}:
+    if complete:
         hint = ""  # every role has a column
     if roles is not None and roles.missing() == ["timestamp"] and "timestamp" not in guess:
         hint = "a log needs times, because what came before what is what is learned: name their column with --map timestamp=COLUMN, "

@@ -5,11 +5,10 @@ import polars as pl
 from qurate.events.fields import EMITS, Columns, Fields, LogTables, emit, explode_emitted, ident, json_text, number, optional
 from qurate.events.layouts_shown import recorded
 from qurate.events.listed import candidate_lists, text_list
-from qurate.events.roles import RETURN, REWARD, TAKEN
+from qurate.events.roles import ANSWER, RETURN, REWARD, TAKEN
 
 SHOWINGS = ("shown", "impression", "none")
 """Types of rows that say what was shown, and no more."""
-ANSWER = "_answer_"
 
 
 def own_fields(c: Columns) -> Fields:

@@ -306,9 +306,13 @@ def _answer(value: Any) -> int | None:
 
 
 TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "f": 0, "t": 1, "n": 0, "y": 1}
-TRUTH |= dict.fromkeys(("否", "off", "nein", "non", "não", "×", "✗", "✘"), 0)
-TRUTH |= dict.fromkeys(("是", "on", "ja", "oui", "si", "sí", "sim", "√", "✓", "✔"), 1)
-SIGNS = {"-1": 0, "1": 1, "-1.0": 0, "1.0": 1}
+TRUTH |= dict.fromkeys(
+    ("否", "无", "無", "off", "nein", "non", "não", "нет", "いいえ", "아니오", "아니요", "falsch", "faux", "falso", "×", "✗", "✘"), 0
+)
+TRUTH |= dict.fromkeys(
+    ("是", "有", "on", "ja", "oui", "si", "sí", "sim", "да", "はい", "예", "네", "wahr", "vrai", "vero", "verdadero", "√", "✓", "✔"), 1
+)
+SIGNS = {"-1": 0, "1": 1, "+1": 1, "-1.0": 0, "1.0": 1}
 """The same where nothing but -1 and 1 stands in a column."""
 
 

@@ -8,6 +8,8 @@ import polars as pl
 COMPLETE = 0.95
 """Where fewer of the log's ids stand in the table, a note says how many do not."""
 
+ALIKE = 0.05
+"""Above this share of the ids that differ from another in capitals or leading zeros alone a note says so."""
 WAYS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "without leading zeros": lambda text: text.str.strip_chars_start("0"),
     "without regard to capitals": lambda text: text.str.to_lowercase(),
@@ -66,3 +68,23 @@ def match_notes(match: Match, what: str, table: str) -> list[str]:
     if not match.matched:
         return [f"none of the {match.ids:,} {what} of the log stands in {table} ({example}){hint}"]
     return [f"{missing:,} of {match.ids:,} {what} of the log are not in {table} ({example}){hint}"]
+
+
+def written_alike(ids: pl.Series, what: str) -> list[str]:
+    """Notes on ids of one log, text without two the same, that would be another's if written in one of the ways.
+
+    Args:
+        what: the ids are of, in the plural: items, users.
+
+    >>> written_alike(pl.Series(["007", "7", "12"]), "items")
+    ["2 of 3 items differ from another only in how they are written, such as '007': without leading zeros they are the same"]
+    """
+    notes = []
+    for name, sign in (("without leading zeros", "^0"), ("without regard to capitals", r"\p{Lu}")):
+        if not ids.str.contains(sign).any():  # in most logs, and faster than writing every id in another way
+            continue
+        same = ids.alias("id").to_frame().select("id", WAYS[name](pl.col("id")).is_duplicated().alias("same")).filter("same")["id"]
+        if len(same) > ALIKE * len(ids):
+            how = f"differ from another only in how they are written, such as {same.sort()[0]!r}: {name} they are the same"
+            notes.append(f"{len(same):,} of {len(ids):,} {what} {how}")
+    return notes

@@ -101,10 +101,33 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 """Words in the names of columns, the surest roles first."""
-CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("timestamp", ("时间", "時間", "日期", "日時", "日付")),
+OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("value", ("停留时间", "停留時間", "滞在時間", "視聴時間")),
+    ("timestamp", ("时间", "時間", "日期", "日時", "日付", "일시", "시간", "날짜", "дата", "время")),
     ("session_id", ("会话", "會話")),
-    ("user_id", ("用户", "用戶", "会员", "會員", "客户", "客戶", "顾客", "顧客", "买家", "買家", "ユーザー", "会員")),
+    (
+        "user_id",
+        (
+            "用户",
+            "用戶",
+            "会员",
+            "會員",
+            "客户",
+            "客戶",
+            "顾客",
+            "顧客",
+            "买家",
+            "買家",
+            "ユーザー",
+            "会員",
+            "회원",
+            "고객",
+            "사용자",
+            "пользовател",
+            "клиент",
+            "покупател",
+        ),
+    ),
     (
         "item_id",
         (
@@ -124,19 +147,28 @@ CHINESE: tuple[tuple[str, tuple[str, ...]], ...] = (
             "宝贝",
             "アイテム",
             "製品",
+            *("상품", "제품", "товар"),
         ),
     ),
-    ("type", ("行为", "行為", "事件", "操作")),
+    ("type", ("行为", "行為", "事件", "操作", "행동", "이벤트", "событие", "действие")),
     ("value", ("评分", "評分", "金额", "金額", "价格", "價格", "单价", "数量", "數量", "时长", "時長")),
 )
-"""The same in Chinese and Japanese, where no blank stands between words: parts of a name."""
+"""The same in Chinese, Japanese, Korean and Russian: parts of a name, between which no blank need stand."""
 HAPPENED = ("event", "action", "behavior", "behaviour", "interaction", "activity", "feedback", "reaction")
 """Beside `type` one of them says that it is the type of an event, not of a device."""
 PSEUDONYM = "userpseudoid"
 FLAGS = ("start", "stop", "end", "is", "has", "new", "first", "last", "length", "duration")
 """With such a word beside it `session` names no session."""
-NO_IDS = ("count", "counts", "url", "link", "image")
-"""A name that ends in one of them is of something about users or items."""
+LASTING = (
+    *("watch", "watched", "watching", "play", "played", "playing", "dwell", "stay", "stayed", "read", "reading", "listen", "listening"),
+    *("spent", "elapsed", "active", "usage", "viewing", "on", "to"),
+)
+"""With such a word beside it `time` is how long something took: time_on_page, time_to_click."""
+NO_IDS = (
+    *("count", "counts", "url", "link", "image", "zone", "country", "region", "language", "location", "platform", "device"),
+    *("category", "brand", "gender", "age"),
+)
+"""A name that ends in one of them is of something about users, items or times."""
 SEGMENT = ("event", "properties", "anonymousId")
 """Columns of Segment's track calls, in which `type` says `track` and no more."""
 
@@ -206,15 +238,19 @@ def _by_words(column: str) -> str | None:
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)]
     if "timestamp" in words:
         return "timestamp"
+    if "time" in words and any(word in LASTING for word in words):
+        return "value"
+    if words[-1:] == ["id"] and len(words) > 2:  # shop_customer_id
+        words = words[:-1]
     for role in ("type", "value") if len(words) > 1 else ():
         if words[-1] in dict(WORDS)[role]:  # product_action, product_price
             return role if words[-1] != "type" or set(words) & {*HAPPENED} else None
     for role, known in WORDS if words else ():
         if words[0] in known or (words[-1] in known and (role != "timestamp" or len(words) <= 3)):
-            about = role.endswith("_id") or role == "shown"
+            about = role.endswith("_id") or role in ("shown", "timestamp")
             flag = role == "session_id" and any(word in FLAGS for word in words)
             return None if flag or (about and words[-1] in NO_IDS) else role
-    return next((role for role, parts in CHINESE if any(part in column for part in parts)), None)
+    return next((role for role, parts in OTHERS if any(part in column.lower() for part in parts)), None)
 
 
 def guesses(columns: Columns, roles: Roles, sample: pl.DataFrame | None = None) -> dict[str, str]:

@@ -23,6 +23,8 @@ NO_ITEMS = frozenset(
     )
 )
 """Words in names of ids that are of no item."""
+PLACES = frozenset(("country", "city", "region", "category"))
+"""Words in names of ids that say something about a user or an item."""
 LAST_RESORT = ("uuid", "cookie", "cookieid", "deviceid")
 """Names of what may stand for a user where nothing else does."""
 REPEATED = 0.9
@@ -90,7 +92,7 @@ def guesses_by_ids(wanted: set[str], taken: set[str], sample: pl.DataFrame, word
     ids += [path for path, said in paths.items() if said[-1:] == ["id"]]
     for role in sorted(wanted & {"user_id", "item_id"}, reverse=True):
         free = [name for name in ids if name not in out.values()]
-        said = [name for name in free if any(word in words[role] for word in words_of(name))]
+        said = [name for name in free if any(word in words[role] for word in words_of(name)) and not set(words_of(name)) & PLACES]
         other = next(one for one in words if one != role)
         rest = [name for name in free if name in flat and not any(word in words[other] and word not in ID_WORDS for word in words_of(name))]
         rest = [

@@ -3,6 +3,7 @@
 Of a list of `{"key": NAME, "value": ...}`, as Google Analytics writes it, `event_params.NAME` is the value of that key.
 """
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import polars as pl
 
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns
+from qurate.events.json_documents import lists_within_said
 from qurate.events.quotes import SCALARS
 
 ENTRY = ("key", "value")
@@ -37,10 +39,8 @@ def lookup(path: str, columns: Columns, sample: pl.DataFrame, where: str) -> Non
         return
     found = sample.select(value_at(path, columns)).to_series()
     if isinstance(found.dtype, pl.List) and not len(found.explode().drop_nulls()) and (inner := _list_above(path, columns, sample)):
-        got, hint = (
-            f"lists within the lists of {name}, at {inner}",
-            f"write a row for each object of {inner}, with what it needs of the others",
-        )
+        got, shown = f"lists within the lists of {name}, at {inner}", Path(where.rpartition(", ")[2])
+        hint = lists_within_said(name, inner.removeprefix(f"{name}."), shown)
         raise UserError("a list of objects, or one object", got, where=where, hint=hint, code=Code.BAD_MAP)
     if found.is_not_null().any():
         return

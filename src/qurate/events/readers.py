@@ -220,7 +220,7 @@ def _with_decisions(log: EventLog, path: Path, decisions: str | Path | Frame | N
         kind=read.tables.kind,
         rejects=pl.concat([log.rejects, rejects]),
         rows=log.rows + read.total,
-        notes=[*log.notes, *(f"decisions: {note}" for note in read.notes)],
+        typed_notes=[*log.typed_notes, *(f"decisions: {note}" for note in read.notes)],
         source=[*log.source, str(table.path)],
         whole=log.whole and not table.cut,
         decision_rows=read.total,

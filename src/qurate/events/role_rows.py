@@ -22,13 +22,16 @@ NOBODY = (
     "0.0",
     "-1.0",
     "00000000-0000-0000-0000-000000000000",
+    *("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "d41d8cd98f00b204e9800998ecf8427e"),  # hashes of no text
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
     *("游客", "遊客", "访客", "訪客", "匿名", "匿名用户", "匿名用戶", "未登录", "未登入", "未知", "ゲスト", "gast", "invitado"),
 )
 FEATURE_ROWS = ("item", "user")
 """Metarank's rows that describe an item or a user."""
-NOBODY_NUMBERS = ("0", "-1", "0.0", "-1.0")
+NOBODY_NUMBERS = {"0": "1", "-1": "-2", "0.0": "1.0", "-1.0": "-2.0"}
+"""Numbers that may stand for nobody, each with its neighbour: beside that one it may be a user like the others."""
 NOBODY_SHARE, NOBODY_TIMES = 0.05, 3
-"""A sentinel stands for more than so many of the rows; a number also for so many times those of the next user."""
+"""A sentinel stands for more than so many of the rows; a number beside its neighbour for so many times those of the next user."""
 
 
 def each_row_a_user(roles: Roles) -> None:
@@ -50,11 +53,12 @@ def nobody(roles: Roles, sample: pl.DataFrame) -> None:
     counts = users.drop_nulls().value_counts(sort=True, name="n")
     empty = int(users.null_count() + (users == "").sum())
     many = NOBODY_SHARE * len(users)
+    by_user = users.rle_id().n_unique() == users.n_unique()  # user 0 may stand first of a sorted file, his neighbour after the sample
     names = []
     for name, n in counts.head(20).rows():
         following = max((other for who, other in counts.head(20).rows() if who != name), default=0)
-        is_number = name in NOBODY_NUMBERS
-        if name.lower() in NOBODY and n > many and (not is_number or n > NOBODY_TIMES * following):
+        may_be_user = (users == NOBODY_NUMBERS.get(name, "")).any() or (by_user and name in ("0", "0.0"))
+        if name.lower() in NOBODY and n > many and (not may_be_user or n > NOBODY_TIMES * following):
             names.append((name, n))
     with_session = "session_id" in source
     for name, n in names:

@@ -31,6 +31,8 @@ SAMPLE_ROWS = 10_000
 DIGEST = "_digest"
 REWARD = "reward"
 RETURN = "return"
+ANSWER = "_answer_"
+"""Before the type of the events that a 0/1 column beside a shown item says."""
 TAKEN = "_taken_"
 """Before the type of the events that are answers of a list: the items that were taken of it."""
 
@@ -125,6 +127,11 @@ class Roles:
     def taken(self) -> list[str]:
         """Types of the events that are answers of lists."""
         return [name.removeprefix(TAKEN) for name in self.exprs if name.startswith(TAKEN)]
+
+    @property
+    def answers(self) -> bool:
+        """Whether a 0/1 column says of each row's item, which was shown, what came of it."""
+        return any(name.startswith(ANSWER) for name in self.exprs)
 
     @property
     def says_nothing(self) -> bool:

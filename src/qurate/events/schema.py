@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from qurate.errors import in_arguments
 from qurate.events.reasons import Reason
 from qurate.facts import shortened
 
@@ -110,7 +111,7 @@ class EventLog:
     kind: Kind
     time_unit: str  # s | ms | us | ns | text | datetime | order
     rejects: pl.DataFrame  # REJECT_COLUMNS: bad rows and dropped duplicates
-    notes: list[str] = field(default_factory=list)
+    typed_notes: list[str] = field(default_factory=list)  # what was assumed or is odd, with the options of the command line
     source: list[str] = field(default_factory=list)
     rows: int = 0  # rows read from the source, bad ones included
     files: list[dict[str, Any]] = field(default_factory=list)  # per file: how it is read, and what each column is
@@ -127,6 +128,11 @@ class EventLog:
         beside = f", with {' and '.join(tables)}" if tables else ""
         source = shortened(self.source, 2) or "memory"
         return f"EventLog({self.kind}, layout {self.layout}, {self.rows:,} rows, {self.bad_rows:,} bad, from {source}{beside})"
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed about the log, and what is odd in it, each in a sentence that names arguments of `read_events`."""
+        return [in_arguments(note) for note in self.typed_notes]
 
     @property
     def bad_rows(self) -> int:

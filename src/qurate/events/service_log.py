@@ -79,7 +79,7 @@ def read_store(path: Path) -> EventLog:
         kind="logged",
         time_unit="us",
         rejects=empty_rejects(),
-        notes=notes,
+        typed_notes=notes,
         source=[str(path)],
         rows=events.height + decisions.height,
         files=[_described(path)],

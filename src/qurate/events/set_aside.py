@@ -72,11 +72,15 @@ def refuse_if_bad(log: EventLog, max_bad: float) -> None:
     line = bad.filter(pl.col("reason") == counts["reason"][0])["line"][0]
     got = f"{bad.height:,} of {of:,} ({bad.height / of:.1%}), most often: {counts['reason'][0]} (first in line {line})"
     bytes_note = (
-        next((note for note in log.notes if "--encoding" in note), "")
+        next((note for note in log.typed_notes if "--encoding" in note), "")
         if counts["reason"][0].endswith(Reason.NOT_UTF8.text.format(""))
         else ""
     )
     hint = bytes_note or "repair them, or raise --max-bad"
+    if str(counts["reason"][0]).endswith(Reason.PROPENSITY.text):
+        hint = "write probabilities: percentages divided by 100, e to the power of logarithms, nothing where it is not known"
+    if str(counts["reason"][0]).endswith(Reason.MISSING.text.format("user_id")) and log.layout == OWN_LAYOUT.name:
+        hint += "; a session stands in with --map session_id=COLUMN; where only the first row of an order names its user, repeat it below"
     if str(counts["reason"][0]).endswith(Reason.MISSING.text.format("item_id")) and log.layout == OWN_LAYOUT.name:
         hint += "; or say --type view to keep them as events about no item, if that is what the rows are"
     raise UserError(f"at most {max_bad:.2%} bad rows", got, where=source, hint=hint, code=Code.TOO_MANY_BAD_ROWS)

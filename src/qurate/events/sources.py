@@ -21,8 +21,6 @@ from qurate.events.containers import (
     array_lines,
     beginning,
     container_of,
-    guessed_encoding,
-    known_encoding,
     refuse_no_text,
     starts_with_mark,
     transcoded,
@@ -30,8 +28,9 @@ from qurate.events.containers import (
     with_one_separator,
     without_blanks_before_quotes,
 )
+from qurate.events.encodings import bytes_as_text, guessed_encoding, known_encoding
 from qurate.events.formats import refuse_other_formats
-from qurate.events.json_documents import other_json, records_inside, refuse_keys_twice, without_constants
+from qurate.events.json_documents import json_type, other_json, records_inside, refuse_keys_twice, without_constants
 from qurate.events.places import JSON_SUFFIXES, PARQUET_SUFFIXES, SUFFIXES, Paths, Place, bare, find_places, in_file
 from qurate.events.quotes import (
     BACKSLASHED,
@@ -229,9 +228,10 @@ def as_table(frame: pl.LazyFrame, path: Path, kind: Kind = "parquet") -> Table:
     """A frame with columns of types as an open table; a column of its own named `row` becomes `row_2`."""
     if "row" in frame.collect_schema():
         frame = frame.rename({"row": "row_2"})
+    frame, notes = bytes_as_text(frame)
     schema = dict(frame.collect_schema())
     frame = frame.with_row_index("row", 1).with_columns(pl.col("row").cast(pl.UInt64), *_stripped(schema))
-    return Table(path, frame, schema, plain=path, kind=kind)
+    return Table(path, frame, schema, plain=path, kind=kind, notes=notes)
 
 
 def _stripped(schema: dict[str, pl.DataType]) -> tuple[pl.Expr, ...]:
@@ -375,18 +375,6 @@ def decode(line: str | bytes) -> dict[str, Any] | None:
         text = line if isinstance(line, str) else line.decode("utf-8", "replace")
         return without_constants(text) if "NaN" in text else None
     return record if isinstance(record, dict) else None
-
-
-def json_type(values: list[Any]) -> pl.DataType:
-    """Text for scalars and nested objects, lists of text, or lists of records of text."""
-    lists = [value for value in values if isinstance(value, list)]
-    if not lists or len(lists) < sum(value is not None for value in values) / 2:
-        return pl.String()
-    records = [entry for value in lists for entry in value if isinstance(entry, dict)]
-    if not records:
-        return pl.List(pl.String())
-    names = dict.fromkeys(name for entry in records for name in entry)
-    return pl.List(pl.Struct(dict.fromkeys(names, pl.String())))
 
 
 def beside(path: Path, name: str) -> Table | None:

@@ -23,8 +23,8 @@ FAMILIES = {
     "D Mon Y": r"(?:[A-Za-z]{3,9},? *)?(?P<d>\d{1,2})[ /-](?P<b>[A-Za-z]{3})[a-z]*\.?[ /,-]+(?P<y>\d{4}|\d{2})" + CLOCK + ZONE,
     "Mon D Y": r"(?:[A-Za-z]{3,9},? +)?(?P<b>[A-Za-z]{3})[a-z]*\.? +(?P<d>\d{1,2}),? +(?P<y>\d{4})" + CLOCK + ZONE,
     "Mon D clock Y": r"[A-Za-z]{3} +(?P<b>[A-Za-z]{3}) +(?P<d>\d{1,2})" + CLOCK + ZONE + r" +(?P<y>\d{4})",
-    "Y年M月D日": r"(?P<y>\d{4}) ?年 ?(?P<m>\d{1,2}) ?月 ?(?P<d>\d{1,2}) ?[日号號]?"
-    r" *(?:(?P<H>\d{1,2})[:时時點点](?:(?P<M>\d{1,2})(?:[:分](?:(?P<S>\d{1,2})秒?)?)?)?)?",
+    "Y年M月D日": r"(?P<y>\d{4}) ?[年년] ?(?P<m>\d{1,2}) ?[月월] ?(?P<d>\d{1,2}) ?[日号號일]?"
+    r" *(?:(?P<H>\d{1,2})[:时時點点시] ?(?:(?P<M>\d{1,2})(?:[:分분] ?(?:(?P<S>\d{1,2})[秒초]?)?)?)?)?(?: *(?P<p>[AP])M)?",
     "YYYYMMDD": r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})(?:[T_ -]?(?P<H>\d{2}):?(?:(?P<M>\d{2}):?(?:(?P<S>\d{2})[.,]?(?P<f>\d{1,9})?)?)?)?"
     + ZONE,
 }
@@ -40,7 +40,9 @@ COMPACT = "YYYYMMDD"
 UNIT_NAMES = ("s", "ms", "us", "ns")
 SPREADSHEET = "excel"
 """Days since 1899-12-30, as spreadsheets hold dates."""
-OPTIONS = (*FAMILIES, *UNIT_NAMES, SPREADSHEET)
+LONG_UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
+"""Longer ones, in seconds, which only a user can tell from other numbers."""
+OPTIONS = (*FAMILIES, *UNIT_NAMES, *LONG_UNITS, SPREADSHEET)
 """What `--time-form` takes, besides a pattern such as %d.%m.%Y."""
 
 MONTHS = dict(zip(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), map(str, range(1, 13))))
@@ -82,7 +84,7 @@ def moment_of(raw: pl.Expr, family: str) -> pl.Expr:
     month = part("b").str.slice(0, 3).str.to_lowercase().replace_strict(MONTHS, default=None) if "?P<b>" in pattern else part("m")
     hour, half = part("H", "00"), part("p").str.to_lowercase()
     twelve = hour.cast(pl.Int32, strict=False)
-    shifted = pl.when(twelve.is_between(1, 12)).then(twelve % 12 + (half == "p").cast(pl.Int32) * 12).cast(pl.String)
+    shifted = pl.when(twelve.is_between(0, 12)).then(twelve % 12 + (half == "p").cast(pl.Int32) * 12).cast(pl.String)
     hour = pl.when(half.is_null()).then(hour).otherwise(shifted)
     pieces = [
         year,

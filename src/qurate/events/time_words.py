@@ -2,7 +2,7 @@
 
 import polars as pl
 
-BEFORE_NOON, AFTER_NOON = "上午|午前|오전|凌晨|早上", "下午|午後|오후|晚上"
+BEFORE_NOON, AFTER_NOON = "上午|午前|오전|凌晨|清晨|早上", "下午|午後|오후"
 THOUSANDS = r"^\d{1,3}(,\d{3}){3,5}$"
 """A number since 1970 with commas between its thousands."""
 
@@ -19,6 +19,8 @@ REWRITES: tuple[tuple[str, str], ...] = (
     (r"([ T])(\d{1,2})[時时點点시] ?(\d{2})[分분](?: ?(\d{2})[秒초])?$", "$1$2:$3:${4}"),
     (r"(\d:\d{2}):$", "$1"),  # of the line above, where no seconds follow
     (rf"(?:{BEFORE_NOON}) *(\d[\d:.]*)", "$1 AM"),
+    (r"晚上 *(\d:|0\d|1[01])", "下午$1"),  # what an evening's 12 is, noon or midnight, nobody can tell
+    (r"中午 *(0?1|12)", "下午$1"),
     (rf"(?:{AFTER_NOON}) *(\d[\d:.]*)", "$1 PM"),
 )
 """Pattern and what replaces it, one after the other."""

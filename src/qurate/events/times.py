@@ -11,7 +11,7 @@ from polars.exceptions import PolarsError
 from qurate.errors import Code, UserError
 from qurate.events.schema import TIME
 from qurate.events.time_ends import MIDNIGHT_24, with_midnight_24, zones_said
-from qurate.events.time_forms import COMPACT, FAMILIES, SPREADSHEET, families_of, known_form, moment_of, together
+from qurate.events.time_forms import COMPACT, FAMILIES, LONG_UNITS, SPREADSHEET, families_of, known_form, moment_of, together
 from qurate.events.time_words import hint_for, rewritten
 
 EARLIEST = int(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -44,6 +44,8 @@ OLD = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """Logs of customers are younger; older times count from another day, or in another unit."""
 
 
+THIS_AGE = (946_684_800, 2_208_988_800)
+"""From 2000 to 2040, in seconds."""
 SPREADSHEET_1970 = 25_569
 SPREADSHEET_DAYS = (33_000, 55_000)
 """From 1990 to 2050."""
@@ -129,6 +131,9 @@ def _numeric(raw: pl.Expr, known: pl.Series, where: str, form: str | None) -> Ti
     if form == SPREADSHEET:
         seconds = ((raw.cast(pl.Float64, strict=False) - SPREADSHEET_1970) * 86_400).round()
         return Times((seconds.cast(pl.Int64, strict=False) * 1_000_000).cast(TIME), "text", "days of a spreadsheet")
+    if form in LONG_UNITS:
+        seconds = (raw.cast(pl.Float64, strict=False) * LONG_UNITS[form]).round()
+        return Times((seconds.cast(pl.Int64, strict=False) * 1_000_000).cast(TIME), "text", f"{form} since 1970")
     unit = form if form in UNITS else unit_of(abs(typical))
     if unit is None:
         raise _no_time(known, typical, where)
@@ -157,6 +162,10 @@ def _no_time(known: pl.Series, typical: float, where: str) -> UserError:
     hint = f"name the right column with --map timestamp=COLUMN, or say --order {column} if it is only an order"
     if (pattern := together(known)) is not None:
         hint = f"say --time-form {pattern} if they are years, months and days written together; or {hint}"
+    for unit, seconds in LONG_UNITS.items():
+        if bool((known * seconds).is_between(*THIS_AGE).all()):
+            day = datetime.fromtimestamp(typical * seconds, UTC)
+            hint = f"say --time-form {unit} if they are {unit} since 1970, such as {day:%Y-%m-%d}; or {hint}"
     if bool(known.is_between(*SPREADSHEET_DAYS).all()):
         day = datetime.fromtimestamp((typical - SPREADSHEET_1970) * 86_400, UTC)
         hint = f"say --time-form {SPREADSHEET} if they are dates of a spreadsheet, such as {day:%Y-%m-%d}; or {hint}"

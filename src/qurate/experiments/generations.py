@@ -162,9 +162,10 @@ def _left_out(dataset: Dataset, common: NDArray[np.bool_], rows: IntArray, insid
 
 
 def _reaches_into(models: dict[str, Model], dataset: Dataset, rows: IntArray) -> list[str]:
-    """Models of other logs that go on after the first held-out decision: they may have learned from what they are asked."""
-    t = dataset.transitions
-    first = int(t.clock[t.state[rows]].min())
+    """Models of other logs that go on after the held-out time begins: they may have learned from what they are asked."""
+    t, cuts = dataset.transitions, dataset.manifest["splits"]["cuts_us"]
+    # Of what customers chose the clock is that of the event before, which may lie long before the held-out time.
+    first = int(t.clock[t.state[rows]].min()) if cuts is None else cuts[1] - 1
     return [
         f"The log of {name} is another one and goes on into the held-out time: its figures may be too good."
         for name, model in models.items()

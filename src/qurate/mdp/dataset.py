@@ -326,7 +326,7 @@ def _origin(log: EventLog, encoded: Encoded, n_foreign: int, n_elsewhere: int, e
         **({} if by is None else {"sorted_by": by}),
         **({} if ties is None else {"sorted_ties": round(ties, 4)}),
         "source": [Path(name).name for name in log.source],
-        "notes": [*log.notes, *encoded.notes, *odd, *ended],
+        "notes": [*log.typed_notes, *encoded.notes, *odd, *ended],
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from qurate.events.features import described_features, feature_matrix
-from qurate.events.matching import match_ids, match_notes
+from qurate.events.matching import match_ids, match_notes, written_alike
 from qurate.events.places import short_names
 from qurate.events.schema import EventLog
 from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
@@ -22,6 +22,8 @@ USER_SHARE, ONCE_SHARE, MINUTE_US = 0.05, 0.9, 60_000_000
 FEATURE_ROWS = 10_000
 FEW, FEW_USERS = 200, 40
 """Of fewer events, users or items such shares say nothing: with 20 users each has 5 %."""
+MOST = 0.5
+"""Of few users one has no such share; a column of sites or of countries may stand where the user should."""
 
 
 def plan_of(
@@ -81,7 +83,7 @@ def plan_of(
         "types": types,
         "ids": ids,
         "features": features,
-        "notes": [*log.notes, *kept, *notes],
+        "notes": [*log.typed_notes, *kept, *notes],
     }
 
 
@@ -223,7 +225,7 @@ def plausibility(dataset: Dataset) -> list[str]:
         return []
     notes = []
     most = int(np.argmax(user_rows))
-    if len(user_rows) > FEW_USERS and user_rows[most] > USER_SHARE * n:
+    if user_rows[most] > (USER_SHARE if len(user_rows) > FEW_USERS else MOST) * n:
         share, name = user_rows[most] / n, dataset.users["user_id"][most]
         notes.append(f"user {name!r} has {user_rows[most]:,} of {n:,} events ({share:.1%}); if that is nobody, leave these rows out")
     if time.max() - time.min() < MINUTE_US:
@@ -232,4 +234,5 @@ def plausibility(dataset: Dataset) -> list[str]:
     seen, once = int(np.count_nonzero(times)), int(np.count_nonzero(times == 1))
     if seen > FEW_USERS and once > ONCE_SHARE * seen:
         notes.append(f"{once:,} of {seen:,} items occur once ({once / seen:.0%}); the column may hold ids of orders or events")
-    return notes
+    ids = {"items": pl.Series(dataset.vocabulary.items, dtype=pl.String), "users": dataset.users["user_id"]}
+    return notes + [note for what, these in ids.items() for note in written_alike(these, what)]
