@@ -94,7 +94,7 @@ class _Planned:
             if name not in out:  # histories lie one after the other, as many rows for each lane
                 rows = array.reshape(engine.n, -1)[lanes]
                 out[name] = rows.reshape(len(lanes) * (len(array) // engine.n), *array.shape[1:])
-        moved = (np.arange(len(lanes)) - lanes) * engine._capacity
+        moved = (np.arange(len(lanes)) - lanes) * (len(state["_codes"]) // engine.n)
         out["_end"] = out["_end"].astype(np.int64) + moved  # a place among all histories
         if state["seed"].ndim:
             out["seed"] = state["seed"][lanes]

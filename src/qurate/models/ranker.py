@@ -226,13 +226,9 @@ class NetworkRanker:
         return inside
 
     def _behaviour(
-        self,
-        values: ActionValues,
-        items: torch.Tensor | None,
-        shared: IntArray | None,
-        observation: Observation,
+        self, values: ActionValues, items: torch.Tensor | None, shared: IntArray | None, observation: Observation,
         added: tuple[FloatArray, FloatArray] | None,
-    ) -> FloatArray:
+    ) -> FloatArray:  # fmt: skip
         """Logits of the log's policy for the candidates, [B, K], calibrated where they can be."""
         raw = _columns(_behaviour_logits(values, items), shared)
         raw = raw if added is None else raw + added[1]
