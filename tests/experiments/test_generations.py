@@ -72,14 +72,17 @@ def test_where_catalogues_differ_all_rank_what_all_know(made: Path, capsys: pyte
 @pytest.mark.parametrize("into", [False, True])
 def test_a_log_that_ends_before_the_held_out_time_is_no_other(into: bool, tmp_path: Path) -> None:
     """Also where customers come back after a long time, whose last event before it lies in that log."""
-    rows = [event(f"u{user}", f"i{(user + step) % 6}", 1.7e9 + step * 90_000 + user, "click") for user in range(40) for step in range(20)]
+    items = [step % 4 // 3 * (1 + (user + step) % 5) for user in range(40) for step in range(20)]  # three times of four the same item
+    rows = [event(f"u{i // 20}", f"i{item}", 1.7e9 + i % 20 * 90_000 + i // 20, "click") for i, item in enumerate(items)]
     whole = build_dataset(make_log(rows), episode="user")
     cut = whole.manifest["splits"]["cuts_us"][1] / 1e6
     assert np.any(whole.transitions.clock[whole.transitions.state[whole.transitions.split == 2]] / 1e6 < cut)
     before = [row for row in rows if row["timestamp"] / 1e6 < cut + (200 if into else 0)]
     old = train(build_dataset(make_log(before), episode="user"), algorithm="popularity")
-    notes = evaluate_many([old, "random"], whole).to_dict()["notes"]
-    assert any("goes on into the held-out time" in note for note in notes) == into
+    result = evaluate_many([old, "random"], whole).to_dict()
+    assert any("goes on into the held-out time" in note for note in result["notes"]) == into
+    assert result["best"] == "popularity 2" and result["verdict"] == ("insufficient" if into else "use"), result["sentence"]
+    assert ("is ahead, but its log goes on into the held-out time" in result["sentence"]) == into
 
 
 def test_a_model_of_another_catalogue_is_asked_by_id(made: Path) -> None:

@@ -102,7 +102,12 @@ def evaluate_many(
         result, opened = rank_all(view, inside, {name: scorer}, K, length, None if rule is None else rule[1], common)
         ranked |= result
     result_json = contest(on, dataset, inside, ranked, int(opened.sum()), k=K, discount=log_discount([*models.values()], dataset))
-    notes = [*_left_out(dataset, common, rows, inside), *_reaches_into(models, dataset, inside)]
+    late = _reaches_into(models, dataset, inside)
+    notes = _left_out(dataset, common, rows, inside)
+    notes += [f"The log of {name} is another one and goes on into the held-out time: its figures may be too good." for name in late]
+    if result_json["verdict"] == "use" and result_json["best"] in late:
+        ahead = f"{result_json['best']} is ahead, but its log goes on into the held-out time"
+        result_json |= {"verdict": "insufficient", "sentence": f"Not enough evidence: {ahead}."}
     more = {"candidates": float(opened.sum()), "exclude": "none" if rule is None else rule[0], "notes": notes}
     return Report(result_json | more, f"{', '.join(names)} on {on}", notes=[result_json["sentence"], *notes])
 
@@ -162,12 +167,12 @@ def _left_out(dataset: Dataset, common: NDArray[np.bool_], rows: IntArray, insid
 
 
 def _reaches_into(models: dict[str, Model], dataset: Dataset, rows: IntArray) -> list[str]:
-    """Models of other logs that go on after the held-out time begins: they may have learned from what they are asked."""
+    """The names of models of other logs that go on after the held-out time begins: they may have learned from what they are asked."""
     t, cuts = dataset.transitions, dataset.manifest["splits"]["cuts_us"]
     # Of what customers chose the clock is that of the event before, which may lie long before the held-out time.
     first = int(t.clock[t.state[rows]].min()) if cuts is None else cuts[1] - 1
     return [
-        f"The log of {name} is another one and goes on into the held-out time: its figures may be too good."
+        name
         for name, model in models.items()
         if model.provenance.dataset_sha256 != dataset.sha256 and model.histories is not None and model.histories.log_end > first
     ]
