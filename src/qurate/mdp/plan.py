@@ -127,9 +127,9 @@ def reward_notes(types: list[dict[str, Any]], given: Mapping[str, Any]) -> list[
         notes.append(f"worth nothing: {said}; to weigh them, say --rewards with for example {option}")
     if types and not any(one["reward"] for one in types):
         valued = next((one["type"] for one in types if one["per_value"]), None)
-        why = f": {valued} counts by its value, and no row has one" if valued else ""
+        why = f": {valued} counts by its value, and no row has one, or they cancel out" if valued else ""
         option = f"{_quoted(valued or types[0]['type'])}=1"
-        notes.append(f"every reward of this log is 0{why}; say for example --rewards {option}")
+        notes.append(f"the rewards of this log add up to 0{why}; say for example --rewards {option}")
     return notes
 
 
