@@ -115,10 +115,8 @@ def test_types_that_are_worth_nothing_are_named_at_once(tmp_path: Path, capsys: 
     assert "worth nothing: wish list (1)" in err and "a reward is given for cart, and the log has no event of that type" in err
     (tmp_path / "watch.csv").write_text(SHOP.replace("click", "watch"))
     _, _, err = run(capsys, "validate", str(tmp_path / "watch.csv"))
-    assert (
-        assert "the rewards of this log add up to 0: watch counts by its value, and no row has one, or they cancel out; say" in err
-        in err
-    )
+    said = "the rewards of this log add up to 0: watch counts by its value, and no row has one, or they cancel out"
+    assert f"{said}; say for example --rewards watch=1" in err
 
 
 def test_a_bare_number_is_no_duration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
