@@ -45,7 +45,8 @@ def titled(encoding: str, word: str) -> bytes:
 @pytest.mark.parametrize("encoding", TITLES)
 def test_the_encoding_of_each_writing_is_named_and_reads_it(encoding: str, tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", titled(encoding, TITLES[encoding]))
-    assert f"say --encoding {encoding}" in refused(path).typed
+    named = {"shift_jis": "cp932", "euc-kr": "cp949"}.get(encoding, encoding)  # which contain them
+    assert f"say --encoding {named}" in refused(path).typed
     read = read_events(path, encoding=encoding).events.collect()["item_id"]
     plain = read_events(write(tmp_path / "plain.csv", titled("utf-8", TITLES[encoding]))).events.collect()["item_id"]
     assert read.to_list() == plain.to_list()
@@ -88,4 +89,4 @@ def test_ids_of_bytes_are_text_or_hexadecimal_numbers(packed: bool, tmp_path: Pa
 
 def test_a_packed_file_is_looked_at_as_well(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv.gz", gzip.compress(titled("shift_jis", JAPANESE)))
-    assert "say --encoding shift_jis" in refused(path).typed
+    assert "say --encoding cp932" in refused(path).typed

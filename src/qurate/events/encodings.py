@@ -12,24 +12,15 @@ from qurate.errors import Code, UserError
 HEAD_BYTES = 65_536
 SPREAD_PLACES = 32
 """Bytes that are not UTF-8 are looked for in the head and at so many places of a file."""
-KANA, HANGUL, HALF_WIDTH = (0x3040, 0x30FF), (0xAC00, 0xD7A3), (0xFF61, 0xFF9F)
-SOME_KANA, NEARLY_ALL, FEW = 0.1, 0.9, 0.2
-SEVERAL = 6
-"""So many different syllables are no chance: the bytes of Korean ones are Chinese characters too."""
-ALPHABETS = {
-    "cp1251": "оеаинтсрвл",
-    "koi8-r": "оеаинтсрвл",
-    "cp866": "оеаинтсрвл",
-    "cp1253": "αοιετσνηρπκόίάέή",
-    "cp1255": "יוהלאמרתבש",
-    "cp1256": "اليمونرتبة",
-    "cp874": "านรอกเงมยล่้",
-}
-"""Encodings of other alphabets in one byte a letter, with the letters that stand most often."""
-OFTEN = 0.45
-SHORT, LONG = 2.2, 3
-"""Words of another alphabet have `LONG` letters and more on average; in Latin words fewer than `SHORT` stand side by side that are not
-ASCII."""
+OTHER_WRITING = {
+    "cp932": "cp932", "euc_jp": "euc-jp", "cp949": "cp949", "big5": "big5", "gb18030": "gb18030", "gbk": "gbk", "cp1251": "cp1251",
+    "koi8_r": "koi8-r", "cp866": "cp866", "cp1253": "cp1253", "cp1255": "cp1255", "cp1256": "cp1256", "cp874": "cp874",
+}  # fmt: skip
+"""Encodings of text that is not Latin, by the names of charset-normalizer; the larger of two that contain each other."""
+CHINESE = (("gb2312", "gbk"), ("big5", "big5"), ("gbk", "gbk"), ("gb18030", "gb18030"))
+"""Simplified text stays within the two levels of GB 2312; traditional text does not."""
+SHORT, NEARLY_ALL = 2.2, 0.9
+"""In Latin words fewer letters than this stand side by side that are not ASCII."""
 COMMON_BIG5 = b"\xc6\xa1"
 """Above the first level of Big5."""
 WESTERN = ("latin-1", "cp1252", "cp1250", "iso8859-2")
@@ -66,25 +57,19 @@ def _samples(path: Path) -> bytes:
 
 
 def guessed_encoding(path: Path) -> str | None:
-    """The encoding that the bytes look like, None where they are UTF-8; for single bytes in Latin words latin-1 or a relative.
-
-    Japanese text has kana, Korean text hangul alone, Chinese text its high bytes in pairs. Simplified text stays within the two
-    levels of GB 2312; traditional text does not.
-    """
+    """The encoding that the bytes look like, None where they are UTF-8; for single bytes in Latin words latin-1 or a relative."""
     data = _samples(path).removeprefix(BOM_UTF8)
     if _decoded(data, "utf-8") is not None:
         return None
-    runs = re.findall(rb"[\x80-\xff]+", data)
-    if (found := _japanese_or_korean(data)) is not None:
-        return found
-    if _is_latin(data, runs):
+    if _is_latin(data, re.findall(rb"[\x80-\xff]+", data)):
         return _western(data)
-    if sum(map(len, runs)) >= LONG * len(runs) and (found := _alphabet(data)) is not None:
-        return found
-    for encoding, name in (("gb2312", "gbk"), ("big5", "big5"), ("gbk", "gbk"), ("gb18030", "gb18030")):
-        if _decoded(data, encoding) is not None:
-            return name
-    return _western(data)
+    from charset_normalizer import from_bytes  # it takes a while to load, and nearly all files are UTF-8
+
+    best = from_bytes(data, cp_isolation=[*OTHER_WRITING]).best()
+    found = None if best is None else OTHER_WRITING.get(best.encoding)
+    if found in (None, "gb18030"):
+        found = next((name for encoding, name in CHINESE if _decoded(data, encoding) is not None), None)
+    return found or _western(data)
 
 
 def _is_latin(data: bytes, runs: list[bytes]) -> bool:
@@ -105,28 +90,6 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return data.decode(encoding)
     except UnicodeDecodeError:
         return None
-
-
-def _japanese_or_korean(data: bytes) -> str | None:
-    for encoding in ("euc-jp", "shift_jis", "cp932", "euc-kr", "cp949"):
-        letters = [ord(sign) for sign in _decoded(data, encoding) or "" if sign > "\x7f"]
-        kana, hangul, half = (sum(low <= one <= high for one in letters) for low, high in (KANA, HANGUL, HALF_WIDTH))
-        if encoding in ("euc-kr", "cp949"):
-            if hangul > NEARLY_ALL * len(letters) and len(set(letters)) >= SEVERAL:
-                return encoding
-        elif kana > SOME_KANA * len(letters) and half <= FEW * len(letters):
-            return encoding
-    return None
-
-
-def _alphabet(data: bytes) -> str | None:
-    """The encoding whose commonest letters are so among the high bytes as well."""
-    shares = {}
-    for encoding, often in ALPHABETS.items():
-        letters = [sign for sign in data.decode(encoding, "replace") if sign > "\x7f"]
-        shares[encoding] = sum(letters.count(sign) for sign in often) / len(letters) if len(set(letters)) >= SEVERAL else 0
-    best = max(shares, key=lambda encoding: shares[encoding])
-    return best if shares[best] >= OFTEN else None
 
 
 def _western(data: bytes) -> str:
