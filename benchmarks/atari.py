@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> None:
     began = time.monotonic()
 
     def report(done: int, wanted: int, figures: dict[str, float]) -> None:
+        if figures.get("step") != done:
+            return  # between two points of the curve
         shown = " ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "step")
         print(f"{time.monotonic() - began:7.0f} s  {done:>9,} decisions  {shown}", file=sys.stderr, flush=True)
 

@@ -22,9 +22,11 @@ from qurate.types import FloatArray
 log = logging.getLogger("qurate.training")
 
 StepCallback = Callable[[int, int, dict[str, float]], None]
-"""Called now and then with (steps done, steps wanted, figures)."""
+"""Called now and then with (steps done, steps wanted, the figures of the curve's last point, none before the first)."""
 
 CURVE_POINTS = 100
+REPORT_SECONDS = 1.0
+"""A hundredth of a long run takes minutes; in between it is said how far the run is."""
 DIVERGED_SHARE, DIVERGED_LEAST = 0.1, 3
 """A run of which a larger share of the updates, and more than so many, were skipped has not learned what it was to."""
 LARGE_LR, LARGE_WEIGHT = 0.1, 1e6
@@ -54,7 +56,7 @@ class Run(msgspec.Struct):
 def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | None, report: StepCallback | None) -> dict[str, Any]:
     """Runs a loop until `wanted` steps, the budget or Ctrl-C, always between two of its steps; the figures of the run."""
     began, stopped, every, start, before = time.monotonic(), "steps", max(1, wanted // CURVE_POINTS), run.steps, run.trained
-    next_point, last_time = (start // every + 1) * every, began
+    next_point, last_time, reported = (start // every + 1) * every, began, began
     pause = float("inf") if budget is None else budget / CURVE_POINTS  # a budget may end a run long before its steps
     with noticed_ctrl_c() as pressed:
         for step in loop if start < wanted else islice(loop, 0):
@@ -66,8 +68,10 @@ def consume(loop: Iterator[Progress], run: Run, wanted: int, budget: float | Non
             if (run.steps >= next_point or now - last_time > pause) and run.recent:
                 run.curve.append({"step": run.steps} | _means(run.recent) | _episodes(run))
                 run.recent, run.returns, next_point, last_time = [], [], (run.steps // every + 1) * every, now
-                if report is not None:
-                    report(run.steps, wanted, run.curve[-1])
+                reported = 0.0
+            if report is not None and now - reported > REPORT_SECONDS:
+                report(run.steps, wanted, run.curve[-1] if run.curve else {})
+                reported = now
             if run.steps >= wanted:
                 break
             if pressed():
