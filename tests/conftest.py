@@ -24,10 +24,12 @@ MARK = "real_log"
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C as Python has it, however the tests were started: a shell's background job inherits that it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Ctrl-C as Python has it, and the end of a terminal, however the tests were started: a shell's background job inherits that the
+    first is ignored, and what `nohup` started the second."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip((signal.SIGINT, signal.SIGHUP), before):
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
