@@ -36,16 +36,21 @@ def test_logs_of_choices_have_their_own_and_others_do_not(organic: Dataset) -> N
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "sqn", "gru4rec"])
-def test_what_ranks_by_what_was_chosen_tells_the_items_of_lists_apart(algorithm: str) -> None:
+def test_what_ranks_by_what_was_chosen_tells_the_items_of_lists_apart(algorithm: str, caplog: pytest.LogCaptureFixture) -> None:
     """Few were shown often, and nothing is known of them but their ids: a Q over features of candidates needs none, these do."""
     decisions = [decision(f"d{i}", f"u{i % 9}", [f"i{i % 40}", f"i{(i + 1) % 40}", "best"], 1.7e9 + i * 60) for i in range(120)]
     events = [event(f"u{i % 9}", "best", 1.7e9 + i * 60 + 5, decision_id=f"d{i}") for i in range(120)]
     data = build_dataset(make_log(events, decisions, "exposure"), rewards="click=1")
     assert not log_defaults(data, "dqn")["id_embedding"]
-    model = train(data, algorithm=algorithm, steps=60, seed=0, hidden=8, embedding_dim=4, window=3, batch_size=32, histories=False)
+    small = {"steps": 60, "seed": 0, "hidden": 8, "embedding_dim": 4, "window": 3, "batch_size": 32, "histories": False}
+    train(data, algorithm=algorithm, id_embedding=False, **small)  # type: ignore[arg-type]
+    assert ("gives every item the same score" in caplog.text) == (algorithm == "gru4rec"), "the others know what a customer has met"
+    caplog.clear()
+    model = train(data, algorithm=algorithm, **small)  # type: ignore[arg-type]
     _, observed = next(observations(data, np.arange(5), model.window))
     scores, best = model.scores(observed), data.vocabulary.item_index(["best"])[0]
     assert (observed.actions.candidates[np.arange(5), scores.argmax(1)] == best).all() and scores.std(1).min() > 0
+    assert "the same score" not in caplog.text
 
 
 def test_size_decides_passes_and_batches(organic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ from qurate.training.later_from_log import Checks, set_shape, with_later
 from qurate.training.log_defaults import updates_of
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
+from qurate.training.told_apart import say_equal_scores
 from qurate.types import ALWAYS, NEVER, TRAIN, VALID, Availability, FloatArray, IntArray
 
 SAMPLED_LISTS = 5_000
@@ -102,6 +103,7 @@ def train_on_log(
     ranker = _ranker(dataset, trained, settings, algorithm, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
+    say_equal_scores(ranker, dataset, sampler.index, settings.window)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_knows_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
     return replace(
