@@ -196,6 +196,28 @@ def test_lists_within_lists_become_rows_by_the_command_in_the_error(form: str, t
     assert pages["item_id"].to_list() == [f"x{i // 2}" for i in range(24)]
 
 
+def test_events_of_several_products_become_rows_by_the_command_in_the_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segment's track calls: what is viewed is one product, what is ordered a list of them."""
+    monkeypatch.chdir(tmp_path)
+    rows: list[Row] = []
+    for i in range(20):
+        order = {"order_id": f"o{i}", "products": [{"product_id": f"p{i}", "price": 2.5}, {"product_id": "gift", "price": 0.0}]}
+        inside = order if i % 5 == 4 else {"product_id": f"p{i}", "price": 9.5}
+        event = "Order Completed" if i % 5 == 4 else "Product Viewed"
+        rows.append({"type": "track", "event": event, "userId": f"u{i % 3}", "timestamp": T0 + 60 * i, "properties": inside})
+    write(Path("log.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+    given = {"user_id": "userId", "item_id": "properties.product_id", "value": "properties.price"}
+    [note] = [note for note in read_events("log.jsonl", map=given).notes if "name no item" in note]
+    assert "among them all of Order Completed; properties.products holds several of them: python -c" in note
+    command = note.partition("several of them: python ")[2].partition(" < LOG")[0]
+    with open("log.jsonl") as log, open("rows.jsonl", "w") as out:
+        subprocess.run([sys.executable, *shlex.split(command)], check=True, stdin=log, stdout=out)
+    read = read_events("rows.jsonl", map=given)
+    orders = read.events.collect().filter(pl.col("type") == "Order Completed").select("user_id", "item_id", "value").rows()
+    assert orders == [one for i in (4, 9, 14, 19) for one in ((f"u{i % 3}", f"p{i}", 2.5), (f"u{i % 3}", "gift", 0.0))]
+    assert read.rows == 24 and not [note for note in read.notes if "name no item" in note]
+
+
 @pytest.mark.parametrize("inside", ["object", "text"])
 def test_a_column_that_a_path_leads_into_is_not_read_as_what_its_name_says(inside: str, tmp_path: Path) -> None:
     """Kafka's envelope: what happened stands in `value`, which is no amount."""

@@ -7,6 +7,7 @@ import polars as pl
 from qurate.errors import Code, UserError
 from qurate.events.answer_names import may_say, returns_said, types_in
 from qurate.events.fields import MISSING, key_of
+from qurate.events.json_documents import objects_as_rows, without_constants
 from qurate.events.listed import ANSWER_KEYS, TRUTH, TYPE_KEYS, Listed
 from qurate.events.paths import paths_in
 from qurate.events.role_rows import NOBODY, NOBODY_NUMBERS
@@ -29,7 +30,7 @@ LIST_KEYS = (
 FEW = 0.01
 REPEATED = 1.5
 """Parts of lists of words come again so often on average."""
-EXAMPLES = 3
+EXAMPLES, LOOKED_INTO = 3, 50
 SHOWN_WORDS = ("shown", "impression", "slate", "recommend", "inview", "candidate", "ranking", "exposure")
 
 
@@ -99,6 +100,9 @@ def _no_items(roles: Roles, sample: pl.DataFrame) -> list[str]:
         key = column.rpartition(".")[2]
         others = [path for path in paths_in(sample) if path != column and path.rpartition(".")[2] == key] if "." in column else []
         more = f"; {', '.join(others[:EXAMPLES])} may hold them: only one path is read" if others else ""
+        if inner := _list_with(key, sample.filter(none), column.partition(".")[0]):
+            way = f"{column.partition('.')[0]}.{inner}"
+            more += f"; {way} holds several of them: {objects_as_rows(column.partition('.')[0], inner)}"
         lost = _only_without(roles, sample.filter(none), sample)
         notes.append(f"{empty:,} of {len(values):,} rows name no item: they are events without one{lost}{more}")
     counts = texts.filter(texts.is_in([word for word in NOBODY if word not in (*MISSING, *NOBODY_NUMBERS)])).value_counts(name="n")
@@ -108,6 +112,16 @@ def _no_items(roles: Roles, sample: pl.DataFrame) -> list[str]:
         if n > FEW * len(texts)
     ]
     return notes
+
+
+def _list_with(key: str, rows: pl.DataFrame, column: str) -> str:
+    """The name of a list within the objects of `column` whose own objects have `key`; "" where there is none."""
+    for value in rows[column].head(LOOKED_INTO).to_list() if column in rows.columns else ():
+        record = without_constants(value) if isinstance(value, str) else value
+        for name, inside in record.items() if isinstance(record, dict) else ():
+            if isinstance(inside, list) and any(isinstance(one, dict) and key in one for one in inside):
+                return str(name)
+    return ""
 
 
 def _only_without(roles: Roles, rows: pl.DataFrame, sample: pl.DataFrame) -> str:

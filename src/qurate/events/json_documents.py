@@ -128,6 +128,15 @@ def lists_within_said(column: str, inner: str, shown: Path) -> str:
     return f"{said}: python -c {shlex.quote(code)}, and give {target} with the same options"
 
 
+def objects_as_rows(column: str, inner: str) -> str:
+    """How to write JSON lines with a row for each object of the list `inner` within the objects of `column`, its values among theirs."""
+    outer, within = json.dumps(column, ensure_ascii=False), json.dumps(inner, ensure_ascii=False)
+    each = f"json.dumps({{**r, {outer}: {{**(r.get({outer}) or {{}}), **i}}}}) + chr(10)"
+    loops = f"for r in map(json.loads, sys.stdin) for i in (r.get({outer}) or {{}}).get({within}) or [{{}}]"
+    code = f"import json, sys; sys.stdout.writelines({each} {loops})"
+    return f"python -c {shlex.quote(code)} < LOG > ROWS.jsonl, and give ROWS.jsonl with the same options"
+
+
 def without_constants(text: str) -> dict[str, Any] | None:
     """A JSON object in which NaN is null, None for text that is none, or holds an infinite number."""
 
