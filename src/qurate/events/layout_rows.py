@@ -114,7 +114,8 @@ def _check_rows(layout: Layout, tables: list[Table], start: int, reading: Readin
             return _check_rows(layout, tables, start, reading, other)
     days = layout is OWN_LAYOUT and unit in ("text", "datetime") and whole_days_of(frame, moment)
     doubles = doubles_of(seen, layout, days or reading.keep_duplicates)
-    clean = rows.filter(pl.col("_problem").is_null()).drop("_problem", DIGEST, strict=False)
+    some_bad = seen["_problem"].null_count() < seen.height  # without any, the checks are not made again whenever the rows are read
+    clean = (rows.filter(pl.col("_problem").is_null()) if some_bad else rows).drop("_problem", DIGEST, strict=False)
     if len(doubles):
         clean = clean.filter(~pl.col("row").is_in(doubles.implode()))
     rejects = rejects_of(seen.select("row", pl.col("_problem").alias("reason")).drop_nulls(), doubles, tables, start)
