@@ -69,6 +69,18 @@ def test_where_catalogues_differ_all_rank_what_all_know(made: Path, capsys: pyte
     assert [one["name"] for one in result["contenders"]] == names and result["verdict"] in ("use", "insufficient")
 
 
+def test_a_model_of_a_dataset_that_was_never_written_is_of_this_log() -> None:
+    rows = [event(f"u{user}", f"i{(user + step) % 6}", 1.7e9 + step * 90_000 + user, "click") for user in range(20) for step in range(12)]
+    data = build_dataset(make_log(rows), episode="user")
+    assert data.sha256 == ""
+    model = train(data, algorithm="popularity")
+    assert evaluate_many([model, "random"], data).to_dict()["notes"] == []
+    again = build_dataset(make_log(rows), episode="user")
+    assert evaluate_many([model, "random"], again).to_dict()["notes"] == [], "the same log, ingested again"
+    later = train(build_dataset(make_log([row | {"timestamp": row["timestamp"] + 86_400_000_000} for row in rows])), algorithm="popularity")
+    assert len(evaluate_many([later, "random"], data).to_dict()["notes"]) == 1, "as many rows of each customer, at other times"
+
+
 @pytest.mark.parametrize("into", [False, True])
 def test_a_log_that_ends_before_the_held_out_time_is_no_other(into: bool, tmp_path: Path) -> None:
     """Also where customers come back after a long time, whose last event before it lies in that log."""

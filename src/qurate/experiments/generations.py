@@ -174,5 +174,15 @@ def _reaches_into(models: dict[str, Model], dataset: Dataset, rows: IntArray) ->
     return [
         name
         for name, model in models.items()
-        if model.provenance.dataset_sha256 != dataset.sha256 and model.histories is not None and model.histories.log_end > first
+        if model.histories is not None and model.histories.log_end > first and not _is_of(dataset, model)
     ]
+
+
+def _is_of(dataset: Dataset, model: Model) -> bool:
+    """Whether the model was trained on this dataset, which may never have been written, or is the same log ingested again."""
+    if dataset.sha256 and model.provenance.dataset_sha256 == dataset.sha256:
+        return True
+    past, rows = model.histories, dataset.arrays
+    if past is None or model.vocabulary != dataset.vocabulary:
+        return False
+    return all(np.array_equal(getattr(past.arrays, name), getattr(rows, name)) for name in ("user_start", "time", "item"))
