@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from event_files import GOOD, HEADER, T0, lines, refused, write
 
+from qurate.cli import app as cli
 from qurate.events.readers import read_events
 from qurate.events.validate import validate
 
@@ -99,3 +100,13 @@ def test_shown_objects_without_an_id_are_refused(tmp_path: Path) -> None:
 def test_a_duration_is_no_timestamp(tmp_path: Path) -> None:
     pl.DataFrame(GOOD).with_columns(pl.duration(seconds="timestamp").alias("timestamp")).write_parquet(tmp_path / "log.parquet")
     assert "got a column of type Duration" in str(refused(tmp_path / "log.parquet"))
+
+
+def test_a_second_half_that_holds_baskets_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also beyond the rows that a plan looks at."""
+    rows = [f"u{i % 90},p{i % 40},{1_700_000_000 + 60 * i}" for i in range(10_500)]
+    rows += [f"u{i % 90},p{i % 40}|p{(i + 1) % 40},{1_700_700_000 + 60 * i}" for i in range(300)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    assert cli.main(["ingest", str(tmp_path / "log.csv"), "-o", str(tmp_path / "d")]) == 0
+    said = "40 of 80 items are made of others, such as 'p0|p1': where a row holds several, write a row for each of them"
+    assert said in capsys.readouterr().err

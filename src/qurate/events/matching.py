@@ -88,3 +88,19 @@ def written_alike(ids: pl.Series, what: str) -> list[str]:
             how = f"differ from another only in how they are written, such as {same.sort()[0]!r}: {name} they are the same"
             notes.append(f"{len(same):,} of {len(ids):,} {what} {how}")
     return notes
+
+
+def several_in_one(ids: pl.Series, what: str) -> list[str]:
+    """A note on ids whose parts, between commas, semicolons, bars or blanks, are ids themselves: part of the log may hold baskets.
+
+    >>> several_in_one(pl.Series(["p1", "p2", "p3", "p1|p2", "p2|p3"]), "items")
+    ["2 of 5 items are made of others, such as 'p1|p2': where a row holds several, write a row for each of them"]
+    """
+    parted = ids.filter(ids.str.contains(r"[^|,;\s][|,;\s]+[^|,;\s]"))
+    parts = parted.str.replace_all(r"[|,;\s]+", "|").str.strip_chars("|").str.split("|")
+    known = pl.DataFrame({"id": parted, "part": parts}).explode("part").with_columns(pl.col("part").is_in(ids.implode()))
+    made = known.group_by("id", maintain_order=True).agg(pl.col("part").all()).filter("part")["id"]
+    if len(made) < 2:
+        return []
+    said = f"{len(made):,} of {len(ids):,} {what} are made of others, such as {made[0]!r}"
+    return [f"{said}: where a row holds several, write a row for each of them"]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from qurate.events.features import described_features, feature_matrix
-from qurate.events.matching import match_ids, match_notes, written_alike
+from qurate.events.matching import match_ids, match_notes, several_in_one, written_alike
 from qurate.events.places import short_names
 from qurate.events.schema import EventLog
 from qurate.events.sorted_rows import sorted_by, sorted_ties, sorting_said, ties_said
@@ -235,4 +235,5 @@ def plausibility(dataset: Dataset) -> list[str]:
     if seen > FEW_USERS and once > ONCE_SHARE * seen:
         notes.append(f"{once:,} of {seen:,} items occur once ({once / seen:.0%}); the column may hold ids of orders or events")
     ids = {"items": pl.Series(dataset.vocabulary.items, dtype=pl.String), "users": dataset.users["user_id"]}
+    notes += several_in_one(ids["items"], "items")
     return notes + [note for what, these in ids.items() for note in written_alike(these, what)]
