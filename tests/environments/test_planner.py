@@ -57,6 +57,31 @@ def test_copies_go_on_from_where_the_customers_are() -> None:
     assert np.array_equal(copies.world.satisfaction, engine.world.satisfaction[lanes])  # type: ignore[attr-defined]
 
 
+def test_what_is_raised_is_worth_more_and_only_for_the_first_customer_of_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "HORIZON", 1)
+    monkeypatch.setattr(planning, "FUTURES", 200)
+    engine = make_engine("shop", n_items=40)
+    engine.reset(2, 60)
+    engine.customer[:30] += engine.n
+    values, base = planner(worst_first, engine).values(engine), worst_first(engine).values(engine)
+    now = references("shop")["true_myopic"](engine).values(engine)
+    raised = np.flatnonzero(np.isinf(values).any(1))
+    assert len(raised) > 5 and raised.min() >= 30 and np.array_equal(values[:30], base[:30].astype(np.float32))
+    better = now[raised, values[raised].argmax(1)] > now[raised, base[raised].argmax(1)]
+    assert better.mean() > 0.8
+
+
+def test_every_choice_meets_the_same_luck_and_nothing_counts_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine("shop", n_items=40, max_steps=3)
+    engine.reset(4, 20)
+    planned = planner(worst_first, engine).values
+    twice = np.repeat(np.arange(20)[:, None], 2, axis=1)
+    returns = planned._returns(engine, np.arange(20), twice)  # type: ignore[attr-defined]
+    assert np.array_equal(returns[:, :, 0], returns[:, :, 1]) and returns.std(0).max() > 0
+    monkeypatch.setattr(planning, "HORIZON", 3)  # that of a customer who stays
+    assert np.array_equal(planned._returns(engine, np.arange(20), twice), returns)  # type: ignore[attr-defined]
+
+
 def test_slates_are_refused() -> None:
     engine = make_engine("shop", slate_size=2)
     with pytest.raises(UserError, match="single items"):

@@ -201,7 +201,11 @@ def test_events_of_several_products_become_rows_by_the_command_in_the_note(tmp_p
     monkeypatch.chdir(tmp_path)
     rows: list[Row] = []
     for i in range(20):
-        order = {"order_id": f"o{i}", "products": [{"product_id": f"p{i}", "price": 2.5}, {"product_id": "gift", "price": 0.0}]}
+        order = {
+            "order_id": f"o{i}",
+            "coupons": [{"code": "x"}],
+            "products": [{"product_id": f"p{i}", "price": 2.5}, {"product_id": "gift", "price": 0.0}],
+        }
         inside = order if i % 5 == 4 else {"product_id": f"p{i}", "price": 9.5}
         event = "Order Completed" if i % 5 == 4 else "Product Viewed"
         rows.append({"type": "track", "event": event, "userId": f"u{i % 3}", "timestamp": T0 + 60 * i, "properties": inside})

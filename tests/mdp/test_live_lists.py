@@ -49,6 +49,9 @@ def test_saved_and_loaded_it_goes_on_alike():
     np.testing.assert_array_equal(live.values(listed, history, clock), again.values(listed, history, clock))
     with pytest.raises(ValueError, match="another catalogue"):
         LiveLists.from_saved(live.saved(), n + 1)
+    for wrong in (-1, n + 1):
+        with pytest.raises(ValueError, match="another catalogue"):
+            LiveLists.from_saved(live.saved() | {"items": np.full_like(live.saved()["items"], wrong)}, n)
 
 
 def test_an_item_is_a_candidate_from_its_first_event_on():

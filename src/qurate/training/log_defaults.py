@@ -38,7 +38,7 @@ def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict
         return {}
     if dataset.kind == "exposure" and len(dataset.transitions.candidates):
         # what ranks by the behaviour head alone tells items apart by their ids, or not at all
-        ids = {"id_embedding": True, "aux_weight": 1.0} if find_algorithm(algorithm).ranks_by == "behaviour" else {}
+        ids = {"id_embedding": True} if find_algorithm(algorithm).ranks_by == "behaviour" else {}
         return _of_lists(dataset) | ids
     if not may_have_lists(dataset):
         return {}
