@@ -92,7 +92,7 @@ LONG: list[tuple[str, str, list[str]]] = [
     ("simulate shop -o out.csv --users 20000 --steps 200", "", []),
     ("simulate shop -o log.csv --users 20000 --steps 200 --force", "", []),
     ("customers data -o out", "", []),
-    ("demo -o out", "a log of", ["out"]),
+    ("demo -o out", "seed 0: a log of", ["out"]),  # the first shop's: the second may be done sooner
     ("serve model --port 0 --data out", "http://", ["out"]),
 ]
 
