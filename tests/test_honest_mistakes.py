@@ -76,6 +76,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("injest log.csv -o d", "a command", "did you mean ingest?"),
     ("validate bad.csv nothing.csv", "an existing file or directory", "check the path"),
     ("inspect log.csv", "a dataset", "log.csv"),
+    ("simulate live --policy model -o l.csv", "a model for this environment's items and customers", "at model; train one with --env"),
+    ("evaluate model --env shop", "a model for this environment's items and customers", "at model; train one with --env"),
     ("train log.csv -o m", "a dataset", "log.csv"),
     ("train data", "-o MODEL", "say where the model goes"),
     ("train data -o m --algorithm dqnn", "a known algorithm", "did you mean dqn?"),

@@ -1,6 +1,7 @@
 """Known truths of real logs (../shared/data/README.md)."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from qurate.choosing.policy import FirstThen
 from qurate.evaluation.evaluate import evaluate_ranking
 from qurate.evaluation.ranking import gains, rank_all, ranking_targets
 from qurate.events.readers import read_events
+from qurate.experiments.evaluate import evaluate
 from qurate.mdp.dataset import build_dataset
+from qurate.training.train import train
 
 
 def test_trivago_lists_reranked(real_log) -> None:
@@ -37,3 +40,14 @@ def test_retailrocket_answers(real_log) -> None:
     assert lo - 0.01 < 0.024 < hi + 0.01
     assert result["lift"]["mean"] == 0.0
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("taobao_userbehavior_mini/events.parquet", 428), ("otto_mini/events.parquet", 85)], ids=["taobao", "otto"]
+)
+def test_a_sample_too_small_to_claim_anything_goes_the_whole_way(name: str, n: int, real_log, tmp_path: Path) -> None:
+    """From the file to a figure with an interval; each next choice of the test split is ranked once."""
+    data = build_dataset(read_events(real_log(name)), out=tmp_path / "dataset")
+    report = evaluate(train(data, steps=5, hidden=8, embedding_dim=8, window=8), data).to_dict()
+    low, high = report["metrics"]["NDCG@20"]["ci"]
+    assert report["n"] == n and 0 <= low <= report["metrics"]["NDCG@20"]["mean"] <= high <= 1

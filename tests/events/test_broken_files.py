@@ -137,6 +137,14 @@ def test_a_file_of_another_layout_is_refused_by_name_and_left_out_of_a_directory
     assert log.notes == ["not read as events: b.csv"]
 
 
+def test_a_part_without_a_header_is_left_out_by_name_and_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id,type,timestamp\nu,a,click,1600000000\nv,b,click,1600000100\n")
+    (tmp_path / "b.csv").write_text("u,c,click,1600000200\nv,a,click,1600000300\n")
+    log = read_events(tmp_path)
+    assert log.rows == 2
+    assert log.notes == ["not read as events: b.csv (its first line holds values: write the names of the columns above them)"]
+
+
 def test_map_in_a_directory_leaves_out_files_without_those_columns(tmp_path: Path) -> None:
     names = {"user_id": "who", "item_id": "what", "timestamp": "when"}
     write(tmp_path / "things.csv", "what,price\na,1\n")

@@ -194,6 +194,18 @@ def test_movielens_with_two_colons_has_no_header(tmp_path: Path) -> None:
     assert bad.rejects.select("line", "reason", "raw").rows() == [(61, "missing timestamp", "1::2::3")]
 
 
+@pytest.mark.parametrize("separator", [" ", ",", "\t"])
+def test_lines_of_names_with_their_values_are_said_to_be_such(tmp_path: Path, separator: str) -> None:
+    path = write(
+        tmp_path / "app.log.txt", "".join(separator.join((f"user=u{i % 6}", f"item=i{i % 8}", f"ts={T0 + i}")) + "\n" for i in range(60))
+    )
+    error = refused(path).typed
+    assert "got lines of names with their values (user=u0, item=i0" in error
+    assert (
+        'write each line as a JSON object, such as {"user": ..., "item": ..., "ts": ...}, or as CSV with the header user,item,ts' in error
+    )
+
+
 @pytest.mark.parametrize("separator", ["\t", ",", "::", " ", ";"])
 @pytest.mark.parametrize("ids", ["number", "text"])
 def test_a_first_line_of_values_is_a_row(tmp_path: Path, separator: str, ids: str) -> None:

@@ -1,5 +1,6 @@
 """Which files form one log: tables by layout, and the roles of the columns of those of no published layout."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,7 @@ def _refuse_unnamed(table: Table) -> None:
         UserError: it is such a file.
     """
     if table.form is not None and not table.form.named:
+        _refuse_pairs(table.form.first, str(table.path))
         got = f"a first line of values ({', '.join(table.form.first)[:80]}): it is no header"
         first = table.frame.select(table.form.names).head(SAMPLE_LINES).collect()
         _refuse_if_matrix(table, first, table.form.names, named=False)
@@ -162,6 +164,20 @@ def _refuse_unnamed(table: Table) -> None:
             )
             hint += "--map user_id=1 item_id=2"
         raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
+
+
+def _refuse_pairs(fields: list[str], where: str) -> None:
+    """The error for lines of names with their values, `user=u1 item=i1`.
+
+    Raises:
+        UserError: the fields of the first line are such pairs.
+    """
+    names = [found.group(1) for field in fields if (found := re.match(r"(\w[\w.]*)=(?!=)", field.strip()))]
+    if len(names) > 1 and len(names) == len(fields):
+        got = f"lines of names with their values ({', '.join(fields)[:80]})"
+        example = ", ".join(f'"{name}": ...' for name in names[:3])
+        hint = f"write each line as a JSON object, such as {{{example}}}, or as CSV with the header {','.join(names)[:80]}"
+        raise UserError("the names of the columns", got, where=where, hint=hint, code=Code.NO_HEADER)
 
 
 def _holds_dates(column: pl.Series) -> bool:

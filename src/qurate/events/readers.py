@@ -89,19 +89,26 @@ def read_events(
     tables = [_first_rows(functools.reduce(with_joined, (map or {}).values(), table), rows) for table in [*framed, *tables]]
     asked.check(tables, DECISIONS_FRAME if is_frame(decisions) else decisions)
     groups, ignored, files = group_by_layout(tables, asked, layout, skip_unknown=isinstance(path, str | Path) and holds_files(Path(path)))
-    log = _assembled(groups, ignored, Reading(files, asked, keep_duplicates), unread)
+    log = _assembled(groups, _with_reason(ignored, tables), Reading(files, asked, keep_duplicates), unread)
     if groups[0][0].name == OWN or decisions is not None:
         log = _with_decisions(log, groups[0][1][0].path, decisions, asked, rows)
     refuse_if_bad(log, max_bad)
     return log if served is None else join_logs(log, served)
 
 
-def _assembled(groups: list[tuple[Layout, list[Table]]], ignored: list[Path], reading: Reading, unread: list[str]) -> EventLog:
+def _with_reason(ignored: list[Path], tables: list[Table]) -> list[str]:
+    """Names of the files of a folder that are no part of its log, and why where it is a line that lacks."""
+    headless = {table.path for table in tables if table.form is not None and not table.form.named}
+    why = " (its first line holds values: write the names of the columns above them)"
+    return [path.name + why * (path in headless) for path in ignored]
+
+
+def _assembled(groups: list[tuple[Layout, list[Table]]], ignored: list[str], reading: Reading, unread: list[str]) -> EventLog:
     """The log of the files of each layout, without its decisions table."""
     first_files = itertools.accumulate((len(members) for _, members in groups), initial=0)
     read = [read_rows(one, members, start, reading) for (one, members), start in zip(groups, first_files)]
     notes = [*unread, *(note for part in read for note in part.notes)]
-    notes += [f"not read as events: {', '.join(path.name for path in ignored)}"] if ignored else []
+    notes += [f"not read as events: {', '.join(ignored)}"] if ignored else []
     whole = not any(table.cut for _, members in groups for table in members)
     log = assemble(groups[0][0], groups[0][1][0].path, read, notes, whole=whole)
     return _with_files(log, groups, reading.roles, reading.asked)

@@ -156,7 +156,7 @@ def _in_world(
         return _in_task(model, name, env, seeds, customers, progress)
     world = world_of(env, model.window)
     log = random_logs(world)
-    rows = [Contender("model", lambda seed: as_policy(model, world, "model"), "candidate")]
+    rows = [Contender("model", lambda seed: as_policy(model, world, "model", where=name), "candidate")]
     rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
     rows = all_excluding([*rows, *references(env, world)], exclude, world)
     runs = play_all(rows, world, range(seeds), customers, progress)

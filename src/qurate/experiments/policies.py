@@ -132,8 +132,11 @@ def references(env: object, world: BatchedEngine) -> list[Contender]:
     return [Contender(name, lambda seed, make=make: make(world), "reference") for name, make in registry.references(env).items()]  # type: ignore[misc]
 
 
-def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
+def as_policy(model: Model, engine: BatchedEngine, name: str, where: str | None = None) -> ScoredPolicy:
     """The model, greedy, in an engine that numbers items its own way.
+
+    Args:
+        name: of the policy, in reports and logs. where: what the user gave, for the error; None = the name.
 
     Raises:
         UserError: the model was made for another world.
@@ -142,7 +145,7 @@ def as_policy(model: Model, engine: BatchedEngine, name: str) -> ScoredPolicy:
     fits = model.algorithm in FITTED or len(translation.user_columns) == model.user_dim
     if not fits or not translation.items.any():
         expected, got = "a model for this environment's items and customers", f"one for {model.environment or 'other items'}"
-        raise UserError(expected, got, where=name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT)
+        raise UserError(expected, got, where=where or name, hint="train one with --env", code=Code.OTHER_ENVIRONMENT)
     note_slate_size(model, engine.slate_size)
     return ScoredPolicy(TranslatedScorer(model, translation), slate_size=engine.slate_size, name=name)
 

@@ -60,4 +60,4 @@ def _world_and_policy(scenario: str, policy: str, seed: int, slate: int) -> tupl
         raise UserError("random, popularity or a model directory", policy, where="--policy", hint=hint, code=Code.UNKNOWN_POLICY)
     model = load(policy)
     engine = make_engine(scenario, slate_size=slate, window=model.window)
-    return engine, as_policy(model, engine, model.algorithm)
+    return engine, as_policy(model, engine, model.algorithm, where=policy)
