@@ -166,7 +166,7 @@ def _refuse_unnamed(table: Table) -> None:
         raise UserError("the names of the columns", got, where=str(table.path), hint=hint, code=Code.NO_HEADER)
 
 
-def _refuse_pairs(fields: list[str], where: str) -> None:
+def _refuse_pairs(fields: tuple[str, ...], where: str) -> None:
     """The error for lines of names with their values, `user=u1 item=i1`.
 
     Raises:
