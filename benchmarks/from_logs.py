@@ -18,10 +18,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from digest import code_digest
 
@@ -35,7 +34,6 @@ from qurate.evaluation.static_list import best_static
 from qurate.experiments import demo
 from qurate.experiments.policies import as_policy, present_recommender
 from qurate.mdp.storage import Dataset
-from qurate.models.ranker import NetworkRanker
 from qurate.training.train import train
 from qurate.types import Policy
 
@@ -79,8 +77,7 @@ def one_seed(study: str, customers: int, seed: int, static: Policy, exploration:
         began = time.monotonic()
         dqn = train(dataset, seed=seed, **demo.SETTINGS)
         seconds = time.monotonic() - began
-    # what `train --algorithm myopic` gives for this seed, as a test asserts: the same event models, and no `later`
-    myopic = replace(dqn, ranker=NetworkRanker(cast(Any, dqn.network).now, dataset.item_features))
+    myopic = demo.without_later(dqn)
     policies = {
         "dqn": as_policy(dqn, engine, "dqn"), "myopic": as_policy(myopic, engine, "myopic"), "static": static,
         "popularity": ScoredPolicy(present.parts[0].scorer),

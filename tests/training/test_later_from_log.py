@@ -18,6 +18,7 @@ from qurate.environments.registry import make_engine, references
 from qurate.errors import UserError
 from qurate.evaluation.rollouts import rollout
 from qurate.events.readers import read_events
+from qurate.experiments import demo
 from qurate.experiments.policies import as_policy, present_recommender, rewards_of
 from qurate.learning.fitted_q import Effect
 from qurate.mdp.dataset import build_dataset
@@ -90,6 +91,10 @@ def test_it_is_the_default_where_probabilities_are_logged_and_nowhere_else(datas
         assert bool(weights(model)["theta"].any()) is (algorithm == "dqn"), "myopic has no later"
     myopic, dqn = (model.network.now.state_dict() for model in both.values())
     assert all(torch.equal(value, dqn[name]) for name, value in myopic.items()), "both know the same of the next step"
+    told = demo.without_later(both["dqn"])
+    assert (told.algorithm, told.settings) == ("myopic", both["myopic"].settings)
+    assert all(torch.equal(value, weights(told)[name]) for name, value in weights(both["myopic"]).items() if name != "share")
+    assert bool(weights(trained)["theta"].any()), "the model that was given stays as it was"
     few = SMALL | {"steps": 2}
     assert isinstance(train(dataset, form="now_later", **few).network, CatalogueNetwork)
     assert isinstance(train(dataset, algorithm="double_dqn", **few).network, CatalogueNetwork)

@@ -6,10 +6,12 @@ from the same number of further decisions online; every policy meets the same fr
 online learning in the shop with all long-term effects switched off.
 """
 
+import copy
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -32,6 +34,8 @@ from qurate.files import write_file
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
+from qurate.models.ranker import NetworkRanker
+from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.outputs import WRITTEN, check_demo, written
 from qurate.settings import from_flat
 from qurate.settings import replace as replace_leaves
@@ -189,8 +193,8 @@ def serve_one_shop(seed: int, folder: Path, size: Size) -> SeedResult:
     dataset = log_of_today(engine, present, seed, folder, size)
     report_progress(f"seed {seed}: a log of {dataset.manifest['counts']['decisions']:,} decisions, written, validated, ingested")
     data = str(folder / "dataset")
-    myopic_log = train(data, seed=seed, steps=size.log_updates, algorithm="myopic", **SETTINGS | MYOPIC)
     dqn_log = train(data, seed=seed, steps=size.log_updates, **SETTINGS)
+    myopic_log = without_later(dqn_log)
     report_progress(f"seed {seed}: myopic and DQN learned from the log")
     myopic_online = learn_online(myopic_log, engine, seed, size)
     report_progress(f"seed {seed}: myopic learned online")
@@ -226,6 +230,15 @@ def log_of_today(
             "a log that passes its own checks", str([c for c in checks["checks"] if not c["ok"]]), where=str(log), code=Code.INTERNAL
         )
     return build_dataset(events, rewards=rewards or rewards_of(engine), episode="user", churn_after="7d", out=folder / "dataset")
+
+
+def without_later(model: Model) -> Model:
+    """The model that `train --algorithm myopic` gives for the same log and seed: the same event models, and no `later`."""
+    ranker = cast(NetworkRanker, model.ranker)
+    network = copy.deepcopy(ranker.module)
+    network.get_buffer("theta").zero_()
+    own = NetworkRanker(cast(LinearLaterNetwork, network), ranker.item_features, columns=ranker.columns, n_types=ranker.n_types)
+    return replace(model, ranker=own).with_provenance(algorithm="myopic", settings=replace_leaves(model.settings, **MYOPIC))
 
 
 def learn_online(model: Model, engine: BatchedEngine, seed: int, size: Size) -> Model:
