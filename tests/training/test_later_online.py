@@ -127,11 +127,31 @@ def test_a_log_that_taught_nothing_of_items_is_fitted_as_early_as_none(dataset: 
     assert not torch.equal(weights(model)["theta"], weights(begun)["theta"])
 
 
-def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [320, 400], ids=["between two fits", "where one is due"])
+def test_the_run_from_a_model_is_saved_and_goes_on(from_log: Model, half: int, tmp_path: Path) -> None:
     whole = train(env=SHOP, start=from_log, steps=640, lanes=16, warm_up=64)
-    train(env=SHOP, start=from_log, steps=320, lanes=16, warm_up=64).save(tmp_path / "half")
+    train(env=SHOP, start=from_log, steps=half, lanes=16, warm_up=64).save(tmp_path / "half")
     assert same(whole, train(resume=tmp_path / "half", steps=640))
     assert load(tmp_path / "half").recommend(history=[], k=3)
+
+
+def test_a_fit_that_nobody_would_meet_is_made_when_the_run_goes_on(from_log: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    network: Any = from_log.network
+    learner = Learner(copy.deepcopy(network.now), event_models, from_log.settings.learning)
+    writer = OnlineWriter(4, 400, 6, from_log.weights, Availability.always(60), from_log.user_dim, 0.9, 1e6)
+    later = later_online.OnlineLater(network, learner, writer, from_log.settings, 0)
+    later.next_fit, later.count_from, met = 100, 50, [10.0] * 200
+    order: list[str] = []
+    monkeypatch.setattr(later, "fit", lambda: order.append("fit"))
+    next(later.watch(iter([Progress(100, None, 0.0, (), met)]), 0))
+    assert order == [] and later.trained()[1]["later"] == {"return": 10.0, "best_return": 10.0}
+
+    def loop() -> Any:
+        order.append("acts")
+        yield Progress(4, None, 0.0)
+
+    next(later.watch(loop(), 100))
+    assert order == ["fit", "acts"] and later.next_fit == 150
 
 
 @pytest.mark.parametrize(("earned", "taken_back"), [([1.0, 2.0], True), ([8.0, 12.9], False), ([20.0, 30.0], False)])

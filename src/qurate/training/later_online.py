@@ -100,17 +100,23 @@ class OnlineLater:
     def watch(self, loop: Iterator[Progress], done: int) -> Iterator[Progress]:
         """The loop, with a fit whenever the decisions have grown by `GROWTH`; `done` decisions were made before it.
 
-        What a fit earns is the mean return of customers who leave in the second half of its time: earlier ones met the fit before it, too.
+        It is made when the loop goes on, so that the last one has been met. What a fit earns is the mean return of customers who leave in
+        the second half of its time: earlier ones met the fit before it, too.
         """
+        self._fit_if_due(done)
         for step in loop:
             made = done + step.steps
             if made >= self.count_from:
                 self.met.extend(step.returns)
-            if made >= self.next_fit:
-                self._try()
-                self.count_from, self.next_fit = int(made * (1 + GROWTH) / 2), int(made * GROWTH)
-                self.fit()
             yield step
+            self._fit_if_due(made)
+
+    def _fit_if_due(self, made: int) -> None:
+        """A fit where so many decisions have been made."""
+        if made >= self.next_fit:
+            self._try()
+            self.count_from, self.next_fit = int(made * (1 + GROWTH) / 2), int(made * GROWTH)
+            self.fit()
 
     def _try(self) -> Tried | None:
         """What the fit that acts has earned, None where too few customers met it; remembers the one that has earned most."""
