@@ -36,7 +36,7 @@ ONLINE: dict[str, Any] = SMALL | {"lanes": 16, "warm_up": 64, "update_every": 16
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits begin after a few hundred decisions."""
     monkeypatch.setattr(later_online, "LEAST_DECISIONS", 200)
-    monkeypatch.setattr(later_online, "AFTER_A_LOG", 400)
+    monkeypatch.setattr(later_online, "MOST_DECISIONS", 400)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,28 @@ def test_a_model_of_a_log_keeps_what_it_learned_until_there_is_enough(from_log: 
     assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.9)
     further = train(env=SHOP, start=from_log, steps=640, lanes=16, warm_up=64)
     assert not torch.equal(weights(further)["theta"], weights(from_log)["theta"])
+
+
+@pytest.mark.parametrize(("logged", "first"), [(None, 400), (100, 200), (600, 300), (100_000, 400)])
+def test_the_more_a_log_has_taught_the_later_it_is_replaced(from_log: Model, logged: int | None, first: int) -> None:
+    network: Any = from_log.network
+    learner = Learner(copy.deepcopy(network.now), event_models, from_log.settings.learning)
+    writer = OnlineWriter(4, 400, 6, from_log.weights, Availability.always(60), from_log.user_dim, 0.9, 1e6)
+    later = later_online.OnlineLater(network, learner, writer, from_log.settings, 0, logged)
+    assert (later.next_fit, later.least_decisions) == (first, first)
+    network = copy.deepcopy(network)
+    network.get_buffer("theta")[network.n_state :] = 0
+    fresh = later_online.OnlineLater(network, learner, writer, from_log.settings, 0, logged)
+    assert (fresh.next_fit, fresh.least_decisions) == (from_log.settings.replay.warm_up, 200), "no effects of items yet"
+
+
+def test_the_rows_of_the_log_are_those_of_its_fit(from_log: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int | None] = []
+    own = later_online.OnlineLater.__init__
+    monkeypatch.setattr(later_online.OnlineLater, "__init__", lambda self, *given: (seen.append(given[5]), own(self, *given))[1])
+    train(env=SHOP, start=from_log, steps=32, lanes=16, warm_up=64)
+    train(env=SHOP, steps=32, **ONLINE)
+    assert seen == [from_log.metrics["later"]["rows"], None] and seen[0]
 
 
 def test_a_log_that_taught_nothing_of_items_is_fitted_as_early_as_none(dataset: Dataset) -> None:

@@ -194,8 +194,8 @@ def _learner(model: Model, settings: Settings, seed: int, device: torch.device |
 
 def _later(model: Model, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> OnlineLater | None:
     """The fits of `later` for the form linear_later; None for other networks."""
-    network = _ranker(model).module
-    return OnlineLater(network, learner, writer, settings, seed) if isinstance(network, LinearLaterNetwork) else None
+    network, logged = _ranker(model).module, model.metrics.get("later", {}).get("rows")
+    return OnlineLater(network, learner, writer, settings, seed, logged) if isinstance(network, LinearLaterNetwork) else None
 
 
 def _ranker(model: Model) -> NetworkRanker:

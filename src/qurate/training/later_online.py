@@ -26,8 +26,9 @@ from qurate.settings import Settings, replace
 from qurate.training.later_from_log import LINEAR, N_STEP, fit_later, set_shape
 from qurate.types import IntArray
 
-LEAST_DECISIONS, AFTER_A_LOG = 5_000, 20_000
-"""Decisions in the replay before the first fit: of a model whose `later` has no effects of items yet, and of one fitted to a log."""
+LEAST_DECISIONS, MOST_DECISIONS = 5_000, 20_000
+"""Decisions in the replay before the first fit: of a model whose `later` has no effects of items yet the first number; of one fitted to a
+log half as many as the log had, between the two."""
 GROWTH = 1.5
 """Factor by which the decisions made grow from one fit to the next."""
 HELD_OUT_EVERY = 8
@@ -83,15 +84,19 @@ class OnlineLater:
         writer: the replay that is filled.
         settings: with gamma 0 there is no `later` to fit.
         seed: of the transitions that a fit samples, where the replay holds more than it uses.
+        logged: transitions to which its `later` was fitted before; None = not known.
     """
 
-    def __init__(self, network: LinearLaterNetwork, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int) -> None:
+    def __init__(
+        self, network: LinearLaterNetwork, learner: Learner, writer: OnlineWriter, settings: Settings, seed: int, logged: int | None = None
+    ) -> None:
         self.learner, self.writer, self.settings, self.seed = learner, writer, settings, seed
         self.acting = copy.deepcopy(network)
         self.acting.now = cast(EventNetwork, learner.ema)  # the average: `later` is fitted to its values, which change least
         begun = bool(network.get_buffer("theta")[network.n_state :].any())
-        self.next_fit = AFTER_A_LOG if begun else max(settings.replay.warm_up, 1)
-        self.least_decisions = AFTER_A_LOG if begun else LEAST_DECISIONS
+        after_log = MOST_DECISIONS if logged is None else min(max(logged // 2, LEAST_DECISIONS), MOST_DECISIONS)
+        self.next_fit = after_log if begun else max(settings.replay.warm_up, 1)
+        self.least_decisions = after_log if begun else LEAST_DECISIONS
         self.counted, self.met, self.count_from = Returns(writer.lanes), list[float](), self.next_fit // 2
         self.best: Tried | None = None
         self.store = copy.copy(writer.store)  # of the same arrays
