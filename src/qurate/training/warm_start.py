@@ -66,8 +66,11 @@ def check_world(model: Model, settings: Settings, engine: BatchedEngine, env: st
 
 
 def begun_with(model: Model, env: str) -> Model:
-    """The model before a run in a world: its provenance names the world, and figures of earlier training are dropped."""
-    weights = np.array(model.weights, np.float32)
-    return model.with_provenance(kind="environment", environment=env, dataset=None, dataset_sha256=None, metrics={}).with_answering(
+    """The model before a run in a world: its provenance names the world, and figures of earlier training are dropped.
+
+    But for those of `later`, which say how much it has learned from (`OnlineLater`).
+    """
+    weights, metrics = np.array(model.weights, np.float32), {name: of for name, of in model.metrics.items() if name == "later"}
+    return model.with_provenance(kind="environment", environment=env, dataset=None, dataset_sha256=None, metrics=metrics).with_answering(
         weights=weights
     )
