@@ -131,18 +131,21 @@ def table(lines: list[dict[str, Any]], static: dict[int, float]) -> str:
     """
     lines = list({(r["row"], r["seed"], str(r["set"])): r for r in lines}.values())
     final = {row: {r["seed"]: r for r in lines if r["row"] == row and r["seed"] in FINALS_ON} for row in FIRST}
-    rows = ["| learner | settings tried | best of them on seed 100 | chosen | per customer | - dqn | - static |", "|---" * 7 + "|"]
+    rows = [
+        "| learner | settings tried | best of them on seed 100 | chosen | per customer | - dqn | - dqn later | - static |",
+        "|---" * 8 + "|",
+    ]
     for row, of in ((row, of) for row, of in final.items() if of):
         tried = [earned(r["mean"]) for r in lines if r["row"] == row and r["seed"] == TRIALS_ON[0]]
         means = [of[seed]["mean"] for seed in sorted(of)]
         gaps = []
-        for rival in ({s: r["mean"] for s, r in final["dqn"].items()}, static):
-            both = [seed for seed in sorted(of) if seed in rival]
-            gap = paired_t([of[s]["mean"] for s in both], [rival[s] for s in both])
-            gaps.append(f"{gap.mean:+.1f}{interval(gap)}")
+        for other, rival in [(other, {s: r["mean"] for s, r in final[other].items()}) for other in ("dqn", "dqn later")] + [("", static)]:
+            both = [seed for seed in sorted(of) if seed in rival and other != row]
+            gap = paired_t([of[s]["mean"] for s in both], [rival[s] for s in both]) if both else None
+            gaps.append("" if gap is None else f"{gap.mean:+.1f}{interval(gap)}")
         chosen = ", ".join(f"{name}={value}" for name, value in next(iter(of.values()))["set"].items()) or "defaults"
         own = f"{np.mean(means):.1f}{interval(student_t(means))}"
-        rows.append(f"| {row} | {len(tried)} | {max(tried):.1f} | {chosen} | {own} | {gaps[0] if row != 'dqn' else ''} | {gaps[1]} |")
+        rows.append(f"| {row} | {len(tried)} | {max(tried, default=np.nan):.1f} | {chosen} | {own} | {' | '.join(gaps)} |")
     return "\n".join(rows)
 
 

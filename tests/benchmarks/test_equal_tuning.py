@@ -59,10 +59,12 @@ def test_the_table_pairs_seeds() -> None:
     lines = [line("dqn", 100, 51.0), line("dqn", 20, 50.0), line("dqn", 21, 54.0)]
     lines += [line("cql", 100, 40.0), line("cql", 100, 31.0, "0.2"), line("cql", 20, 30.0), line("cql", 21, 32.0)]
     made = table(lines, {20: 40.0, 21: 41.0}).splitlines()
-    assert made[2].startswith("| dqn | 1 | 51.0 | lr=0.1 | 52.0 [26.6, 77.4] |  | +11.5")
-    assert made[3].startswith("| cql | 2 | 40.0 | lr=0.1 | 31.0 [18.3, 43.7] | -21.0 [-33.7, -8.3] | -9.5")
+    assert made[2].startswith("| dqn | 1 | 51.0 | lr=0.1 | 52.0 [26.6, 77.4] |  |  | +11.5")
+    assert made[3].startswith("| cql | 2 | 40.0 | lr=0.1 | 31.0 [18.3, 43.7] | -21.0 [-33.7, -8.3] |  | -9.5")
     again = table([line("cql", 100, 1.0), *lines], {20: 40.0, 21: 41.0}).splitlines()
     assert again[3] == made[3], "a setting that was trained again by other code is one setting, and the newest line counts"
     both = tables([*lines, line("dqn", 20, 30.0, customers=600), line("dqn", 100, 1.0, customers=600)], {20: 40.0, 21: 41.0})
     small, large = both.split("6,000 logged customers")
-    assert "| 30.0 |  | -10.0 |" in small and large.strip().splitlines() == made
+    assert "| 30.0 |  |  | -10.0 |" in small and large.strip().splitlines() == made
+    later = table([*lines, line("dqn later", 20, 51.0), line("dqn later", 21, 52.0)], {20: 40.0, 21: 41.0}).splitlines()
+    assert "| -20.5 [-26.9, -14.1] |" in later[3] and later[4].startswith("| dqn later | 0 | ")
