@@ -30,12 +30,13 @@ from qurate.experiments.search_space import NETWORK, Range, rounded
 FIRST: dict[str, tuple[str, dict[str, str]]] = {
     "dqn": ("dqn", {"form": "linear_later"}),
     **{row: OTHERS[row] for row in ("dqn now_later", "dqn single", "bcq", "cql", "iql")},  # the draws of a row depend on its place
-    "dqn later": ("dqn", {}),
-    "dqn ensemble": ("dqn", {"kappa": "0.5"}),
-    "dqn traces": ("dqn", {"temperature": "0.1", "most": "1"}),
-    "customers": ("dqn", {"start": "log", "decisions": "40000"}),
+    "dqn later": ("dqn later", {}),
+    "dqn ensemble": ("dqn ensemble", {"kappa": "0.5"}),
+    "dqn traces": ("dqn traces", {"temperature": "0.1", "most": "1"}),
+    "customers": ("customers", {"start": "log", "decisions": "40000"}),
+    "dqn default": ("dqn later", {}),
 }
-"""Rows: the algorithm, and the settings that its first trial has besides those of all."""
+"""Rows: the algorithm, or one of log_rivals.py, and the settings that its first trial has besides those of all."""
 # fmt: off
 COMMON = {
     "lr": Range(5e-4, 1e-2), "passes": Range(1, 6), "gamma": Range(0.9, 0.99, "linear"), "n_step": Range(1, 6, "linear", whole=True),
@@ -48,7 +49,10 @@ OWN = {
     "customers": {"decisions": Range(10_000, 100_000, whole=True)},
 }
 OF_LATER = ("gamma", "n_step")
-READ = {"dqn later": OF_LATER, "dqn ensemble": OF_LATER, "dqn traces": OF_LATER, "customers": ("lr", "gamma", "n_step", "target_tau")}
+READ: dict[str, tuple[str, ...]] = {
+    "dqn default": (), "dqn later": OF_LATER, "dqn ensemble": OF_LATER, "dqn traces": OF_LATER,
+    "customers": ("lr", "gamma", "n_step", "target_tau"),
+}
 """What of COMMON a row reads, where that is not all that its algorithm has."""
 FORMS = {"bcq": ("single", "now_later"), "cql": ("single", "now_later")}
 """Where a learner has both, the form is drawn as well."""
@@ -70,7 +74,7 @@ def drawn(row: str, trial: int) -> dict[str, str]:
         given = {"form": str(rng.choice(FORMS[row]))}
     if row in STARTS:
         given = {"start": str(rng.choice(STARTS[row]))}
-    known = {*(READ.get(row) or setting_names(algorithm)), *OWN.get(row, {})}
+    known = {*(READ[row] if row in READ else setting_names(algorithm)), *OWN.get(row, {})}
     for name, of in (COMMON | OWN.get(row, {})).items():
         at = rng.uniform()
         value = of.low * (of.high / of.low) ** at if of.scale == "log" else of.low + (of.high - of.low) * at
@@ -81,14 +85,15 @@ def drawn(row: str, trial: int) -> dict[str, str]:
 
 def trained(row: str, given: dict[str, str], seed: int, out: Path, logs: Path, customers: int = CUSTOMERS) -> float:
     """The mean per customer; from the file where it stands there."""
-    code = rival_digest() if row in LEARNERS else digest()
+    learner = FIRST[row][0]
+    code = rival_digest() if learner in LEARNERS else digest()
     line: dict[str, Any] = {"row": row, "seed": seed, "set": given, "code": code, "customers": customers}
     known = [r["mean"] for r in read(out) if line.items() <= r.items()]
     if known:
         return earned(known[0])
     try:
-        one, name = (one_rival, row) if row in LEARNERS else (one_other, FIRST[row][0])
-        line |= one(STUDY, customers, seed, name, given, logs)
+        one = one_rival if learner in LEARNERS else one_other
+        line |= one(STUDY, customers, seed, learner, given, logs)
     except Exception as error:  # a diverged training is a trial that earned nothing; what ended it stands in the line
         line |= {"mean": None, "failed": f"{type(error).__name__}: {error}"}
     line["set"] = given
