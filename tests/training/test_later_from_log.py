@@ -87,7 +87,7 @@ def test_it_is_the_default_where_probabilities_are_logged_and_nowhere_else(datas
     both = {"dqn": trained, "myopic": train(dataset, algorithm="myopic", **SMALL)}
     for algorithm, model in both.items():
         assert isinstance(model.network, LinearLaterNetwork) and model.settings.network.form == "linear_later"
-        assert model.settings.learning.n_step == 4
+        assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.97 if algorithm == "dqn" else 0.0)
         assert bool(weights(model)["theta"].any()) is (algorithm == "dqn"), "myopic has no later"
     myopic, dqn = (model.network.now.state_dict() for model in both.values())
     assert all(torch.equal(value, dqn[name]) for name, value in myopic.items()), "both know the same of the next step"
@@ -96,7 +96,9 @@ def test_it_is_the_default_where_probabilities_are_logged_and_nowhere_else(datas
     assert all(torch.equal(value, weights(told)[name]) for name, value in weights(both["myopic"]).items() if name != "share")
     assert bool(weights(trained)["theta"].any()), "the model that was given stays as it was"
     few = SMALL | {"steps": 2}
-    assert isinstance(train(dataset, form="now_later", **few).network, CatalogueNetwork)
+    assert train(dataset, gamma=0.5, **few).settings.learning.gamma == 0.5, "what is given stays"
+    other = train(dataset, form="now_later", **few)
+    assert isinstance(other.network, CatalogueNetwork) and other.settings.learning.gamma == 0.9
     assert isinstance(train(dataset, algorithm="double_dqn", **few).network, CatalogueNetwork)
     assert train(dataset, n_step=3, **few).settings.learning.n_step == 3
     assert isinstance(train(organic(), **few).network, CatalogueNetwork)

@@ -112,7 +112,7 @@ def test_a_model_of_a_log_keeps_what_it_learned_until_there_is_enough(from_log: 
     assert torch.equal(weights(model)["now.chain"], weights(from_log)["now.chain"])
     assert (model.environment, model.kind, model.window) == (SHOP, "environment", 6)
     assert model.settings.network == from_log.settings.network and model.weights.tolist() == from_log.weights.tolist()
-    assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.9)
+    assert (model.settings.learning.n_step, model.settings.learning.gamma) == (4, 0.97)
     further = train(env=SHOP, start=from_log, steps=640, lanes=16, warm_up=64)
     assert not torch.equal(weights(further)["theta"], weights(from_log)["theta"])
 

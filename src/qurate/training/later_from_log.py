@@ -47,9 +47,10 @@ CHECKS_PER_PASS, CHECK_EVERY = 2, (20, 500)
 """Checks of the held-out loss per pass over the training transitions; the updates between two of them stay within these bounds."""
 CHUNK, FOLLOWED = 4_096, 50
 """States in one pass through the network; decisions after a transition whose rewards count as what followed it (`effect_of_items`)."""
-LINEAR, N_STEP, PASSES = ("dqn", "myopic"), 4, 5.0
-"""Algorithms that have the linear form; the decisions whose rewards its targets sum, and the passes of `now`, where nothing else is
-asked for. Passes may be many: what is kept is chosen by held-out events."""
+LINEAR, N_STEP, PASSES, GAMMA = ("dqn", "myopic"), 4, 5.0, 0.97
+"""Algorithms that have the linear form; the decisions whose rewards its targets sum, the passes of `now`, and the discount of dqn, where
+nothing else is asked for. Passes may be many: what is kept is chosen by held-out events. With a discount of .9 dqn finds less of what
+comes later (docs/from_logs.md)."""
 
 
 def form_for_log(settings: Settings, algorithm: str, given: Mapping[str, Any], kind: str) -> Settings:
@@ -68,8 +69,8 @@ def form_for_log(settings: Settings, algorithm: str, given: Mapping[str, Any], k
         raise UserError(expected, got, where="--set form=linear_later", hint=hint, code=Code.BAD_SETTING)
     if algorithm not in LINEAR or "form" in given or kind != "logged":
         return settings
-    own = replace(settings, form="linear_later")
-    return replace(own, **{name: value for name, value in (("n_step", N_STEP), ("passes", PASSES)) if name not in given})
+    usual = {"n_step": N_STEP, "passes": PASSES} | ({"gamma": GAMMA} if algorithm == "dqn" else {})
+    return replace(settings, form="linear_later", **{name: value for name, value in usual.items() if name not in given})
 
 
 class Checks:
