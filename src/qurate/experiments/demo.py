@@ -55,7 +55,7 @@ class Size(NamedTuple):
     customers: int  # measured per policy and seed
 
 
-DEMO = Size(600, 300, 20_000, 20_000, 100, 1_000)
+DEMO = Size(600, 300, 40_000, 20_000, 100, 1_000)
 PROOF = Size(6_000, 2_400, 500_000, 120_000, 100, 2_000)
 """What `make proof` runs: the claim stands or falls there."""
 
@@ -284,7 +284,7 @@ def _runs(results: list[SeedResult], roles: dict[str, Role]) -> list[Runs]:
 
 
 SMALL = (
-    "This run is small, so that it ends in a minute or two. What the learners reach with ten times the logged customers and 25 times "
+    "This run is small, so that it ends in a minute or two. What the learners reach with ten times the logged customers and twelve times "
     "the decisions stands in docs/proof.md (`make proof`). The static list was searched with some 300 rounds of simulated "
     "customers, far more than any learner here has met."
 )
