@@ -54,7 +54,7 @@ from qurate.training.run import intra_op_threads
 from qurate.training.train import train
 from qurate.types import TRAIN, FloatArray, IntArray
 
-ROWS = ("epsilon", "epsilon 0.02", "epsilon 0.2", "boltzmann 0.1", "boltzmann 0.3", "boltzmann 1", "thompson")
+ROWS = ("epsilon", "thompson", "boltzmann 0.1", "boltzmann 0.3", "epsilon 0.02", "epsilon 0.2")
 MEMBERS = 5
 """K fits of an ensemble."""
 CUSTOMERS = 1_000
