@@ -176,7 +176,7 @@ def test_a_fit_that_nobody_would_meet_is_made_when_the_run_goes_on(from_log: Mod
     assert order == ["fit", "acts"] and later.next_fit == 150
 
 
-@pytest.mark.parametrize(("earned", "taken_back"), [([1.0, 2.0], True), ([8.0, 12.9], False), ([20.0, 30.0], False)])
+@pytest.mark.parametrize(("earned", "taken_back"), [([1.0, 2.0], True), ([7.6, 12.0], True), ([8.0, 12.9], False), ([20.0, 30.0], False)])
 def test_a_fit_that_got_worse_is_taken_back(from_log: Model, earned: list[float], taken_back: bool) -> None:
     network: Any = from_log.network
     learner = Learner(copy.deepcopy(network.now), event_models, from_log.settings.learning)

@@ -44,7 +44,6 @@ same head where it was trained as a policy of its own (IQL); a baseline's own.""
 LEAST_VALUE = 0.01
 """log Q is taken of no less than this share of the mean reward of the log, so that what seems to be worth nothing still has an order."""
 
-
 CALIBRATION = "calibration."
 """Prefix of the calibration's arrays."""
 
