@@ -6,15 +6,21 @@ import exploration
 import numpy as np
 import pytest
 import torch
-from exploration import bootstrapped, exploring, measure, read, scores_by_fit, table
+from exploration import bootstrapped, exploring, measure, of_the_log, read, scores_by_fit, table
 
+from qurate.baselines.registry import random_policy
+from qurate.environments.log_writer import simulate
 from qurate.environments.registry import make_engine
+from qurate.events.readers import read_events
+from qurate.experiments.policies import rewards_of
 from qurate.learning import loops
+from qurate.mdp.dataset import build_dataset
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.networks.values import to_tensors
 from qurate.settings import from_flat
 from qurate.training import later_online
 from qurate.training.in_environment import fresh_model
+from qurate.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,20 @@ def test_fits_to_other_customers_differ_and_repeat(network: LinearLaterNetwork, 
     assert all(torch.equal(a, b) for a, b in zip(fits[0], fits[1])) and not torch.equal(fits[0][0], fits[2][0])
     assert len(fits[0]) == exploration.MEMBERS and not torch.equal(fits[0][0], fits[0][1])
     assert {float(n) for n in torch.unique(seen[0])} >= {0.0, 1.0, 2.0}, "whole customers are drawn, some more than once"
+
+
+def test_the_items_part_of_an_ensemble_of_the_log_is_shrunk_as_that_of_the_model(tmp_path: Path) -> None:
+    engine = make_engine("shop", n_items=30, window=4)
+    simulate(engine, random_policy(), 120, 10, 0, tmp_path / "log" / "events.csv")
+    data = build_dataset(read_events(tmp_path / "log"), rewards=rewards_of(engine), episode="user")
+    model = train(data, steps=5, hidden=4, embedding_dim=4, window=4, batch_size=16, id_embedding=False)
+    found = []
+    for share in (1.0, 0.5):
+        model.metrics["later"]["share"] = share
+        found.append(of_the_log(model, data, 0))
+    n = model.network.n_state
+    for whole, half in zip(*found, strict=True):
+        assert torch.equal(whole[:n], half[:n]) and torch.allclose(whole[n:] / 2, half[n:]) and bool(whole[n:].any())
 
 
 def test_the_table_pairs_seeds_and_says_when_a_goal_was_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def read_events(
 
 
 def _with_reason(ignored: list[Path], tables: list[Table]) -> list[str]:
-    """Names of the files of a folder that are no part of its log, and why where it is a line that lacks."""
+    """Names of the files of a folder that are no part of its log, and why, where they have no header."""
     headless = {table.path for table in tables if table.form is not None and not table.form.named}
     why = " (its first line holds values: write the names of the columns above them)"
     return [path.name + why * (path in headless) for path in ignored]
