@@ -34,7 +34,7 @@ from qurate.experiments.policies import as_policy
 from qurate.learning.fitted_q import Fit, Greedy, Regression, fitted_q
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.networks.linear_later import LinearLaterNetwork, LinearLaterValues
 from qurate.networks.values import StateTensors, to_tensors
 from qurate.replay.event_replay import EventReplay

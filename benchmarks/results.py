@@ -41,7 +41,8 @@ from qurate.training.train import train
 from qurate.types import TEST, FloatArray, Observation, Scorer
 
 K = 20
-LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", "models/ranker.py")
+RANKING = "models/network_ranker.py"
+LEARNING = ("settings.py", "types.py", "events", "mdp", "replay", "networks", "algorithms", "learning", "training", RANKING)
 """Where a change can move a trained model's figures: their digest stands beside each figure."""
 
 

@@ -32,7 +32,7 @@ from qurate.learning.fitted_q import Greedy, fitted_q
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.networks.values import to_tensors
 from qurate.replay.samplers import LogSampler
 from qurate.training.later_from_log import greedy, log_part

@@ -21,7 +21,7 @@ from qurate.cli import app as cli
 from qurate.environments.registry import make_engine
 from qurate.errors import MachineError, UserError
 from qurate.models import directory as storage
-from qurate.models import ranker
+from qurate.models import network_ranker
 from qurate.models.answer import golden_answers
 from qurate.models.model import Model, load
 from qurate.training.train import train
@@ -253,8 +253,8 @@ def test_a_model_of_an_earlier_network_is_refused_in_one_line(saved: Path, monke
         net.added = torch.nn.Parameter(torch.zeros(3))
         return net
 
-    build = ranker.build_network
-    monkeypatch.setattr(ranker, "build_network", other)
+    build = network_ranker.build_network
+    monkeypatch.setattr(network_ranker, "build_network", other)
     with pytest.raises(UserError, match="got the weights of another network") as caught:
         load(saved)
     assert caught.value.code == "bad_model" and "\n" not in str(caught.value)

@@ -16,7 +16,8 @@ from qurate.mdp.dataset import build_dataset
 from qurate.models.answer import observe
 from qurate.models.histories import parse_history
 from qurate.models.model import Model
-from qurate.models.ranker import NetworkRanker, Sizes
+from qurate.models.network_ranker import NetworkRanker
+from qurate.models.ranker import Sizes
 from qurate.networks.catalogue_values import CatalogueValues
 from qurate.settings import from_flat
 from qurate.training.in_environment import fresh_model, train_in_engine
@@ -58,13 +59,13 @@ def test_a_short_list_of_a_large_catalogue_is_looked_up(monkeypatch: pytest.Monk
     model = train(build_dataset(make_log(rows), {"click": 1, "purchase": 5}, episode="session"), steps=3, **SMALL)  # type: ignore[arg-type]
     history = parse_history(model.vocabulary, [{"item_id": "i300", "type": "click"}])
     observation = observe(model, [history], np.array([10**15]), np.array([[7, 301, 12]]))
-    monkeypatch.setattr("qurate.models.ranker.SMALL_PART", 200)  # 3 x 200 < 601
+    monkeypatch.setattr("qurate.models.network_ranker.SMALL_PART", 200)  # 3 x 200 < 601
     whole: list[int] = []
     own = CatalogueValues.all
     monkeypatch.setattr(CatalogueValues, "all", lambda values, *rest: (whole.append(1), own(values, *rest))[1])
     looked_up = ranker(model).scores_by(observation)
     assert not whole
-    monkeypatch.setattr("qurate.models.ranker.SMALL_PART", 201)
+    monkeypatch.setattr("qurate.models.network_ranker.SMALL_PART", 201)
     for name, scores in ranker(model).scores_by(observation).items():
         assert scores == pytest.approx(looked_up[name], abs=1e-5) and len(np.unique(scores)) == 3
     assert whole

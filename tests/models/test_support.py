@@ -15,7 +15,7 @@ from qurate.experiments.evaluate import evaluate
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker, supported_first
+from qurate.models.network_ranker import NetworkRanker, supported_first
 from qurate.models.recommend import recommend_all
 from qurate.training.in_environment import train_in_engine
 from qurate.training.train import train

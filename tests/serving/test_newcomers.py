@@ -80,7 +80,7 @@ def test_a_model_of_a_simulated_world_answers_whatever_the_request_says_of_the_c
 def user_model(spec: dict[str, Any]) -> Model:
     from dataclasses import replace
 
-    from qurate.models.ranker import NetworkRanker
+    from qurate.models.network_ranker import NetworkRanker
     from qurate.networks.build import build_network
 
     model = network_model(supports_cold_start=True)

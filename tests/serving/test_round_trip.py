@@ -18,8 +18,8 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.encode import encode
 from qurate.models.model import Model
+from qurate.models.network_ranker import NetworkRanker
 from qurate.models.parts import Answering, Provenance
-from qurate.models.ranker import NetworkRanker
 from qurate.networks.build import build_network
 from qurate.serving.messages import Event, RecommendRequest
 from qurate.serving.served import ServedModel

@@ -15,7 +15,7 @@ from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.calibration import ChoiceCalibration
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.training import calibrate
 from qurate.training.calibrate import (
     FEWEST,

@@ -15,7 +15,7 @@ from qurate.mdp.clocks import COLUMNS
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.models.recommend import recommend_all
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.training import clocked

@@ -22,8 +22,8 @@ from qurate.experiments.policies import present_recommender, rewards_of
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.answer import BY_VALUE
+from qurate.models.baseline_ranker import BaselineRanker
 from qurate.models.model import Model, load
-from qurate.models.ranker import BaselineRanker
 from qurate.models.recommend import recommend_all
 from qurate.serving.messages import RecommendRequest
 from qurate.serving.served import ServedModel

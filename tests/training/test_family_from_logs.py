@@ -12,7 +12,7 @@ from qurate.errors import UserError
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.replay.writers import store_from_log
 from qurate.training.train import train
 

@@ -54,7 +54,7 @@ def scores_at_start(model: Model, dataset: Dataset, by: RankingScore = "q") -> t
     carry_weights(network, model, dataset)
     from qurate.models.answer import observe
     from qurate.models.histories import parse_history
-    from qurate.models.ranker import NetworkRanker
+    from qurate.models.network_ranker import NetworkRanker
 
     common = [item for item in dataset.vocabulary.items if item in model.vocabulary.items]
     history = [

@@ -11,7 +11,7 @@ from qurate.errors import UserError
 from qurate.evaluation.ranking import observations
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.settings import from_flat
 from qurate.training.log_defaults import LARGE, TARGETS, UPDATES, log_defaults, updates_of
 from qurate.training.train import train

@@ -13,7 +13,7 @@ from qurate.evaluation.ranking import rank_all, ranking_targets
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.transformer import TransformerEncoder
 from qurate.networks.values import to_tensors

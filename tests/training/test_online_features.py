@@ -20,7 +20,7 @@ from qurate.learning.loops import q_values
 from qurate.mdp.candidate_features import feature_count, feature_names, observed_features
 from qurate.mdp.dataset import build_dataset
 from qurate.models.model import Model, load
-from qurate.models.ranker import CACHED_ROWS, NetworkRanker
+from qurate.models.network_ranker import CACHED_ROWS, NetworkRanker
 from qurate.models.recommend import note_once
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork

@@ -22,7 +22,7 @@ from qurate.experiments.compare import compare
 from qurate.experiments.policies import as_policy
 from qurate.learning.checkpoint import REPLAY, TENSORS
 from qurate.models.model import load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.networks.slate_network import SlateValues
 from qurate.networks.values import to_tensors
 from qurate.settings import SlateSettings

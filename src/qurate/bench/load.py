@@ -202,8 +202,8 @@ def untrained(items: int) -> Any:
 
     from qurate.events.vocabulary import Vocabulary
     from qurate.models.model import Model
+    from qurate.models.network_ranker import NetworkRanker
     from qurate.models.parts import Answering, Provenance
-    from qurate.models.ranker import NetworkRanker
     from qurate.networks.build import build_network
     from qurate.serving.served import ServedModel
     from qurate.settings import from_flat

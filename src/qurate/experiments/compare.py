@@ -16,7 +16,7 @@ from qurate.experiments.bandits import BANDITS, bandit_in
 from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import SEQUENCE_MODELS, all_excluding, as_policy, baseline_in, random_logs, references, sequence_model_in
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.settings import SlateSettings, flat
 from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.run import refuse_interrupted

@@ -34,7 +34,7 @@ from qurate.files import write_file
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.networks.linear_later import LinearLaterNetwork
 from qurate.outputs import WRITTEN, check_demo, written
 from qurate.settings import from_flat

@@ -21,7 +21,8 @@ from qurate.experiments.policies import all_excluding, as_policy, baseline_in, r
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.models.ranker import NetworkRanker, RankingScore
+from qurate.models.network_ranker import NetworkRanker
+from qurate.models.ranker import RankingScore
 from qurate.models.task_ranker import TaskRanker
 from qurate.settings import LearningSettings
 from qurate.training.clocked import with_clocks

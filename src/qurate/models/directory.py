@@ -27,6 +27,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 import qurate
+from qurate.baselines.registry import FITTED
 from qurate.errors import Code, MachineError, UserError
 from qurate.events.features import feature_names
 from qurate.events.vocabulary import Vocabulary
@@ -34,12 +35,14 @@ from qurate.files import recover_directory, replacing_directory, write_file
 from qurate.locks import require_posix
 from qurate.mdp.live_lists import LiveLists
 from qurate.models.answer import golden_answers
+from qurate.models.baseline_ranker import load_baseline_ranker
 from qurate.models.histories import EVENTS, ITEMS, USERS, Histories
+from qurate.models.network_ranker import load_network_ranker
 from qurate.models.parts import Answering, ModelParts, Provenance
-from qurate.models.ranker import SavedRanker, Sizes, load_ranker
+from qurate.models.ranker import Ranker, SavedRanker, Sizes
 from qurate.models.task_ranker import load_task_ranker
 from qurate.outputs import DATASET, MODEL, check_directory
-from qurate.settings import flat, from_flat
+from qurate.settings import Settings, flat, from_flat
 from qurate.types import Availability
 
 FORMAT = 1
@@ -173,6 +176,13 @@ def read_model(path: str | Path) -> ModelParts:
     return model
 
 
+def _ranker(config: dict[str, Any], arrays: dict[str, NDArray[Any]], settings: Settings, sizes: Sizes) -> Ranker:
+    if config["kind"] == "task":
+        return load_task_ranker(config["ranker"], arrays, settings)
+    saved = SavedRanker(config["ranker"], arrays)
+    return load_baseline_ranker(saved) if config["algorithm"] in FITTED else load_network_ranker(saved, settings, sizes)
+
+
 def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> ModelParts:
     config, vocabulary, features, rewards, metrics, arrays = contents
     settings = from_flat(config["settings"])
@@ -180,11 +190,7 @@ def _model(contents: _Contents, manifest: dict[str, Any], source: Path) -> Model
     lists = {name.removeprefix(LISTS): value for name, value in arrays.items() if name.startswith(LISTS)}
     sizes = Sizes(vocabulary.n_types, config["user_dim"], len(rewards["components"]))
     return ModelParts(
-        ranker=(
-            load_task_ranker(config["ranker"], own, settings)
-            if config["kind"] == "task"
-            else load_ranker(config["algorithm"], SavedRanker(config["ranker"], own), settings, sizes)
-        ),
+        ranker=_ranker(config, own, settings, sizes),
         availability=Availability(arrays["since"], arrays["until"]),
         lists=LiveLists.from_saved(lists, vocabulary.n_items) if lists else None,
         provenance=Provenance(

@@ -11,7 +11,8 @@ from qurate.events.vocabulary import Vocabulary
 from qurate.facts import facts_table, shortened
 from qurate.mdp.live_lists import LiveLists
 from qurate.models.histories import Histories
-from qurate.models.ranker import NetworkRanker, Ranker, RankingScore
+from qurate.models.network_ranker import NetworkRanker
+from qurate.models.ranker import Ranker, RankingScore
 from qurate.settings import Settings, SlateSettings
 from qurate.types import DEFAULT_TAU_S, Availability, FloatArray, IntArray, Observation
 

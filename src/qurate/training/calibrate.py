@@ -18,7 +18,7 @@ from qurate.baselines.registry import fit_session_knn
 from qurate.evaluation.ranking import observations
 from qurate.mdp.storage import Dataset
 from qurate.models.calibration import ChoiceCalibration, repeats
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.types import HISTORY, TRAIN, VALID, FloatArray, IntArray, Observation, Transitions
 
 FEWEST, MOST = 200, 6_000

@@ -26,10 +26,12 @@ from qurate.mdp.candidate_features import PLACE, feature_count
 from qurate.mdp.episodes import constant_solution
 from qurate.mdp.live_lists import LiveLists
 from qurate.mdp.storage import Dataset
+from qurate.models.baseline_ranker import BaselineRanker
 from qurate.models.histories import Histories
 from qurate.models.model import Model
+from qurate.models.network_ranker import NetworkRanker
 from qurate.models.parts import Answering, Provenance
-from qurate.models.ranker import BaselineRanker, NetworkRanker, Ranker, RankingScore
+from qurate.models.ranker import Ranker, RankingScore
 from qurate.networks.build import build_network
 from qurate.networks.catalogue_network import CatalogueNetwork
 from qurate.networks.linear_later import LinearLaterNetwork

@@ -22,7 +22,7 @@ from qurate.mdp import candidate_features
 from qurate.mdp.rewards import DEFAULT_REWARDS
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.networks.build import inner_network
 from qurate.networks.implicit_quantiles import ImplicitNetwork
 from qurate.networks.linear_later import LinearLaterNetwork

@@ -20,8 +20,9 @@ from qurate.learning.loops import train_online
 from qurate.learning.value_bound import ValueBound, largest_bonus
 from qurate.mdp.candidate_features import feature_count
 from qurate.models.model import Model
+from qurate.models.network_ranker import NetworkRanker
 from qurate.models.parts import Answering, Provenance
-from qurate.models.ranker import NetworkRanker, Sizes
+from qurate.models.ranker import Sizes
 from qurate.models.translate import TranslatedEngine, Translation
 from qurate.networks.build import build_network
 from qurate.networks.linear_later import LinearLaterNetwork

@@ -6,7 +6,7 @@ import numpy as np
 
 from qurate.evaluation.ranking import observations
 from qurate.mdp.storage import Dataset
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.types import IntArray
 
 log = logging.getLogger("qurate.training")

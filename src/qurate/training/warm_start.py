@@ -10,7 +10,7 @@ from qurate.algorithms.table import OF_LOGS, setting_names
 from qurate.environments.engine import BatchedEngine
 from qurate.errors import Code, UserError
 from qurate.models.model import Model
-from qurate.models.ranker import NetworkRanker
+from qurate.models.network_ranker import NetworkRanker
 from qurate.settings import NetworkSettings, Settings, flat
 
 log = logging.getLogger("qurate.training")
