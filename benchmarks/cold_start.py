@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from qurate.baselines.registry import random_policy
 from qurate.environments.engine import BatchedEngine, World
-from qurate.environments.registry import references
 from qurate.environments.scenarios.live import Live
 from qurate.environments.scenarios.shop import Shop
+from qurate.environments.worlds import references
 from qurate.evaluation.rollouts import Rollout, customers_seed, items_at, rollout
 from qurate.evaluation.static_list import StaticSearch, best_static
 from qurate.experiments.bandits import BANDITS, LANES, bandit_in

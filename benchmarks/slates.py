@@ -20,7 +20,8 @@ import numpy as np
 
 from qurate.baselines.registry import random_policy
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import references
 from qurate.evaluation.intervals import Interval, paired_t, student_t
 from qurate.evaluation.rollouts import customers_seed, rollout
 from qurate.evaluation.static_list import StaticSearch, best_static

@@ -30,7 +30,7 @@ from digest import code_digest
 
 from qurate.environments.given import world_of
 from qurate.environments.planner import planner
-from qurate.environments.registry import references
+from qurate.environments.worlds import references
 from qurate.evaluation.compare import Contender, summarise
 from qurate.evaluation.intervals import Interval, paired_t, student_t
 from qurate.experiments.bandits import BANDITS, bandit_in

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.registry import WORLDS, make_engine, make_env
+from qurate.environments.registry import make_engine, make_env
+from qurate.environments.worlds import WORLDS
 from qurate.testing import check_env
 from qurate.types import Feedback, Observation
 

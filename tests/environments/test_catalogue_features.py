@@ -46,7 +46,8 @@ def test_a_world_is_made_and_played_without_a_call_into_polars() -> None:
     """In a forked worker such a call would wait for ever (tests/environments/test_to_gymnasium.py)."""
     code = """
 import numpy as np, polars as pl
-from qurate.environments.registry import WORLDS, make_env
+from qurate.environments.registry import make_env
+from qurate.environments.worlds import WORLDS
 
 def refused(*arguments, **named):
     raise AssertionError("polars was called")

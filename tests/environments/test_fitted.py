@@ -10,9 +10,10 @@ from qurate.environments import running_response
 from qurate.environments.customer_response import Response
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.fitted_customers import Customers, read_customers, write_customers
-from qurate.environments.registry import make_engine, make_env, references
+from qurate.environments.registry import make_engine, make_env
 from qurate.environments.scenarios.fitted import FittedCustomers, quantile
 from qurate.environments.scenarios.fitted_references import expected_rewards
+from qurate.environments.worlds import references
 from qurate.errors import Code, UserError
 from qurate.testing import check_env
 

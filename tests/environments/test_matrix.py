@@ -8,9 +8,10 @@ import pytest
 
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.rating_matrix import LEAST_RATINGS, RatingMatrix, complete, completed_matrix, drawn_matrix
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.matrix import Matrix
 from qurate.environments.scenarios.matrix_references import far_sighted, planner, values_of_items
+from qurate.environments.worlds import references
 from qurate.errors import Code, UserError
 from qurate.evaluation.rollouts import rollout
 

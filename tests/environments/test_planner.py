@@ -7,7 +7,8 @@ from qurate.environments import planner as planning
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.planner import planner
 from qurate.environments.references import LatentPolicy
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import references
 from qurate.errors import UserError
 from qurate.evaluation.rollouts import rollout
 

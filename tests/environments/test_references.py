@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from qurate.environments.references import NORMAL, LatentPolicy
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.toy_references import optimal, true_myopic
 from qurate.environments.scenarios.toys import TOYS
 from qurate.environments.value_iteration import evaluate_policy, greedy_policy, value_iteration, values_to_go
+from qurate.environments.worlds import references
 from qurate.errors import UserError
 from qurate.evaluation.headroom import measure
 from qurate.evaluation.rollouts import rollout

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qurate.environments import registry
-from qurate.environments.registry import WORLDS, Option, environment_name, is_world, make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import WORLDS, Option, environment_name, is_world, references
 from qurate.errors import Code, UserError
 
 OPEN = [name for name, record in WORLDS.items() if not record.needs_source]

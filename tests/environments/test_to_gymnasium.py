@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from qurate.environments.registry import WORLDS, make_engine, make_env, make_vector_env
+from qurate.environments.registry import make_engine, make_env, make_vector_env
+from qurate.environments.worlds import WORLDS
 from qurate.errors import UserError
 
 

@@ -9,7 +9,8 @@ from policy_data import observe
 from qurate.baselines.bandit import BanditScorer, Sums, bandit_of, features, listed_features
 from qurate.baselines.registry import random_policy
 from qurate.choosing.policy import ScoredPolicy
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import references
 from qurate.evaluation.rollouts import customers_seed, rollout
 from qurate.experiments.bandits import BANDITS, ThompsonPolicy, _of_each, bandit_in
 from qurate.experiments.compare import compare

@@ -14,7 +14,8 @@ from mdp_logs import event, make_log
 
 from qurate.baselines.registry import random_policy
 from qurate.environments.log_writer import simulate
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import references
 from qurate.errors import UserError
 from qurate.evaluation.rollouts import rollout
 from qurate.events.readers import read_events

@@ -10,7 +10,8 @@ import torch
 
 from qurate.algorithms.event_models import event_models
 from qurate.environments.log_writer import simulate
-from qurate.environments.registry import make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import references
 from qurate.errors import UserError
 from qurate.evaluation.rollouts import rollout
 from qurate.events.readers import read_events

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qurate.environments.atari import atari_vectors, is_atari
 from qurate.environments.observation_layout import MASK, Layout, TaskSpec
-from qurate.environments.registry import WORLDS
+from qurate.environments.worlds import WORLDS
 from qurate.errors import Code, QurateError, UserError, nearest
 from qurate.types import Actions, DenseState, EventRows, Feedback, FloatArray, IntArray, Observation
 

@@ -9,8 +9,9 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.from_gymnasium import GymnasiumEngine, make_task, task_engine
-from qurate.environments.registry import is_world, make_engine
+from qurate.environments.registry import make_engine
 from qurate.environments.to_gymnasium import RecommenderEnv
+from qurate.environments.worlds import is_world
 from qurate.errors import Code, UserError
 
 Environment = str | BatchedEngine | gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]

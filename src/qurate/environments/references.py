@@ -1,6 +1,6 @@
 """Reference policies: they see the latent state, which no recommender can, and serve as upper bounds.
 
-Each world has its own (scenarios/shop_references.py, scenarios/toy_references.py); `registry.references` names them. A
+Each world has its own (scenarios/shop_references.py, scenarios/toy_references.py); `worlds.references` names them. A
 reference is made for one engine and chooses for that engine only.
 """
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from qurate.baselines.registry import random_policy
-from qurate.environments.registry import WORLDS, environment_name, make_engine, references
+from qurate.environments.registry import make_engine
+from qurate.environments.worlds import WORLDS, environment_name, references
 from qurate.evaluation.intervals import paired_t, student_t
 from qurate.evaluation.rollouts import rollout
 from qurate.types import Policy

@@ -12,7 +12,7 @@ from qurate.baselines.registry import FITTED, ItemScorer, fit_scorer, popularity
 from qurate.choosing.policy import MixturePolicy, ScoredPolicy
 from qurate.choosing.seen import ExcludingPolicy, parse_exclude
 from qurate.choosing.selection import GREEDY, epsilon_greedy_rule, softmax_rule
-from qurate.environments import registry
+from qurate.environments import worlds
 from qurate.environments.atari import EVALUATION_EPSILON, is_atari
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.given import Environment, name_of
@@ -129,7 +129,7 @@ def references(env: object, world: BatchedEngine) -> list[Contender]:
     """Policies that read the latent state of `world`, the very engine that is played; none where a world has none, or has no name."""
     if not isinstance(env, str):
         return []
-    return [Contender(name, lambda seed, make=make: make(world), "reference") for name, make in registry.references(env).items()]  # type: ignore[misc]
+    return [Contender(name, lambda seed, make=make: make(world), "reference") for name, make in worlds.references(env).items()]  # type: ignore[misc]
 
 
 def as_policy(model: Model, engine: BatchedEngine, name: str, where: str | None = None) -> ScoredPolicy:
