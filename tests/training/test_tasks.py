@@ -1,6 +1,7 @@
 """Gymnasium tasks through the commands: train, save, load, evaluate, resume, interrupt, and what is refused."""
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -71,6 +72,14 @@ def test_a_resumed_run_meets_new_episodes_and_always_the_same(tmp_path: Path) ->
     train(env="toy_tasks:numbers", warm_up=200, steps=240, hidden=8).save(tmp_path / "m")
     one, two = (train(resume=tmp_path / "m", steps=320) for _ in range(2))
     assert one.checkpoint[REPLAY] == two.checkpoint[REPLAY]
+
+
+def test_a_resume_that_has_nothing_to_do_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(env="toy_tasks:numbers", warm_up=200, steps=240, hidden=8).save(tmp_path / "m")
+    with caplog.at_level(logging.WARNING):
+        assert train(resume=tmp_path / "m", steps=320).metrics["steps"] == 320 and not caplog.messages
+        assert train(resume=tmp_path / "m", steps=100).metrics["steps"] == 240
+    assert "the saved run has made its 240 steps; --steps counts those of all runs together" in caplog.text
 
 
 def test_ctrl_c_saves_a_checkpoint(tmp_path: Path) -> None:
