@@ -156,10 +156,10 @@ def test_a_setting_whose_switch_is_off(dataset: Dataset, env: str | None, name: 
 
 def test_settings_that_the_usual_form_does_not_read_are_said(caplog: pytest.LogCaptureFixture) -> None:
     """In a world of many items the form of dqn is linear_later, though nobody asked for it; it has no target network."""
-    settings: dict[str, Any] = {"double": True, "loss": "huber", "target_tau": 0.5, "gamma": 0.5, "lr": 0.002}
+    settings: dict[str, Any] = {"double": True, "loss": "huber", "target_tau": 0.5, "gamma": 0.5, "lr": 0.002, "later_weight": 0.9}
     with caplog.at_level(logging.WARNING):
         train(env="shop,n_items=30", steps=64, **SMALL, **settings)
-        assert "form=linear_later does not read double, loss, target_tau;" in caplog.text
+        assert "form=linear_later does not read double, loss, target_tau, later_weight;" in caplog.text
         caplog.clear()
         train(env="shop,n_items=30", steps=64, form="now_later", **SMALL, **settings)
         assert "does not read" not in caplog.text
