@@ -252,6 +252,7 @@ def test_a_constant_bellman_solution_is_refused_with_its_value(tmp_path: Path, c
         (["simulate", "shop", "-o", "NEW.csv", "--trace", "-1"], "--trace"),
         (["simulate", "shp", "-o", "NEW.csv"], "got shp, at the scenario; did you mean shop?"),
         (["simulate", "toy_chain", "-o", "NEW.csv", "--slate", "3"], "slate_size"),
+        (["simulate", "shop,slate_size=3", "-o", "NEW.csv", "--slate", "2"], "one size of slates, got --slate 2 and slate_size=3"),
     ],
 )
 def test_unknown_names_name_the_nearest(args: list[str], word: str, tmp_path: Path, capsys: Capture) -> None:

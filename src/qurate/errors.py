@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -312,3 +313,11 @@ def nearest(name: str, known: Iterable[str], named: int = NAMED) -> str:
         close = [small[one] for one in get_close_matches(name.lower(), small, n=1, cutoff=0.5)]
     more = f" and {len(names) - named:,} more" if len(names) > named else ""
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:named])}{more}"
+
+
+def innermost(error: BaseException) -> str:
+    """File and line in which an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""

@@ -4,6 +4,7 @@ Every field carries its range and its unit. An unknown name is an error that nam
 another algorithm is an error that names that algorithm (`algorithms/table.py` says which parts an algorithm has).
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -310,6 +311,8 @@ ELSEWHERE = {
     "num_atoms": "atoms", "regularization": "regularisation", "neighbors": "neighbours", "n_factors": "factors",
 }  # fmt: skip
 """Names that settings have in papers and other libraries."""
+WITH_POINT = re.compile(r"[+-]?(?=.*[.eE])(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+"""A number with a point or an exponent, as people write it."""
 FEW = 8
 """So many settings are named in a hint."""
 
@@ -330,6 +333,14 @@ def _hint_of_other(name: str, known: Collection[str], algorithm: str) -> str:
     return "leave it out: it is of other algorithms, or of catalogues only"
 
 
+def _number(value: Any) -> Any:
+    """A text such as .5, 5. or 1e5 as a number; anything else as it is."""
+    if not isinstance(value, str) or not WITH_POINT.fullmatch(value):
+        return value
+    number = float(value)
+    return int(number) if number.is_integer() and abs(number) <= LARGEST_INT else number
+
+
 def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: str) -> dict[str, Any]:
     """Checked values by leaf name; text is converted to the field's type.
 
@@ -348,10 +359,10 @@ def parse_leaves(values: Mapping[str, Any], allowed: Iterable[str], algorithm: s
             raise UserError(f"a setting of {algorithm}", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
         part, unit = OWNER[name], describe(name)["unit"]
         try:
-            own = value.item() if getattr(value, "shape", None) == () else value  # numpy's numbers
+            own = value.item() if getattr(value, "shape", None) == () else _number(value)  # numpy's numbers
             out[name] = getattr(msgspec.convert({name: own}, part, strict=False), name)
         except msgspec.ValidationError as error:
-            expected = str(error).split(" - at")[0]
+            expected = str(error).split(" - at")[0].split(", got")[0]
             raise UserError(f"{name}: {expected}", repr(value), where=f"--set {name}", hint=unit, code=Code.BAD_SETTING) from None
         largest = LARGEST_INT if isinstance(out[name], int) else LARGEST_FLOAT
         if not isinstance(out[name], str) and not abs(out[name]) <= largest:

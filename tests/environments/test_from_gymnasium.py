@@ -22,7 +22,7 @@ from counting import (
     length,
     mask_at,
 )  # fmt: skip
-from qurate.environments.from_gymnasium import GymnasiumEngine, make_task
+from qurate.environments.from_gymnasium import GymnasiumEngine, make_task, task_engine
 from qurate.errors import Code, UserError
 from qurate.types import Feedback
 
@@ -329,7 +329,7 @@ def test_a_module_in_the_present_directory(tmp_path: Any, monkeypatch: pytest.Mo
         ("no_such_module_here:make", "the module no_such_module_here, got ModuleNotFoundError", Code.UNKNOWN_ENVIRONMENT),
         ("counting:countin", "a callable in counting, got countin, at env; did you mean counting?", Code.UNKNOWN_ENVIRONMENT),
         ("counting:not_callable", "a callable in counting, got not_callable, a int", Code.UNKNOWN_ENVIRONMENT),
-        ("counting:fails", "an environment that runs, got OSError: the robot is unplugged, at counting:fails, step 0", Code.BAD_ENV),
+        ("counting:fails", "an environment that runs, got OSError: the robot is unplugged (counting.py:", Code.BAD_ENV),
         ("counting:gives_text", "a factory that returns a gymnasium.Env, got str", Code.BAD_ENV),
         ("Pendulum-v1", "a Discrete action space, got Box", Code.BAD_ENV),
     ],
@@ -364,3 +364,81 @@ def test_an_id_with_only_a_vector_entry_point() -> None:
         assert np.array_equal(engine.reset(2, 3).state.numbers[:, 0], [2, 3, 4])
     finally:
         del gymnasium.registry["CountedVector-v0"]
+
+
+class Refilling(Counting):
+    """Gives one and the same array for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.array = np.zeros(3, np.float32)
+
+    def seen(self) -> Any:
+        self.array[:] = self.first, self.episode, self.t
+        return self.array
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_an_environment_that_fills_one_array_again_and_again(mode: AutoresetMode) -> None:
+    """The last observation of an episode is its own, and not the first one of the next."""
+    engine, finals = task_engine(Refilling, "refilling", mode), 0
+    seen = engine.reset(0, 3)
+    for _ in range(20):
+        before = seen.state.numbers
+        fb = engine.step(np.zeros(3, np.int64))
+        if fb.final is not None:
+            assert np.array_equal(fb.final.numbers, before + np.array([0, 0, 1]))
+            finals += 1
+        seen = fb.obs
+    assert finals > 5
+
+
+class Giving(Counting):
+    """Gives `wrong` at its second step."""
+
+    def __init__(self, space: spaces.Space, right: Any, wrong: Any) -> None:
+        super().__init__()
+        self.observation_space, self.right, self.wrong = space, right, wrong
+
+    def seen(self) -> Any:
+        return self.wrong if self.t == 2 else self.right
+
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+PAIR = spaces.Dict({"x": BOX, "in": spaces.Tuple([spaces.Discrete(9), BOX])})
+
+
+@pytest.mark.parametrize(
+    "space,right,wrong,text",
+    [
+        (BOX, np.zeros(3), np.zeros(4), "observation of shape [3], got shape [4]"),
+        (BOX, np.zeros(3), 0.5, "observation of shape [3], got shape []"),
+        (BOX, np.zeros(3), None, "observation, an array of numbers, got None"),
+        (BOX, np.zeros(3), [[1], [2, 3]], "observation, an array of numbers, got [[1], [2, 3]]"),
+        (spaces.Discrete(9), 1, 1.5, "observation of int64, got float64"),
+        (PAIR, {"x": np.zeros(3), "in": (1, np.zeros(3))}, {"x": np.zeros(3), "in": (1, np.zeros(1))}, "observation['in'][1] of shape [3]"),
+        (PAIR, {"x": np.zeros(3), "in": (1, np.zeros(3))}, {"x": np.zeros(3), "in": (1,)}, "observation['in'] with 1, got (1,)"),
+        (PAIR, {"x": np.zeros(3), "in": (1, np.zeros(3))}, {"y": 1}, "observation with 'in', got {'y': 1}"),
+    ],
+)
+def test_an_observation_that_does_not_fit_its_space_is_named(space: spaces.Space, right: Any, wrong: Any, text: str) -> None:
+    engine = task_engine(lambda: Giving(space, right, wrong), "giving")
+    engine.reset(1, 2)  # of three and of four steps
+    engine.step(np.zeros(2, np.int64))
+    with pytest.raises(UserError) as caught:
+        engine.step(np.zeros(2, np.int64))
+    assert f"expected {text}" in str(caught.value) and "at giving, step 2" in str(caught.value), str(caught.value)
+
+
+def test_what_an_environment_raises_is_told_with_its_place() -> None:
+    engine = task_engine(lambda: Spoilt("raise", ZeroDivisionError("by zero")), "spoilt")
+    engine.reset(0, 1)
+    engine.step(np.zeros(1, np.int64))
+    with pytest.raises(UserError, match=r"got ZeroDivisionError: by zero \(counting\.py:\d+\), at spoilt, step 2"):
+        engine.step(np.zeros(1, np.int64))
+
+
+def test_the_limit_of_a_time_limit_is_known_though_gymnasium_has_no_entry() -> None:
+    limit = gymnasium.wrappers.TimeLimit
+    assert task_engine(Counting, "counted").max_steps is None
+    assert task_engine(lambda: limit(limit(Counting(), 7), 9), "counted").max_steps == 7

@@ -9,7 +9,7 @@ import pytest
 from qurate.baselines.registry import random_policy
 from qurate.environments.arrivals import EPOCH_US
 from qurate.environments.engine import BatchedEngine
-from qurate.environments.log_writer import simulate
+from qurate.environments.log_writer import of_items, simulate
 from qurate.environments.registry import make_engine
 from qurate.environments.scenarios.shop import Shop
 from qurate.errors import UserError
@@ -129,3 +129,23 @@ def test_bad_output_is_refused(tmp_path: Path) -> None:
         simulate(make_engine("shop"), random_policy(), 1, 1, 0, tmp_path / "log.txt")
     with pytest.raises(UserError, match="users and steps of at least 1"):
         simulate(make_engine("shop"), random_policy(), 0, 1, 0, tmp_path / "log.csv")
+
+
+def test_probabilities_of_items_of_which_several_are_offered_by_hand() -> None:
+    candidates = np.array([[1, 1, 2], [1, 1, 2], [1, 1, 2], [3, 3, 3]])
+    shown = np.array([[1, 2], [1, 1], [2, 1], [3, 3]])
+    of_positions = np.array([[1 / 3, 1 / 2]] * 4)
+    expected = [[2 / 3, 1 / 2], [2 / 3, 1 / 2], [1 / 3, 1], [1, 1]]
+    assert of_items(of_positions, shown, candidates) == pytest.approx(np.array(expected))
+    assert of_items(np.ones((4, 2)), shown, candidates).tolist() == [[1, 1]] * 4, (
+        "a policy that is sure of its position is sure of its item"
+    )
+
+
+@pytest.mark.parametrize("world", ["long_term_satisfaction", "interest_evolution", "live"])
+def test_weights_by_the_written_probabilities_are_one_on_average(world: str, tmp_path: Path) -> None:
+    """Of a policy that shows each distinct candidate alike, weighted by what the log says; 1.27 by the probabilities of positions."""
+    done = simulate(make_engine(world), random_policy(), 300, 40, 5, tmp_path / "log.parquet")
+    table = pl.read_parquet(done["decisions"])
+    weight = (1 / table["candidates"].list.n_unique() / table["propensity"].list.first()).to_numpy()
+    assert abs(weight.mean() - 1) < 4 * weight.std() / np.sqrt(len(weight)) + 1e-9

@@ -134,6 +134,19 @@ def test_after_a_resume_nothing_joins_the_old_episode_to_the_new_one() -> None:
     assert (again.action[newest + 1] == OPEN).all()
 
 
+@pytest.mark.parametrize("steps", [3, 10, 31, 32, 80])
+def test_a_state_holds_the_written_slots_and_gives_them_back(steps: int) -> None:
+    ring, _ = filled(lanes=2, steps=steps, capacity=64)
+    state = ring.state()
+    held = min(int(ring.written.max()), 32)
+    assert {len(array) for name, array in state.items() if name != "written"} == {2 * held}
+    again = DenseRing(2, 64, observation(np.zeros(2), np.ones((2, ACTIONS), np.int8)), np.array([2], np.float32), GAMMA)
+    again.restore(state)
+    for mine, other in zip(ring.batch(np.arange(64), 3), again.batch(np.arange(64), 3)):
+        assert all(np.array_equal(a, b) for a, b in zip(mine, other)) if isinstance(mine, tuple) else np.array_equal(mine, other)
+    assert np.array_equal(ring.written, again.written)
+
+
 def test_pixels_stay_bytes() -> None:
     frames = DenseState(np.full((2, 1, 8, 8), 200, np.uint8), np.zeros((2, 0), np.int64))
     actions = Actions(np.broadcast_to(np.arange(1, 3), (2, 2)), np.ones((2, 2), np.int8))

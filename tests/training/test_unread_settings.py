@@ -117,3 +117,61 @@ def test_what_has_no_values_says_that_there_is_nothing_to_explain(dataset: Datas
     caplog.clear()
     explained = train(dataset, steps=2, **SMALL).recommend("u1", 2, None, ["none"], explain=True)
     assert explained.items[0].later is not None and "no values" not in caplog.text
+
+
+@pytest.mark.parametrize("name,value", [("behaviour_head", "attention"), ("support_threshold", 0.5), ("aux_weight", 0.5), ("negatives", 5)])
+@pytest.mark.parametrize("algorithm", ["dqn", "double_dqn"])
+def test_a_network_that_begins_in_a_world_has_no_behaviour_head(algorithm: str, name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"a setting that a simulated world reads, got {name}"):
+        train(env="toy_chain", algorithm=algorithm, steps=64, **SMALL, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "env,algorithm,name,value",
+    [
+        ("CartPole-v1", "dqn", "filters", 8),
+        ("CartPole-v1", "dqn", "candidate_features", False),
+        ("FrozenLake-v1", "q_learning", "table_states", 50),
+        ("FrozenLake-v1", "sarsa", "table_history", 1),
+        ("FrozenLake-v1", "q_learning", "adam_eps", 1e-3),
+        ("toy_chain", "q_learning", "adam_eps", 1e-3),
+        ("toy_chain", "sarsa", "item_updates", "touched"),
+        ("interest_evolution,slate_size=2,n_candidates=10", "slateq", "item_updates", "touched"),
+    ],
+)
+def test_settings_that_a_task_a_table_or_slates_do_not_read(env: str, algorithm: str, name: str, value: Any) -> None:
+    with pytest.raises(UserError) as refused:
+        train(env=env, algorithm=algorithm, steps=64, **{name: value})
+    assert refused.value.code == Code.SETTING_OF_ANOTHER_ALGORITHM and f"got {name}" in str(refused.value)
+
+
+@pytest.mark.parametrize("name,switch", [("noisy_sigma", "noisy"), ("priority_alpha", "prioritised"), ("priority_beta", "prioritised")])
+@pytest.mark.parametrize("env", ["CartPole-v1", "toy_chain", None])
+def test_a_setting_whose_switch_is_off(dataset: Dataset, env: str | None, name: str, switch: str) -> None:
+    data = dataset if env is None else None
+    with pytest.raises(UserError, match=f"{switch}=true with {name}, got {switch}=false, at {name}; set both"):
+        train(data, env=env, steps=1, **{name: 0.9})
+    train(data, env=env, steps=1, algorithm="rainbow", hidden=8, v_max=1e6, v_min=-1e6, **{name: 0.9})
+
+
+def test_settings_that_the_usual_form_does_not_read_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """In a world of many items the form of dqn is linear_later, though nobody asked for it; it has no target network."""
+    settings: dict[str, Any] = {"double": True, "loss": "huber", "target_tau": 0.5, "gamma": 0.5, "lr": 0.002, "later_weight": 0.9}
+    with caplog.at_level(logging.WARNING):
+        train(env="shop,n_items=30", steps=64, **SMALL, **settings)
+        assert "form=linear_later does not read double, loss, target_tau, later_weight;" in caplog.text
+        caplog.clear()
+        train(env="shop,n_items=30", steps=64, form="now_later", **SMALL, **settings)
+        assert "does not read" not in caplog.text
+        train(env="shop,n_items=30", algorithm="dueling_dqn", steps=64, later_weight=0.9, double=True, **SMALL)
+        assert "form=single does not read later_weight;" in caplog.text
+
+
+@pytest.mark.parametrize("text,number", [(".5", 0.5), ("5e-1", 0.5), ("1.", 1.0), ("+.25", 0.25)])
+def test_numbers_as_people_write_them(text: str, number: float) -> None:
+    assert train(env="toy_chain", steps=64, gamma=text, **SMALL).settings.learning.gamma == number
+    assert train(env="toy_chain", steps=64, replay_capacity="1e3", **SMALL).settings.replay.replay_capacity == 1000
+    with pytest.raises(UserError, match=r"expected gamma: Expected `float`, got 'half'"):
+        train(env="toy_chain", steps=64, gamma="half", **SMALL)
+    with pytest.raises(UserError, match=r"expected batch_size: Expected `int`, got '2.5'"):
+        train(env="toy_chain", steps=64, batch_size="2.5", **SMALL)

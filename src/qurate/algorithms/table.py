@@ -52,6 +52,8 @@ TABLE: dict[str, Any] = {
     "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
 }  # fmt: skip
 """A table's target is the table itself, and what is kept is its last state."""
+NO_NETWORK = ("loss", "later_weight", "double", "adam_eps", "item_updates")
+"""What a table, moved by lr times its errors, has no use for."""
 SLATES: dict[str, Any] = {
     "form": "single", "gamma": 0.99, "lr": 2e-3, "n_step": 5, "target_tau": 0.05, "window": 8, "id_dropout": 0.0, "update_every": 32,
     "epsilon_steps": 50_000, "negatives": 0, "support_threshold": 0.0,
@@ -61,15 +63,17 @@ carry back too slowly, and few updates per decision."""
 CATALOGUE_ONLY = (
     "encoder", "window", "embedding_dim", "form", "id_embedding", "id_dropout", "later_weight", "support_threshold", "aux_weight",
     "negatives", "behaviour_head", "history_terms", "calibrate", "lr_schedule", "passes", "clocks", "clocks_late",
-    "item_updates",
+    "item_updates", "candidate_features", "table_states", "table_history",
 )  # fmt: skip
-"""Settings of networks over a catalogue; a Gymnasium task has none."""
+"""Settings of networks and tables over a catalogue; a Gymnasium task has none."""
 OF_TASKS = ("lanes", "warm_up", "reward_clip", "life_ends", "filters")
 """Settings that a dataset does not read; worlds read the first three."""
 OF_ACTING = (*ExplorationSettings.__struct_fields__, *ONLINE_ONLY)
 """Settings of a learner that acts while it learns; a log has been acted already."""
 OF_LOGS = ("lr_schedule", "passes", "calibrate", "clocks", "clocks_late")
 """Settings that only training from a log reads."""
+OF_BEHAVIOUR = ("behaviour_head", "support_threshold", "aux_weight", "negatives")
+"""Settings of what a log shows; a network that begins in a world has no behaviour head, and an organic log's negatives are none of its."""
 ONE_HEAD = ("form", "loss", "later_weight", "negatives")
 """What a distribution of returns does not have: parts, squared errors, and targets of items that nobody chose."""
 
@@ -134,11 +138,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         unused=("form", "later_weight", "negatives", "n_step", "double"), source="Vieillard et al. 2020, arXiv:2007.14430",
     ),
     "q_learning": Algorithm(
-        q_learning, TABLE, TABULAR, unused=("loss", "later_weight", "double"),
+        q_learning, TABLE, TABULAR, unused=NO_NETWORK,
         source="Watkins 1989; Watkins and Dayan 1992, doi:10.1007/BF00992698",
     ),
     "sarsa": Algorithm(
-        sarsa, TABLE | {"replay_capacity": 2_000}, TABULAR, unused=("loss", "later_weight", "double"), needs_next_action=True,
+        sarsa, TABLE | {"replay_capacity": 2_000}, TABULAR, unused=NO_NETWORK, needs_next_action=True,
         source="Rummery and Niranjan 1994, CUED/F-INFENG/TR 166",
     ),
     "bc": Algorithm(
@@ -180,6 +184,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         unused=(
             "head", "form", "later_weight", "double", "negatives", "support_threshold", "candidate_features", "behaviour_head",
             "calibrate", "clocks", "clocks_late", "lr_schedule", "passes", "slate_size", "id_embedding", "history_terms",
+            "item_updates",
         ),
         slates=True, source="Ie et al. 2019, arXiv:1905.12767",
     ),

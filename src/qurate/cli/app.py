@@ -22,7 +22,6 @@ from qurate.cli.arguments import (
 )
 from qurate.cli.output import (
     Terminal,
-    innermost,
     library_notes,
     lines,
     listed,
@@ -32,7 +31,7 @@ from qurate.cli.output import (
     print_error,
     short_of_memory,
 )
-from qurate.errors import Code, MachineError, QurateError, UserError, nearest
+from qurate.errors import Code, MachineError, QurateError, UserError, innermost, nearest
 from qurate.interrupts import remembered
 from qurate.locks import require_posix
 

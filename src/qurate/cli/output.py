@@ -368,11 +368,3 @@ def short_of_memory(error: Exception) -> bool:
     """Whether an allocation failed. On the CPU torch has no kind of error for it but RuntimeError, so there its text decides."""
     of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     return of_torch or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def innermost(error: BaseException) -> str:
-    """File and line in which an exception was raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""

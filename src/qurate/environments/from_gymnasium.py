@@ -15,9 +15,10 @@ from gymnasium.wrappers import FrameStackObservation
 from numpy.typing import NDArray
 
 from qurate.environments.atari import atari_vectors, is_atari
+from qurate.environments.lane import UNSEEN, Lane, misfit, step_limit
 from qurate.environments.observation_layout import MASK, Layout, TaskSpec
 from qurate.environments.worlds import WORLDS
-from qurate.errors import Code, QurateError, UserError, nearest
+from qurate.errors import Code, QurateError, UserError, innermost, nearest
 from qurate.types import Actions, DenseState, EventRows, Feedback, FloatArray, IntArray, Observation
 
 MAX_REWARD = 1e15
@@ -172,8 +173,14 @@ class GymnasiumEngine:
             raise
         except FAILS as error:
             hint = "gymnasium.utils.env_checker.check_env says more"
-            got = f"{type(error).__name__}: {error}"
-            raise UserError("an environment that runs", got, where=self._where(), hint=hint, code=Code.BAD_ENV) from error
+            fails = "an environment that runs", f"{type(error).__name__}: {error} ({innermost(error)})"
+            expected, got = self._misfit() or fails
+            raise UserError(expected, got, where=self._where(), hint=hint, code=Code.BAD_ENV) from error
+
+    def _misfit(self) -> tuple[str, str] | None:
+        """The first observation that does not fit the space, where the lanes are single environments of ours."""
+        lanes = [env for env in getattr(getattr(self, "_vector", None), "envs", []) if isinstance(env, Lane)]
+        return next((found for lane in lanes if lane.seen is not UNSEEN and (found := misfit(self._space, lane.seen))), None)
 
     def _observe(self, state: DenseState, mask: NDArray[np.int8]) -> Observation[DenseState]:
         self._require_legal(mask)
@@ -288,7 +295,7 @@ def task_engine(make_one: MakeEnv, name: str, autoreset_mode: AutoresetMode = Au
         envs = [checked_env(make_one(), name) for _ in range(n)]
         if len({id(env) for env in envs}) < n:
             raise UserError("a new environment from each call", "the same one twice", where=name, code=Code.BAD_ENV)
-        return SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=autoreset_mode)  # type: ignore[misc]
+        return SyncVectorEnv([lambda env=env: Lane(env) for env in envs], autoreset_mode=autoreset_mode)  # type: ignore[misc]
 
     return GymnasiumEngine(vector, name)
 
@@ -352,13 +359,12 @@ def _step_limit(vector: VectorEnv[Any, Any, Any]) -> int | None:
     if hasattr(vector, "max_decisions"):
         return int(vector.max_decisions)
     envs = getattr(vector, "envs", [])
-    spec = envs[0].spec if envs else None
-    return None if spec is None else spec.max_episode_steps
+    return step_limit(envs[0]) if envs else None
 
 
 def _stacked_frames(vector: VectorEnv[Any, Any, Any]) -> int:
     """How many frames an observation stacks: what the vector environment declares, or the outermost wrapper of a single one; else 1."""
-    envs = getattr(vector, "envs", [])
+    envs = [env.env if isinstance(env, Lane) else env for env in getattr(vector, "envs", [])]
     if envs and isinstance(envs[0], FrameStackObservation) and len(envs[0].observation_space.shape or ()) == 3:
         return int(envs[0].stack_size)
     return int(getattr(vector, "stacked_frames", 1))

@@ -124,10 +124,13 @@ def _serve(
         actions, propensity = policy.act(observation, rng)
         flat = actions.reshape(lanes, -1)
         shown = np.take_along_axis(observation.actions.candidates, flat, axis=1)
+        propensity = propensity.reshape(lanes, -1)
+        if engine.n_candidates is not None and engine.world.with_replacement:
+            propensity = of_items(propensity, shown, observation.actions.candidates)
         feedback = engine.step(actions)
         who = np.flatnonzero(here)
         decision = {"lane": who, "step": np.full(who.size, step), "visit": visit[who], "time": clock[who], "shown": shown[who]}
-        decisions.append(decision | {"propensity": propensity.reshape(lanes, -1)[who]})
+        decisions.append(decision | {"propensity": propensity[who]})
         if engine.n_candidates is not None:
             decisions[-1]["candidates"] = observation.actions.candidates[who]
         if observation.actions.values is not None:
@@ -141,6 +144,20 @@ def _serve(
         if not here.any():
             break
     return _event_table(engine, _joined(events), user_ids), _decision_table(engine, policy.name, _joined(decisions), user_ids), people
+
+
+def of_items(propensity: NDArray[np.float64], shown: IntArray, candidates: IntArray) -> NDArray[np.float64]:
+    """Probabilities of items, where several candidates may be of the same item and a policy gives those of its positions.
+
+    Exact of policies that are uniform over positions or choose one for sure, as those of `simulate` are.
+
+    Args:
+        propensity: [B, k] of each position of a slate, given those above it. shown: [B, k] items. candidates: [B, K] items.
+    """
+    alike = (candidates[:, None, :] == shown[:, :, None]).sum(2)
+    above = np.tril(shown[:, :, None] == shown[:, None, :], -1).sum(2)
+    probability: NDArray[np.float64] = np.minimum(propensity * (alike - above), 1.0)
+    return probability
 
 
 def _events(engine: BatchedEngine, feedback: Feedback, here: NDArray[np.bool_], visit: IntArray, step: int) -> Columns:

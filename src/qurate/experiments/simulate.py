@@ -7,7 +7,7 @@ from typing import Any
 from qurate.baselines.registry import random_policy
 from qurate.environments.engine import BatchedEngine
 from qurate.environments.log_writer import simulate
-from qurate.environments.registry import make_engine
+from qurate.environments.registry import make_engine, named_arguments
 from qurate.errors import Code, UserError, nearest
 from qurate.experiments.policies import LOG_CUSTOMERS, as_policy, excluding, present_recommender
 from qurate.models.model import load
@@ -37,7 +37,7 @@ def simulate_log(
         exclude: what a customer saw or bought and the policy is not offered again, as `seen` or `purchased:30d`.
 
     Raises:
-        UserError: an unknown policy.
+        UserError: an unknown policy, or two sizes of slates.
     """
     engine, chooser = _world_and_policy(scenario, policy, seed, slate)
     chooser = excluding(chooser, exclude, engine)
@@ -46,6 +46,10 @@ def simulate_log(
 
 def _world_and_policy(scenario: str, policy: str, seed: int, slate: int) -> tuple[BatchedEngine, Policy]:
     try:
+        named = named_arguments(scenario)[1].get("slate_size", slate)
+        if slate not in (1, named):
+            got, hint = f"--slate {slate} and slate_size={named}", "give one of them"
+            raise UserError("one size of slates", got, where="--slate", hint=hint, code=Code.BAD_OPTIONS)
         engine = make_engine(scenario, slate_size=slate)
     except UserError as error:
         if error.where != "--env":

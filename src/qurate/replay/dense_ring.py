@@ -142,11 +142,23 @@ class DenseRing:
         return np.where(decided, self.reward.sum(1), 0), self.discount, following
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything that changes, by name; not copied."""
-        names = ("mask", "action", "reward", "discount", "explored", "written")
-        return {name: getattr(self, name) for name in names} | {f"states.{k}": v for k, v in self.states._asdict().items()}
+        """Everything that changes, by name: of each lane the slots that were ever written, so that a short run is a small file."""
+        held = int(self.filled().max(initial=0))
+        kept = {name: self._by_lane(array)[:, :held].reshape(self.lanes * held, *array.shape[1:]) for name, array in self._slots().items()}
+        return kept | {"written": self.written}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Goes on from what `state` returned, on a ring of the same arguments."""
-        for name, array in self.state().items():
-            array[...] = state[name]
+        """Goes on from what `state` returned, on a new ring of the same arguments."""
+        self.written[...] = state["written"]
+        for name, array in self._slots().items():
+            held = len(state[name]) // self.lanes
+            self._by_lane(array)[:, :held] = state[name].reshape(self.lanes, held, *array.shape[1:])
+
+    def _slots(self) -> dict[str, NDArray[Any]]:
+        """The arrays with a row for each slot, by name."""
+        names = ("mask", "action", "reward", "discount", "explored")
+        return {name: getattr(self, name) for name in names} | {f"states.{k}": v for k, v in self.states._asdict().items()}
+
+    def _by_lane(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The slots of each lane: [lanes, lane_states, ...], no copy."""
+        return array.reshape(self.lanes, self.lane_states, *array.shape[1:])

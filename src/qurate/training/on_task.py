@@ -63,20 +63,21 @@ def task_device(engine: GymnasiumEngine, device: str) -> torch.device:
     Raises:
         UserError: see `device_of`.
     """
-    return device_of(device, worth_it=_large(engine.spec))
+    return device_of(device, worth_it=is_large(engine.spec))
 
 
 def task_defaults(engine: GymnasiumEngine, device: torch.device) -> dict[str, Any]:
     """Settings of a task where nothing else is said; of large images they depend on the device."""
     spec = engine.spec
-    if not _large(spec):
+    if not is_large(spec):
         return TASK_DEFAULTS
     images = math.prod(spec.numbers_shape) // engine.frames
     capacity = max(int(IMAGE_BYTES[device.type]) // images // 1_000 * 1_000, 1_000)
     return IMAGE_DEFAULTS | (ON_GPU if device.type == "cuda" else ON_CPU) | {"replay_capacity": min(capacity, 1_000_000)}
 
 
-def _large(spec: TaskSpec) -> bool:
+def is_large(spec: TaskSpec) -> bool:
+    """Whether a task's observations are large images."""
     return len(spec.numbers_shape) == 3 and min(spec.numbers_shape[1:]) >= LARGE_SIDE
 
 
@@ -120,7 +121,7 @@ def train_on_task(
         if not parts:
             ours = replace(settings, warm_up=run.steps + settings.replay.warm_up)
     ring.begin(observation, np.zeros(lanes, np.int64))
-    steps = limits.steps or (IMAGE_STEPS if _large(engine.spec) else TASK_STEPS)
+    steps = limits.steps or (IMAGE_STEPS if is_large(engine.spec) else TASK_STEPS)
     loop = train_online(
         learner, engine, ring, sampler, rng, ours, seed=seed, steps=run.steps, observation=observation, returns=Returns(ring.lanes)
     )

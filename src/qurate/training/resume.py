@@ -1,5 +1,6 @@
 """A run that goes on from its checkpoint equals one that was never interrupted."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from qurate.training.in_environment import train_in_engine
 from qurate.training.on_task import task_device, train_on_task
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, StepCallback
+
+log = logging.getLogger("qurate.training")
 
 
 def resume_training(
@@ -52,6 +55,8 @@ def resume_training(
     saved = _checkpoint(path, manifest, model, where)
     state = checkpoint.read_progress(saved)
     wanted, began = limits.steps or int(state["wanted"]), int(state["seed"])
+    if wanted <= int(state["run"]["steps"]):
+        log.warning("note: the saved run has made its %s steps; --steps counts those of all runs together", f"{state['run']['steps']:,}")
     if seed not in (None, began):
         raise UserError(f"the saved run's seed, {began}", str(seed), where=where, hint="leave --seed out", code=Code.BAD_RESUME)
     if env is not None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 import torch
 
 from qurate.algorithms.table import (
     ALGORITHMS,
     CATALOGUE_ONLY,
     OF_ACTING,
+    OF_BEHAVIOUR,
     OF_LOGS,
     OF_TASKS,
     algorithm_settings,
@@ -29,7 +29,7 @@ from qurate.learning.device import device_of
 from qurate.mdp.dataset import dataset_of, parse_duration
 from qurate.mdp.storage import Dataset
 from qurate.models.model import Model, load
-from qurate.settings import PARTS, Settings, flat
+from qurate.settings import Settings
 from qurate.training.clocked import say_turnover
 from qurate.training.from_log import fit_on_log, train_on_log, with_histories
 from qurate.training.from_model import check_start, kept_settings, kept_weights
@@ -37,10 +37,11 @@ from qurate.training.in_environment import ONLINE_STEPS, for_slates, fresh_model
 from qurate.training.later_from_log import form_for_log
 from qurate.training.later_online import form_for_world
 from qurate.training.log_defaults import log_defaults
-from qurate.training.on_task import TASK_DEFAULTS, task_defaults, task_device, train_on_task
+from qurate.training.on_task import TASK_DEFAULTS, is_large, task_defaults, task_device, train_on_task
 from qurate.training.resume import dataset_place, resume_training
 from qurate.training.reward_weights import reweighted
 from qurate.training.run import Limits, StepCallback, refuse_divergence
+from qurate.training.unread import note_unread_by_form, refuse_unread
 from qurate.training.warm_start import begun_with, check_world, online_settings
 
 log = logging.getLogger("qurate.training")
@@ -129,11 +130,13 @@ def _in_environment(
         return _in_task(env, algorithm, given, rewards, seed=seed, limits=limits, device=device, report=report)
     _refuse_for_environment(name_of(env), algorithm, rewards, task=False)
     chosen = _settings(algorithm, given if begun is None else online_settings(begun, algorithm, given))
-    _refuse_unread(given, chosen, (*OF_LOGS, "life_ends", "filters"), "a simulated world")
+    heads = OF_BEHAVIOUR if begun is None else ()
+    refuse_unread(given, chosen, (*OF_LOGS, *heads, "life_ends", "filters"), "a simulated world")
     engine = world_of(env, chosen.window)
     chosen = for_slates(chosen, engine, algorithm, name_of(env))
     if begun is None:
         chosen = form_for_world(chosen, algorithm, given, len(engine.item_ids), bool(engine.candidate_columns))
+        note_unread_by_form(given, chosen)
         model = with_known_choice(fresh_model(engine, chosen, algorithm, seed, name_of(env)), engine, name_of(env))
     else:
         check_world(begun, chosen, engine, name_of(env))
@@ -162,6 +165,7 @@ def _in_task(
     try:
         place = task_device(engine, device)
         chosen = _settings(algorithm, given, task_defaults(engine, place), CATALOGUE_ONLY)
+        refuse_unread(given, chosen, () if is_large(engine.spec) else ("filters",), "a task without large images")
         return train_on_task(engine, name_of(env), chosen, algorithm, seed=seed, limits=limits, device=place, report=report)
     finally:
         engine.close()
@@ -184,7 +188,7 @@ def _on_dataset(
     begun = load(start) if isinstance(start, str | Path) else start
     algorithm = ("dqn" if begun is None else begun.algorithm) if algorithm is None else algorithm
     asked = _settings(algorithm, given)  # a mistake in the options is known before a large dataset is read
-    _refuse_unread(given, asked, (*OF_TASKS, *OF_ACTING), "a dataset")
+    refuse_unread(given, asked, (*OF_TASKS, *OF_ACTING), "a dataset")
     if algorithm in FITTED:
         _refuse_limits(algorithm, limits)
     elif find_algorithm(algorithm).slates:
@@ -205,6 +209,7 @@ def _on_dataset(
         say_turnover(dataset)
     if algorithm not in FITTED:
         chosen = form_for_log(chosen, algorithm, own, dataset.kind)
+        note_unread_by_form(given, chosen)
     if begun is not None:
         check_start(begun, algorithm, chosen, kept, _settings(algorithm, {}, usual))
     if rewards is not None:
@@ -284,15 +289,6 @@ def _refuse_for_environment(env: str, algorithm: str, rewards: str | Mapping[str
     if task and rewards is not None:
         hint = "its reward is the environment's own"
         raise UserError("no --rewards with a Gymnasium task", str(rewards), where=env, hint=hint, code=Code.BAD_OPTIONS)
-
-
-def _refuse_unread(given: Mapping[str, Any], chosen: Settings, unread: Sequence[str], place: str) -> None:
-    """Settings that nothing reads where it is trained are not taken in silence, unless they say what holds anyway."""
-    values, usual = flat(chosen), {field.name: field.default for part in PARTS for field in msgspec.structs.fields(part)}
-    name = next((name for name in given if name in unread and values[name] != usual[name]), None)
-    if name is not None:
-        hint = "leave it out"
-        raise UserError(f"a setting that {place} reads", name, where="--set", hint=hint, code=Code.SETTING_OF_ANOTHER_ALGORITHM)
 
 
 def _refuse_limits(algorithm: str, limits: Limits) -> None:
