@@ -133,13 +133,13 @@ def test_each_seed_has_its_world_the_first_is_traced_and_references_read_lanes(t
 def test_an_evaluation_in_a_world_says_what_customers_brought(tiny_world, always) -> None:
     rows = [fixed(always, 1, "model", "candidate"), fixed(always, 0, "base")]
     runs = collect(rows, play(rows, lambda seed: tiny_world(), [0, 1], customers=4))
-    result = evaluate_world("tiny", runs, "model")
+    result = evaluate_world("tiny", runs, "model", 0.9)
     assert result["n"] == 8 and list(result["baselines"]) == ["base"]
     means = {name: entry["mean"] for name, entry in result["metrics"].items()}
     assert (means["return"], means["decisions"], means["visits"], means["length"]) == (3.5, 7 / 4, 5 / 4, 7 / 5)
     assert result["baselines"]["base"]["return"]["mean"] == 7 / 4
     with pytest.raises(UserError, match="model, base"):
-        evaluate_world("tiny", runs, "other")
+        evaluate_world("tiny", runs, "other", 0.9)
 
 
 def test_discount_reaches_the_table(tiny_world, always) -> None:

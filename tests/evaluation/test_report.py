@@ -110,7 +110,7 @@ def test_one_seed_without_baselines_still_makes_a_page(tiny_world, always) -> No
 def test_evaluation_in_a_world(tiny_world, always) -> None:
     rows = [Contender("model", lambda seed: always(3), "candidate"), Contender("static", lambda seed: always(0))]
     runs = collect(rows, play(rows, lambda seed: tiny_world(noise=1.0), SEEDS, customers=30))
-    result = evaluate_world("tiny", runs, "model")
+    result = evaluate_world("tiny", runs, "model", 0.9)
     assert {"model", "on", "n", "metrics", "by_type", "by_score", "baselines"} <= set(result)
     assert result["n"] == 90
     assert result["by_type"]["value"]["total"]["mean"] == pytest.approx(8.0)
@@ -120,7 +120,7 @@ def test_evaluation_in_a_world(tiny_world, always) -> None:
     page = assert_self_contained(Report(result).html())
     assert "model on tiny" in page.text
     with pytest.raises(UserError, match="a policy of the comparison, got nobody"):
-        evaluate_world("tiny", runs, "nobody")
+        evaluate_world("tiny", runs, "nobody", 0.9)
 
 
 def test_ranking_report_names_its_score_and_what_it_may_claim() -> None:

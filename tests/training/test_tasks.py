@@ -150,6 +150,18 @@ def test_the_support_in_a_world_is_checked_too() -> None:
         train(env="toy_chain", algorithm="c51", steps=1_280, v_max=1.0, hidden=8, embedding_dim=4, window=4)
 
 
+def test_returns_are_discounted_as_the_model_was_trained(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every decision of CartPole earns 1, and no policy falls in fewer than 8: the discounted return is nearly 1 / (1 - gamma)."""
+    model = str(tmp_path / "m")
+    monkeypatch.setattr("qurate.experiments.evaluate.TASK_EPISODES", 5)
+    assert run(capsys, "train", "--env", "CartPole-v1", "-o", model, "--steps", "64", *SMALL, "--set", "gamma=0.5", "--quiet")[0] == 0
+    code, out, err = run(capsys, "evaluate", model, "--env", "CartPole-v1", "--seeds", "1", "--json", "--quiet")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["gamma"] == 0.5 and "discounted: by 0.5 per decision" in result["caption"]
+    assert [part["discounted"]["mean"] for part in (result["metrics"], result["baselines"]["random"])] == pytest.approx([2, 2], abs=0.01)
+
+
 @pytest.mark.study
 def test_cart_pole_is_learnt_without_options(tmp_path: Path, capsys: Capture) -> None:
     """A floor far below what it reaches (500); one core needs about a minute."""

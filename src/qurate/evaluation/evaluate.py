@@ -235,8 +235,8 @@ ENV_METRICS = {"return": "return", "discounted": "discounted", "length": "visit_
 """Metric names of an evaluation in a world, and the entry of `Rollout.summary` behind each."""
 
 
-def evaluate_world(env: str, runs: Sequence[Runs], subject: str) -> dict[str, Any]:
-    """The contract's evaluate JSON from rollouts in a world; intervals are Student t over seeds.
+def evaluate_world(env: str, runs: Sequence[Runs], subject: str, gamma: float) -> dict[str, Any]:
+    """The contract's evaluate JSON from rollouts in a world; intervals are Student t over seeds. `gamma`: of the discounted returns.
 
     `by_type` holds the reward components per customer before weighting; `n` counts customers over all seeds.
 
@@ -260,7 +260,8 @@ def evaluate_world(env: str, runs: Sequence[Runs], subject: str) -> dict[str, An
         },
         "by_score": {},
         "baselines": {r.contender.name: _world_metrics(r) for r in runs if r is not judged},
-        "caption": "what simulated customers brought, per customer",
+        "caption": f"what simulated customers brought, per customer; discounted: by {gamma:g} per decision",
+        "gamma": gamma,
         "seeds": len(judged.rollouts),
     }
 

@@ -17,7 +17,7 @@ from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import SEQUENCE_MODELS, all_excluding, as_policy, baseline_in, random_logs, references, sequence_model_in
 from qurate.models.model import Model, load
 from qurate.models.network_ranker import NetworkRanker
-from qurate.settings import SlateSettings, flat
+from qurate.settings import LearningSettings, SlateSettings, flat
 from qurate.training.in_environment import ONLINE_STEPS
 from qurate.training.run import refuse_interrupted
 from qurate.training.train import train
@@ -63,7 +63,9 @@ def compare(
     rows += references(env, world)
     rows = all_excluding(rows, exclude, world)
     every = range(first, first + count)
-    return summarise(name_of(env), list(every), play_all(rows, world, every, customers, progress))
+    gamma = discount_of(list(models.values()))
+    result = summarise(name_of(env), list(every), play_all(rows, world, every, customers, progress, gamma=gamma))
+    return result | {"gamma": gamma}
 
 
 def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model | Policy | None]:
@@ -96,13 +98,19 @@ def _by_name(policies: Sequence[str | Path | Model | Policy]) -> dict[str, Model
     return out
 
 
+def discount_of(models: Sequence[Model]) -> float:
+    """By which returns are discounted per decision: the most far-sighted model's discount; without models the default one."""
+    return max((model.settings.learning.gamma for model in models), default=LearningSettings().gamma)
+
+
 def play_all(
-    rows: Sequence[Contender], world: Engine, seeds: Sequence[int], customers: int, progress: Progress | None, max_decisions: int = 1_000
-) -> list[Runs]:
-    """Every contender meets the same customers of each seed."""
+    rows: Sequence[Contender], world: Engine, seeds: Sequence[int], customers: int, progress: Progress | None, *,
+    max_decisions: int = 1_000, gamma: float = 0.9,
+) -> list[Runs]:  # fmt: skip
+    """Every contender meets the same customers of each seed; `gamma` is that of the discounted return."""
 
     def reported() -> Iterator[tuple[int, str, Rollout]]:
-        for done, played in enumerate(play(rows, lambda seed: world, seeds, customers, max_decisions=max_decisions)):
+        for done, played in enumerate(play(rows, lambda seed: world, seeds, customers, gamma, max_decisions=max_decisions)):
             if progress is not None:
                 progress(f"seed {played[0]}: {played[1]}", done + 1, len(rows) * len(seeds))
             yield played

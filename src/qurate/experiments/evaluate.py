@@ -14,7 +14,7 @@ from qurate.evaluation.evaluate import evaluate_ranking, evaluate_world
 from qurate.evaluation.report import Report
 from qurate.events.frames import Frame
 from qurate.events.schema import EventLog
-from qurate.experiments.compare import play_all
+from qurate.experiments.compare import discount_of, play_all
 from qurate.experiments.five_users import five_users
 from qurate.experiments.jobs import Progress
 from qurate.experiments.policies import all_excluding, as_policy, baseline_in, random_logs, references, task_policy
@@ -24,7 +24,6 @@ from qurate.models.model import Model, load
 from qurate.models.network_ranker import NetworkRanker
 from qurate.models.ranker import RankingScore
 from qurate.models.task_ranker import TaskRanker
-from qurate.settings import LearningSettings
 from qurate.training.clocked import with_clocks
 from qurate.types import FloatArray, Observation, Scorer
 
@@ -127,8 +126,7 @@ class OneScore:
 def log_discount(models: Sequence[Model], dataset: Dataset) -> tuple[float, float]:
     """By which returns of a log are measured: the most far-sighted model's discount per decision (without models the default one), and
     the dataset's time constant of pauses in seconds."""
-    gammas = [model.settings.learning.gamma for model in models]
-    return max(gammas, default=LearningSettings().gamma), float(dataset.manifest["episode"]["tau_s"])
+    return discount_of(models), float(dataset.manifest["episode"]["tau_s"])
 
 
 def exclusion_on(model: Model | None, exclude: Sequence[str], dataset: Dataset) -> tuple[str, FloatArray] | None:
@@ -160,8 +158,9 @@ def _in_world(
     rows = [Contender("model", lambda seed: as_policy(model, world, "model", where=name), "candidate")]
     rows += [Contender(n, lambda seed, n=n: baseline_in(n, world, seed, log), "baseline") for n in WORLD_BASELINES]  # type: ignore[misc]
     rows = all_excluding([*rows, *references(env, world)], exclude, world)
-    runs = play_all(rows, world, range(seeds), customers, progress)
-    return Report(evaluate_world(where, runs, "model") | {"model": name}, f"{name} in {where}", runs=runs)
+    gamma = discount_of([model])
+    runs = play_all(rows, world, range(seeds), customers, progress, gamma=gamma)
+    return Report(evaluate_world(where, runs, "model", gamma) | {"model": name}, f"{name} in {where}", runs=runs)
 
 
 def _in_task(model: Model, name: str, env: Environment, seeds: int, episodes: int, progress: Progress | None) -> Report:
@@ -176,9 +175,10 @@ def _in_task(model: Model, name: str, env: Environment, seeds: int, episodes: in
         Contender("random", lambda seed: random_policy(), "baseline"),
     ]
     limit = engine.max_steps or TASK_DECISIONS
-    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress, limit)
+    gamma = discount_of([model])
+    runs = play_all(rows, engine, range(seeds), min(episodes, TASK_EPISODES), progress, max_decisions=limit, gamma=gamma)
     _note_left(where, runs, limit if engine.max_steps is None else None)
-    return Report(evaluate_world(where, runs, "model") | {"model": name}, f"{name} in {where}", runs=runs)
+    return Report(evaluate_world(where, runs, "model", gamma) | {"model": name}, f"{name} in {where}", runs=runs)
 
 
 def _note_left(where: str, runs: Sequence[Runs], limit: int | None) -> None:
