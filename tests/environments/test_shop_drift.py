@@ -106,3 +106,9 @@ def test_a_switch_out_of_range_is_named(arguments: dict[str, float]) -> None:
         Shop(**arguments)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=f"{name} from 0 to .* for shop"):
         make_engine("shop", **arguments)
+
+
+def test_a_drift_without_its_day_is_told() -> None:
+    """It would change nothing, and nobody would know."""
+    with pytest.raises(UserError, match="a drift_day with drift, got none"):
+        make_engine("shop", drift=0.5)

@@ -137,6 +137,9 @@ class Shop:
         for name, value, high in (("strength", strength, 2), ("drift_day", drift_day, 10_000), ("drift", drift, 1)):
             if not 0 <= value <= high:
                 raise UserError(f"{name} from 0 to {high:,}", str(value), where="shop", code=Code.BAD_ARGUMENT)
+        if drift != 1 and not drift_day:
+            hint = "without a day, tastes never switch"
+            raise UserError("a drift_day with drift", "none", where="shop", hint=hint, code=Code.BAD_ARGUMENT)
         if n_items < 2:
             raise UserError("at least 2 items", str(n_items), where="n_items", code=Code.BAD_ARGUMENT)
         p = self.p = parameters or ShopParameters()
