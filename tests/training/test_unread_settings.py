@@ -7,6 +7,7 @@ import gymnasium
 import pytest
 from mdp_logs import event, make_log
 
+from qurate.algorithms.table import algorithm_settings
 from qurate.environments.given import world_of
 from qurate.environments.pictured import pictured_task
 from qurate.errors import Code, UserError
@@ -50,6 +51,28 @@ def test_a_dataset_reads_no_settings_of_tasks(dataset: Dataset, name: str, value
 def test_a_world_reads_no_settings_of_logs(name: str, value: Any) -> None:
     with pytest.raises(UserError, match="a simulated world reads"):
         train(env="toy_chain", steps=64, **SMALL, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "algorithm,name,value,words",
+    [
+        ("myopic", "gamma", 0.5, "expected gamma=0.0 with myopic, got gamma=0.5"),
+        ("double_dqn", "double", "false", "expected double=true with double_dqn, got double=false"),
+        ("per_dqn", "prioritised", "false", "expected prioritised=true with per_dqn"),
+        ("noisy_dqn", "noisy", "false", "expected noisy=true with noisy_dqn"),
+        ("dueling_dqn", "head", "q", "expected head=dueling with dueling_dqn"),
+        ("nstep_dqn", "n_step", 1, "expected an n_step of at least 2 with nstep_dqn, got n_step=1"),
+    ],
+)
+def test_what_an_algorithm_s_name_says_is_not_set_otherwise(algorithm: str, name: str, value: Any, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        algorithm_settings(algorithm, {name: value})
+    assert refused.value.code == Code.BAD_SETTING and words in str(refused.value) and f"at {name}" in str(refused.value)
+
+
+def test_what_its_name_says_may_be_said_and_more_steps_are_more_steps() -> None:
+    assert algorithm_settings("double_dqn", {"double": "true"}) == algorithm_settings("double_dqn", {})
+    assert algorithm_settings("nstep_dqn", {"n_step": 5}).learning.n_step == 5
 
 
 def test_what_holds_anyway_may_be_said(dataset: Dataset) -> None:

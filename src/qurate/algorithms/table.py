@@ -95,6 +95,7 @@ class Algorithm:
         rankings: the scores that its network has; empty = all that its heads give.
         needs_behaviour: it means nothing without the behaviour head.
         slates: it learns from slates of several items shown at once, in a simulated world; the others from one item a decision.
+        made_by: the setting without which it would be dqn.
     """
 
     objective: Callable[..., Any]
@@ -108,16 +109,17 @@ class Algorithm:
     rankings: tuple[str, ...] = ()
     needs_behaviour: bool = False
     slates: bool = False
+    made_by: str = ""
 
 
 # fmt: off
 ALGORITHMS: dict[str, Algorithm] = {
     "dqn": Algorithm(dqn, source="Mnih et al. 2015, doi:10.1038/nature14236"),
-    "double_dqn": Algorithm(dqn, {"double": True}, source="van Hasselt et al. 2016, arXiv:1509.06461"),
-    "nstep_dqn": Algorithm(dqn, {"n_step": 3}, source="Sutton 1988; Hessel et al. 2018, arXiv:1710.02298"),
-    "dueling_dqn": Algorithm(dqn, {"head": "dueling", "form": "single"}, source="Wang et al. 2016, arXiv:1511.06581"),
-    "noisy_dqn": Algorithm(dqn, {"noisy": True}, source="Fortunato et al. 2018, arXiv:1706.10295"),
-    "per_dqn": Algorithm(dqn, {"prioritised": True}, source="Schaul et al. 2016, arXiv:1511.05952"),
+    "double_dqn": Algorithm(dqn, {"double": True}, made_by="double", source="van Hasselt et al. 2016, arXiv:1509.06461"),
+    "nstep_dqn": Algorithm(dqn, {"n_step": 3}, made_by="n_step", source="Sutton 1988; Hessel et al. 2018, arXiv:1710.02298"),
+    "dueling_dqn": Algorithm(dqn, {"head": "dueling", "form": "single"}, made_by="head", source="Wang et al. 2016, arXiv:1511.06581"),
+    "noisy_dqn": Algorithm(dqn, {"noisy": True}, made_by="noisy", source="Fortunato et al. 2018, arXiv:1706.10295"),
+    "per_dqn": Algorithm(dqn, {"prioritised": True}, made_by="prioritised", source="Schaul et al. 2016, arXiv:1511.05952"),
     "c51": Algorithm(
         c51, {"head": "c51", "form": "single", "negatives": 0}, (*DEEP, CategoricalSettings),
         unused=ONE_HEAD, source="Bellemare et al. 2017, arXiv:1707.06887",
@@ -189,7 +191,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         ),
         slates=True, source="Ie et al. 2019, arXiv:1905.12767",
     ),
-    "myopic": Algorithm(dqn, {"gamma": 0.0}, source="the baseline: same network, data and tuning, no tomorrow"),
+    "myopic": Algorithm(dqn, {"gamma": 0.0}, made_by="gamma", source="the baseline: same network, data and tuning, no tomorrow"),
 }
 # fmt: on
 
@@ -233,6 +235,7 @@ def algorithm_settings(
     if isinstance(kind, CategoricalSettings) and kind.v_min >= kind.v_max:
         got, hint = f"{kind.v_min:g} and {kind.v_max:g}", "they are the smallest and the largest return"
         raise UserError("v_min below v_max", got, where="--set v_min", hint=hint, code=Code.BAD_SETTING)
+    _check_name(name, row, own)
     _check_head(name, settings)
     if settings.network.noisy and settings.network.form == "linear_later":
         hint = "its values are no layers that noise could move: leave one of them out"
@@ -244,6 +247,18 @@ def algorithm_settings(
         hint = "without it, it would be double_dqn"
         raise UserError(f"a support for {name}", "support_threshold=0", where="--set support_threshold", hint=hint, code=Code.BAD_SETTING)
     return settings
+
+
+def _check_name(name: str, row: Algorithm, own: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UserError: `own` takes away what the name says.
+    """
+    leaf = row.made_by
+    if leaf in own and (own[leaf] < 2 if leaf == "n_step" else own[leaf] != row.settings[leaf]):
+        expected = "an n_step of at least 2" if leaf == "n_step" else f"{leaf}={str(row.settings[leaf]).lower()}"
+        got, where = f"{leaf}={str(own[leaf]).lower()}", f"--set {leaf}"
+        raise UserError(f"{expected} with {name}", got, where=where, hint="with another it is --algorithm dqn", code=Code.BAD_SETTING)
 
 
 def _check_head(name: str, settings: Settings) -> None:

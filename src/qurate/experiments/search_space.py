@@ -60,7 +60,7 @@ def search_space(algorithm: str) -> dict[str, Range]:
         raise UserError("a known algorithm", algorithm, where="--algorithm", hint=hint, code=Code.UNKNOWN_ALGORITHM)
     if ALGORITHMS[algorithm].slates:  # it learns in a world, and there is no dataset to tune it on
         return {}
-    own = setting_names(algorithm) - ({"gamma"} if algorithm == "myopic" else set())  # myopic is gamma = 0
+    own = setting_names(algorithm) - {ALGORITHMS[algorithm].made_by}
     return {name: of for name, of in NETWORK.items() if name in own}
 
 
