@@ -99,3 +99,22 @@ def test_where_rewards_differ_what_is_worth_more_comes_first(tmp_path: Path) -> 
     assert (first("behaviour"), first("behaviour_times_q")) == ("b", "c")
     model.save(tmp_path / "m")
     assert isinstance(model.ranker, NetworkRanker) and 1 < model.ranker.mean_reward < 10
+
+
+def test_the_window_reaches_back_to_what_is_chosen_again() -> None:
+    """Customers who go round 30 items of their own choose what stands 30 rows back; those who go round 8 or 200 do not need more."""
+
+    def window(ring: int, users: int = 4) -> tuple[int, float]:
+        rows = [event(f"u{u}", f"{u}-{step % ring}", 1.7e9 + u * 977 + step * 60) for u in range(users) for step in range(300)]
+        found = log_defaults(build_dataset(make_log(rows), episode="user"), "dqn")
+        return found["window"], found["passes"]
+
+    assert window(30)[0] == 50
+    assert [window(ring)[0] for ring in (8, 20, 51, 200)] == [20] * 4
+
+
+def test_the_longer_window_sees_half_as_many_decisions(organic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.training.log_defaults._train_decisions", lambda _: TARGETS // 6)
+    assert log_defaults(organic, "dqn")["passes"] == 6
+    monkeypatch.setattr("qurate.training.log_defaults._window", lambda _: 50)
+    assert log_defaults(organic, "dqn")["passes"] == round(6 * 20 / 50)

@@ -38,12 +38,13 @@ from qurate.replay.event_replay import EventReplay
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
-from qurate.training.calibrate import calibrate, held_out, without_users
+from qurate.training.calibrate import FEWEST, calibrate, held_out, without_users
 from qurate.training.clocked import all_seen, forget_unseen, of_clocks, successors, with_clocks
 from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.from_model import carry_weights
 from qurate.training.later_from_log import Checks, set_shape, with_later
 from qurate.training.log_defaults import updates_of
+from qurate.training.q_power import q_power
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.training.told_apart import say_equal_scores
@@ -103,6 +104,10 @@ def train_on_log(
     ranker = _ranker(dataset, trained, settings, algorithm, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
+        if ranker.by == "behaviour_times_q" and len(held.rows) >= FEWEST:
+            power = q_power(dataset, ranker, held.rows, settings.window, weights, settings.learning.gamma)
+            ranker = replace(ranker, q_power=power)
+            metrics["calibration"]["q_power"] = power
     say_equal_scores(ranker, dataset, sampler.index, settings.window)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_knows_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
