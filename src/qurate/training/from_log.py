@@ -168,7 +168,7 @@ def assemble(
     dataset: Dataset, ranker: Ranker, algorithm: str, settings: Settings, *, where: str | None, weights: FloatArray, cold_start: bool
 ) -> Model:
     """The model of a ranker that was trained on a dataset."""
-    manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types)
+    manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types, dataset.kind == "organic")
     return Model(
         ranker=ranker,
         availability=from_log_end(dataset.availability, dataset.log_end) if dataset.lists is None else all_seen(dataset),
