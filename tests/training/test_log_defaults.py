@@ -72,6 +72,12 @@ def test_passes_are_passes_within_limits() -> None:
     assert updates(10, passes=5.0) == UPDATES[0] and updates(10**9, passes=5.0) == UPDATES[1]
 
 
+def test_a_small_log_of_choices_is_not_learnt_by_heart() -> None:
+    settings = from_flat({"passes": 8.0, "batch_size": 256})
+    found = [updates_of(settings, decisions, organic=True) for decisions in (10, 640, 3_200, 6_400, 32_000, 64_000)]
+    assert found == [100, 100, 500, UPDATES[0], 1_000, 2_000]
+
+
 def test_what_is_set_by_hand_wins_and_zero_passes_are_refused(organic: Dataset) -> None:
     model = train(organic, steps=2, hidden=8, embedding_dim=4, window=3)
     assert model.settings.learning.lr_schedule == "cosine" and model.settings.network.embedding_dim == 4

@@ -83,7 +83,7 @@ def train_on_log(
     sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm))
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
-    horizon = updates_of(settings, len(sampler.index))
+    horizon = updates_of(settings, len(sampler.index), dataset.kind == "organic")
     network = _network(dataset, store, settings, sampler.index, seed, start)
     learner = _learner(dataset, store, settings, algorithm, network, seed=seed, horizon=horizon, device=device)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)

@@ -29,6 +29,9 @@ WINDOWS, REACH = (20, 50), 0.05
 of the training choices is found again in it, as with baskets of a grocery or the tracks of a library."""
 UPDATES = (1_000, 20_000)
 """Without `steps`: at least and at most so many."""
+SMALL_PASSES, FEWEST_UPDATES = 40, 100
+"""The least of a log of choices makes no more passes than this: of some hundred choices a head learns each by heart. But it is so many
+updates."""
 
 
 def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict[str, Any]:
@@ -104,7 +107,14 @@ def _train_decisions(dataset: Dataset) -> int:
     return int((dataset.transitions.split == TRAIN).sum())
 
 
-def updates_of(settings: Settings, decisions: int) -> int:
-    """Updates that make `passes` over so many training decisions, within limits; the horizon of the step size."""
+def updates_of(settings: Settings, decisions: int, organic: bool = False) -> int:
+    """Updates that make `passes` over so many training decisions, within limits; the horizon of the step size.
+
+    Args:
+        organic: whether customers chose from the catalogue.
+    """
     passes, batch = settings.learning.passes, settings.learning.batch_size
-    return int(np.clip(passes * decisions // batch, *UPDATES))
+    fewest, most = UPDATES
+    if organic:
+        fewest = min(fewest, max(SMALL_PASSES * decisions // batch, FEWEST_UPDATES))
+    return int(np.clip(passes * decisions // batch, fewest, most))
