@@ -42,9 +42,6 @@ def contest(
         for name in names
         if name != best
     }
-    alike = _behind_alike(measured, best, metric, level)
-    clear = bool(behind) and all(one.hi < 0 for one in behind.values())
-    by_showing = {name: one for name, one in alike.items() if not one.hi < 0} if clear else {}
     first, others = names[0], names[1:]
     rival = max(others, key=lambda name: mean[name])
     lift = percentile(mean[first] - mean[rival], measured[first].draws[metric] - measured[rival].draws[metric])
@@ -69,11 +66,17 @@ def contest(
             for name, one in measured.items()
         ],
         "best": best,
-        "verdict": "use" if clear and not by_showing else "insufficient",
-        "sentence": _sentence_alike(best, metric, by_showing)
-        if by_showing
-        else _sentence(best, metric, {name: [number(x) for x in one] for name, one in behind.items()}, clear),
+        **_verdict(best, metric, behind, _behind_alike(measured, best, metric, level)),
     }
+
+
+def _verdict(best: str, metric: str, behind: Mapping[str, Interval], alike: Mapping[str, Interval]) -> dict[str, str]:
+    """Whether to use the best, and why; `alike` is `behind` with each answer by 1 / its propensity."""
+    clear = bool(behind) and all(one.hi < 0 for one in behind.values())
+    if clear and (by_showing := {name: one for name, one in alike.items() if not one.hi < 0}):
+        return {"verdict": "insufficient", "sentence": _sentence_alike(best, metric, by_showing)}
+    gaps = {name: [number(x) for x in one] for name, one in behind.items()}
+    return {"verdict": "use" if clear else "insufficient", "sentence": _sentence(best, metric, gaps, clear)}
 
 
 def _behind_alike(measured: Mapping[str, Measured], best: str, metric: str, level: float) -> dict[str, Interval]:
