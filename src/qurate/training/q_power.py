@@ -12,8 +12,8 @@ from qurate.models.ranker import NetworkRanker
 from qurate.types import FloatArray, IntArray
 
 POWERS = (1.0, 0.5, 0.25, 0.0)
-MOST = 3_000
-"""Held-out decisions that are ranked."""
+MOST, SCORES = 3_000, 150_000_000
+"""Held-out decisions that are ranked; in large catalogues fewer, with so many scores in all, but 500 at least."""
 CLEAR = 2.0
 """Standard errors over users by which another power has to be better than 1."""
 K = 20
@@ -30,7 +30,8 @@ def q_power(dataset: Dataset, ranker: NetworkRanker, rows: IntArray, window: int
         rows: held-out transitions. window: L. weights: float32 [R]. gamma: discount per decision of Q.
     """
     t = dataset.transitions
-    rows = rows[:: -(-len(rows) // MOST)] if len(rows) > MOST else rows
+    most = min(MOST, max(SCORES // len(dataset.item_features), 500))
+    rows = rows[:: -(-len(rows) // most)] if len(rows) > most else rows
     follows = returns_of(t, rows, weights, gamma, float(dataset.manifest["episode"]["tau_s"]))
     chosen = t.action[rows].astype(np.int64)
     ranked = [np.zeros(len(rows)) for _ in POWERS]
