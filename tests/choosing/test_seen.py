@@ -97,6 +97,17 @@ def test_the_default_follows_the_log() -> None:
     assert default_rule(log(once), ["view", "click", "watch"]) == ("none", "the log has no purchases")
 
 
+def test_nothing_seen_is_shown_again_where_nobody_ever_chose_twice() -> None:
+    types = ["view", "like", "rating"]
+    once = [(user, item) for user in range(50) for item in range(1, 31)]
+    assert default_rule(log(once), types, True) == ("seen", "0.0% of the log's choices repeat an earlier one")
+    assert default_rule(log(once), types)[0] == "none", "answers to what was shown say nothing of it"
+    assert default_rule(log(once[:900]), types, True)[0] == "none", "too few to tell"
+    again = sorted([*once, *[(user, 1) for user in range(0, 50, 8)]])
+    assert default_rule(log(again), types, True)[0] == "none"
+    assert default_rule(log(once), TYPES, True)[0] == "purchased"
+
+
 class First:
     """Shows the first candidate that may be shown."""
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mdp_logs import event, make_log
+from mdp_logs import decision, event, make_log
 
 from qurate.evaluation.contest import contest
 from qurate.evaluation.ranking import Ranked, Ranks
@@ -67,3 +67,41 @@ def test_the_intervals_widen_with_the_number_of_others() -> None:
         width = [ci[1] - ci[0] for ci in (pair[1]["behind"]["ci"], many[1]["behind"]["ci"])]
         assert width[0] < width[1] * 1.001
     assert pair[0]["metrics"]["NDCG@20"]["mean"] == pytest.approx(many[0]["metrics"]["NDCG@20"]["mean"])
+
+
+def test_imitating_what_the_log_showed_is_no_reason_to_be_used() -> None:
+    """All answers but one in four are about the item that is nearly always shown: one ranking puts it first, the other what is
+    hardly ever shown and answered as often as it is shown."""
+    rows, shown = [], []
+    for u in range(USERS):
+        for i in range(8):
+            rare, name = i % 4 == 0, f"d{u:02d}-{i}"
+            shown.append(
+                decision(name, f"u{u:02d}", ["rare" if rare else "often"], 1.7e9 + u + 60 * i, propensity=[0.01 if rare else 0.99])
+            )
+            rows.append(event(f"u{u:02d}", "rare" if rare else "often", 1.7e9 + u + 60 * i + 1, "click", decision_id=name))
+    data = build_dataset(make_log(rows, shown, kind="logged"), episode="user")
+    every = np.arange(len(data.transitions.state))
+    is_rare = data.transitions.propensity < 0.5
+    imitates, finds = ranks(np.where(is_rare, 3, 0)), ranks(np.where(is_rare, 0, 3))
+    result = contest("log", data, every, {"imitates": imitates, "finds": finds}, 2)
+    assert (result["best"], result["verdict"]) == ("imitates", "insufficient")
+    assert "1 / its propensity" in result["sentence"] and "over finds" in result["sentence"]
+    alike = {name: one["NDCG@20"]["mean"] for name, one in result["shown_alike"].items()}
+    weight = np.where(is_rare, 100, 1 / 0.99)
+    discounted = 1 / np.log2(5)
+    assert alike["imitates"] == pytest.approx((weight * np.where(is_rare, discounted, 1)).sum() / weight.sum(), abs=1e-6)
+    assert alike["finds"] > alike["imitates"]
+    assert result["shown_alike"]["finds"]["effective"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum(), rel=1e-5)
+    both = ranks(np.zeros(len(every), np.int64))
+    assert contest("log", data, every, {"both": both, "imitates": imitates, "finds": finds}, 2)["verdict"] == "use"
+
+
+def test_equal_propensities_weigh_nothing() -> None:
+    shown = [decision(f"d{u}", f"u{u:02d}", ["a" if u % 2 else "b"], 1.7e9 + u, propensity=[0.5]) for u in range(USERS)]
+    rows = [event(f"u{u:02d}", "a" if u % 2 else "b", 1.7e9 + u + 1, "click", decision_id=f"d{u}") for u in range(USERS)]
+    data = build_dataset(make_log(rows, shown, kind="logged"), episode="user")
+    every = np.arange(len(data.transitions.state))
+    good, bad = ranks(np.zeros(len(every))), ranks(np.full(len(every), 5))
+    result = contest("log", data, every, {"good": good, "bad": bad}, 2)
+    assert result["verdict"] == "use" and "shown_alike" not in result

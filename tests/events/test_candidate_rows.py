@@ -119,3 +119,15 @@ def test_one_such_list_in_many_is_named_where_it_is_tolerated(tmp_path: Path, ca
     log, asked = tables(tmp_path)
     assert cli.main(["ingest", str(log), "--decisions", str(asked), "-o", str(tmp_path / "d"), "--force"]) == 0
     assert "among the candidates" not in capsys.readouterr().err
+
+
+def test_one_row_an_item_keeps_what_is_known_of_each(tmp_path: Path) -> None:
+    """Rows of one list, in any order, each with its own number: as one list they have all of them."""
+    head, rows = (
+        "decision_id,user_id,timestamp,item_id,clicked,price",
+        ["d1,u,1700000000,a,0,5", "d2,u,1700000060,c,1,7", "d1,u,1700000000,b,1,"],
+    )
+    read = read_events(write(tmp_path / "log.csv", "\n".join([head, *rows]) + "\n"), map={"candidate.price": "price"})
+    assert read.decisions is not None
+    found = read.decisions.collect().sort("decision_id").select("decision_id", "shown", "candidate.price").rows()
+    assert found == [("d1", ["a", "b"], [5.0, None]), ("d2", ["c"], [7.0])]

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from qurate.errors import UserError
 from qurate.events.layouts import LAYOUTS, NAMES, recognise
 from qurate.events.readers import read_events
 from qurate.events.schema import EventLog
@@ -209,6 +210,13 @@ def test_lastfm(tmp_path: Path) -> None:
     assert counts.events.select("type", "value").collect().rows() == [("listen", 13883.0)]
     tags = read_events(write(tmp_path / "user_taggedartists.tsv", "userID\tartistID\ttagID\tday\tmonth\tyear\n2\t52\t13\t1\t4\t2009\n"))
     assert tags.events.select("type", "timestamp").collect().rows() == [("tag", datetime(2009, 4, 1, tzinfo=UTC))]
+    roles = {one["column"]: one["role"] for one in tags.files[0]["columns"]}
+    assert None not in [roles[name] for name in ("day", "month", "year")], "the time is made of them"
+    stamped = write(tmp_path / "user_taggedartists-timestamps.tsv", "userID\tartistID\ttagID\ttimestamp\n2\t52\t13\t1238536800000\n")
+    assert read_events(stamped).layout == "lastfm"
+    undated = write(tmp_path / "tags.tsv", "userID\tartistID\ttagID\n2\t52\t13\n")
+    with pytest.raises(UserError, match="the columns of a known layout"):
+        read_events(undated)
 
 
 def test_recbole(tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ def test_passes_are_passes_within_limits() -> None:
     assert updates(10, passes=5.0) == UPDATES[0] and updates(10**9, passes=5.0) == UPDATES[1]
 
 
+def test_a_small_log_of_choices_is_not_learnt_by_heart() -> None:
+    settings = from_flat({"passes": 8.0, "batch_size": 256})
+    found = [updates_of(settings, decisions, organic=True) for decisions in (10, 640, 3_200, 6_400, 32_000, 64_000)]
+    assert found == [100, 100, 500, UPDATES[0], 1_000, 2_000]
+
+
 def test_what_is_set_by_hand_wins_and_zero_passes_are_refused(organic: Dataset) -> None:
     model = train(organic, steps=2, hidden=8, embedding_dim=4, window=3)
     assert model.settings.learning.lr_schedule == "cosine" and model.settings.network.embedding_dim == 4
@@ -99,3 +105,42 @@ def test_where_rewards_differ_what_is_worth_more_comes_first(tmp_path: Path) -> 
     assert (first("behaviour"), first("behaviour_times_q")) == ("b", "c")
     model.save(tmp_path / "m")
     assert isinstance(model.ranker, NetworkRanker) and 1 < model.ranker.mean_reward < 10
+
+
+def test_the_window_reaches_back_to_what_is_chosen_again() -> None:
+    """Customers who go round 30 items of their own choose what stands 30 rows back; those who go round 8 or 200 do not need more."""
+
+    def window(ring: int, users: int = 4) -> tuple[int, float]:
+        rows = [event(f"u{u}", f"{u}-{step % ring}", 1.7e9 + u * 977 + step * 60) for u in range(users) for step in range(300)]
+        found = log_defaults(build_dataset(make_log(rows), episode="user"), "dqn")
+        return found["window"], found["passes"]
+
+    assert window(30)[0] == 50
+    assert [window(ring)[0] for ring in (8, 20, 51, 200)] == [20] * 4
+
+
+def test_the_longer_window_sees_half_as_many_decisions(organic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qurate.training.log_defaults._train_decisions", lambda _: TARGETS // 6)
+    assert log_defaults(organic, "dqn")["passes"] == 6
+    monkeypatch.setattr("qurate.training.log_defaults._window", lambda _: 50)
+    assert log_defaults(organic, "dqn")["passes"] == round(6 * 20 / 50)
+
+
+def test_visitors_who_come_once_are_learnt_from_though_every_choice_is_worth_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    """One visit each, one type of event, nobody leaves: every Q is 1 / (1 - gamma), and what is chosen still tells items apart."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 20, 200)
+    rows = [event(f"u{u}", f"i{(first[u] + step) % 20:02d}", 1.7e9 + u * 7_200 + step * 60) for u in range(200) for step in range(4)]
+    data = build_dataset(make_log(rows))
+    small: dict[str, Any] = {"steps": 300, "seed": 0, "hidden": 16, "embedding_dim": 8, "window": 4, "batch_size": 64}
+    model = train(data, **small)
+    assert "every training decision has reward 1" in caplog.text and "how likely they are to be chosen" in caplog.text
+    last = [one.items[0].item_id for one in (model.recommend(f"u{u}", 1) for u in range(150, 200))]
+    assert np.mean([item == f"i{(first[u] + 4) % 20:02d}" for u, item in zip(range(150, 200), last)]) > 0.6
+    with pytest.raises(UserError, match="rewards from which something can be learnt"):
+        train(data, negatives=64, **small)
+    with pytest.raises(UserError, match="reward 0"):
+        train(
+            build_dataset(make_log([{**row, "type": "view"} for row in rows] + [event("u0", "i00", 1.7e9 + 9e6)]), rewards="click=1"),
+            **small,
+        )

@@ -18,6 +18,8 @@ SEEN, PURCHASED, NONE = "seen", "purchased", "none"
 PURCHASE = "purchase"
 REPEATS = 0.1
 """Share of a log's purchases that are repeats, above which what was bought is shown again by default."""
+SELDOM, EVENTS = 0.002, 1_000
+"""Share of choices that repeat an earlier one, up to which nothing seen is shown again by default; a log of fewer choices tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,29 @@ def parse_exclude(parts: Sequence[str], types: Sequence[str]) -> tuple[list[str]
     return ids, SeenRule(",".join(rules), within) if rules else None
 
 
-def default_rule(arrays: EventArrays, types: Sequence[str]) -> tuple[str, str]:
+def default_rule(arrays: EventArrays, types: Sequence[str], organic: bool = False) -> tuple[str, str]:
     """What is not shown again where nobody says otherwise, and why, in words.
 
-    A log of purchases that hardly ever repeat: `purchased`. A log without purchases, or one of groceries: `none`.
+    A log of purchases that hardly ever repeat: `purchased`. One of choices of which none ever repeats, as ratings, likes and first visits:
+    `seen`. Any other log without purchases, or one of groceries: `none`.
+
+    Args:
+        organic: whether the events are what customers chose, not answers to what they were shown.
     """
-    if PURCHASE not in types:
-        return NONE, "the log has no purchases"
-    rows = np.flatnonzero((arrays.type == 1 + list(types).index(PURCHASE)) & (arrays.item > 0))
-    if not rows.size:
-        return NONE, "the log has no purchases"
+    bought = np.flatnonzero((arrays.type == 1 + list(types).index(PURCHASE)) & (arrays.item > 0)) if PURCHASE in types else ()
+    if len(bought):
+        share = _repeated(arrays, np.asarray(bought))
+        return (PURCHASED if share <= REPEATS else NONE), f"{share:.0%} of the log's purchases repeat an earlier one"
+    chosen = np.flatnonzero(arrays.item > 0)
+    if organic and len(chosen) >= EVENTS and (share := _repeated(arrays, chosen)) <= SELDOM:
+        return SEEN, f"{share:.1%} of the log's choices repeat an earlier one"
+    return NONE, "the log has no purchases"
+
+
+def _repeated(arrays: EventArrays, rows: IntArray) -> float:
+    """Share of history rows whose customer has an earlier one of them with the same item."""
     user = np.searchsorted(arrays.user_start, rows, side="right")
-    share = 1 - np.unique(np.stack([user, arrays.item[rows]]), axis=1).shape[1] / rows.size
-    return (PURCHASED if share <= REPEATS else NONE), f"{share:.0%} of the log's purchases repeat an earlier one"
+    return 1 - len(np.unique(user * (int(arrays.item.max()) + 1) + arrays.item[rows])) / len(rows)
 
 
 NOTHING_EXCLUDED = SeenRule(NONE, {})

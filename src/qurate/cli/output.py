@@ -225,6 +225,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
     rows = [[name, *(_cell(cells.get(m)) for m in metrics)] for name, cells in sections.items()]
     table(["ranked by", *metrics], rows, f"{result['model']} on {result['on']}, {_number_of_decisions(result)}")
     print(clean(result["caption"]))
+    _print_alike(result)
     _print_lists(result)
     if "exclude" in result:
         print(f"not shown again: {result['exclude']} (--exclude says otherwise)")
@@ -259,6 +260,15 @@ def _print_lists(result: dict[str, Any]) -> None:
         table(["what is recommended by", *metrics], rows, "")
 
 
+def _print_alike(result: dict[str, Any]) -> None:
+    """The figures where each answer counts by 1 / its propensity."""
+    if found := result.get("shown_alike", {}):
+        metrics = [metric for metric in result["metrics"] if metric in next(iter(found.values()))]
+        rows = [[name, *(_cell(one[m]) for m in metrics)] for name, one in found.items()]
+        effective = number(round(next(iter(found.values()))["effective"]))
+        table(["ranked by", *metrics], rows, f"each answer by 1 / its propensity, as if all were shown alike; worth {effective} answers")
+
+
 def _print_contest(result: dict[str, Any]) -> None:
     metrics, rows = list(result["metrics"]), []
     for one in result["contenders"]:
@@ -269,6 +279,7 @@ def _print_contest(result: dict[str, Any]) -> None:
             gap = "" if behind is None else _cell(behind)
             rows.append([name, *(_cell(cells.get(m)) for m in metrics), gap])
     table(["ranked by", *metrics, f"behind {result['best']}"], rows, f"on {result['on']}, {_number_of_decisions(result)}")
+    _print_alike(result)
     for note in result["notes"]:
         print(clean(note))
     print(f"{clean(result['caption'])}; not shown again: {result['exclude']}")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qurate.evaluation.evaluate import Measured, Targets, by_group, by_segment, by_type, caption_of
-from qurate.evaluation.intervals import number, percentile
+from qurate.evaluation.evaluate import ALIKE, Measured, Targets, by_group, by_propensity, by_segment, by_type, caption_of
+from qurate.evaluation.intervals import Interval, number, percentile
 from qurate.evaluation.ranking import Ranked, RankingData
 from qurate.types import IntArray
 
@@ -19,8 +19,9 @@ def contest(
 
     Besides: `contenders` (each with its figures and `behind`: how much less NDCG@k than the best, paired, `mean` and `ci`),
     `best`, `verdict` ("use" or "insufficient") and `sentence`. The best is the one to use where every interval of the
-    others' differences lies below 0. The intervals are 95 % for all differences together (Bonferroni), for the best is
-    not known beforehand; bootstrap over users.
+    others' differences lies below 0, and also where each answer counts by 1 / its propensity, if these were logged: a log answers
+    most about what it shows most, so that the policy that made it agrees best with it, whatever it earns. The intervals are 95 %
+    for all differences together (Bonferroni), for the best is not known beforehand; bootstrap over users.
 
     Args:
         on: name of the data.
@@ -41,7 +42,6 @@ def contest(
         for name in names
         if name != best
     }
-    clear = bool(behind) and all(one.hi < 0 for one in behind.values())
     first, others = names[0], names[1:]
     rival = max(others, key=lambda name: mean[name])
     lift = percentile(mean[first] - mean[rival], measured[first].draws[metric] - measured[rival].draws[metric])
@@ -57,6 +57,7 @@ def contest(
         **{"k": k, "users": targets.users, "seeds": 1},
         "missed": float(1.0 - found.mean()),
         **by_group(measured[first], targets),
+        **by_propensity(measured, targets),
         "segments": by_segment(measured[first], targets),
         "lists": {name: one.lists for name, one in measured.items()},
         "lift": {"metric": metric, "over": rival, **lift.to_dict()},
@@ -65,9 +66,39 @@ def contest(
             for name, one in measured.items()
         ],
         "best": best,
-        "verdict": "use" if clear else "insufficient",
-        "sentence": _sentence(best, metric, {name: [number(x) for x in one] for name, one in behind.items()}, clear),
+        **_verdict(best, metric, behind, _behind_alike(measured, best, metric, level)),
     }
+
+
+def _verdict(best: str, metric: str, behind: Mapping[str, Interval], alike: Mapping[str, Interval]) -> dict[str, str]:
+    """Whether to use the best, and why; `alike` is `behind` with each answer by 1 / its propensity."""
+    clear = bool(behind) and all(one.hi < 0 for one in behind.values())
+    if clear and (by_showing := {name: one for name, one in alike.items() if not one.hi < 0}):
+        return {"verdict": "insufficient", "sentence": _sentence_alike(best, metric, by_showing)}
+    gaps = {name: [number(x) for x in one] for name, one in behind.items()}
+    return {"verdict": "use" if clear else "insufficient", "sentence": _sentence(best, metric, gaps, clear)}
+
+
+def _behind_alike(measured: Mapping[str, Measured], best: str, metric: str, level: float) -> dict[str, Interval]:
+    """How much less than the best, paired, where each answer counts by 1 / its propensity; empty where that says nothing new."""
+    top = measured[best]
+    out = {}
+    for name, one in measured.items():
+        if name != best and one.alike_draws is not None and top.alike_draws is not None:
+            gap = float(one.by_group[ALIKE][metric]["mean"] - top.by_group[ALIKE][metric]["mean"])
+            out[name] = percentile(gap, one.alike_draws[metric] - top.alike_draws[metric], level)
+    return out
+
+
+def _sentence_alike(best: str, metric: str, by_showing: Mapping[str, Interval]) -> str:
+    """Where the best is the best only because of what the log showed."""
+    rival = max(by_showing, key=lambda name: by_showing[name].mean)
+    mean, lo, hi = by_showing[rival]
+    gap = f"{metric} {0 - mean:+.4f} over {rival}, interval {0 - hi:+.4f} to {0 - lo:+.4f}"
+    return (
+        f"Not enough evidence: {best} agrees best with what was answered, but not clearly where each answer counts by 1 / its propensity, "
+        f"as if everything had been shown equally often ({gap})."
+    )
 
 
 def _contender(one: Measured, targets: Targets) -> dict[str, Any]:

@@ -34,6 +34,11 @@ ALL, OPEN, FIRST, REPEAT, IN_VISIT, _TYPE, _SEGMENT = "all", "open", "first_choi
 candidates are shortlists those chosen within the visit under way, those that earned a reward component, and segments
 (`lists.segments`)."""
 
+ALIKE = "shown_alike"
+"""The group in which each answer counts by 1 / the propensity of what was answered. A log answers most about what it shows most, so
+that whoever imitates it agrees best; this estimates the agreement as if everything had been shown equally often (self-normalised
+importance sampling, as in Swaminathan and Joachims 2015)."""
+
 
 class Targets:
     """T test targets grouped by user and by reward component, shared by all scorers."""
@@ -47,7 +52,7 @@ class Targets:
         earned = t.reward[rows] > 0
         self.worth = (t.reward[rows] @ np.asarray(data.weights, np.float32)).astype(np.float64)
         self.returns = None if discount is None else returns_of(t, rows, data.weights, *discount)
-        self.groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(rows.size, bool), OPEN: found}
+        self.groups: dict[str, NDArray[np.bool_] | NDArray[np.float64]] = {ALL: np.ones(rows.size, bool), OPEN: found}
         again = had_before(data, rows)
         self.groups |= {FIRST: ~again, REPEAT: again}
         if data.lists is not None:  # the clock of a visit's first choice is the end of the visit before, and so are its counters
@@ -55,6 +60,8 @@ class Targets:
             self.groups |= {IN_VISIT: chosen_at - t.clock[t.state[rows]] < SESSION_GAP_US}
         self.groups |= {_TYPE + name: earned[:, j] for j, name in enumerate(data.components) if earned[:, j].any()}
         self.groups |= {_SEGMENT + name: group for name, group in segments(t, rows).items() if group.any()}
+        if (shares := _by_propensity(data, rows)) is not None:
+            self.groups[ALIKE] = shares
         self.chosen = chosen_in_training(t, data.weights, len(data.availability.since) - 1)
         self.item_features = data.item_features
         self.counts = sum_by_user(self.user, self.users, np.stack(list(self.groups.values())).astype(np.float64))
@@ -70,6 +77,15 @@ class Targets:
         return means, user_bootstrap(sums, counts, self.draws, self.seed).reshape(-1, *shape)
 
 
+def _by_propensity(data: RankingData, rows: IntArray) -> NDArray[np.float64] | None:
+    """[T] 1 / propensity; None where none was logged, or all are equal."""
+    chance = data.transitions.propensity[rows].astype(np.float64)
+    if data.manifest["kind"] != "logged" or not (chance > 0).all() or np.ptp(chance) < 1e-3 * chance.max():
+        return None
+    out: NDArray[np.float64] = 1.0 / chance
+    return out
+
+
 class Measured:
     """One scorer's metrics for every group, with the draws that lifts are made of."""
 
@@ -82,6 +98,8 @@ class Measured:
         metrics = list(per_seed[0])
         means, draws = targets.measure(np.stack([np.stack([g[metric] for g in per_seed]) for metric in metrics]))
         self.draws = {metric: draws[:, i, 0] for i, metric in enumerate(metrics)}
+        alike = [*targets.groups].index(ALIKE) if ALIKE in targets.groups else None
+        self.alike_draws = None if alike is None else {metric: draws[:, i, alike] for i, metric in enumerate(metrics)}
         self.by_group: dict[str, Entry] = {
             group: {metric: percentile(float(means[i, j]), draws[:, i, j]).to_dict() for i, metric in enumerate(metrics)}
             for j, group in enumerate(targets.groups)
@@ -121,6 +139,16 @@ def by_segment(measured: Measured, targets: Targets) -> Entry:
     return {name.removeprefix(_SEGMENT): {"n": int(targets.groups[name].sum()), **measured.by_group[name]} for name in names}
 
 
+def by_propensity(measured: Mapping[str, Measured], targets: Targets) -> dict[str, Any]:
+    """`shown_alike`: of each ranking the figures where each answer counts by 1 / its propensity, and `effective`, how many answers of
+    equal weight would tell as much; nothing where the log has no propensities, or all are equal."""
+    weight = targets.groups.get(ALIKE)
+    if weight is None:
+        return {}
+    effective = float(weight.sum() ** 2 / np.square(weight).sum())
+    return {ALIKE: {name: {"effective": effective, **one.by_group[ALIKE]} for name, one in measured.items()}}
+
+
 def evaluate_ranking(
     model: str, on: str, data: RankingData, scores: Mapping[str, Sequence[Scorer]], baselines: Mapping[str, Scorer], main: str = "q", *,
     k: int = 20, window: int = 50, visits: int | None = None, draws: int = 1_000, seed: int = 0,
@@ -131,7 +159,7 @@ def evaluate_ranking(
     Besides the contract's keys: `caption`, `k`, `users`, `seeds`, `missed` (share of targets that were not among the
     open candidates: new or unavailable items), `metrics["value@k"]` (HR@k with each target counted by the weighted reward it
     earned, reward units per target), with `discount` `metrics["return@k"]` (the same with the return that followed in the log),
-    `open` (the main score on the other targets alone), `candidates` (mean
+    `open` (the main score on the other targets alone), `shown_alike` (`by_propensity`), `candidates` (mean
     number open), `segments` (`lists.segments`, each with its figures), `lists` (of the model and of each baseline: what stands on
     their lists, `lists.list_figures`), and `lift` (main score minus the best baseline, paired: by NDCG@k, or by the MRR of the list
     where lists were shown). Intervals: 95 %, bootstrap over users crossed with seeds.
@@ -170,6 +198,7 @@ def evaluate_ranking(
         "main": main,
         "missed": float(1.0 - found.mean()),
         **by_group(measured[main], targets),
+        **by_propensity({model: measured[main], **rivals}, targets),
         "segments": by_segment(measured[main], targets),
         "lists": {model: measured[main].lists, **{name: m.lists for name, m in rivals.items()}},
         "exclude": "none" if exclude is None else exclude[0],

@@ -328,12 +328,26 @@ def _segments_and_lists(r: Mapping[str, Any], digits: int) -> list[str]:
             for name, one in r["segments"].items()
         ]
         parts += ["<h2>For whom and of what</h2>", table(["targets of", "targets", *columns], rows)]
+    if r.get("shown_alike"):
+        columns = list(next(iter(r["shown_alike"].values())))[1:]
+        rows = [[name_cell(name), *(_metric_cell(one.get(m), digits) for m in columns)] for name, one in r["shown_alike"].items()]
+        worth = f"They are worth {round(next(iter(r['shown_alike'].values()))['effective']):,} answers of equal weight."
+        parts += [
+            "<h2>As if all were shown alike</h2>",
+            table(["ranked by", *columns], rows),
+            f'<p class="caption">{ALIKE_WORDS} {worth}</p>',
+        ]
     if r.get("lists"):
         columns = list(next(iter(r["lists"].values())))
         rows = [[name_cell(name), *(_metric_cell(one.get(m), 3) for m in columns)] for name, one in r["lists"].items()]
         parts += ["<h2>What is recommended</h2>", table(["by", *columns], rows), f'<p class="caption">{LIST_WORDS}</p>']
     return parts
 
+
+ALIKE_WORDS = (
+    "Each answer counts by 1 / the logged propensity of what was answered, as if everything had been shown equally often: a log answers "
+    "most about what it shows most, so that whoever imitates it agrees best."
+)
 
 LIST_WORDS = (
     "Whether it was chosen or not. Novelty: bits, -log2 of an item's share of the choices in training. Diversity: 1 - cosine of the "

@@ -172,7 +172,14 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("retailrocket_sessions", ("session", "split", "items"), _sessions, (), spread=_sessions_spread, has_users=False, dedupe=False),
     Layout("rees46", ("event_time", "event_type", "product_id", "user_id"), _rees46, ("event_time",), numbers=("price",)),
     Layout("lastfm", ("userID", "artistID", "weight"), _lastfm, (), numbers=("weight",), merges=False),
-    Layout("lastfm", ("userID", "artistID", "tagID"), _lastfm_tags, ("timestamp",), spread=_lastfm_tags_spread, merges=False),
+    Layout(
+        "lastfm",
+        ("userID", "artistID", "tagID", "day|timestamp", "month|timestamp", "year|timestamp"),
+        _lastfm_tags,
+        ("timestamp",),
+        spread=_lastfm_tags_spread,
+        merges=False,
+    ),
     Layout("personalize", ("USER_ID", "ITEM_ID", "TIMESTAMP"), _personalize, ("TIMESTAMP",), expand_own, numbers=("EVENT_VALUE",)),
     Layout(
         "recbole",

@@ -6,6 +6,7 @@ from qurate.events.fields import EMITS, Columns, Fields, LogTables, emit, explod
 from qurate.events.layouts_shown import recorded
 from qurate.events.listed import candidate_lists, text_list
 from qurate.events.roles import ANSWER, RETURN, REWARD, TAKEN
+from qurate.events.schema import CANDIDATE
 
 SHOWINGS = ("shown", "impression", "none")
 """Types of rows that say what was shown, and no more."""
@@ -93,7 +94,8 @@ def expand_own(rows: pl.LazyFrame) -> LogTables:
 def _one_per_decision(rows: pl.LazyFrame) -> pl.LazyFrame:
     """One row an item becomes one row a list, where several rows name the same decision."""
     names = rows.collect_schema().names()
-    lists = [name for name in ("_shown", "_propensity_list") if name in names]
+    each = [name for name in names if name.startswith(CANDIDATE) and "_candidates" not in names]  # a number of the row's own item
+    lists = [*(name for name in ("_shown", "_propensity_list") if name in names), *each]
     first = [name for name in names if name not in (*lists, "decision_id") and not name.startswith("_emit")]
     joined = [pl.col(name).explode(empty_as_null=False) for name in lists]
     return rows.group_by("decision_id", maintain_order=True).agg(*(pl.col(name).first() for name in first), *joined)

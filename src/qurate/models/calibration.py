@@ -11,7 +11,7 @@ T, c_length, b and w depend on how many different items the window holds, and T,
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,20 @@ LENGTHS = np.array([1, 2, 3, 4, 6, 9, 14, 25])
 """Different items in the window from which each class of lengths begins; none counts as one."""
 RANKS, COUNTS = 12, 4
 """Items newer than this one, and times it stands in the window; more count as the last class."""
+
+LEAST_VALUE = 0.01
+"""log Q is taken of no less than this share of the mean reward of the log, so that what seems to be worth nothing still has an order."""
+
+
+def chosen_and_worth(logits: FloatArray, worth: FloatArray, mean_reward: float, power: float) -> FloatArray:
+    """log pi_b + power log Q, float32 [B, K]: what is chosen, and of that what is worth more.
+
+    Args:
+        logits: log pi_b, up to a constant a row. worth: Q, in weighted reward units. Both [B, K].
+        mean_reward: of the training decisions that earned something: the scale of `LEAST_VALUE`.
+        power: in [0, 1], less where Q is mostly noise (`training/q_power.py`); 0 = by the logits alone.
+    """
+    return cast(FloatArray, logits + np.float32(power) * np.log(np.maximum(worth, np.float32(LEAST_VALUE * mean_reward))))
 
 
 class Repeats(NamedTuple):

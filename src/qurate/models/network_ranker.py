@@ -12,7 +12,7 @@ from torch import nn
 
 from qurate.choosing.slate_sampling import is_shared
 from qurate.mdp.candidate_features import feature_count, observed_features
-from qurate.models.calibration import ChoiceCalibration
+from qurate.models.calibration import ChoiceCalibration, chosen_and_worth
 from qurate.models.ranker import RankingScore, SavedRanker, Sizes
 from qurate.networks.build import build_network, inner_network
 from qurate.networks.catalogue_network import CatalogueNetwork
@@ -32,9 +32,6 @@ CACHED_ROWS = 1_024
 SMALL_PART = 256
 """Lists with fewer items than one in so many of the catalogue are looked up; for longer ones a product with all items takes less time."""
 
-LEAST_VALUE = 0.01
-"""log Q is taken of no less than this share of the mean reward of the log, so that what seems to be worth nothing still has an order."""
-
 CALIBRATION = "calibration."
 """Prefix of the calibration's arrays."""
 
@@ -53,7 +50,7 @@ class NetworkRanker:
         n_types: M, for those features.
         calibration: of the behaviour head, None = as trained.
         rankings: the scores by which it may rank, None = all that its heads give: an algorithm may leave some untrained.
-        mean_reward: of the training decisions that earned something, in weighted reward units: the scale of `LEAST_VALUE`.
+        mean_reward, q_power: of `chosen_and_worth`.
     """
 
     network: ValueNetwork
@@ -65,6 +62,7 @@ class NetworkRanker:
     n_types: int = 0
     calibration: ChoiceCalibration | None = None
     mean_reward: float = 1.0
+    q_power: float = 1.0
     rankings: tuple[RankingScore, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -157,7 +155,7 @@ class NetworkRanker:
         if by == "q_in_support":
             return supported_first(worth, inside, mask, self.support_threshold)
         if by == "behaviour_times_q":
-            return inside + np.log(np.maximum(worth, np.float32(LEAST_VALUE * self.mean_reward)))
+            return chosen_and_worth(inside, worth, self.mean_reward, self.q_power)
         return inside
 
     def _behaviour(
@@ -215,6 +213,7 @@ class NetworkRanker:
             "behaviour": self.has_behaviour,
             "columns": None if self.columns is None else list(self.columns),
             "mean_reward": self.mean_reward,
+            "q_power": self.q_power,
             "calibrated": self.calibration is not None,
             "rankings": None if self.rankings is None else list(self.rankings),
         }
@@ -257,6 +256,7 @@ def load_network_ranker(saved: SavedRanker, settings: Settings, sizes: Sizes) ->
         network, arrays["item_features"], config["by"], config["support_threshold"], config["candidate_lists_in_support"],
         calibration=ChoiceCalibration.from_saved(config["neighbours"], own) if config.get("calibrated") else None,
         columns=columns, n_types=sizes.n_types, mean_reward=config.get("mean_reward", 1.0),
+        q_power=config.get("q_power", 1.0),
         rankings=None if config.get("rankings") is None else tuple(config["rankings"]),
     )  # fmt: skip
 

@@ -40,12 +40,13 @@ from qurate.replay.event_replay import EventReplay
 from qurate.replay.samplers import LogSampler
 from qurate.replay.writers import store_from_log
 from qurate.settings import Settings
-from qurate.training.calibrate import calibrate, held_out, without_users
+from qurate.training.calibrate import FEWEST, calibrate, held_out, without_users
 from qurate.training.clocked import all_seen, forget_unseen, of_clocks, successors, with_clocks
 from qurate.training.drawing import log_sampler, optimiser_of
 from qurate.training.from_model import carry_weights
 from qurate.training.later_from_log import Checks, set_shape, with_later
 from qurate.training.log_defaults import updates_of
+from qurate.training.q_power import q_power
 from qurate.training.run import Limits, Run, StepCallback, consume
 from qurate.training.support import check_support, steps_of_events
 from qurate.training.told_apart import say_equal_scores
@@ -81,10 +82,11 @@ def train_on_log(
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
     trained_on = without_users(t, held.users) if held is not None else of_clocks(dataset) if dataset.lists is not None else t
-    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm))
+    choices = find_algorithm(algorithm).ranks_by is None and _ranks_by(dataset, settings) == "behaviour_times_q"
+    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm), choices)
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
-    horizon = updates_of(settings, len(sampler.index))
+    horizon = updates_of(settings, len(sampler.index), dataset.kind == "organic")
     network = _network(dataset, store, settings, sampler.index, seed, start)
     learner = _learner(dataset, store, settings, algorithm, network, seed=seed, horizon=horizon, device=device)
     rng, run, drawn = np.random.default_rng(seed), Run(), log_sampler(sampler, settings)
@@ -105,6 +107,10 @@ def train_on_log(
     ranker = _ranker(dataset, trained, settings, algorithm, store, _mean_reward(t.reward[sampler.index] @ weights))
     if held is not None:
         ranker, metrics["calibration"] = calibrate(dataset, ranker, held, settings.window, weights, seed)
+        if ranker.by == "behaviour_times_q" and len(held.rows) >= FEWEST:
+            power = q_power(dataset, ranker, held.rows, settings.window, weights, settings.learning.gamma)
+            ranker = replace(ranker, q_power=power)
+            metrics["calibration"]["q_power"] = power
     say_equal_scores(ranker, dataset, sampler.index, settings.window)
     model = assemble(dataset, ranker, algorithm, settings, where=where, weights=weights, cold_start=_knows_empty_histories(dataset))
     state = {"run": msgspec.to_builtins(run), "seed": seed, "wanted": wanted, "weights": [float(w) for w in weights]}
@@ -165,7 +171,7 @@ def assemble(
     dataset: Dataset, ranker: Ranker, algorithm: str, settings: Settings, *, where: str | None, weights: FloatArray, cold_start: bool
 ) -> Model:
     """The model of a ranker that was trained on a dataset."""
-    manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types)
+    manifest, (exclude, reason) = dataset.manifest, default_rule(dataset.arrays, dataset.vocabulary.types, dataset.kind == "organic")
     return Model(
         ranker=ranker,
         availability=from_log_end(dataset.availability, dataset.log_end) if dataset.lists is None else all_seen(dataset),
@@ -212,18 +218,21 @@ def _no_train_split(where: str | None) -> UserError:
     return UserError("training decisions", got, where=where or "dataset", hint=hint, code=Code.NO_TRAIN_SPLIT)
 
 
-def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: bool = True) -> LogSampler:
+def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: bool = True, choices: bool = False) -> LogSampler:
     """Of the train split.
 
     Args:
         values: whether rewards are learnt from.
+        choices: whether what is chosen ranks too, so that items are told apart where their values are all the same.
 
     Raises:
         UserError: nothing can be learnt from it.
     """
     t = dataset.transitions
     constant = constant_solution(t, weights) if values else None
-    if constant is not None:
+    if constant is not None and choices and (t.reward[t.split[t.state] == TRAIN] @ weights).any():
+        log.warning(f"note: {constant}; items stand by how likely they are to be chosen")
+    elif constant is not None:
         raise UserError("rewards from which something can be learnt", constant, where=where or "dataset", code=Code.CONSTANT_SOLUTION)
     sampler = LogSampler(t, TRAIN)
     if not len(sampler.index):

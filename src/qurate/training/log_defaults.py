@@ -24,8 +24,14 @@ CLOCK_TARGETS = 300_000
 """The same where candidates come with clocks: some thousand weights over some dozen features are soon fitted."""
 SHOWN_OFTEN = 50
 """A free vector per item pays where an item was shown so many times in the mean."""
+WINDOWS, REACH = (20, 50), 0.05
+"""Rows of history in a state of a log of choices: the longer window costs twice the time, and is taken where so large a share more
+of the training choices is found again in it, as with baskets of a grocery or the tracks of a library."""
 UPDATES = (1_000, 20_000)
 """Without `steps`: at least and at most so many."""
+SMALL_PASSES, FEWEST_UPDATES = 40, 100
+"""The least of a log of choices makes no more passes than this: of some hundred choices a head learns each by heart. But it is so many
+updates."""
 
 
 def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict[str, Any]:
@@ -48,12 +54,28 @@ def log_defaults(dataset: Dataset, algorithm: str, clocks: str = "auto") -> dict
         return _of_clocks(int((of_clocks(dataset).split == TRAIN).sum()))
     if dataset.kind != "organic":
         return {}
+    window = _window(dataset)
+    targets = TARGETS * WINDOWS[0] / window  # what is seen over a run costs about as much with either
     return {
         "negatives": 0, "behaviour_head": "attention", "calibrate": True, "lr_schedule": "cosine", "ema": 0.99, "double": True,
-        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": 20, "lr": 4e-3,
+        "target_period": 10, "target_tau": 0.1, "embedding_dim": 64, "window": window, "lr": 4e-3,
         "batch_size": 1_024 if decisions >= LARGE else 256,
-        "passes": float(np.clip(round(TARGETS / max(decisions, 1)), *PASSES)),
+        "passes": float(np.clip(round(targets / max(decisions, 1)), *PASSES)),
     }  # fmt: skip
+
+
+def _window(dataset: Dataset) -> int:
+    """The longer window where much of what is chosen was last met beyond the shorter one, else the shorter one."""
+    t, events = dataset.transitions, dataset.arrays
+    rows = np.arange(len(events.item))
+    user = np.searchsorted(events.user_start, rows, side="right")
+    order = np.lexsort((rows, events.item, user))
+    again = (user[order][1:] == user[order][:-1]) & (events.item[order][1:] == events.item[order][:-1]) & (events.item[order][1:] > 0)
+    since = np.zeros(len(rows), np.int64)  # rows since the customer's event before with the same item; 0: none
+    since[order[1:][again]] = np.diff(order)[again]
+    since = since[t.history_end[t.split == TRAIN]]  # the row that follows a history is what was chosen
+    beyond = np.count_nonzero((since > WINDOWS[0]) & (since <= WINDOWS[1]))
+    return WINDOWS[1] if beyond > REACH * max(len(since), 1) else WINDOWS[0]
 
 
 def _of_clocks(decisions: int) -> dict[str, Any]:
@@ -85,7 +107,14 @@ def _train_decisions(dataset: Dataset) -> int:
     return int((dataset.transitions.split == TRAIN).sum())
 
 
-def updates_of(settings: Settings, decisions: int) -> int:
-    """Updates that make `passes` over so many training decisions, within limits; the horizon of the step size."""
+def updates_of(settings: Settings, decisions: int, organic: bool = False) -> int:
+    """Updates that make `passes` over so many training decisions, within limits; the horizon of the step size.
+
+    Args:
+        organic: whether customers chose from the catalogue.
+    """
     passes, batch = settings.learning.passes, settings.learning.batch_size
-    return int(np.clip(passes * decisions // batch, *UPDATES))
+    fewest, most = UPDATES
+    if organic:
+        fewest = min(fewest, max(SMALL_PASSES * decisions // batch, FEWEST_UPDATES))
+    return int(np.clip(passes * decisions // batch, fewest, most))
