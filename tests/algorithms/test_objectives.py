@@ -44,7 +44,7 @@ def test_deep_q_learning_and_its_relatives_equal_the_reference(name: str, given:
 
 
 def test_double_q_learning_picks_with_one_network_and_values_with_the_other() -> None:
-    plain, _, (_, online, target), _ = measured("dqn", double=False)
+    plain, _, (_, online, target), _ = measured("dqn")
     double, batch, _, _ = measured("double_dqn")
     mask = batch.next_actions.mask
     assert mask is not None

@@ -57,7 +57,6 @@ def test_its_mean_over_draws_is_the_mean_and_sigma_gets_a_gradient() -> None:
 def test_values_of_a_task_move_with_the_noise_and_without_it_stand_still(name: str, head: str) -> None:
     given = {"head": "dueling"} if head == "dueling" else {}
     settings = algorithm_settings(name, given, TASK_DEFAULTS, CATALOGUE_ONLY)
-    assert not settings.exploration.epsilon_spread and settings.exploration.epsilon_start == 0  # no lane acts at random: the noise explores
     network = build_task_network(TaskSpec((2,), np.dtype(np.float32), (), 3), settings, seed=0)
     state = to_tensors(DenseState(np.ones((4, 2), np.float32), np.zeros((4, 0), np.int64)))
     rng = torch.Generator().manual_seed(0)

@@ -50,7 +50,6 @@ NEXT_ITEM: dict[str, Any] = CLONING | {"history_terms": False, "behaviour_head":
 """A sequence model as published: items are ranked by the product of their vectors with the encoder's output alone."""
 TABLE: dict[str, Any] = {
     "lr": 0.1, "n_step": 1, "target_tau": 1.0, "ema": 0.0, "batch_size": 64, "form": "single", "aux_weight": 0.0, "negatives": 0,
-    "double": False, "epsilon_spread": False,
 }  # fmt: skip
 """A table's target is the table itself, and what is kept is its last state."""
 NO_NETWORK = ("loss", "later_weight", "double", "adam_eps", "item_updates")
@@ -229,7 +228,7 @@ def algorithm_settings(
     extra = {leaf: field.default for part in row.parts if part in EXTRAS for leaf, field in _fields(part)}
     own = parse_leaves(given, leaves, name)
     noise = own.get("noisy", row.settings.get("noisy", False))
-    quiet = {"epsilon_start": 0.0, "epsilon_end": 0.0, "epsilon_spread": False} if noise else {}  # the noise explores
+    quiet = {leaf: 0.0 for leaf in ("epsilon_start", "epsilon_end") if noise}  # the noise explores
     settings = from_flat(extra | dict(defaults) | row.settings | quiet | own)
     kind = settings.algorithm
     if isinstance(kind, CategoricalSettings) and kind.v_min >= kind.v_max:

@@ -33,20 +33,15 @@ from qurate.training.support import with_checked_support
 from qurate.types import NEVER, Availability, DenseState, Observation
 
 TASK_STEPS, IMAGE_STEPS = 50_000, 10_000_000
-OF_ALL_TASKS: dict[str, Any] = {
-    "gamma": 0.99, "form": "single", "double": True, "update_every": 2, "replay_capacity": 100_000, "lanes": 8, "aux_weight": 0.0,
-    "support_threshold": 0.0, "negatives": 0,
+TASK_DEFAULTS: dict[str, Any] = {
+    "gamma": 0.99, "n_step": 3, "batch_size": 64, "hidden": 128, "form": "single", "target_tau": 0.005, "epsilon_end": 0.05,
+    "epsilon_steps": 10_000,
+    "update_every": 2, "ema": 0.999, "replay_capacity": 100_000, "lanes": 8, "aux_weight": 0.0, "support_threshold": 0.0, "negatives": 0,
 }  # fmt: skip
 """Settings of tasks that are no recommender, under those of the algorithm: their episodes are longer and their rewards dense."""
-TASK_DEFAULTS: dict[str, Any] = OF_ALL_TASKS | {
-    "n_step": 1, "batch_size": 128, "hidden": 128, "target_tau": 0.02, "ema": 0.9995, "epsilon_end": 0.05, "epsilon_steps": 3_000,
-    "epsilon_spread": True,
-}  # fmt: skip
-"""Settings of tasks whose observations are numbers. Some lanes act at random all the time: where all explore little, what the replay holds
-soon says nothing of the other actions, and the policy stays where it is (docs/algorithms/dqn.md, "On a task")."""
-IMAGE_DEFAULTS: dict[str, Any] = OF_ALL_TASKS | {
-    "n_step": 3, "ema": 0.999, "loss": "huber", "lr": 2.5e-4, "adam_eps": 1.5e-4, "target_tau": 1.0, "epsilon_end": 0.01,
-    "reward_clip": 1.0, "life_ends": True,
+IMAGE_DEFAULTS: dict[str, Any] = TASK_DEFAULTS | {
+    "double": True, "loss": "huber", "lr": 2.5e-4, "adam_eps": 1.5e-4, "target_tau": 1.0, "epsilon_end": 0.01, "reward_clip": 1.0,
+    "life_ends": True,
 }  # fmt: skip
 """Settings of tasks whose observations are large images."""
 ON_CPU: dict[str, Any] = {
