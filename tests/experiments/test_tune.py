@@ -18,7 +18,7 @@ from qurate.evaluation.ranking import draw_visits, gains, rank_all, ranking_targ
 from qurate.events.readers import read_events
 from qurate.experiments import tune as module
 from qurate.experiments.policies import present_recommender, rewards_of
-from qurate.experiments.search_space import search_space
+from qurate.experiments.search_space import on_log, search_space
 from qurate.experiments.tune import held_out_visits, tune
 from qurate.mdp.dataset import build_dataset
 from qurate.mdp.storage import Dataset
@@ -32,6 +32,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     engine = make_engine("shop", n_items=40)
     simulate(engine, present_recommender(engine, 0, 50), 400, 12, 0, out / "log" / "events.csv")
     return build_dataset(read_events(out / "log"), rewards=rewards_of(engine), episode="user", out=out / "dataset")
+
+
+def test_what_the_form_of_a_log_does_not_read_is_not_searched() -> None:
+    space = search_space("dqn")
+    assert set(space) - set(on_log(space, "dqn", "logged")) == {"support_threshold"}
+    assert on_log(space, "dqn", "organic") == space and on_log(space, "bcq", "logged") == space
 
 
 def test_a_search_goes_on_and_its_command_gives_its_figure(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,13 +38,16 @@ DISTRIBUTIONS = ["c51", "qr_dqn", "iqn", "rainbow"]
 
 
 def deep(name: str) -> dict[str, Any]:
-    """Settings of a network; rewards of three decisions for nstep_dqn, of one for all others, as their fixed points say."""
+    """Settings of a network; rewards of three decisions for nstep_dqn, of one for all others, as their fixed points say.
+
+    iqn fits other fractions at every update, and takes twice as many: after 80,000 decisions seed 1 was 5.8 % of the range away.
+    """
     if name == "munchausen":  # it has no n_step
         return {key: value for key, value in DEEP.items() if key != "n_step"}
     support = {"v_min": -5.0, "v_max": 40.0, "atoms": 91}
     own: dict[str, dict[str, Any]] = {
         "myopic": {"gamma": 0.0}, "per_dqn": {"priority_beta": 1.0}, "nstep_dqn": {"n_step": 3}, "c51": support,
-        "rainbow": support | {"priority_beta": 1.0},
+        "rainbow": support | {"priority_beta": 1.0}, "iqn": {"steps": 160_000},
     }  # fmt: skip
     return DEEP | own.get(name, {})
 

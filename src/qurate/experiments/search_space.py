@@ -1,10 +1,13 @@
 """What `tune` searches: a range for each setting, and which settings of an algorithm are searched."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from qurate.algorithms.table import ALGORITHMS, setting_names
 from qurate.baselines.registry import FITTED
 from qurate.errors import Code, UserError, nearest
+from qurate.training.later_from_log import LINEAR
+from qurate.training.unread import OF_BOOTSTRAPPING
 
 
 class Range(NamedTuple):
@@ -62,6 +65,12 @@ def search_space(algorithm: str) -> dict[str, Range]:
         return {}
     own = setting_names(algorithm) - {ALGORITHMS[algorithm].made_by}
     return {name: of for name, of in NETWORK.items() if name in own}
+
+
+def on_log(space: Mapping[str, Range], algorithm: str, kind: str) -> dict[str, Range]:
+    """The ranges that the form reads which the algorithm has by default on this kind of log."""
+    linear = algorithm in LINEAR and kind == "logged"
+    return {name: of for name, of in space.items() if not (linear and name in OF_BOOTSTRAPPING)}
 
 
 def rounded(value: float, of: Range) -> Any:

@@ -22,7 +22,7 @@ from qurate.baselines.registry import FITTED
 from qurate.errors import Code, MachineError, UserError
 from qurate.evaluation.page import clean, escape, figure, picture, save_page, table, whole_page
 from qurate.evaluation.ranking import draw_visits, gains, rank_all, ranking_targets
-from qurate.experiments.search_space import Range, rounded, search_space
+from qurate.experiments.search_space import Range, on_log, rounded, search_space
 from qurate.files import replacing_file
 from qurate.mdp.dataset import dataset_of
 from qurate.mdp.storage import Dataset
@@ -114,6 +114,7 @@ def tune(
         raise UserError("an algorithm that is tuned on a dataset", algorithm, where="--algorithm", hint=hint, code=Code.BAD_OPTIONS)
     optuna = _optuna()
     dataset, note = held_out_visits(dataset_of(data))
+    space = on_log(space, algorithm, dataset.kind)
     rows = draw_visits(dataset, ranking_targets(dataset, VALID), VISITS, 0)
     folder, key = Path(out), {"tune": 1, "algorithm": algorithm, "dataset_sha256": dataset.sha256, "metric": METRIC, "seed": seed}
     _claim(folder, key, force)
