@@ -11,7 +11,7 @@ import pytest
 from policy_data import Data, observe, organic, transitions
 from qurate.baselines import neighbours
 from qurate.baselines.content import fit_content_scorer
-from qurate.baselines.neighbours import ItemKnnScorer, RecentScorer, fit_item_knn, fit_session_knn_scorer
+from qurate.baselines.neighbours import FrequentScorer, ItemKnnScorer, RecentScorer, fit_item_knn, fit_session_knn_scorer
 from qurate.baselines.registry import (
     FITTED,
     ItemScorer,
@@ -151,6 +151,16 @@ def test_recent_ranks_own_items_newest_first(shared: bool) -> None:
     observation = observe([[5, 1, 2, 1, 3], [4]], candidates, types=[[1, 1, 1, 1, 2], [1]])  # item 3 was only shown
     assert RecentScorer(CLICKS, 3).scores(observation).tolist() == [[0, 3, 2, 0, 0, 1], [0, 0, 0, 0, 3, 0]]
     assert RecentScorer(CLICKS, 1).scores(observation).tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_frequent_ranks_own_items_by_how_often_they_were_met(shared: bool) -> None:
+    """Of items met equally often the newer one comes first; what was only shown does not count."""
+    candidates = np.arange(0, 6) if shared else np.arange(0, 6)[None].repeat(2, 0)
+    observation = observe([[1, 5, 1, 2, 3], [4]], candidates, types=[[1, 1, 1, 1, 2], [1]])
+    scores = FrequentScorer(CLICKS, decay=0.5).scores(observation)
+    np.testing.assert_allclose(scores, [[0, 0.5 + 0.125, 1, 0, 0, 0.25], [0, 0, 0, 0, 1, 0]])
+    assert np.argsort(-FrequentScorer(CLICKS, decay=0.98).scores(observation)[0]).tolist()[:3] == [1, 2, 5]
 
 
 def test_content_by_hand() -> None:

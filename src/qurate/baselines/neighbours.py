@@ -1,5 +1,5 @@
 """Neighbourhood baselines: items seen in the same visits (item-kNN), whole visits like this one (session-kNN),
-and the customer's own last items again."""
+and the customer's own items again: the last ones, or the most frequent ones."""
 
 from dataclasses import dataclass, field
 
@@ -49,6 +49,31 @@ class RecentScorer:
         table[rows[:, None], picks] = worth
         table[:, 0] = 0
         return over_candidates(table, candidates)
+
+
+@dataclass(eq=False)
+class FrequentScorer:
+    """The customer's own items, most often met first; all other items get 0.
+
+    In groceries and music hard to beat (Hu et al. 2020, arXiv:2006.00556: personal frequency of items in next-basket recommendation).
+
+    Args:
+        counts: bool [M + 1], which types of history rows count.
+        decay: weight of a history row relative to the next newer one, in (0, 1]: of items met equally often the newer one comes first.
+    """
+
+    counts: NDArray[np.bool_]
+    decay: float = 0.98
+
+    name = "frequent"
+
+    def scores(self, observation: Observation) -> FloatArray:
+        """float32 [B, K]: the weights of the history rows of each candidate, added up."""
+        candidates = observation.actions.candidates
+        row, item, weight = recent_items(observation, self.counts, observation.state.history_items.shape[1], self.decay)
+        width = int(max(candidates.max(initial=0), item.max(initial=0))) + 1
+        sums = np.bincount(row * width + item, weights=weight, minlength=len(candidates) * width)
+        return over_candidates(sums.reshape(len(candidates), width).astype(np.float32), candidates)
 
 
 @dataclass(eq=False)

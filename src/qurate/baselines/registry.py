@@ -13,7 +13,7 @@ from qurate.baselines.bandit import BanditScorer, Sums, bandit_of, features, ite
 from qurate.baselines.content import fit_content_scorer
 from qurate.baselines.ease import EaseScorer, fit_ease_scorer
 from qurate.baselines.factors import AlsScorer, BprScorer, fit_als_scorer, fit_bpr_scorer
-from qurate.baselines.neighbours import ItemKnnScorer, RecentScorer, fit_item_knn, fit_session_knn_scorer
+from qurate.baselines.neighbours import FrequentScorer, ItemKnnScorer, RecentScorer, fit_item_knn, fit_session_knn_scorer
 from qurate.baselines.training_rows import Rows, customer_items, interest, rows_of_interest, type_worth
 from qurate.choosing.policy import FirstThen, ScoredPolicy, over_candidates
 from qurate.choosing.selection import GREEDY, UNIFORM
@@ -199,6 +199,13 @@ def fit_recent(data: BaselineData, settings: FittedSettings) -> FirstThen:
     return FirstThen(RecentScorer(counts, limit=3), fit_session_knn(data, settings), "recent")
 
 
+def fit_frequent(data: BaselineData, settings: FittedSettings) -> FirstThen:
+    """The customer's own items most often met first, then session-kNN; re-ranking lists: then the list's order."""
+    counts = interest(data.vocabulary.types, data.components, data.weights)
+    rest = ShownOrderScorer() if len(data.transitions.candidates) else fit_session_knn(data)
+    return FirstThen(FrequentScorer(counts, settings.decay), rest, "frequent")
+
+
 def fit_content(data: BaselineData, settings: FittedSettings) -> FirstThen:
     """Likeness of item features to the last items; popularity for customers without a history."""
     counts = interest(data.vocabulary.types, data.components, data.weights)
@@ -299,6 +306,10 @@ FITTED: dict[str, Fitted] = {
         source="Jannach and Ludewig 2017, doi:10.1145/3109859.3109872",
     ),
     "recent": Fitted(lambda data, s, seed: fit_recent(data, own_settings(s)), ("window", "neighbours", "decay")),
+    "frequent": Fitted(
+        lambda data, s, seed: fit_frequent(data, own_settings(s)), ("window", "decay"), {"window": 100, "decay": 0.98},
+        "Hu et al. 2020, arXiv:2006.00556",
+    ),
     "content": Fitted(lambda data, s, seed: fit_content(data, own_settings(s)), ("window", "decay")),
     "ease": Fitted(
         lambda data, s, seed: fit_ease(data, own_settings(s)), ("window", "regularisation", "decay"),

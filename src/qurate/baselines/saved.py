@@ -10,7 +10,7 @@ from qurate.baselines.bandit import BanditScorer
 from qurate.baselines.content import ContentScorer
 from qurate.baselines.ease import EaseScorer
 from qurate.baselines.factors import AlsScorer, BprScorer
-from qurate.baselines.neighbours import ItemKnnScorer, RecentScorer, SessionKnnScorer
+from qurate.baselines.neighbours import FrequentScorer, ItemKnnScorer, RecentScorer, SessionKnnScorer
 from qurate.baselines.registry import ChanceScorer, ItemScorer, ShownOrderScorer
 from qurate.choosing.policy import FirstThen
 from qurate.types import Scorer
@@ -25,6 +25,7 @@ SCORERS: dict[str, type[Any]] = {
         ContentScorer,
         EaseScorer,
         FirstThen,
+        FrequentScorer,
         ItemKnnScorer,
         ItemScorer,
         RecentScorer,

@@ -222,8 +222,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="POLICY...",
-            help="model directories, or random popularity static item_knn session_knn recent content ease als bpr gru4rec sasrec linucb "
-            "thompson myopic",
+            help="model directories, or random popularity static item_knn session_knn recent frequent content ease als bpr gru4rec sasrec "
+            "linucb thompson myopic",
         ),
     ],
     env: Annotated[str, typer.Option("--env", metavar="ID", help="the environment they meet customers in")],

@@ -34,6 +34,7 @@ OF_BASELINE: dict[str, dict[str, Range]] = {
     "item_knn": {**KNN, "shrink": Range(0.1, 200)},
     "session_knn": KNN,
     "recent": KNN,
+    "frequent": {"window": Range(20, 200, whole=True), "decay": Range(0.9, 1, "linear")},
     "content": HISTORY,
     "ease": {**HISTORY, "regularisation": Range(1, 10_000)},
     "als": {
