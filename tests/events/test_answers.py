@@ -44,7 +44,7 @@ UNCLEAR: list[tuple[str, list[object], str, str]] = [
     ("purchase", [0, 12.5], "0 and 1, or no and yes, got '0', '12.5'", "--map value=purchase"),
     ("rating", ["good", "bad", "ok"], "ratings that are numbers, got 'good', 'bad', 'ok'", "--map type=rating"),
     ("Stars given rating", ["like", "dislike"], "ratings that are numbers, got 'like', 'dislike'", "--map type='Stars given rating'"),
-    ("event", [0, 1], "types of events, got '0', '1'", "name the column clicked if 1 is a click"),
+    ("event", [0, 1], "types of events, got '0', '1'", "say --map clicked=event if 1 is a click"),
 ]
 
 

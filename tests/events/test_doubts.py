@@ -139,7 +139,7 @@ def test_columns_named_after_events_say_which_happened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'column purchase; write 0 and 1; or say .*map=\{"value": "purchase"\}'):
         read_events(amounts)
     event = csv(tmp_path / "e.csv", "user_id,item_id,event,timestamp", [f"u,i{i},{i % 2},{T + i}" for i in range(20)])
-    with pytest.raises(UserError, match=r"types of events, got '0', '1'.*name the column clicked if 1 is a click"):
+    with pytest.raises(UserError, match=r"types of events, got '0', '1'.*say map=\{\"clicked\": \"event\"\} if 1 is a click"):
         read_events(event)
 
 

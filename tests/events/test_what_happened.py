@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from event_files import T0, refused, write
 
+from qurate.errors import UserError
 from qurate.events.readers import read_events
 from qurate.events.schema import EventLog
 
@@ -52,6 +53,34 @@ def said(log: EventLog, words: str) -> bool:
 def test_a_column_of_0_and_1_by_a_word_in_its_name(column: str, kind: str, tmp_path: Path) -> None:
     log = read(tmp_path, f"user_id,item_id,{column},timestamp", lambda i: f"{u(i)},{p(i)},{int(i % 4 == 0)},{T0 + i}")
     assert found(log) == {kind: [(u(i), p(i)) for i in range(0, N, 4)]} and lists(log) == N
+
+
+def test_a_column_of_0_and_1_that_the_user_names(tmp_path: Path) -> None:
+    """`--map clicked=COLUMN`, of any name, also where another one has a name that says more; `--type` names the event."""
+    row = lambda i: f"{u(i)},{p(i)},{int(i % 4 == 0)},{int(i % 2 == 0)},{T0 + i}"  # noqa: E731
+    clicks = [(u(i), p(i)) for i in range(0, N, 4)]
+    for header in ("user_id,item_id,streamed,mobile,timestamp", "user_id,item_id,streamed,click,timestamp"):
+        log = read(tmp_path, header, row, map={"clicked": "streamed"})
+        assert found(log) == {"click": clicks} and lists(log) == N and log.files[0]["map"]["clicked"] == "streamed"
+    log = read(tmp_path, "user_id,item_id,streamed,mobile,timestamp", row, map={"log.csv:clicked": "streamed"}, type="play")
+    assert found(log) == {"play": clicks}
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "words"),
+    [
+        ("user_id,item_id,streamed,timestamp", "i % 3", r"expected 0 and 1, or no and yes, got '0', '1', '2', at map="),
+        ("user_id,item_id,streamed,timestamp,type", "0", "expected clicked beside one shown item a row, got another kind of log"),
+        ("user_id,shown,streamed,timestamp", "0", "expected clicked beside one shown item a row, got another kind of log"),
+    ],
+)
+def test_a_column_that_is_no_answer_is_not_taken_for_one(header: str, value: str, words: str, tmp_path: Path) -> None:
+    def row(i: int) -> str:
+        item = f"{p(i)}|p9" if "shown" in header else p(i)
+        return f"{u(i)},{item},{eval(value, {'i': i})},{T0 + i}" + (",view" if header.endswith("type") else "")
+
+    with pytest.raises(UserError, match=words):
+        read(tmp_path, header, row, map={"clicked": "streamed"})
 
 
 @pytest.mark.parametrize("column", ["is_mobile", "thumbs_up", "click_timestamp"])

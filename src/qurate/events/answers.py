@@ -6,8 +6,8 @@ import polars as pl
 
 from qurate.errors import Code, UserError
 from qurate.events.fields import MISSING, key_of
-from qurate.events.listed import ANSWER_KEYS, TRUTH, TYPE_KEYS
-from qurate.events.roles import Roles
+from qurate.events.listed import ANSWER_KEYS, SIGNS, TRUTH, TYPE_KEYS
+from qurate.events.roles import REWARD, Roles
 
 NOTHING = [word.lower() for word in MISSING]
 FEW_WORDS = 20
@@ -50,7 +50,27 @@ def refuse_unclear(roles: Roles, sample: pl.DataFrame, ratings: list[str], where
         if column in ratings:
             raise _unclear("ratings that are numbers", got, where, column, as_types)
         if len(several) > 1 and words.str.to_lowercase().is_in(list(TRUTH)).all():
-            raise _unclear("types of events", got, where, column, f"name the column clicked if 1 is a click; {as_types}")
+            raise _unclear("types of events", got, where, column, f"say --map clicked={option} if 1 is a click; {as_types}")
+
+
+def are_signs(column: str, words: pl.Series) -> bool:
+    """Whether -1 and 1 stand in a column, and nothing else; a reward may be so."""
+    return key_of(column) != REWARD and bool(words.is_in(list(SIGNS)).all() and words.is_in(["-1", "-1.0"]).any())
+
+
+def refuse_told(column: str, values: pl.Series, where: str) -> None:
+    """Refuses a column that was named as the answer (`--map clicked=`) and was not read as one.
+
+    Raises:
+        UserError: it holds something else than 0 and 1, or the table says otherwise what happened.
+    """
+    where = f"--map clicked={column}, {where}"
+    words = pl.Series([], dtype=pl.String) if values.dtype.is_nested() else known_words(values)
+    if not words.str.to_lowercase().is_in(list(TRUTH)).all() and not are_signs(column, words):
+        got = ", ".join(repr(word[:20]) for word in words.unique(maintain_order=True).head(EXAMPLES))
+        raise UserError("0 and 1, or no and yes", got, where=where, code=Code.BAD_MAP)
+    hint = "leave it out: a column of types, or a list of what was shown, says what happened there"
+    raise UserError("clicked beside one shown item a row", "another kind of log", where=where, hint=hint, code=Code.BAD_MAP)
 
 
 def known_words(values: pl.Series) -> pl.Series:

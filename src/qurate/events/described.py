@@ -12,7 +12,7 @@ from qurate.events.answer_names import types_in
 from qurate.events.fields import EMIT_VALUE, EMITS, Layout, unchanged
 from qurate.events.listed import number_list
 from qurate.events.nearest_role import nearest_role
-from qurate.events.roles import Asked, Roles, contract_names, sample_of
+from qurate.events.roles import CLICKED, Asked, Roles, contract_names, sample_of
 from qurate.events.schema import CANDIDATE
 from qurate.events.sources import Table
 
@@ -44,14 +44,15 @@ def described(layout: Layout, table: Table, roles: Roles | None, asked: Asked) -
         nearest = "type" if column in types else nearest
         nearest = f"{CANDIDATE}{column}" if column in lists and nearest != "propensity" else nearest
         columns.append({"column": column, "role": role, "nearest": nearest, "assumed": column in assumed})
-    given = asked.type_of(table)
+    given, told = asked.type_of(table), asked.map_of(table).get(CLICKED) if roles is not None else None
     by_name = roles is not None and roles.type_from.startswith("the name of the file")
     return {
         **table.found(),
         "layout": layout.name,
         "type_from": roles.type_from if roles is not None else f"--type: {given}" if given else _type_from(by_column, layout),
         "columns": columns,
-        "map": {name: source for name, source in named.items() if name in contract_names(named) and _can_be_mapped(source, table)},
+        "map": {name: source for name, source in named.items() if name in contract_names(named) and _can_be_mapped(source, table)}
+        | ({} if told is None else {CLICKED: told}),
         "type": roles.type_from.rpartition(": ")[2] if by_name and roles is not None else given,
     }
 

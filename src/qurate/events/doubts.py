@@ -72,14 +72,14 @@ def doubts(roles: Roles, sample: pl.DataFrame, unread: list[str]) -> list[str]:
         said = [column for column in may_say(unread, sample) if key_of(column) not in (*ANSWER_KEYS, *TYPE_KEYS)]
         if said:
             names = ", ".join(said[:EXAMPLES]) + (", ..." if len(said) > EXAMPLES else "")
-            notes.append(f"every row counts as click, whatever {names} may say: it is not read; a column of 0 and 1 named clicked would be")
+            notes.append(f"every row counts as click, whatever {names} may say: it is not read; if 1 is a click: --map clicked=COLUMN")
         notes += [
             f"{column} is not read: it says neither 0 and 1 nor no and yes, so it does not say what was clicked"
             for column in unread
             if key_of(column) in ANSWER_KEYS and not sample[column].dtype.is_nested()
         ]
         notes += [
-            f"{column} is not read: 0 and 1 name no event; if 1 is a click, name the column clicked"
+            f"{column} is not read: 0 and 1 name no event; if 1 is a click, say --map clicked={column}"
             for column in unread
             if key_of(column) in TYPE_KEYS and not sample[column].dtype.is_nested()
         ]

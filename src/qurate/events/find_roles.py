@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from qurate.events.answer_names import RESPONSES, answer_of, fits, in_order, words_of
-from qurate.events.answers import NOTHING, known_words, refuse_unclear
+from qurate.events.answers import NOTHING, are_signs, known_words, refuse_told, refuse_unclear
 from qurate.events.doubts import are_lists, doubts, refuse_answers_in_basket, refuse_objects, refuse_pairs
 from qurate.events.expressions import amount, parse_value
 from qurate.events.fields import MISSING, Columns, key_of
@@ -27,7 +27,7 @@ from qurate.events.mapped import check_map, joined_values, parts_of
 from qurate.events.nearest_role import USUAL
 from qurate.events.ratings import RATING_KEYS, is_rating, unrated_said
 from qurate.events.role_rows import each_row_a_user, joined_by_id, nobody
-from qurate.events.roles import ANSWER, EVERY_ROW, REWARD, TAKEN, Asked, Roles, contract_names
+from qurate.events.roles import ANSWER, CLICKED, EVERY_ROW, REWARD, TAKEN, Asked, Roles, contract_names
 from qurate.events.schema import STANDARD_TYPES
 from qurate.events.sources import Table
 
@@ -55,6 +55,8 @@ def roles_of(table: Table, asked: Asked, sample: pl.DataFrame) -> Roles:
     found.value(asked.value)
     found.kind(given)
     found.rating(given)
+    if found.told is not None and found.told not in found.used:
+        refuse_told(found.told, found.sample[found.told], where)
     refuse_unclear(found.roles, found.sample, [name for name in table.columns if is_rating(name)], where)
     nobody(found.roles, found.sample)
     refuse_objects(found.roles, found.sample, where)
@@ -75,7 +77,7 @@ class _Finder:
         self.sample = sample.with_columns(**paths)
         self.columns = {**columns, **{path: self.sample[path].dtype for path in paths}}
         self.roles = Roles({}, paths)
-        self.mapped = set(mapped.values())
+        self.mapped, self.told = set(mapped.values()), mapped.get(CLICKED)
         self.used: set[str] = set()
         sources = set(mapped.values())
         roots = {part.partition(".")[0] for source in paths for part in source.split("+")}
@@ -236,10 +238,11 @@ class _Finder:
                 self._add_taken(own.ids, kind, column)
 
     def _answer_columns(self, given: str | None) -> None:
-        for column in in_order([name for name in self.columns if name not in self.used and not self.columns[name].is_nested()]):
+        named = in_order([name for name in self.columns if name not in self.used and not self.columns[name].is_nested()])
+        for column in named if self.told is None else [self.told, *(name for name in named if name != self.told)]:
             known = known_words(self.sample[column]).str.to_lowercase()
-            kind = str(answer_of(column))
-            if len(known) and (known.is_in(list(TRUTH)).all() or self._signs(column)):
+            kind = (given or "click") if column == self.told else str(answer_of(column))
+            if len(known) and (known.is_in(list(TRUTH)).all() or are_signs(column, known)):
                 self._answer(column, kind)
             elif key_of(column) == REWARD and len(known) and known.cast(pl.Float64, strict=False).null_count() == 0:
                 self._reward(column)
@@ -253,18 +256,13 @@ class _Finder:
         if name in self.roles.exprs:
             return
         text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
-        signs = self._signs(column)
+        signs = are_signs(column, known_words(self.sample[column]))
         if signs:
             self.roles.notes.append(f"{column}: -1 and 1 are read as no and yes")
         value = text.replace_strict(SIGNS if signs else TRUTH, default=None, return_dtype=pl.Int8)
         self.roles.broken.append((value.is_null() & text.is_not_null() & ~text.is_in(NOTHING), f"{column} is not 0 or 1"))
         self.roles.exprs[name] = value.fill_null(0)
         self._record(f"0/1: shown, and {kind} where 1", column)
-
-    def _signs(self, column: str) -> bool:
-        """Whether -1 and 1 stand in it, and nothing else."""
-        known = known_words(self.sample[column])
-        return key_of(column) != REWARD and bool(known.is_in(list(SIGNS)).all() and known.is_in(["-1", "-1.0"]).any())
 
     def _reward(self, column: str) -> None:
         self.roles.exprs[f"{ANSWER}{REWARD}"] = pl.col(column).cast(pl.Float64, strict=False)

@@ -5,7 +5,7 @@ import polars as pl
 from qurate.errors import Code, UserError, nearest
 from qurate.events.fields import Columns
 from qurate.events.paths import lookup, value_at
-from qurate.events.roles import MAPPABLE, contract_names
+from qurate.events.roles import CLICKED, MAPPABLE, contract_names
 from qurate.events.times import with_blanks
 
 
@@ -16,8 +16,9 @@ def check_map(mapped: dict[str, str], columns: Columns, sample: pl.DataFrame, wh
     """
     seen: dict[str, str] = {}
     for target, source in mapped.items():
-        if target not in contract_names(mapped):
-            raise UserError("a column of the contract", target, where="--map", hint=nearest(target, MAPPABLE), code=Code.UNKNOWN_COLUMN)
+        if target not in (*contract_names(mapped), CLICKED):
+            hint = nearest(target, [*MAPPABLE, CLICKED])
+            raise UserError("a column of the contract", target, where="--map", hint=hint, code=Code.UNKNOWN_COLUMN)
         for part in parts_of(target, source, columns):
             try:
                 lookup(part, columns, sample, f"--map {target}={source}, {where}")

@@ -22,6 +22,10 @@ EVERY_ROW = "nothing: every row counts as click"
 MAPPABLE = tuple(name for name in dict.fromkeys((*EVENT_COLUMNS, *DECISION_COLUMNS)) if name not in ("row", "as_of"))
 
 
+CLICKED = "clicked"
+"""What `--map` may name besides: the column of 0 and 1 that says whether what was shown in a row was clicked."""
+
+
 def contract_names(known: Iterable[str]) -> list[str]:
     """The contract's columns that a log may have: all named ones, and `candidate.NAME` for the names among `known`."""
     return [*MAPPABLE, *dict.fromkeys(name for name in known if name.startswith(CANDIDATE) and name != CANDIDATE)]
