@@ -219,7 +219,7 @@ def test_a_constant_bellman_solution_is_refused_with_its_value(tmp_path: Path, c
     without_pause = [f"u{i % 10},i{(i * i + i // 10) % 5},click,{T0 + i * 60}" for i in range(600)]
     dataset = ingested(capsys, write(tmp_path / "log.csv", without_pause), "--episode", "user")
     line = refused(capsys, "train", dataset, "-o", tmp_path / "m")
-    assert "1 / (1 - gamma)" in line and not (tmp_path / "m").exists()
+    assert "1 / (1 - gamma)" in line and "--episode session" in line and not (tmp_path / "m").exists()
     ends = ingested(capsys, write(tmp_path / "ends.csv", rows(600)), "--episode", "session")
     assert run(capsys, "train", str(ends), "-o", str(tmp_path / "m"), "--steps", "3", *SMALL)[0] == 0
 

@@ -34,7 +34,7 @@ def test_a_record_makes_its_world_and_its_references(name: str) -> None:
 def test_limits_are_included_and_kept(name: str) -> None:
     for option, limits in WORLDS[name].options.items():
         for value in {limits.low, limits.default}:
-            make_engine(name, **{option: value})
+            make_engine(name, **{option: value} | ({"drift_day": 1.0} if option == "drift" else {}))
         outside = [limits.low - 1] + ([limits.high + 1] if limits.high < np.inf else [])
         for value in outside:
             with pytest.raises(UserError) as caught:

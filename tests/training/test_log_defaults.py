@@ -124,23 +124,3 @@ def test_the_longer_window_sees_half_as_many_decisions(organic: Dataset, monkeyp
     assert log_defaults(organic, "dqn")["passes"] == 6
     monkeypatch.setattr("qurate.training.log_defaults._window", lambda _: 50)
     assert log_defaults(organic, "dqn")["passes"] == round(6 * 20 / 50)
-
-
-def test_visitors_who_come_once_are_learnt_from_though_every_choice_is_worth_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    """One visit each, one type of event, nobody leaves: every Q is 1 / (1 - gamma), and what is chosen still tells items apart."""
-    rng = np.random.default_rng(0)
-    first = rng.integers(0, 20, 200)
-    rows = [event(f"u{u}", f"i{(first[u] + step) % 20:02d}", 1.7e9 + u * 7_200 + step * 60) for u in range(200) for step in range(4)]
-    data = build_dataset(make_log(rows))
-    small: dict[str, Any] = {"steps": 300, "seed": 0, "hidden": 16, "embedding_dim": 8, "window": 4, "batch_size": 64}
-    model = train(data, **small)
-    assert "every training decision has reward 1" in caplog.text and "how likely they are to be chosen" in caplog.text
-    last = [one.items[0].item_id for one in (model.recommend(f"u{u}", 1) for u in range(150, 200))]
-    assert np.mean([item == f"i{(first[u] + 4) % 20:02d}" for u, item in zip(range(150, 200), last)]) > 0.6
-    with pytest.raises(UserError, match="rewards from which something can be learnt"):
-        train(data, negatives=64, **small)
-    with pytest.raises(UserError, match="reward 0"):
-        train(
-            build_dataset(make_log([{**row, "type": "view"} for row in rows] + [event("u0", "i00", 1.7e9 + 9e6)]), rewards="click=1"),
-            **small,
-        )

@@ -82,8 +82,7 @@ def train_on_log(
         raise UserError(f"a log of single items for {algorithm}", got, where=where or "dataset", hint=hint, code=Code.BAD_TRAIN)
     held = held_out(dataset, weights, seed) if calibrated(dataset, settings) else None
     trained_on = without_users(t, held.users) if held is not None else of_clocks(dataset) if dataset.lists is not None else t
-    choices = find_algorithm(algorithm).ranks_by is None and _ranks_by(dataset, settings) == "behaviour_times_q"
-    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm), choices)
+    sampler = _sampler(replace(dataset, transitions=trained_on), weights, where, learns_values(algorithm))
     store = _store(dataset, settings, weights)
     check_support(steps_of_events(store.tables), settings)
     horizon = updates_of(settings, len(sampler.index), dataset.kind == "organic")
@@ -218,22 +217,22 @@ def _no_train_split(where: str | None) -> UserError:
     return UserError("training decisions", got, where=where or "dataset", hint=hint, code=Code.NO_TRAIN_SPLIT)
 
 
-def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: bool = True, choices: bool = False) -> LogSampler:
+def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: bool = True) -> LogSampler:
     """Of the train split.
 
     Args:
         values: whether rewards are learnt from.
-        choices: whether what is chosen ranks too, so that items are told apart where their values are all the same.
 
     Raises:
         UserError: nothing can be learnt from it.
     """
     t = dataset.transitions
     constant = constant_solution(t, weights) if values else None
-    if constant is not None and choices and (t.reward[t.split[t.state] == TRAIN] @ weights).any():
-        log.warning(f"note: {constant}; items stand by how likely they are to be chosen")
-    elif constant is not None:
-        raise UserError("rewards from which something can be learnt", constant, where=where or "dataset", code=Code.CONSTANT_SOLUTION)
+    if constant is not None:
+        hint = "weigh the events by --rewards; ingest --episode session, where the end of a visit counts; --algorithm bc learns what is chosen"
+        raise UserError(
+            "rewards from which something can be learnt", constant, where=where or "dataset", hint=hint, code=Code.CONSTANT_SOLUTION
+        )
     sampler = LogSampler(t, TRAIN)
     if not len(sampler.index):
         raise _no_train_split(where)
