@@ -229,7 +229,7 @@ def _sampler(dataset: Dataset, weights: FloatArray, where: str | None, values: b
     t = dataset.transitions
     constant = constant_solution(t, weights) if values else None
     if constant is not None:
-        hint = "weigh the events by --rewards; ingest --episode session, where the end of a visit counts; --algorithm bc learns what is chosen"
+        hint = "weigh events by --rewards; or ingest --episode session, where a visit's end counts; or --algorithm bc learns what is chosen"
         raise UserError(
             "rewards from which something can be learnt", constant, where=where or "dataset", hint=hint, code=Code.CONSTANT_SOLUTION
         )
