@@ -18,6 +18,7 @@ from qurate.baselines.registry import (
     ShownOrderScorer,
     fit_baseline,
     fit_popularity,
+    fitted_settings,
     mean_reward,
     popularity,
 )
@@ -161,6 +162,15 @@ def test_frequent_ranks_own_items_by_how_often_they_were_met(shared: bool) -> No
     scores = FrequentScorer(CLICKS, decay=0.5).scores(observation)
     np.testing.assert_allclose(scores, [[0, 0.5 + 0.125, 1, 0, 0, 0.25], [0, 0, 0, 0, 1, 0]])
     assert np.argsort(-FrequentScorer(CLICKS, decay=0.98).scores(observation)[0]).tolist()[:3] == [1, 2, 5]
+
+
+def test_frequent_looks_far_back_and_on_lists_keeps_the_rest_in_the_list_s_order() -> None:
+    assert fitted_settings("frequent").network.window == 100
+    data = three_visits()
+    observation = observe([[1, 2, 2]], np.array([[4, 3, 1, 2]]))
+    data.transitions = replace(data.transitions, candidates=np.array([1, 2], np.int32))  # whatever was listed: the log re-ranks lists
+    scores = fit_baseline("frequent", data).scorer.scores(observation)[0]
+    assert np.argsort(-scores, kind="stable").tolist() == [3, 2, 0, 1], "2 twice, 1 once, then 4 and 3 as they were shown"
 
 
 def test_content_by_hand() -> None:

@@ -164,3 +164,19 @@ def test_the_myopic_row_has_the_settings_and_the_steps_of_the_model_it_is_compar
     assert rows["myopic"]["steps_trained"] == rows[str(tmp_path / "model")]["steps_trained"] == 512
     assert [what["seed"] for what in asked] == [0, 1]
     assert all(what["steps"] == 512 and what["gamma"] == 0 and given.items() <= what.items() for what in asked)
+
+
+def test_returns_are_discounted_by_the_most_far_sighted_model() -> None:
+    """On the same customers a longer discount counts more of what follows, in every row; without models it is the default."""
+    from qurate.experiments.compare import compare
+    from qurate.experiments.evaluate import evaluate
+    from qurate.training.train import train
+
+    small = {"hidden": 8, "embedding_dim": 4, "window": 3}
+    near, far = (train(env="toy_chain", steps=256, gamma=gamma, **small) for gamma in (0.5, 0.95))
+    both, short, none = (compare([*models, "random"], "toy_chain", seeds=1, customers=40) for models in ([near, far], [near], []))
+    assert [result["gamma"] for result in (both, short, none)] == [0.95, 0.5, 0.9]
+    at_random = [next(p["discounted"] for p in result["policies"] if p["name"] == "random") for result in (both, none, short)]
+    assert at_random == sorted(at_random, reverse=True) and len(set(at_random)) == 3
+    played = evaluate(near, env="toy_chain", seeds=1, customers=40).to_dict()
+    assert played["gamma"] == 0.5 and played["baselines"]["random"]["discounted"]["mean"] == pytest.approx(at_random[2])
