@@ -1,5 +1,6 @@
 """What happened, where a name or a list says it in other words: read right, or said aloud."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ def test_a_column_that_is_no_answer_is_not_taken_for_one(header: str, value: str
 
     with pytest.raises(UserError, match=words):
         read(tmp_path, header, row, map={"clicked": "streamed"})
+
+
+def test_a_column_of_lists_is_no_answer_of_one_item(tmp_path: Path) -> None:
+    rows = [{"user_id": u(i), "item_id": p(i), "timestamp": T0 + i, "streamed": [0, 1]} for i in range(N)]
+    path = write(tmp_path / "log.json", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="expected clicked beside one shown item a row, got another kind of log"):
+        read_events(path, map={"clicked": "streamed"})
 
 
 @pytest.mark.parametrize("column", ["is_mobile", "thumbs_up", "click_timestamp"])

@@ -37,6 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_what_the_form_of_a_log_does_not_read_is_not_searched() -> None:
     space = search_space("dqn")
     assert set(space) - set(on_log(space, "dqn", "logged")) == {"support_threshold"}
+    assert "gamma" in space and "gamma" not in search_space("myopic"), "what its name says"
     assert on_log(space, "dqn", "organic") == space and on_log(space, "bcq", "logged") == space
 
 

@@ -239,7 +239,8 @@ class _Finder:
 
     def _answer_columns(self, given: str | None) -> None:
         named = in_order([name for name in self.columns if name not in self.used and not self.columns[name].is_nested()])
-        for column in named if self.told is None else [self.told, *(name for name in named if name != self.told)]:
+        told = [] if self.told is None or self.columns[self.told].is_nested() else [self.told]
+        for column in [*told, *(name for name in named if name != self.told)]:
             known = known_words(self.sample[column]).str.to_lowercase()
             kind = (given or "click") if column == self.told else str(answer_of(column))
             if len(known) and (known.is_in(list(TRUTH)).all() or are_signs(column, known)):
