@@ -84,6 +84,11 @@ def test_a_column_that_is_no_answer_is_not_taken_for_one(header: str, value: str
         read(tmp_path, header, row, map={"clicked": "streamed"})
 
 
+def test_a_name_near_clicked_is_asked_back(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="got click, at map; did you mean clicked?"):
+        read(tmp_path, "user_id,item_id,streamed,timestamp", lambda i: f"{u(i)},{p(i)},{i % 2},{T0 + i}", map={"click": "streamed"})
+
+
 def test_a_column_of_lists_is_no_answer_of_one_item(tmp_path: Path) -> None:
     rows = [{"user_id": u(i), "item_id": p(i), "timestamp": T0 + i, "streamed": [0, 1]} for i in range(N)]
     path = write(tmp_path / "log.json", "".join(json.dumps(row) + "\n" for row in rows))
