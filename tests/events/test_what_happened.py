@@ -85,7 +85,7 @@ def test_a_column_that_is_no_answer_is_not_taken_for_one(header: str, value: str
 
 
 def test_a_name_near_clicked_is_asked_back(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="got click, at map; did you mean clicked?"):
+    with pytest.raises(UserError, match=r"got click, at map; did you mean clicked\?"):
         read(tmp_path, "user_id,item_id,streamed,timestamp", lambda i: f"{u(i)},{p(i)},{i % 2},{T0 + i}", map={"click": "streamed"})
 
 
